@@ -1,0 +1,144 @@
+"""What every part may use and what knows nothing about depth: registries, files, seeds, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import os
+import pkgutil
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+PROJECT = Path(__file__).resolve().parent
+
+
+class InputError(ValueError):
+    """A sentence for the person who gave the input: what is wrong, the value met, the way out."""
+
+
+def run_main(main: Callable[[], Any]) -> None:
+    """Run an entry script; an `InputError` becomes its sentence and exit status 2, without a traceback."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """`; did you mean 'x'? (available: ...)` for an unknown `name`; the list alone where nothing is near."""
+    names = sorted(names)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    guess = f"; did you mean '{near[0]}'?" if near else ";"
+    return f"{guess} (available: {', '.join(names)})"
+
+
+class Registry:
+    """Names to classes, filled by importing every file of a package: `@NETWORKS.register` above a class.
+
+    A component's name is the name of its file, so `methods/monodepth2.py` holds the class registered as
+    `monodepth2`; a file that holds several names them: `@NETWORKS.register("pose_cnn")`.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self._classes: dict[str, type] = {}
+
+    def register(self, name: str | type) -> Any:
+        """Decorator, with or without a name; without one the file's name counts."""
+        if isinstance(name, type):
+            return self._add(name.__module__.rsplit(".", 1)[-1], name)
+        return lambda cls: self._add(name, cls)
+
+    def _add(self, name: str, cls: type) -> type:
+        if self._classes.get(name, cls) is not cls:
+            raise ValueError(f"two classes are registered as {self.package}/{name}")
+        self._classes[name] = cls
+        return cls
+
+    def _import_all(self) -> None:
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+
+    def names(self) -> list[str]:
+        """Every registered name, sorted."""
+        self._import_all()
+        return sorted(self._classes)
+
+    def get(self, name: str) -> type:
+        """The class called `name`.
+
+        Raises:
+            InputError: there is none; the sentence gives the nearest name.
+        """
+        if name not in self._classes:
+            self._import_all()
+        if name not in self._classes:
+            raise InputError(f"there is no {self.package}/{name}.py{nearest_name(name, self._classes)}")
+        return self._classes[name]
+
+
+def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that `function` does not take, with the nearest one it does.
+
+    Raises:
+        InputError: names `what` (a config section), the unknown key and the nearest valid one.
+    """
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    for key in settings:
+        if key not in known:
+            raise InputError(f"{what} has no setting '{key}'{nearest_name(key, known)}")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place only once the block has ended well.
+
+    A full disk or a killed process leaves the earlier file whole and no half-written one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The non-empty lines of a text file, stripped.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    try:
+        text = Path(path).read_text()
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
