@@ -1,0 +1,158 @@
+"""Augmentation on the device: mirroring, picture and geometry alike, and one colour jitter a sample.
+
+Every draw is a function of (seed, epoch, sample), so it does not depend on the batch a sample travels in,
+on the number of processes, or on where a run was resumed. Colours follow Monodepth2: with probability one
+half, brightness, contrast and saturation factors in [0.8, 1.2] and a hue shift in [-0.1, 0.1] turns,
+applied in a random order, the same for all frames of a sample. Losses see the pictures without jitter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structures import Batch, Frame
+from utils import InputError
+
+_GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as Pillow and torchvision weigh RGB
+
+
+@dataclass
+class Augment:
+    """Mirror and jitter a float Batch.
+
+    Args:
+        flip: probability of mirroring left and right.
+        jitter: probability of changing colours.
+        brightness, contrast, saturation: factors are drawn from [1 - value, 1 + value].
+        hue: shifts are drawn from [-value, value], in turns of the colour circle.
+        seed: the run's seed.
+
+    Raises:
+        InputError: a probability outside [0, 1], a negative range.
+    """
+
+    flip: float = 0.5
+    jitter: float = 0.5
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is a probability in [0, 1], got {getattr(self, name)}")
+        for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise InputError(f"{name} must be in [0, {most}], got {getattr(self, name)}")
+
+    def __call__(self, batch: Batch, epoch: int) -> Batch:
+        """The batch mirrored and with `augmented` filled; drawn for this epoch."""
+        draws = [self._draw(epoch, index) for index in batch.index.tolist()]
+        draws = [draw for draw in draws for _ in range(batch.cameras)]
+        batch = mirror(batch, torch.tensor([draw.flip for draw in draws]))
+        jittered = [n for n, draw in enumerate(draws) if draw.order is not None]
+        if not jittered:
+            return batch
+        # (B·N, F, 3, H, W): a sample's frames side by side share its draw.
+        frames = torch.stack(list(batch.images.values()), 1)
+        for place in range(4):
+            for operation, change in enumerate((_brightness, _contrast, _saturation, _hue)):
+                chosen = [n for n in jittered if draws[n].order[place] == operation]
+                if chosen:
+                    amount = frames.new_tensor([draws[n].amounts[operation] for n in chosen])
+                    rows = torch.tensor(chosen, device=frames.device)
+                    frames[rows] = change(frames[rows], amount[:, None, None, None, None])
+        augmented: dict[Frame, Tensor] = dict(zip(batch.images, frames.unbind(1)))
+        return dataclasses.replace(batch, augmented=augmented)
+
+    def _draw(self, epoch: int, index: int) -> _Draw:
+        rng = np.random.default_rng([self.seed, epoch, index])
+        flip, jitter = rng.random() < self.flip, rng.random() < self.jitter
+        amounts = [1 + rng.uniform(-x, x) for x in (self.brightness, self.contrast, self.saturation)]
+        amounts.append(rng.uniform(-self.hue, self.hue))
+        order = rng.permutation(4)
+        return _Draw(flip, order.tolist() if jitter else None, amounts)
+
+
+@dataclass(frozen=True)
+class _Draw:
+    flip: bool
+    order: list[int] | None  # of brightness, contrast, saturation, hue; None leaves the colours alone
+    amounts: list[float]
+
+
+def mirror(batch: Batch, flip: Tensor) -> Batch:
+    """Mirror the samples where `flip` (B·N,) is true: pictures, principal point and known poses.
+
+    With F = diag(-1, 1, 1), a mirrored camera sees F x, so a pose T becomes F T F and cx becomes W - 1 - cx.
+    """
+    if not flip.any():
+        return batch
+    flip = flip.to(batch.intrinsics.device)
+    image_flip = flip[:, None, None, None]
+
+    def picture(image: Tensor) -> Tensor:
+        return torch.where(image_flip, image.flip(-1), image)
+
+    width = batch.images[0].shape[-1]
+    intrinsics = batch.intrinsics.clone()
+    intrinsics[:, 0, 2] = torch.where(flip, width - 1 - intrinsics[:, 0, 2], intrinsics[:, 0, 2])
+    sign = torch.where(flip, -1.0, 1.0)[:, None] * intrinsics.new_tensor([1, 0, 0, 0])
+    sign = sign + intrinsics.new_tensor([0, 1, 1, 1])  # (B·N, 4): F's diagonal, or ones
+    return dataclasses.replace(
+        batch,
+        images={frame: picture(image) for frame, image in batch.images.items()},
+        intrinsics=intrinsics,
+        T_source_from_target={
+            frame: sign[:, :, None] * T * sign[:, None, :] for frame, T in batch.T_source_from_target.items()
+        },
+    )
+
+
+def _grey(images: Tensor) -> Tensor:
+    """(..., 3, H, W) to (..., 1, H, W)."""
+    red, green, blue = images.unbind(-3)
+    return (_GREY[0] * red + _GREY[1] * green + _GREY[2] * blue).unsqueeze(-3)
+
+
+def _brightness(images: Tensor, factor: Tensor) -> Tensor:
+    return (images * factor).clamp_(0, 1)
+
+
+def _contrast(images: Tensor, factor: Tensor) -> Tensor:
+    mean = _grey(images).mean((-3, -2, -1), keepdim=True)
+    return torch.lerp(mean, images, factor).clamp_(0, 1)
+
+
+def _saturation(images: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(_grey(images), images, factor).clamp_(0, 1)
+
+
+def _hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Rotate the hue of HSV; value and saturation stay.
+
+    A channel of hue h is v - c clamp(min(k, 4 - k), 0, 1) with k = (n + h) mod 6 and n = 5, 3, 1 for red,
+    green and blue; v is the largest channel, c the largest minus the smallest.
+    """
+    red, green, blue = images.unbind(-3)
+    value, smallest = images.amax(-3), images.amin(-3)
+    chroma = value - smallest
+    safe = torch.where(chroma == 0, 1.0, chroma)
+    hue = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    hue = hue + 6 * turns.squeeze(-3)
+    channels = []
+    for n in (5, 3, 1):
+        k = (hue + n) % 6
+        channels.append(value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1))
+    return torch.stack(channels, -3).clamp_(0, 1)

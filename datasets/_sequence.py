@@ -1,0 +1,212 @@
+"""The base of every dataset: pictures in time, read as uint8 at network size with their intrinsics.
+
+A dataset lists its samples (`lines`) and says, for one of them, where a frame's pictures lie, what the
+camera's intrinsics are and, where it knows, the true depth. Everything else is here: decoding, resizing,
+intrinsics that follow, missing files found when the dataset is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.io import ImageReadMode, decode_image
+
+from metrics import Protocol
+from structures import Batch, Frame
+from utils import InputError
+
+_DECODED_BY_TORCHVISION = {".jpg", ".jpeg", ".png"}
+
+
+class SequenceDataset(Dataset):
+    """Target and source frames of video, one Batch of one a sample.
+
+    A subclass sets `lines` before it calls `super().__init__` and defines `paths`, `intrinsics` and, where
+    it has them, `pose` and `depth`.
+
+    Args:
+        data_path: the dataset's root folder.
+        frame_ids: 0 and the sources: offsets in frames, "s" the other camera of a stereo pair.
+        height: network input height, pixels, a multiple of 32.
+        width: network input width, pixels, a multiple of 32.
+        resize: `bicubic` (antialiased, several times faster) or `lanczos` (Pillow's, as the published
+            systems do; what their checkpoints are evaluated with).
+        skip_missing: leave out samples that lack a picture instead of refusing to start.
+
+    Raises:
+        InputError: no samples, a size that is no multiple of 32, a picture that is not there.
+    """
+
+    protocol: ClassVar[Protocol]  # how this dataset is evaluated
+    cameras: ClassVar[int] = 1
+    lines: Sequence[Any]
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        height: int = 192,
+        width: int = 640,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+    ) -> None:
+        check_size(height, width)
+        if resize not in ("bicubic", "lanczos"):
+            raise InputError(f"resize is 'bicubic' or 'lanczos', got '{resize}'")
+        self.data_path = Path(data_path)
+        self.frame_ids = tuple(frame_ids)
+        self.height, self.width = height, width
+        self.resize = resize
+        if not self.data_path.is_dir():
+            raise InputError(f"there is no folder {self.data_path}; give the dataset's root with --data_path")
+        self.lines = self._with_all_pictures(skip_missing)
+
+    # What a subclass answers.
+
+    def paths(self, line: Any, frame: Frame) -> list[Path]:
+        """The picture of each camera, for frame `frame` beside the sample `line`."""
+        raise NotImplementedError
+
+    def intrinsics(self, line: Any, camera: int, height: int, width: int) -> np.ndarray:
+        """(3, 3) pixels at the picture's own size (height, width)."""
+        raise NotImplementedError
+
+    def pose(self, line: Any, frame: Frame) -> np.ndarray | None:
+        """(N, 4, 4) T_source_from_target where it is known beforehand, as for "s"; otherwise None."""
+        return None
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """(N, h, w) metres at the dataset's own size, 0 where unknown; None where there is no truth."""
+        return None
+
+    def name(self, index: int) -> str:
+        """What a person calls the sample, for errors and per-image tables."""
+        return str(self.lines[index])
+
+    # What every dataset shares.
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: int) -> Batch:
+        line = self.lines[index]
+        images: dict[Frame, Tensor] = {}
+        poses: dict[Frame, Tensor] = {}
+        for frame in self.frame_ids:
+            pictures = [read_image(path) for path in self.paths(line, frame)]
+            if frame == 0:
+                sizes = [picture.shape[-2:] for picture in pictures]
+            images[frame] = torch.stack([self._resize(picture) for picture in pictures])
+            pose = None if frame == 0 else self.pose(line, frame)
+            if pose is not None:
+                poses[frame] = torch.from_numpy(np.asarray(pose, np.float32))
+        intrinsics = np.stack([self.network_intrinsics(line, n, *size) for n, size in enumerate(sizes)])
+        return Batch(
+            images=images,
+            intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
+            index=torch.tensor([index]),
+            T_source_from_target=poses,
+            cameras=self.cameras,
+        )
+
+    def network_intrinsics(self, line: Any, camera: int, height: int, width: int) -> np.ndarray:
+        """(3, 3) pixels at the network's size, of a picture that is (height, width) on disk."""
+        K = self.intrinsics(line, camera, height, width)
+        return resize_intrinsics(K, (height, width), (self.height, self.width))
+
+    def _resize(self, picture: Tensor) -> Tensor:
+        """(3, h, w) uint8 to (3, H, W) uint8."""
+        return resize_image(picture, self.height, self.width, self.resize)
+
+    def _with_all_pictures(self, skip_missing: bool) -> list[Any]:
+        """The lines whose every picture exists; folders are listed once instead of asking per file."""
+        if not len(self.lines):
+            raise InputError(f"{type(self).__name__} has no samples under {self.data_path}")
+        listed: dict[str, set[str]] = {}
+
+        def exists(path: Path) -> bool:
+            folder, name = os.path.split(path)
+            if folder not in listed:
+                listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            return name in listed[folder]
+
+        kept: list[Any] = []
+        first: tuple[Any, Path] | None = None
+        for line in self.lines:
+            missing = (p for frame in self.frame_ids for p in self.paths(line, frame) if not exists(p))
+            path = next(missing, None)
+            if path is None:
+                kept.append(line)
+            elif first is None:
+                first = line, path
+        if first is not None and not (skip_missing and kept):
+            where = getattr(first[0], "source", first[0])
+            lacking = len(self.lines) - len(kept)
+            raise InputError(
+                f"{where}: no image at {first[1]}; {lacking} of {len(self.lines)} samples lack a picture"
+                + (" (--skip_missing trains on the others)" if kept else "")
+            )
+        return kept
+
+
+def check_size(height: int, width: int, multiple: int = 32) -> None:
+    """Refuse a network size that does not halve evenly, with the nearest that does.
+
+    Raises:
+        InputError: height or width is no positive multiple of `multiple`.
+    """
+    for name, value in (("height", height), ("width", width)):
+        if value <= 0 or value % multiple:
+            nearest = max(multiple, round(value / multiple) * multiple)
+            raise InputError(f"{name} must be a multiple of {multiple}, got {value}; try {nearest}")
+
+
+def read_image(path: str | Path) -> Tensor:
+    """A picture as (3, h, w) uint8 RGB, laid out with the channels innermost.
+
+    Raises:
+        InputError: missing, truncated or no picture.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() in _DECODED_BY_TORCHVISION:
+            data = torch.from_numpy(np.fromfile(path, np.uint8))
+            return decode_image(data, ImageReadMode.RGB)
+        with Image.open(path) as picture:
+            return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    except FileNotFoundError:
+        raise InputError(f"there is no image at {path}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path} cannot be read as a picture ({reason}); is it truncated?") from None
+
+
+def resize_image(picture: Tensor, height: int, width: int, resize: str = "bicubic") -> Tensor:
+    """(3, h, w) uint8 to (3, height, width) uint8, antialiased; `resize` as in `SequenceDataset`."""
+    if picture.shape[-2:] == (height, width):
+        return picture.contiguous()
+    if resize == "lanczos":
+        pixels = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+        resized = np.array(pixels.resize((width, height), Image.Resampling.LANCZOS))
+        return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
+    inner = picture[None].contiguous(memory_format=torch.channels_last)  # torch has a fast path for it
+    return F.interpolate(inner, (height, width), mode="bicubic", antialias=True)[0].contiguous()
+
+
+def resize_intrinsics(K: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """Intrinsics that follow a picture resized from `old` to `new` (height, width).
+
+    A pixel's centre is an integer, so the picture spans -0.5 ... W - 0.5 and x becomes (x + 0.5) s - 0.5.
+    """
+    sy, sx = new[0] / old[0], new[1] / old[1]
+    shift = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
+    return shift @ np.asarray(K, np.float64)
