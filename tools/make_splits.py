@@ -1,0 +1,96 @@
+"""Split lists in and out of our compact form (see datasets/_splits.py).
+
+python tools/make_splits.py --export lists
+    writes lists/kitti/eigen_zhou/train_files.txt and so on, one sample per line as published code reads
+    them, and lists/kitti/benchmark/eigen_to_benchmark_ids.npy
+
+python tools/make_splits.py --pack train_files.txt --without val.txt --out splits/kitti/mine/train.txt
+    writes a list of your own in the compact form
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from datasets import _splits
+from utils import InputError, atomic_path, run_main
+
+
+def main() -> None:
+    options = parse_arguments()
+    if options.export:
+        export(options.export, options.dataset, options.split)
+    else:
+        pack(options.pack, options.out, options.without, options.keep_order)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--export", type=Path, metavar="FOLDER", help="write the published form below FOLDER")
+    task.add_argument("--pack", type=Path, metavar="FILE", help="turn this list into the compact form")
+    parser.add_argument("--dataset", default="kitti", help="whose splits to export (default: kitti)")
+    parser.add_argument("--split", help="export this one only (default: all of the dataset)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the packed list goes")
+    parser.add_argument(
+        "--without",
+        metavar="FILE",
+        help="a list beside --out; the two are packed as one and it is taken out by a 'without' line, which "
+        "is far shorter where they share drives, as train and val do",
+    )
+    parser.add_argument("--keep_order", action="store_true", help="pack in the list's order; default: sorted")
+    options = parser.parse_args()
+    if options.pack and not options.out:
+        parser.error("--pack needs --out")
+    if options.without and options.keep_order:
+        parser.error("--without sorts, so it does not go with --keep_order")
+    return options
+
+
+def export(folder: Path, dataset: str, split: str | None) -> None:
+    """Write every part of the split, or of all splits, as `<folder>/<dataset>/<split>/<part>_files.txt`."""
+    splits = [split] if split else _splits.split_names(dataset)
+    for name in splits:
+        for part in _splits.parts(dataset, name):
+            samples = _splits.load_split(dataset, name, part)
+            # Published test lists of odometry are called test_files_09.txt.
+            kind, _, which = part.partition("_")
+            path = folder / dataset / Path(name).name / f"{kind}_files{'_' if which else ''}{which}.txt"
+            write_lines(path, _splits.published_lines(samples))
+            print(f"{path}: {len(samples)} samples")
+    if dataset == "kitti" and "eigen_benchmark" in splits:
+        ids = _splits.eigen_to_benchmark_ids()
+        path = folder / dataset / "benchmark" / "eigen_to_benchmark_ids.npy"
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, ids)
+        print(f"{path}: the places of {len(ids)} benchmark frames in the Eigen list")
+
+
+def pack(path: Path, out: Path, without: str | None, keep_order: bool) -> None:
+    """Write the list in the compact form; `without` is a list beside `out`."""
+    samples = _splits.read_split_file(path)
+    removed = _splits.read_split_file(out.parent / without) if without else []
+    shared = {line.sample for line in samples} & {line.sample for line in removed}
+    if shared:
+        raise InputError(f"{path} and {without} share {len(shared)} samples; --without needs none in common")
+    lines = _splits.compact_lines([*samples, *removed], keep_order)
+    if without:
+        lines.append(f"without {without}")
+    write_lines(out, [f"# {len(samples)} samples, packed from {path.name} by tools/make_splits.py", *lines])
+    print(f"{out}: {len(samples)} samples in {len(lines)} lines ({out.stat().st_size / 1000:.1f} kB)")
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_main(main)
