@@ -38,11 +38,13 @@ def run_main(main: Callable[[], Any]) -> None:
 
 
 def nearest_name(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'? (available: ...)` for an unknown `name`; the list alone where nothing is near."""
+    """`; did you mean 'x'? (available: ...)` for an unknown `name`; of a long list the guess alone."""
     names = sorted(names)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    guess = f"; did you mean '{near[0]}'?" if near else ";"
-    return f"{guess} (available: {', '.join(names)})"
+    if not names:
+        return "; there is none yet"
+    guess = f"; did you mean '{near[0]}'?" if near else ""
+    return guess if near and len(names) > 12 else f"{guess} (available: {', '.join(names)})"
 
 
 class Registry:

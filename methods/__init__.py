@@ -1,5 +1,57 @@
 """Methods, one file each. `METHODS.get(name)` finds one by its file's name."""
 
-from utils import Registry
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checkpoints import load_checkpoint, load_weights
+from utils import InputError, Registry, check_settings
 
 METHODS = Registry("methods")
+
+
+def build_method(options: Mapping[str, Any]) -> torch.nn.Module:
+    """The method that `options["method"]` names, from the options its constructor takes.
+
+    A method is a name, or a section `{"name": ..., setting: value}` whose settings win over options of the
+    same name.
+
+    Raises:
+        InputError: an unknown method or setting, with the nearest that exists.
+    """
+    section = options["method"]
+    settings = {} if isinstance(section, str) else {k: v for k, v in section.items() if k != "name"}
+    name = section if isinstance(section, str) else section.get("name")
+    if not name:
+        raise InputError("the section 'method' has no name")
+    method = METHODS.get(name)
+    check_settings(f"method {name}", method, settings)
+    taken = set(inspect.signature(method).parameters)
+    shared = {key: value for key, value in options.items() if key in taken and value is not None}
+    return method(**{**shared, **settings})
+
+
+def load_method(
+    path: str | Path, device: torch.device | str = "cpu", which: str = "best"
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """A method ready to predict, with the options it was trained with.
+
+    Args:
+        path: a run folder, a checkpoint file, released weights, or a published checkpoint.
+        device: where to put it.
+        which: of a run folder, `best` or `last`.
+
+    Raises:
+        InputError: nothing known lies there, or its keys do not fit.
+    """
+    checkpoint = load_checkpoint(path, which=which)
+    options = {**checkpoint.options, "weights_init": "scratch"}  # the weights come from the file
+    method = build_method(options)
+    only_for_training = {"pose_encoder", "pose", "predictive_mask"}
+    load_weights(method, checkpoint.weights, source=str(path), allow_missing=only_for_training)
+    return method.to(device).eval(), checkpoint.options

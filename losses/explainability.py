@@ -1,0 +1,29 @@
+"""Explainability: a predicted weight of each source may drop what cannot be explained, at a price.
+
+    mean of  -log(mask)
+
+Without it the photometric error would be least where every weight is zero (Zhou et al. 2017, eq. 5).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from losses import LOSSES
+from structures import Batch, Prediction
+
+
+@LOSSES.register
+class Explainability(nn.Module):
+    """Binary cross entropy of the predicted masks against one."""
+
+    def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """Mean over scales. Returns a scalar."""
+        return self.per_scale(batch, prediction).mean()
+
+    def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """(number of scales,)."""
+        masks = prediction.masks.values()
+        return torch.stack([F.binary_cross_entropy(mask, torch.ones_like(mask)) for mask in masks])

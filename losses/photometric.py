@@ -1,0 +1,104 @@
+"""Photometric error: a source resampled with the right depth and motion looks like the target.
+
+    mean over pixels of  min( min_s pe(I, I_s -> I),  min_s pe(I, I_s) ),      pe = 0.85 SSIM + 0.15 L1
+
+The minimum over sources forgives what one of them does not see; the second minimum, over the sources as
+they are, leaves out what moves with the camera or not at all (Monodepth2, eqs. 4 and 5).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from layers import PhotometricTarget
+from losses import LOSSES
+from structures import Batch, Prediction
+from utils import InputError
+
+
+@LOSSES.register
+class Photometric(nn.Module):
+    """Mean over scales of the photometric error.
+
+    Args:
+        ssim_weight: share of SSIM in the error; the rest is the mean absolute difference.
+        automask: leave out pixels that no warped source explains better than an unwarped one.
+        reduction: over sources, `min` or `mean`.
+        noise: standard deviation of what is added to the unwarped error. Ties between warped and unwarped
+            error would make the mask flicker; a hair of noise breaks them.
+
+    Raises:
+        InputError: a weight outside [0, 1] or an unknown reduction.
+    """
+
+    def __init__(
+        self, ssim_weight: float = 0.85, automask: bool = True, reduction: str = "min", noise: float = 1e-5
+    ) -> None:
+        super().__init__()
+        if not 0 <= ssim_weight <= 1:
+            raise InputError(f"ssim_weight must be in [0, 1], got {ssim_weight}")
+        if reduction not in ("min", "mean"):
+            raise InputError(f"reduction over sources is 'min' or 'mean', got '{reduction}'")
+        self.ssim_weight = ssim_weight
+        self.automask = automask
+        self.reduction = reduction
+        self.noise = noise
+
+    def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """Mean over scales. Returns a scalar."""
+        return self.per_scale(batch, prediction).mean()
+
+    def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """(number of scales,), in the order of `prediction.warped`."""
+        return torch.stack([error.mean() for error, _ in self.maps(batch, prediction).values()])
+
+    def maps(self, batch: Batch, prediction: Prediction) -> dict[int, tuple[Tensor, Tensor | None]]:
+        """scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool: where warping helps, or None)."""
+        compared: dict[torch.Size, tuple[PhotometricTarget, Tensor | None]] = {}
+        result = {}
+        for scale, warped in prediction.warped.items():
+            size = warped.shape[-2:]
+            if size not in compared:  # the same for all scales, unless each warps at its own size
+                compared[size] = self._compare_unwarped(batch, size)
+            target, unwarped = compared[size]
+            errors = target.error(warped)
+            if scale in prediction.masks:
+                mask = prediction.masks[scale]
+                if mask.shape[-2:] != size:
+                    mask = F.interpolate(mask, size, mode="bilinear", align_corners=False)
+                errors = errors * mask.transpose(0, 1)[:, :, None]
+            error = self._over_sources(errors)
+            if unwarped is None:
+                result[scale] = error, None
+            else:
+                result[scale] = torch.minimum(error, unwarped), error.detach() < unwarped
+        return result
+
+    @torch.no_grad()
+    def _compare_unwarped(self, batch: Batch, size: torch.Size) -> tuple[PhotometricTarget, Tensor | None]:
+        """The target at a size and, for the automask, the error of the sources as they are."""
+        target = PhotometricTarget(_shrink(batch.images[0], size), self.ssim_weight)
+        if not self.automask:
+            return target, None
+        sources = torch.stack([_shrink(batch.images[frame], size) for frame in batch.sources])
+        errors = target.error(sources)
+        if self.reduction == "mean":
+            errors = self._over_sources(errors)[None]
+        if self.noise:
+            errors = errors + self.noise * torch.randn_like(errors)
+        return target, self._over_sources(errors)
+
+    def _over_sources(self, errors: Tensor) -> Tensor:
+        """(S, B·N, 1, h, w) to (B·N, 1, h, w)."""
+        if self.reduction == "mean":
+            return errors.mean(0)
+        least = errors[0]
+        for error in errors[1:]:  # several times faster than `min(0)`, which also gathers indices
+            least = torch.minimum(least, error)
+        return least
+
+
+def _shrink(image: Tensor, size: torch.Size) -> Tensor:
+    return image if image.shape[-2:] == size else F.interpolate(image, size, mode="area")

@@ -1,0 +1,36 @@
+"""Edge-aware smoothness: disparity may jump where the image does, and is smooth elsewhere.
+
+    mean of  |dx d*| exp(-|dx I|) + |dy d*| exp(-|dy I|),   with  d* = d / mean(d)
+
+Dividing by the mean takes away the reward for shrinking the whole scene (Monodepth2, eq. 3).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from layers import edge_aware_gradient
+from losses import LOSSES
+from structures import Batch, Prediction
+
+
+@LOSSES.register
+class Smoothness(nn.Module):
+    """Smoothness of the disparity at each scale's own size."""
+
+    def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """Mean over scales, scale s counting 1 / 2**s. Returns a scalar."""
+        return self.per_scale(batch, prediction).mean()
+
+    def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """(number of scales,), each with its 1 / 2**s."""
+        terms = []
+        for scale, disparity in prediction.disparities.items():
+            image = batch.images[0]
+            if disparity.shape[-2:] != image.shape[-2:]:
+                image = F.interpolate(image, disparity.shape[-2:], mode="area")
+            normalised = disparity / (disparity.mean((2, 3), keepdim=True) + 1e-7)
+            terms.append(edge_aware_gradient(normalised, image) / 2**scale)
+        return torch.stack(terms)

@@ -1,0 +1,300 @@
+"""Monodepth2: depth and motion from video, each the other's teacher (Godard et al., ICCV 2019).
+
+A depth network sees the target, a pose network the target beside each source. Depth and motion resample
+the sources into the target's view; where they are right, the picture appears (losses/photometric.py).
+Disparities of every scale are brought to full resolution first, so that a coarse one is not free to explain
+texture by small wrong depths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from layers import disparity_to_depth, pose_matrix, sample, sampling_grid
+from losses import LOSSES
+from methods import METHODS
+from methods._base import Method
+from networks import NETWORKS, build_encoder
+from structures import Batch, Frame, Prediction
+from utils import InputError, check_settings, nearest_name
+
+
+class Motion(NamedTuple):
+    """What a pose network says of one source: (B, 3) radians, (B, 3), and whether it was asked backwards."""
+
+    axis_angle: Tensor
+    translation: Tensor
+    invert: bool
+
+    def matrix(self, scale: Tensor | float = 1.0) -> Tensor:
+        """(B, 4, 4) T_source_from_target, the translation times `scale` (B, 1)."""
+        return pose_matrix(self.axis_angle, self.translation.float() * scale, self.invert)
+
+
+@METHODS.register
+class Monodepth2(Method):
+    """Monocular, stereo and mono + stereo training, with the published ablations.
+
+    Args:
+        frame_ids: 0 and the sources: -1 and 1 for video, "s" for the stereo partner.
+        num_layers: of the ResNet encoders: 18, 34, 50, 101 or 152.
+        encoder: any other depth encoder by name (networks/, or a timm model); None is ResNet `num_layers`.
+        pose_encoder: likewise for pose; None is the ResNet of the same depth, or 18 beside another encoder.
+        weights_init: `pretrained` on ImageNet, or `scratch`.
+        scales: of the disparities that are trained, 0 the input size.
+        min_depth, max_depth: what the sigmoid's ends mean, in the unit of the translations.
+        pose_model_type: `separate_resnet`; `shared`, on the depth encoder's features; `posecnn`.
+        pose_model_input: `pairs` of target and source, or `all` frames at once.
+        v1_multiscale: warp and compare at each scale's own size, as Monodepth 1 did.
+        avg_reprojection: mean over the sources instead of the minimum.
+        disable_automasking: keep pixels that stand still.
+        predictive_mask: predict a weight of each source (Zhou et al. 2017); needs `disable_automasking`.
+        no_ssim: compare by absolute difference alone.
+        disparity_smoothness: weight of the smoothness term.
+        align_corners: of the resampling. False is what the published code does since torch 1.3.
+        losses: term → its weight and settings, over the defaults; a weight of 0 takes a term away.
+
+    Raises:
+        InputError: settings that contradict each other or name what does not exist.
+    """
+
+    def __init__(
+        self,
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        num_layers: int = 18,
+        encoder: str | None = None,
+        pose_encoder: str | None = None,
+        weights_init: str = "pretrained",
+        scales: Sequence[int] = (0, 1, 2, 3),
+        min_depth: float = 0.1,
+        max_depth: float = 100.0,
+        pose_model_type: str = "separate_resnet",
+        pose_model_input: str = "pairs",
+        v1_multiscale: bool = False,
+        avg_reprojection: bool = False,
+        disable_automasking: bool = False,
+        predictive_mask: bool = False,
+        no_ssim: bool = False,
+        disparity_smoothness: float = 1e-3,
+        align_corners: bool = True,
+        losses: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.frame_ids = _checked_frames(frame_ids)
+        _check_choice("weights_init", weights_init, ("pretrained", "scratch"))
+        _check_choice("pose_model_input", pose_model_input, ("pairs", "all"))
+        if predictive_mask and not disable_automasking:
+            raise InputError("predictive_mask takes the automask's place; add --disable_automasking")
+        if not 0 < min_depth < max_depth:
+            raise InputError(f"need 0 < min_depth < max_depth, got {min_depth} and {max_depth}")
+        self.min_depth, self.max_depth = min_depth, max_depth
+        self.scales = tuple(scales)
+        self.pose_model_type, self.pose_model_input = pose_model_type, pose_model_input
+        self.v1_multiscale = v1_multiscale
+        self.align_corners = align_corners
+        self.video_frames = [frame for frame in self.frame_ids if frame != "s"]
+
+        pretrained = weights_init == "pretrained"
+        depth_encoder = encoder or f"resnet{num_layers}"
+        self.encoder = build_encoder(depth_encoder, pretrained=pretrained)
+        decoder = NETWORKS.get("depth_decoder")
+        self.depth = decoder(self.encoder.num_channels, self.scales)
+        if len(self.video_frames) > 1:
+            default = depth_encoder if depth_encoder.startswith("resnet") else "resnet18"
+            self._build_pose(pose_encoder or default, pretrained)
+        if predictive_mask:
+            sources = len(self.frame_ids) - 1
+            self.predictive_mask = decoder(self.encoder.num_channels, self.scales, num_outputs=sources)
+
+        self.loss_weights: dict[str, float] = {}
+        self.loss_terms = nn.ModuleDict()
+        photometric = {
+            "weight": 1.0,
+            "ssim_weight": 0.0 if no_ssim else 0.85,
+            "automask": not disable_automasking,
+            "reduction": "mean" if avg_reprojection else "min",
+        }
+        defaults: dict[str, dict[str, Any]] = {
+            "photometric": photometric,
+            "smoothness": {"weight": disparity_smoothness},
+        }
+        if predictive_mask:
+            defaults["explainability"] = {"weight": 0.2}
+        self._build_losses(defaults, losses or {})
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Disparities, depths, poses and warped sources; shapes as in `structures.Prediction`."""
+        images = batch.network_images
+        with self.networks_autocast():
+            features = self._encode(images)
+            disparities = {scale: out.float() for scale, out in self.depth(features[0]).items()}
+            masks = {}
+            if hasattr(self, "predictive_mask"):
+                masks = {scale: out.float() for scale, out in self.predictive_mask(features[0]).items()}
+            motions = self._motions(images, features) if len(self.video_frames) > 1 else {}
+        prediction = Prediction(disparities, masks=masks)
+        self.resample(batch, prediction, motions)
+        return prediction
+
+    def resample(self, batch: Batch, prediction: Prediction, motions: Mapping[Frame, Motion]) -> None:
+        """Fill depths, poses and warped sources of a prediction from its disparities and the motions.
+
+        Sources are stacked, one look-up a scale: (S·B, ...). Sources without a motion have their pose in the
+        batch.
+        """
+        height, width = batch.images[0].shape[-2:]
+        prediction.T_source_from_target = {
+            frame: motions[frame].matrix() if frame in motions else batch.T_source_from_target[frame]
+            for frame in batch.sources
+        }
+        count = len(batch.sources)
+        sources = torch.cat([batch.images[frame] for frame in batch.sources])
+        poses = torch.cat(list(prediction.T_source_from_target.values()))
+        intrinsics = batch.intrinsics.repeat(count, 1, 1)
+        for scale, disparity in prediction.disparities.items():
+            pictures, K = sources, intrinsics
+            if self.v1_multiscale:
+                # The published rule, without the half pixel that a smaller picture's centre moves by.
+                K = intrinsics * intrinsics.new_tensor([[0.5**scale], [0.5**scale], [1.0]])
+                if scale:
+                    pictures = F.interpolate(sources, disparity.shape[-2:], mode="area")
+            elif scale:
+                disparity = F.interpolate(disparity, (height, width), mode="bilinear", align_corners=False)
+            depth = disparity_to_depth(disparity, self.min_depth, self.max_depth)
+            T = self._rescaled(poses, motions, depth, batch) if self.pose_model_type == "posecnn" else poses
+            grid = sampling_grid(depth.repeat(count, 1, 1, 1), K, T)
+            warped = sample(pictures, grid, self.align_corners)
+            prediction.depths[scale] = depth
+            prediction.warped[scale] = warped.unflatten(0, (count, -1))
+
+    def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """The terms of the constructor's `losses`, weighted."""
+        return {
+            name: self.loss_weights[name] * term(batch, prediction) for name, term in self.loss_terms.items()
+        }
+
+    def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 1, H, W) within [min_depth, max_depth], up to one factor."""
+        return disparity_to_depth(self.predict_disparity(images), self.min_depth, self.max_depth)
+
+    def predict_disparity(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to the sigmoid output (B, 1, H, W), finest scale."""
+        with self.networks_autocast():
+            disparities = self.depth(self.encoder(images))
+        return disparities[min(disparities)].float()
+
+    def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] twice to (B, 4, 4) T_later_from_earlier."""
+        if self.pose_model_input == "all" or not hasattr(self, "pose"):
+            raise InputError("this model has no pose network for a pair of frames (pose_model_input pairs)")
+        with self.networks_autocast():
+            images: dict[Frame, Tensor] = {0: earlier, 1: later}
+            features = {frame: self.encoder(image) for frame, image in images.items()}
+            return self._motions(images, features)[1].matrix()
+
+    def pictures(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """Target, disparity, sources resampled at the finest scale, and the automask."""
+        scale = min(prediction.disparities)
+        shown = {"target": batch.images[0], "disparity": prediction.disparities[scale]}
+        for frame, warped in zip(batch.sources, prediction.warped[scale]):
+            shown[f"warped_{frame}"] = warped
+        if "photometric" in self.loss_terms:
+            finest = Prediction({}, warped={scale: prediction.warped[scale]})
+            automask = self.loss_terms["photometric"].maps(batch, finest)[scale][1]
+            if automask is not None:
+                shown["automask"] = automask.float()
+        return shown
+
+    # Building.
+
+    def _build_pose(self, encoder: str, pretrained: bool) -> None:
+        frames = len(self.video_frames)
+        seen = 2 if self.pose_model_input == "pairs" else frames
+        decoder = NETWORKS.get("pose_decoder")
+        if self.pose_model_type == "separate_resnet":
+            self.pose_encoder = build_encoder(encoder, num_images=seen, pretrained=pretrained)
+            # Two motions even for a pair: the second is never used, and published checkpoints hold it.
+            self.pose = decoder(self.pose_encoder.num_channels, num_input_features=1, num_frames=2)
+        elif self.pose_model_type == "shared":
+            self.pose = decoder(self.encoder.num_channels, num_input_features=seen)
+        elif self.pose_model_type == "posecnn":
+            self.pose = NETWORKS.get("pose_cnn")(seen)
+        else:
+            _check_choice("pose_model_type", self.pose_model_type, ("separate_resnet", "shared", "posecnn"))
+
+    def _build_losses(self, defaults: Mapping[str, Mapping], chosen: Mapping[str, Mapping]) -> None:
+        for name in [*defaults, *(name for name in chosen if name not in defaults)]:
+            settings = {**defaults.get(name, {"weight": 1.0}), **(chosen.get(name) or {})}
+            weight = float(settings.pop("weight"))
+            term = LOSSES.get(name)
+            check_settings(f"loss {name}", term, settings)
+            if weight:
+                self.loss_weights[name] = weight
+                self.loss_terms[name] = term(**settings)
+
+    # Networks.
+
+    def _encode(self, images: Mapping[Frame, Tensor]) -> dict[Frame, list[Tensor]]:
+        """Features of the target, and of every frame where the pose network shares them."""
+        if self.pose_model_type != "shared" or len(self.video_frames) < 2:
+            return {0: self.encoder(images[0])}
+        together = self.encoder(torch.cat([images[frame] for frame in self.frame_ids]))
+        split = [level.chunk(len(self.frame_ids)) for level in together]
+        return {frame: [level[n] for level in split] for n, frame in enumerate(self.frame_ids)}
+
+    def _motions(
+        self, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
+    ) -> dict[Frame, Motion]:
+        """Source → motion. A pair is shown in temporal order and the answer inverted for earlier sources;
+        all frames together are shown as they are listed, and nothing is inverted.
+        """
+        sources = [frame for frame in images if frame not in (0, "s")]
+        if self.pose_model_input == "all":
+            axis_angle, translation = self._ask([0, *sources], images, features)
+            return {f: Motion(axis_angle[:, n], translation[:, n], False) for n, f in enumerate(sources)}
+        motions = {}
+        for frame in sources:
+            pair = [frame, 0] if frame < 0 else [0, frame]
+            axis_angle, translation = self._ask(pair, images, features)
+            motions[frame] = Motion(axis_angle[:, 0], translation[:, 0], frame < 0)
+        return motions
+
+    def _ask(
+        self, frames: list, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        if self.pose_model_type == "shared":
+            return self.pose([features[frame] for frame in frames])
+        stacked = torch.cat([images[frame] for frame in frames], 1)
+        if self.pose_model_type == "posecnn":
+            return self.pose(stacked)
+        return self.pose([self.pose_encoder(stacked)])
+
+    @staticmethod
+    def _rescaled(poses: Tensor, motions: Mapping[Frame, Motion], depth: Tensor, batch: Batch) -> Tensor:
+        """PoseCNN's translation is in units of the scene: times the mean inverse depth (Wang et al. 2018)."""
+        nearness = (1 / depth).mean((1, 2, 3))[:, None]
+        parts = poses.chunk(len(batch.sources))
+        return torch.cat(
+            [motions[f].matrix(nearness) if f in motions else T for f, T in zip(batch.sources, parts)]
+        )
+
+
+def _checked_frames(frame_ids: Sequence[Frame]) -> tuple[Frame, ...]:
+    frames = tuple(frame_ids)
+    if not frames or frames[0] != 0:
+        raise InputError(f"frame_ids must begin with 0, the target, got {list(frames)}")
+    if len(frames) < 2:
+        raise InputError("training needs a source beside the target: frame_ids 0 -1 1, or use_stereo")
+    if len(set(frames)) != len(frames):
+        raise InputError(f"frame_ids name a frame twice: {list(frames)}")
+    return frames
+
+
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"there is no {what} '{value}'{nearest_name(value, choices)}")

@@ -1,0 +1,374 @@
+"""Every option of a run: its default, its help, its check.
+
+    defaults  <  the run folder's options (resume)  <  --config a.yaml b.yaml (later wins)  <  command line
+
+A config is YAML with the names of the flags, or SurroundDepth's `key = value` text. Components have sections,
+named after what they build, that take any setting of the component's constructor:
+
+    method: {name: monodepth2, align_corners: false}
+    dataset: {name: kitti, baseline: 0.54}
+    augment: {hue: 0.05}
+    losses: {smoothness: {weight: 1.0e-2}}
+
+and on the command line `--dataset.baseline 0.54 --losses.smoothness.weight 1e-2`. Unknown names are errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils import PROJECT, InputError, nearest_name
+
+SECTIONS = ("method", "dataset", "augment", "losses")
+_NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as everybody who writes it means."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+# Integers first: the float pattern above matches them as well.
+_Loader.yaml_implicit_resolvers = {
+    key: sorted(resolvers, key=lambda item: item[0] != "tag:yaml.org,2002:int")
+    for key, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def read_yaml(text: str) -> Any:
+    """Parse YAML text."""
+    return yaml.load(text, _Loader)
+
+
+def frame_id(text: str) -> int | str:
+    """An offset in frames, or "s" for the stereo partner."""
+    return "s" if text == "s" else int(text)
+
+
+def boolean(text: str) -> bool:
+    """A flag's value in a config."""
+    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in values:
+        raise ValueError(text)
+    return values[text.lower()]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose refusals are our sentences."""
+
+    def error(self, message: str) -> None:
+        raise InputError(message)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `run.py`; `--help` prints every option with its default."""
+    parser = _Parser(
+        "run.py",
+        description="Train, resume or evaluate a self-supervised depth method.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    switch = {"action": "store_true"}
+
+    group = parser.add_argument_group("what to do")
+    group.add_argument("--config", nargs="+", default=[], metavar="FILE", help="configs; later ones win")
+    group.add_argument("--eval_only", **switch, help="evaluate the run, or --load_weights_folder")
+    group.add_argument("--list", **switch, help="print methods, networks, datasets, losses, configs, splits")
+    group.add_argument("--dry_run", **switch, help="check everything, build everything, train nothing")
+    group.add_argument("--resume", default="never", metavar="auto|never|FILE", help="go on from a checkpoint")
+
+    group = parser.add_argument_group("folders")
+    group.add_argument(
+        "--data_path", help="root of the dataset; else $PARALLAX_DATA/<dataset>, data/<dataset>"
+    )
+    group.add_argument("--log_dir", default="runs", help="where run folders go")
+    group.add_argument("--model_name", help="name of the run folder; else the first config's or the method's")
+    group.add_argument("--load_weights_folder", help="run folder or published checkpoint to start from")
+    group.add_argument(
+        "--models_to_load", nargs="+", metavar="NAME", help="sub-networks to load; else all that the file has"
+    )
+
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset", default="kitti", help="a file of datasets/")
+    group.add_argument("--split", help="a split's name, or a folder of lists; else the dataset's own default")
+    group.add_argument("--height", type=int, default=192, help="network input, pixels, a multiple of 32")
+    group.add_argument("--width", type=int, default=640, help="network input, pixels, a multiple of 32")
+    group.add_argument("--frame_ids", type=frame_id, nargs="+", default=[0, -1, 1], help="0 and the sources")
+    group.add_argument("--use_stereo", **switch, help="add the stereo partner to the sources")
+    group.add_argument(
+        "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos: published"
+    )
+    group.add_argument("--skip_missing", **switch, help="train without samples that lack a picture")
+    group.add_argument("--num_workers", type=int, default=4, help="loader processes per training process")
+    group.add_argument("--png", **switch, help="accepted and not needed: jpg or png is found by looking")
+
+    group = parser.add_argument_group("model")
+    group.add_argument("--method", default="monodepth2", help="a file of methods/")
+    group.add_argument("--num_layers", type=int, default=18, help="of ResNet encoders: 18, 34, 50, 101, 152")
+    group.add_argument("--encoder", help="another depth encoder: a network, or any timm model")
+    group.add_argument("--pose_encoder", help="another pose encoder")
+    group.add_argument(
+        "--weights_init", default="pretrained", choices=("pretrained", "scratch"), help="encoders"
+    )
+    group.add_argument("--scales", type=int, nargs="+", default=[0, 1, 2, 3], help="of the loss")
+    group.add_argument("--min_depth", type=float, default=0.1, help="metres, at disparity 1")
+    group.add_argument("--max_depth", type=float, default=100.0, help="metres, at disparity 0")
+    group.add_argument(
+        "--pose_model_type",
+        default="separate_resnet",
+        choices=("separate_resnet", "shared", "posecnn"),
+        help="pose network",
+    )
+    group.add_argument("--pose_model_input", default="pairs", choices=("pairs", "all"), help="what it sees")
+
+    group = parser.add_argument_group("loss")
+    group.add_argument("--disparity_smoothness", type=float, default=1e-3, help="weight of smoothness")
+    group.add_argument("--v1_multiscale", **switch, help="warp at each scale's own size")
+    group.add_argument("--avg_reprojection", **switch, help="mean over sources, not the minimum")
+    group.add_argument("--disable_automasking", **switch, help="keep pixels that stand still")
+    group.add_argument("--predictive_mask", **switch, help="predict the sources' weights")
+    group.add_argument("--no_ssim", **switch, help="absolute difference alone")
+
+    group = parser.add_argument_group("optimisation")
+    group.add_argument("--batch_size", type=int, default=12, help="samples per process and step")
+    group.add_argument("--learning_rate", type=float, default=1e-4, help="of Adam")
+    group.add_argument("--weight_decay", type=float, default=0.0, help="of AdamW, where it is not 0")
+    group.add_argument("--num_epochs", type=int, default=20, help="passes over the training part")
+    group.add_argument("--max_steps", type=int, help="stop after this many steps, wherever the epochs are")
+    group.add_argument("--scheduler", default="step", choices=("step", "cosine", "constant"), help="schedule")
+    group.add_argument("--scheduler_step_size", type=int, default=15, help="epochs before the rate drops")
+    group.add_argument("--scheduler_gamma", type=float, default=0.1, help="what it is multiplied by")
+    group.add_argument("--warmup_steps", type=int, default=0, help="steps of linear increase at the start")
+    group.add_argument("--min_learning_rate", type=float, default=0.0, help="where cosine ends")
+    group.add_argument("--clip_grad_norm", type=float, help="largest norm of the gradient")
+
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    group.add_argument("--no_cuda", **switch, help="the published way to write --device cpu")
+    group.add_argument(
+        "--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="of the networks"
+    )
+    group.add_argument("--compile", **switch, help="torch.compile the networks")
+    group.add_argument("--channels_last", **switch, help="memory layout of the networks")
+    group.add_argument("--sync_batchnorm", **switch, help="batch statistics over all GPUs")
+    group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
+    group.add_argument("--deterministic", **switch, help="refuse kernels whose sums vary between runs")
+    group.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+
+    group = parser.add_argument_group("logs and checkpoints")
+    group.add_argument("--log_frequency", type=int, default=250, help="steps between lines and pictures")
+    group.add_argument("--save_frequency", type=int, default=1, help="epochs between checkpoints")
+    group.add_argument(
+        "--keep_checkpoints", type=int, default=5, help="epochs kept beside last and best; 0: all"
+    )
+    group.add_argument("--num_val", type=int, default=500, help="validation samples, evenly spaced; 0: all")
+    return parser
+
+
+def parse(
+    arguments: Sequence[str] | None = None, saved: Mapping[str, Any] | None = None
+) -> argparse.Namespace:
+    """The effective options of a run.
+
+    Args:
+        arguments: the command line; `sys.argv` where not given.
+        saved: a run folder's options, under the configs.
+
+    Returns:
+        A namespace; sections are dicts, `method` and `dataset` have a `name` in theirs.
+
+    Raises:
+        InputError: an unknown or impossible option; the sentence gives the nearest valid one.
+    """
+    parser = build_parser()
+    given, rest = parser.parse_known_args(arguments)
+    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
+    values: dict[str, Any] = {}
+    for source, settings in [
+        ("the run's options", dict(saved or {})),
+        *((str(path), read_config(path)) for path in given.config),
+    ]:
+        _merge(values, {key: _checked(source, key, value, actions) for key, value in settings.items()})
+    _merge(values, _command_line(parser, arguments, actions))
+    _merge(values, _dotted(rest, actions))
+    options = argparse.Namespace(**{**{key: action.default for key, action in actions.items()}, **values})
+    for section in SECTIONS:
+        setattr(options, section, _section(section, getattr(options, section, None) or {}))
+    _finish(options)
+    return options
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings of a config file, YAML or `key = value` text.
+
+    Raises:
+        InputError: no such file, or it does not parse.
+    """
+    path = Path(path)
+    if not path.is_file():
+        known = [str(p.relative_to(PROJECT)) for p in sorted((PROJECT / "configs").glob("*.yaml"))]
+        raise InputError(f"there is no config {path}{nearest_name(str(path), known)}")
+    text = path.read_text()
+    try:
+        if path.suffix == ".txt":
+            lines = (line.split("#")[0].strip() for line in text.splitlines())
+            pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines if line)
+            return {key: read_yaml(value) for key, value in pairs}
+        settings = read_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} must hold 'name: value' lines")
+    return settings
+
+
+def effective(options: argparse.Namespace) -> dict[str, Any]:
+    """What a run folder keeps: everything that shapes the result, nothing of this one call."""
+    call = {"config", "eval_only", "list", "dry_run", "resume", "local_rank", "png", "no_cuda"}
+    return {key: value for key, value in vars(options).items() if key not in call}
+
+
+def to_yaml(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML text that `read_config` reads back to the same values."""
+    return yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=110)
+
+
+# ------------------------------------------------------------------------------------------------ composition
+
+
+def _checked(source: str, key: str, value: Any, actions: Mapping[str, argparse.Action]) -> Any:
+    """A config's value as the command line would have given it."""
+    if key not in actions and key not in SECTIONS:
+        raise InputError(f"{source} has an unknown option '{key}'{nearest_name(key, [*actions, *SECTIONS])}")
+    if key in SECTIONS and isinstance(value, dict):
+        return value
+    if value is None or key in SECTIONS:
+        return value
+    action = actions[key]
+    kind = boolean if isinstance(action, argparse._StoreTrueAction) else (action.type or str)
+    several = action.nargs == "+"
+    if several and not isinstance(value, list):
+        value = str(value).split()
+    try:
+        result = [kind(str(item)) for item in value] if several else kind(str(value))
+    except (ValueError, TypeError):
+        wanted = getattr(kind, "__name__", str(kind))
+        raise InputError(f"{source}: {key} must be {wanted}, got {value!r}") from None
+    if action.choices and result not in action.choices:
+        raise InputError(f"{source}: there is no {key} '{result}'{nearest_name(str(result), action.choices)}")
+    return result
+
+
+def _command_line(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, actions: Mapping[str, argparse.Action]
+) -> dict[str, Any]:
+    """Only what was typed: parsed once more without defaults."""
+    for action in actions.values():
+        action.saved_default, action.default = action.default, argparse.SUPPRESS
+    try:
+        return vars(parser.parse_known_args(arguments)[0])
+    finally:
+        for action in actions.values():
+            action.default = action.saved_default
+
+
+def _dotted(rest: Sequence[str], actions: Mapping[str, argparse.Action]) -> dict[str, Any]:
+    """`--dataset.baseline 0.54` and `--dataset.baseline=0.54` as nested sections."""
+    nested: dict[str, Any] = {}
+    words = list(rest)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise InputError(f"unexpected argument '{word}'")
+        flag, _, value = word[2:].partition("=")
+        section, *path = flag.split(".")
+        if section not in SECTIONS or not path:
+            raise InputError(f"there is no option '--{flag}'{nearest_name(flag, actions)}")
+        if not value:
+            if not words:
+                raise InputError(f"--{flag} needs a value")
+            value = words.pop(0)
+        place = nested.setdefault(section, {})
+        for step in path[:-1]:
+            place = place.setdefault(step, {})
+        place[path[-1]] = read_yaml(value)
+    return nested
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Later wins; sections of settings are merged key by key, and a bare name takes the name's place."""
+    for key, value in new.items():
+        old = into.get(key)
+        if key in _NAMED and isinstance(value, str) and isinstance(old, dict):
+            value = {**old, "name": value} if old.get("name") == value else {"name": value}
+        elif key in SECTIONS and isinstance(value, dict) and old is not None:
+            merged = {"name": old} if isinstance(old, str) else dict(old)
+            _merge_nested(merged, value)
+            value = merged
+        into[key] = value
+
+
+def _merge_nested(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            into[key] = dict(into[key])
+            _merge_nested(into[key], value)
+        else:
+            into[key] = value
+
+
+def _section(section: str, value: str | dict) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"name": value}
+    if section in _NAMED and "name" not in value:
+        return {"name": build_parser().get_default(section), **value}
+    return dict(value)
+
+
+# ----------------------------------------------------------------------------------------------------- checks
+
+
+def _finish(options: argparse.Namespace) -> None:
+    """Values that follow from others, and the checks that need no data."""
+    frames = [frame for frame in options.frame_ids if frame != "s"]
+    options.use_stereo = options.use_stereo or "s" in options.frame_ids
+    options.frame_ids = [*frames, "s"] if options.use_stereo else frames
+    if options.no_cuda:
+        options.device = "cpu"
+    if options.model_name is None:
+        options.model_name = Path(options.config[0]).stem if options.config else options.method["name"]
+    if options.data_path is None:
+        base = os.environ.get("PARALLAX_DATA")
+        options.data_path = str((Path(base) if base else PROJECT / "data") / options.dataset["name"])
+    for name in ("batch_size", "num_epochs", "scheduler_step_size", "log_frequency", "save_frequency"):
+        _at_least(options, name, 1)
+    for name in ("num_workers", "keep_checkpoints", "warmup_steps", "num_val", "seed"):
+        _at_least(options, name, 0)
+    for name in ("height", "width"):
+        value = getattr(options, name)
+        if value <= 0 or value % 32:
+            raise InputError(
+                f"{name} must be a multiple of 32, got {value}; try {max(32, round(value / 32) * 32)}"
+            )
+    if options.learning_rate <= 0:
+        raise InputError(f"learning_rate must be above 0, got {options.learning_rate}")
+    if not 0 < options.min_depth < options.max_depth:
+        raise InputError(f"need 0 < min_depth < max_depth, got {options.min_depth} and {options.max_depth}")
+    if not options.scales or any(not 0 <= scale <= 3 for scale in options.scales):
+        raise InputError(f"scales are among 0 1 2 3, got {options.scales}")
+
+
+def _at_least(options: argparse.Namespace, name: str, least: int) -> None:
+    if getattr(options, name) < least:
+        raise InputError(f"{name} must be at least {least}, got {getattr(options, name)}")
