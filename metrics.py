@@ -1,8 +1,54 @@
-"""Depth errors, caps, crops, scale alignment; the only implementation."""
+"""Depth errors, caps, crops, scale alignment; the only implementation.
+
+A benchmark states its `Protocol`; `evaluate` turns predictions into a `Result` by it, batch by batch:
+
+    disparity, resized to the truth's size -> depth -> x scale, x median ratio -> clamped -> errors
+
+Truth is sparse, so only the pixels where it counts travel (`Truth`), padded to one length a batch: pictures
+of different sizes are judged together, in float64, on whatever device the predictions are.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
+
+from structures import Batch
+from utils import InputError, atomic_path, nearest_name
+
+if TYPE_CHECKING:
+    from datasets._sequence import SequenceDataset
+
+METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+
+# Rows and columns that count, as fractions of height and width: top, bottom, left, right.
+CROPS = {
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),  # Garg et al. 2016, what KITTI tables use
+    "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),  # Eigen et al. 2014
+    "none": (0.0, 1.0, 0.0, 1.0),
+}
+ALIGNMENTS = ("median", "none")
+RESIZES = ("disparity", "depth", "nearest")
+MEDIANS = ("middle", "lower")
+
+Predict = Callable[
+    [Tensor, Tensor], Tensor
+]  # images (B, 3, H, W), intrinsics (B, 3, 3) -> depth (B, 1, H, W)
 
 
 @dataclass(frozen=True)
@@ -17,7 +63,13 @@ class Protocol:
         cap_truth: truth at or beyond `max_depth` does not count.
         crop: `garg`, `eigen` or `none`.
         alignment: `median` (each picture's own factor) or `none` (metric, times `scale`).
-        scale: what predictions are multiplied by where alignment is `none`.
+        scale: what predictions are multiplied by before any alignment.
+        resize: what is brought to the truth's size: `disparity` or `depth`, bilinear, or the `nearest` depth.
+        align_corners: the corner pixels' centres stay where they are; off is OpenCV's half-pixel rule.
+        median: of an even count the mean of the two `middle` values (numpy) or the `lower` one (torch).
+
+    Raises:
+        InputError: a setting that does not exist, caps that are not 0 < min_depth < max_depth.
     """
 
     name: str
@@ -28,3 +80,659 @@ class Protocol:
     crop: str = "none"
     alignment: str = "median"
     scale: float = 1.0
+    resize: str = "disparity"
+    align_corners: bool = False
+    median: str = "middle"
+
+    def __post_init__(self) -> None:
+        choices = {"crop": CROPS, "alignment": ALIGNMENTS, "resize": RESIZES, "median": MEDIANS}
+        for setting, allowed in choices.items():
+            value = getattr(self, setting)
+            if value not in allowed:
+                raise InputError(
+                    f"there is no {setting} '{value}' in a protocol{nearest_name(value, allowed)}"
+                )
+        if not 0 < self.min_depth < self.max_depth:
+            raise InputError(
+                f"a protocol needs 0 < min_depth < max_depth, got {self.min_depth} and {self.max_depth}"
+            )
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise InputError(f"predictions are multiplied by a positive number, got {self.scale}")
+
+    def card(self) -> dict[str, str]:
+        """What it says, in words, for a person who reads a table."""
+        low, high = f"{self.min_depth:g}", f"{self.max_depth:g}"
+        resized = {
+            "disparity": "disparity, bilinear",
+            "depth": "depth, bilinear",
+            "nearest": "depth, nearest pixel",
+        }
+        corners = ", corners aligned" if self.align_corners and self.resize != "nearest" else ""
+        aligned = {
+            "median": f"each picture by median(truth) / median(prediction), {self.median} median",
+            "none": "none, predictions count as metric",
+        }
+        return {
+            "protocol": self.name,
+            "truth": self.ground_truth,
+            "counts": f"{low} m < truth < {high} m" if self.cap_truth else f"truth > {low} m",
+            "crop": self.crop,
+            "resized": resized[self.resize] + corners,
+            "scale": f"x {self.scale:g}" if self.scale != 1 else "x 1",
+            "alignment": aligned[self.alignment],
+            "clamp": f"predictions to [{low}, {high}] m",
+        }
+
+
+# -------------------------------------------------------------------------------------- one batch of pictures
+
+
+@dataclass
+class Truth:
+    """The pixels of B pictures where truth counts, K the most a picture has.
+
+    Attributes:
+        depth: (B, K) metres, float64.
+        rows, columns: (B, K) int64, where in the truth's own picture.
+        valid: (B, K) bool, False for padding.
+        sizes: (B, 2) int64, height and width of the truth's picture.
+    """
+
+    depth: Tensor
+    rows: Tensor
+    columns: Tensor
+    valid: Tensor
+    sizes: Tensor
+
+    @staticmethod
+    def of(maps: np.ndarray, protocol: Protocol) -> Truth:
+        """What counts of (N, h, w) metres, 0 where unknown."""
+        height, width = maps.shape[-2:]
+        top, bottom, left, right = crop_box(protocol.crop, height, width)
+        pictures = []
+        for depth in np.asarray(maps, np.float64)[:, top:bottom, left:right]:
+            counts = depth > protocol.min_depth
+            if protocol.cap_truth:
+                counts &= depth < protocol.max_depth
+            rows, columns = np.nonzero(counts)
+            pictures.append([depth[rows, columns], rows + top, columns + left, np.ones(len(rows), bool)])
+        longest = max(1, *(len(picture[0]) for picture in pictures))
+        parts = [[_padded(torch.from_numpy(part), longest) for part in picture] for picture in pictures]
+        return Truth(*map(torch.stack, zip(*parts)), torch.tensor([[height, width]] * len(maps)))
+
+    @staticmethod
+    def cat(truths: Sequence[Truth]) -> Truth:
+        """Join along the batch axis."""
+        longest = max(truth.depth.shape[1] for truth in truths)
+        parts = [
+            [_padded(part, longest) for part in (truth.depth, truth.rows, truth.columns, truth.valid)]
+            for truth in truths
+        ]
+        return Truth(*map(torch.cat, zip(*parts)), torch.cat([truth.sizes for truth in truths]))
+
+    def to(self, device: torch.device | str) -> Truth:
+        """The same on `device`."""
+        return Truth(*(getattr(self, item.name).to(device) for item in dataclasses.fields(self)))
+
+
+def _padded(values: Tensor, length: int) -> Tensor:
+    """(..., K) to (..., length), zeros behind."""
+    return F.pad(values, (0, length - values.shape[-1]))
+
+
+def crop_box(crop: str, height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of a crop of `CROPS`, pixels; rows top to bottom - 1 count."""
+    top, bottom, left, right = CROPS[crop]
+    return int(top * height), int(bottom * height), int(left * width), int(right * width)
+
+
+def depth_errors(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
+    """The seven errors of each picture.
+
+        abs_rel   mean |t - p| / t             rmse      sqrt(mean (t - p)^2)
+        sq_rel    mean (t - p)^2 / t           rmse_log  sqrt(mean (ln t - ln p)^2)
+        a1 a2 a3  share with max(t / p, p / t) < 1.25, 1.25^2, 1.25^3
+
+    Args:
+        prediction, truth: (B, P) metres, positive where valid.
+        valid: (B, P) bool; all where not given.
+
+    Returns:
+        (B, 7) in the order of `METRICS`; nan for a picture without a valid pixel.
+    """
+    valid = torch.ones_like(truth, dtype=torch.bool) if valid is None else valid
+    count = valid.sum(1)
+    p = torch.where(valid, prediction, 1)
+    t = torch.where(valid, truth, 1)
+
+    def mean(values: Tensor) -> Tensor:
+        return torch.where(valid, values, 0).sum(1) / count
+
+    difference = t - p
+    factor = torch.maximum(t / p, p / t)
+    inside = [mean((factor < 1.25**power).to(t.dtype)) for power in (1, 2, 3)]
+    errors = [
+        mean(difference.abs() / t),
+        mean(difference.square() / t),
+        mean(difference.square()).sqrt(),
+        mean((t.log() - p.log()).square()).sqrt(),
+    ]
+    return torch.stack(errors + inside, 1)
+
+
+def masked_median(values: Tensor, valid: Tensor, kind: str = "middle") -> Tensor:
+    """(B,) medians of (B, P) where valid; of an even count the mean of both middle values or the `lower`."""
+    ordered = torch.where(valid, values, math.inf).sort(1).values
+    count = valid.sum(1, keepdim=True)
+    lower = ordered.gather(1, ((count - 1) // 2).clamp(min=0))[:, 0]
+    if kind == "lower":
+        return lower
+    return (lower + ordered.gather(1, (count // 2).clamp(max=values.shape[1] - 1))[:, 0]) / 2
+
+
+def look_up(
+    maps: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    sizes: Tensor,
+    align_corners: bool = False,
+    nearest: bool = False,
+) -> Tensor:
+    """What `maps` resized to each picture's size would hold at some pixels: only these are computed.
+
+    Bilinear without antialiasing, as `F.interpolate` and, with half-pixel centres, OpenCV's resize.
+
+    Args:
+        maps: (B, H, W).
+        rows, columns: (B, K) pixels of the resized picture.
+        sizes: (B, 2) height and width to resize to.
+        align_corners: as `F.interpolate`.
+        nearest: as `F.interpolate`'s mode of that name.
+
+    Returns:
+        (B, K).
+    """
+    height, width = maps.shape[1:]
+
+    def neighbours(places: Tensor, new: Tensor, old: int) -> tuple[Tensor, Tensor, Tensor]:
+        if nearest:  # in float32, since rounding decides which of two pixels is meant
+            first = (places.float() * (old / new[:, None].float())).long()
+            return first, first, torch.zeros_like(first)
+        new, places = new[:, None].double(), places.double()
+        if align_corners:
+            exact = places * ((old - 1) / (new - 1).clamp(min=1))
+        else:
+            exact = ((places + 0.5) * (old / new) - 0.5).clamp(0, old - 1)
+        first = exact.long()
+        return first, (first + 1).clamp(max=old - 1), (exact - first).to(maps.dtype)
+
+    top, bottom, down = neighbours(rows, sizes[:, 0], height)
+    left, right, across = neighbours(columns, sizes[:, 1], width)
+    flat = maps.flatten(1)
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        return flat.gather(1, row * width + column)
+
+    upper = at(top, left) * (1 - across) + at(top, right) * across
+    lower = at(bottom, left) * (1 - across) + at(bottom, right) * across
+    return upper * (1 - down) + lower * down
+
+
+@dataclass
+class Measured:
+    """Numbers of B pictures: errors (B, 7), ratio (B,) median(truth) / median(prediction), pixels (B,)."""
+
+    errors: Tensor
+    ratio: Tensor
+    pixels: Tensor
+
+
+def measure(depth: Tensor, truth: Truth, protocol: Protocol) -> Measured:
+    """Judge B predictions by a protocol.
+
+    Args:
+        depth: (B, 1, H, W), any size, metres up to one factor.
+        truth: what counts, on the same device.
+        protocol: crop and caps of the truth are in `truth` already.
+
+    Returns:
+        Errors, ratios and counts of each picture; the ratio is applied where the protocol aligns by it.
+    """
+    maps = depth[:, 0].double()
+    maps = 1 / maps if protocol.resize == "disparity" else maps
+    seen = look_up(
+        maps, truth.rows, truth.columns, truth.sizes, protocol.align_corners, protocol.resize == "nearest"
+    )
+    seen = (1 / seen if protocol.resize == "disparity" else seen) * protocol.scale
+    ratio = masked_median(truth.depth, truth.valid, protocol.median) / masked_median(
+        seen, truth.valid, protocol.median
+    )
+    if protocol.alignment == "median":
+        seen = seen * ratio[:, None]
+    seen = seen.clamp(protocol.min_depth, protocol.max_depth)
+    return Measured(depth_errors(seen, truth.depth, truth.valid), ratio, truth.valid.sum(1))
+
+
+def batch_wide_errors(depth: Tensor, truth: Tensor) -> Tensor:
+    """What Monodepth2 logs while it trains: one median ratio and one mean for all pixels of a batch.
+
+    Kept to compare training logs; pictures with much truth count more, so it is no benchmark number.
+
+    Args:
+        depth: (B, 1, H, W), resized here as depth, not as disparity.
+        truth: (B, 1, h, w) metres, 0 where unknown; published at 375 x 1242. Not capped.
+
+    Returns:
+        (7,) in the order of `METRICS`.
+    """
+    protocol = Protocol(
+        "Monodepth2's training log", "", min_depth=1e-3, max_depth=80.0, cap_truth=False, crop="garg"
+    )
+    points = Truth.of(truth[:, 0].cpu().numpy(), protocol).to(depth.device)
+    low, high = protocol.min_depth, protocol.max_depth
+    seen = look_up(depth[:, 0].double(), points.rows, points.columns, points.sizes).clamp(low, high)
+    seen, known, valid = (part.flatten()[None] for part in (seen, points.depth, points.valid))
+    ratio = masked_median(known, valid, "lower") / masked_median(seen, valid, "lower")
+    return depth_errors((seen * ratio).clamp(low, high), known, valid)[0]
+
+
+def flip_post_process(disparity: Tensor, mirrored: Tensor) -> Tensor:
+    """Two passes in one: their mean, but at either border the one that saw more of the scene there.
+
+        out = r d + l m + (1 - l - r) (d + m) / 2,   l from 1 to 0 over 5 to 10 % of the width, r its mirror
+
+    Args:
+        disparity: (..., H, W), 1 / depth, of the picture.
+        mirrored: (..., H, W), of the mirrored picture, mirrored back.
+
+    Returns:
+        (..., H, W).
+    """
+    x = torch.linspace(0, 1, disparity.shape[-1], dtype=disparity.dtype, device=disparity.device)
+    left = 1 - (20 * (x - 0.05)).clamp(0, 1)
+    right = left.flip(0)
+    return right * disparity + left * mirrored + (1 - left - right) * (disparity + mirrored) / 2
+
+
+def predict_both_ways(predict: Predict, images: Tensor, intrinsics: Tensor) -> Tensor:
+    """Depth (B, 1, H, W) of pictures and their mirror images, joined by `flip_post_process`."""
+    other = intrinsics.clone()
+    other[:, 0, 2] = images.shape[-1] - 1 - intrinsics[:, 0, 2]
+    direct = 1 / predict(images, intrinsics)
+    mirrored = (1 / predict(images.flip(3), other)).flip(3)
+    return 1 / flip_post_process(direct, mirrored)
+
+
+# --------------------------------------------------------------------------------------------- trivial rivals
+
+
+def constant_predictor(depth: float = 10.0) -> Predict:
+    """A predictor that answers `depth` metres everywhere: what a table starts from."""
+    return lambda images, intrinsics: images.new_full((len(images), 1, *images.shape[2:]), depth)
+
+
+def map_predictor(depth: Tensor) -> Predict:
+    """A predictor that answers the same (H, W) metres for every picture: the layout of a scene alone."""
+
+    def predict(images: Tensor, intrinsics: Tensor) -> Tensor:
+        answer = F.interpolate(
+            depth[None, None].to(images), images.shape[2:], mode="bilinear", align_corners=False
+        )
+        return answer.expand(len(images), -1, -1, -1)
+
+    return predict
+
+
+def mean_depth_map(
+    dataset: SequenceDataset, height: int, width: int, indices: Iterable[int] | None = None
+) -> Tensor:
+    """The mean depth a training set has at each pixel, for `map_predictor`.
+
+    Truth is gathered into `height` x `width` cells. A cell that none fell into takes its row's mean, a row
+    without any that of the next row below, as a LiDAR leaves out the sky.
+
+    Returns:
+        (height, width) metres.
+
+    Raises:
+        InputError: no truth at all.
+    """
+    protocol = dataset.protocol
+    total, count = np.zeros(height * width), np.zeros(height * width)
+    for index in range(len(dataset)) if indices is None else indices:
+        maps = dataset.depth(index)
+        for depth in () if maps is None else maps:
+            rows, columns = np.nonzero((depth > protocol.min_depth) & (depth < protocol.max_depth))
+            cells = (rows * height // depth.shape[0]) * width + columns * width // depth.shape[1]
+            np.add.at(total, cells, depth[rows, columns])
+            np.add.at(count, cells, 1)
+    if not count.any():
+        raise InputError(f"{type(dataset).__name__} has no ground truth to take the mean of")
+    total, count = total.reshape(height, width), count.reshape(height, width)
+    known = np.flatnonzero(count.any(1))
+    row_means = total[known].sum(1) / count[known].sum(1)
+    below = np.minimum(np.searchsorted(known, np.arange(height)), len(known) - 1)
+    mean = np.where(count > 0, total / np.maximum(count, 1), row_means[below][:, None])
+    return torch.from_numpy(mean).float()
+
+
+# --------------------------------------------------------------------------------------------- whole datasets
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture's numbers; `ratio` is median(truth) / median(prediction), applied or not."""
+
+    index: int
+    camera: int
+    name: str
+    pixels: int
+    ratio: float
+    errors: dict[str, float]
+
+
+@dataclass
+class Result:
+    """What an evaluation found.
+
+    Attributes:
+        protocol: how.
+        rows: one a picture, in the dataset's order.
+        asked: pictures looked at; those without a valid pixel of truth have no row.
+        about: further lines of the protocol card, such as split and flip.
+    """
+
+    protocol: Protocol
+    rows: list[Row]
+    asked: int
+    about: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Each error's mean over pictures: what papers report."""
+        return self._mean(self.rows)
+
+    @property
+    def ratio_median(self) -> float:
+        """Median over pictures of median(truth) / median(prediction)."""
+        return float(np.median([row.ratio for row in self.rows])) if self.rows else math.nan
+
+    @property
+    def ratio_std(self) -> float:
+        """Population spread of the ratios, relative to their median: 0.1 is 10 %."""
+        ratios = np.array([row.ratio for row in self.rows])
+        return float(np.std(ratios / np.median(ratios))) if self.rows else math.nan
+
+    @property
+    def cameras(self) -> dict[int, dict[str, float]]:
+        """Camera -> each error's mean over its pictures."""
+        numbers = sorted({row.camera for row in self.rows})
+        return {n: self._mean([row for row in self.rows if row.camera == n]) for n in numbers}
+
+    @staticmethod
+    def _mean(rows: list[Row]) -> dict[str, float]:
+        return {
+            key: float(np.mean([row.errors[key] for row in rows])) if rows else math.nan for key in METRICS
+        }
+
+    def card(self) -> dict[str, str]:
+        """The protocol card: everything one must know to compare the numbers with others."""
+        lacking = self.asked - len(self.rows)
+        pictures = f"{len(self.rows)}" + (f" ({lacking} more have no truth that counts)" if lacking else "")
+        return {**self.protocol.card(), "pictures": pictures, **self.about}
+
+    def table(self) -> str:
+        """The protocol card and the means, as text."""
+        lines = [f"  {key:<11}{value}" for key, value in self.card().items()]
+        rows = {"": self.mean}
+        if len(self.cameras) > 1:
+            rows = {f"camera {n}": mean for n, mean in self.cameras.items()} | {"mean": self.mean}
+        ratio = f"truth / prediction: {self.ratio_median:.4g} (median; spread {100 * self.ratio_std:.1f} %)"
+        return "\n".join([*lines, f"  {'ratio':<11}{ratio}", "", _table(rows)])
+
+    def save(self, folder: str | Path) -> None:
+        """Write `results.json` and `per_image.csv` into `folder`."""
+        folder = Path(folder)
+        summary = {
+            "card": self.card(),
+            "protocol": dataclasses.asdict(self.protocol),
+            "pictures": len(self.rows),
+            "without_truth": self.asked - len(self.rows),
+            "mean": self.mean,
+            "cameras": self.cameras if len(self.cameras) > 1 else {},
+            "ratio": {"median": self.ratio_median, "std_over_median": self.ratio_std},
+        }
+        with atomic_path(folder / "results.json") as path:
+            path.write_text(json.dumps(_without_nan(summary), indent=2, allow_nan=False) + "\n")
+        with atomic_path(folder / "per_image.csv") as path, open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["index", "camera", "name", "pixels", "ratio", *METRICS])
+            for row in self.rows:
+                numbers = [row.ratio, *(row.errors[key] for key in METRICS)]
+                writer.writerow([row.index, row.camera, row.name, row.pixels, *(f"{n:.9g}" for n in numbers)])
+
+
+def compare(results: Mapping[str, Result]) -> str:
+    """The means of several predictors side by side, as text."""
+    return _table({name: result.mean for name, result in results.items()})
+
+
+def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    first = max(len(name) for name in rows) + 2
+    head = " " * first + " ".join(f"{key:>9}" for key in METRICS)
+    body = [
+        f"  {name:<{first - 2}}" + " ".join(f"{mean[key]:9.3f}" for key in METRICS)
+        for name, mean in rows.items()
+    ]
+    return "\n".join([head, *body])
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None for nan and inf, which JSON has no words for."""
+    if isinstance(value, dict):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def evaluate(
+    predict: Predict,
+    dataset: SequenceDataset,
+    protocol: Protocol | None = None,
+    batch_size: int = 16,
+    device: torch.device | str = "cpu",
+    flip: bool = False,
+    workers: int = 0,
+    progress: bool = False,
+    indices: Sequence[int] | None = None,
+    about: Mapping[str, str] | None = None,
+) -> Result:
+    """Predict every picture of a dataset and judge it.
+
+    Args:
+        predict: images (B, 3, H, W) in [0, 1] and intrinsics (B, 3, 3) on `device` to depth (B, 1, H, W).
+            The caller puts networks into eval mode.
+        dataset: with ground truth.
+        protocol: the dataset's own where not given.
+        batch_size: samples at a time, each of all its cameras.
+        device: where to predict and measure.
+        flip: predict the mirror image too and join both.
+        workers: processes that read pictures and truth.
+        progress: show a bar.
+        indices: only these samples. Under torchrun give each rank its own and `gather` what they return.
+        about: further lines of the protocol card.
+
+    Raises:
+        InputError: none of the samples has ground truth, a picture cannot be read.
+    """
+    protocol = protocol or dataset.protocol
+    _check_truth(dataset, protocol, indices)
+    loader = _loader(_Items(dataset, protocol), indices, batch_size, workers, progress)
+    depths = ((places, _predict(predict, batch.to(device), flip), truth) for places, batch, truth in loader)
+    about = {**(about or {}), "flip": "both ways, joined at the borders" if flip else "none"}
+    return _judge(depths, dataset, protocol, indices, about)
+
+
+def evaluate_disparities(
+    disparities: np.ndarray,
+    dataset: SequenceDataset,
+    protocol: Protocol | None = None,
+    batch_size: int = 16,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    progress: bool = False,
+    about: Mapping[str, str] | None = None,
+) -> Result:
+    """Judge saved predictions; pictures are not read.
+
+    Args:
+        disparities: (samples x cameras, h, w), 1 / depth up to one factor; may be a memory map.
+        dataset, protocol, batch_size, device, workers, progress, about: as `evaluate`.
+
+    Raises:
+        InputError: their number or shape does not fit the dataset; no ground truth.
+    """
+    protocol = protocol or dataset.protocol
+    expected = len(dataset) * dataset.cameras
+    if disparities.ndim != 3 or not np.issubdtype(disparities.dtype, np.floating):
+        raise InputError(
+            f"saved disparities are floats of shape (count, height, width), "
+            f"got {disparities.dtype} of {tuple(disparities.shape)}"
+        )
+    if len(disparities) != expected:
+        raise InputError(
+            f"{len(disparities)} saved disparities do not belong to the {expected} pictures of "
+            f"{protocol.name}; they must be in its order, one each"
+        )
+    _check_truth(dataset, protocol)
+    stacks = disparities.reshape(len(dataset), dataset.cameras, 1, *disparities.shape[1:])
+
+    def depth(places: list[int]) -> Tensor:
+        return 1 / torch.from_numpy(stacks[places].astype(np.float64)).flatten(0, 1).to(device)
+
+    loader = _loader(_Items(dataset, protocol, pictures=False), None, batch_size, workers, progress)
+    depths = ((places, depth(places), truth) for places, _, truth in loader)
+    return _judge(depths, dataset, protocol, None, about)
+
+
+def predict_disparities(
+    predict: Predict,
+    dataset: SequenceDataset,
+    batch_size: int = 16,
+    device: torch.device | str = "cpu",
+    flip: bool = False,
+    workers: int = 0,
+    progress: bool = False,
+) -> Iterator[Tensor]:
+    """1 / depth of a dataset's pictures in order, (B·N, H, W) a time; no truth is read. As `evaluate`."""
+    for _, batch, _ in _loader(_Items(dataset, None), None, batch_size, workers, progress):
+        yield 1 / _predict(predict, batch.to(device), flip)[:, 0]
+
+
+def gather(result: Result) -> Result:
+    """Join the shards of `evaluate` over the ranks of a process group; every rank gets the whole.
+
+    Raises:
+        InputError: no shard has ground truth.
+    """
+    if not torch.distributed.is_initialized():
+        return result
+    shards: list[Result | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(shards, result)
+    return join(shards)
+
+
+def join(shards: Sequence[Result]) -> Result:
+    """One result of several over different samples of one dataset; a sample given twice counts once.
+
+    Raises:
+        InputError: no shard has ground truth.
+    """
+    rows = {(row.index, row.camera): row for shard in shards for row in shard.rows}
+    lacking = sum(shard.asked - len(shard.rows) for shard in shards)
+    if not rows:
+        raise InputError(f"no pixel of {shards[0].protocol.name}'s ground truth counts")
+    return dataclasses.replace(shards[0], rows=[rows[key] for key in sorted(rows)], asked=len(rows) + lacking)
+
+
+class _Items(TorchDataset):
+    """Samples with what counts of their truth, read where the loader's workers are.
+
+    Without a protocol there is no truth, without `pictures` no Batch.
+    """
+
+    def __init__(self, dataset: SequenceDataset, protocol: Protocol | None, pictures: bool = True) -> None:
+        self.dataset, self.protocol, self.pictures = dataset, protocol, pictures
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Batch | None, Truth | None] | InputError:
+        try:
+            batch = self.dataset[index] if self.pictures else None
+            return index, batch, self._truth(index) if self.protocol else None
+        except InputError as error:  # raised in a worker it would arrive as a traceback, returned as itself
+            return error
+
+    def _truth(self, index: int) -> Truth:
+        maps = self.dataset.depth(index)
+        return Truth.of(np.zeros((self.dataset.cameras, 1, 1)) if maps is None else maps, self.protocol)
+
+
+def _collate(samples: list[Any]) -> tuple[list[int], Batch | None, Truth | None] | InputError:
+    for sample in samples:
+        if isinstance(sample, InputError):
+            return sample
+    places, batches, truths = zip(*samples)
+    batch = None if batches[0] is None else Batch.cat(list(batches))
+    return list(places), batch, None if truths[0] is None else Truth.cat(truths)
+
+
+def _loader(
+    items: _Items, indices: Sequence[int] | None, batch_size: int, workers: int, progress: bool
+) -> Iterator[tuple[list[int], Batch | None, Truth | None]]:
+    sampler = range(len(items)) if indices is None else indices
+    loader = DataLoader(items, batch_size, sampler=sampler, num_workers=workers, collate_fn=_collate)
+    for item in tqdm(loader, "evaluate", disable=not progress, unit="batch", leave=False):
+        if isinstance(item, InputError):
+            raise item
+        yield item
+
+
+@torch.no_grad()
+def _predict(predict: Predict, batch: Batch, flip: bool) -> Tensor:
+    """Depth (B·N, 1, H, W) of a batch's targets."""
+    images, intrinsics = batch.images[0], batch.intrinsics
+    depth = predict_both_ways(predict, images, intrinsics) if flip else predict(images, intrinsics)
+    if depth.ndim != 4 or depth.shape[:2] != (len(images), 1):
+        raise ValueError(f"a prediction must be ({len(images)}, 1, H, W), got {tuple(depth.shape)}")
+    return depth
+
+
+def _check_truth(dataset: SequenceDataset, protocol: Protocol, indices: Sequence[int] | None = None) -> None:
+    """Refuse a dataset without any truth before its first picture is read; one shard may have none."""
+    if indices is None and all(dataset.depth(index) is None for index in range(len(dataset))):
+        raise InputError(f"none of the {len(dataset)} samples of {protocol.name} has ground truth")
+
+
+def _judge(
+    depths: Iterable[tuple[list[int], Tensor, Truth]],
+    dataset: SequenceDataset,
+    protocol: Protocol,
+    indices: Sequence[int] | None,
+    about: Mapping[str, str] | None,
+) -> Result:
+    """The loop of every evaluation: one row for each picture that has truth."""
+    rows = []
+    for places, depth, truth in depths:
+        depth = depth.cpu() if depth.device.type == "mps" else depth  # which has no float64
+        measured = measure(depth, truth.to(depth.device), protocol)
+        errors, ratios, pixels = measured.errors.tolist(), measured.ratio.tolist(), measured.pixels.tolist()
+        for n, count in enumerate(pixels):
+            if count:
+                index, camera = places[n // dataset.cameras], n % dataset.cameras
+                numbers = dict(zip(METRICS, errors[n]))
+                rows.append(Row(index, camera, dataset.name(index), count, ratios[n], numbers))
+    if not rows and indices is None:
+        raise InputError(f"no pixel of {protocol.name}'s ground truth counts; look at its caps and crop")
+    asked = len(dataset) if indices is None else len(indices)
+    return Result(protocol, rows, asked * dataset.cameras, dict(about or {}))

@@ -1,0 +1,365 @@
+"""Known depths against known truths: perfect, scaled, sparse, capped, cropped."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from datasets._sequence import SequenceDataset
+from metrics import (
+    METRICS,
+    Protocol,
+    Truth,
+    batch_wide_errors,
+    compare,
+    constant_predictor,
+    crop_box,
+    depth_errors,
+    evaluate,
+    evaluate_disparities,
+    flip_post_process,
+    join,
+    look_up,
+    map_predictor,
+    masked_median,
+    mean_depth_map,
+    measure,
+    predict_disparities,
+)
+from tests.goldens import Golden, tensor
+from utils import InputError
+
+EIGEN = Protocol("Eigen", "velodyne", crop="garg")
+PLAIN = Protocol("plain", "drawn", cap_truth=False)
+METRIC = Protocol("plain", "drawn", alignment="none")
+
+
+class Wall(SequenceDataset):
+    """Pictures whose brightness is their inverse depth: a ramp from 8 m at the left to 24 m at the right."""
+
+    protocol = PLAIN
+
+    def __init__(self, root: Path, count: int = 5, cameras: int = 1, truth: set[int] | None = None) -> None:
+        self.cameras = cameras
+        self.lines = list(range(count))
+        self.truth = set(self.lines) if truth is None else truth
+        for n in range(count * cameras):
+            grey = np.rint(255 / self.metres(40 + n // cameras)).astype(np.uint8)
+            Image.fromarray(np.stack([grey] * 3, -1)).save(root / f"{n}.png")
+        super().__init__(root, (0,), 32, 64)
+
+    @staticmethod
+    def metres(height: int) -> np.ndarray:
+        return np.linspace(8, 24, 96)[None].repeat(height, 0)
+
+    def paths(self, line, frame):
+        return [self.data_path / f"{line * self.cameras + n}.png" for n in range(self.cameras)]
+
+    def intrinsics(self, line, camera, height, width):
+        return np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
+
+    def depth(self, index):
+        return np.stack([self.metres(40 + index)] * self.cameras) if index in self.truth else None
+
+    def name(self, index):
+        return f"wall {index}"
+
+
+def from_brightness(images: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
+    """The depth a Wall's picture shows, to the rounding of its 8 bits."""
+    return 1 / images[:, :1].clamp(min=1e-3)
+
+
+def published(
+    disparity: np.ndarray, truth: np.ndarray, garg: bool, scale: float, median: bool
+) -> list[float]:
+    """The published arithmetic in plain numpy and OpenCV."""
+    depth = 1 / cv2.resize(disparity, truth.shape[::-1])
+    mask = truth > 0
+    if garg:
+        top, bottom, left, right = crop_box("garg", *truth.shape)
+        mask = (truth > 1e-3) & (truth < 80)
+        mask[:top] = mask[bottom:] = mask[:, :left] = mask[:, right:] = False
+    p, t = depth[mask] * scale, truth[mask]
+    if median:
+        p = p * (np.median(t) / np.median(p))
+    p = np.clip(p, 1e-3, 80)
+    factor = np.maximum(t / p, p / t)
+    return [
+        np.mean(np.abs(t - p) / t),
+        np.mean((t - p) ** 2 / t),
+        np.sqrt(np.mean((t - p) ** 2)),
+        np.sqrt(np.mean((np.log(t) - np.log(p)) ** 2)),
+        *(np.mean(factor < 1.25**k) for k in (1, 2, 3)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("case", "protocol"),
+    [
+        ("eigen_median", EIGEN),
+        ("eigen_stereo", Protocol("", "", crop="garg", alignment="none", scale=5.4)),
+        ("eigen_raw", Protocol("", "", crop="garg", alignment="none", scale=3.0)),
+        ("benchmark_median", PLAIN),
+    ],
+)
+def test_four_pictures_of_different_sizes_get_the_published_numbers(case, protocol):
+    golden = Golden("monodepth2_eval")
+    values = golden.inputs()
+    truths = [values[f"gt{n}"] for n in range(4)]
+    disparities = [values[f"pd{n}"] for n in range(4)]
+    truth = Truth.cat([Truth.of(depth[None], protocol) for depth in truths])
+    depth = 1 / tensor(np.stack(disparities))[:, None]
+    measured = measure(depth, truth, protocol)
+    golden.close(case, measured.errors)
+    assert measured.pixels.tolist() == golden[f"{case}.count"].tolist()
+    golden.close(f"{case}.gt_mean", truth.depth.sum(1) / truth.valid.sum(1))
+    for errors, known, disparity in zip(measured.errors, truths, disparities):
+        plain = published(disparity, known, protocol.crop == "garg", protocol.scale, "median" in case)
+        np.testing.assert_allclose(errors, plain, rtol=1e-6)
+
+
+def test_the_mean_prediction_is_the_published_one():
+    golden = Golden("monodepth2_eval")
+    values = golden.inputs()
+    for n in range(4):
+        truth = Truth.of(values[f"gt{n}"][None], EIGEN)
+        disparity = tensor(values[f"pd{n}"])[None].double()
+        seen = 1 / look_up(disparity, truth.rows, truth.columns, truth.sizes)
+        seen = seen * masked_median(truth.depth, truth.valid) / masked_median(seen, truth.valid)
+        mean = seen.clamp(1e-3, 80).mean().item()
+        assert mean == pytest.approx(golden["eigen_median.pred_mean"][n], rel=1e-6)
+
+
+def test_flip_post_processing_is_the_published_one():
+    golden = Golden("monodepth2_eval")
+    values = golden.inputs()
+    golden.close("post_process", flip_post_process(tensor(values["ld"]), tensor(values["rd"])))
+
+
+def test_the_training_log_has_one_median_for_the_batch():
+    golden = Golden("monodepth2_eval")
+    values = golden.inputs()
+    golden.close("train_metric", batch_wide_errors(tensor(values["tdepth"]), tensor(values["tgt"])))
+
+
+@pytest.mark.parametrize("old", [(24, 40), (100, 300), (7, 5)])
+@pytest.mark.parametrize("new", [(75, 131), (24, 40), (10, 17)])
+def test_a_look_up_equals_resizing_the_whole_map(old, new):
+    maps = torch.rand(2, *old, generator=torch.Generator().manual_seed(1))
+    rows, columns = torch.meshgrid(torch.arange(new[0]), torch.arange(new[1]), indexing="ij")
+    places = rows.flatten().expand(2, -1), columns.flatten().expand(2, -1), torch.tensor([new, new])
+
+    def seen(**how):
+        return look_up(maps.double(), *places, **how).view(2, *new).float()
+
+    def resized(mode, **how):
+        return F.interpolate(maps[:, None], new, mode=mode, **how)[:, 0]
+
+    for result, wanted in [
+        (seen(), resized("bilinear", align_corners=False)),
+        (seen(), torch.from_numpy(np.stack([cv2.resize(m.numpy(), new[::-1]) for m in maps]))),
+        (seen(align_corners=True), resized("bilinear", align_corners=True)),
+        (seen(nearest=True), resized("nearest")),
+    ]:
+        torch.testing.assert_close(result, wanted, rtol=0, atol=5e-5)  # F.interpolate places in float32
+
+
+def test_a_perfect_prediction_has_no_error():
+    truth = torch.rand(3, 50) * 70 + 1
+    errors = depth_errors(truth, truth)
+    assert torch.equal(errors, torch.tensor([[0.0, 0, 0, 0, 1, 1, 1]]).expand(3, 7))
+
+
+def test_ten_percent_too_far_is_an_abs_rel_of_a_tenth():
+    truth = torch.tensor([[10.0, 20.0]], dtype=torch.float64)
+    errors = dict(zip(METRICS, depth_errors(1.1 * truth, truth)[0].tolist()))
+    assert errors["abs_rel"] == pytest.approx(0.1)
+    assert errors["sq_rel"] == pytest.approx((0.1 + 0.2) / 2)
+    assert errors["rmse"] == pytest.approx(np.sqrt((1 + 4) / 2))
+    assert errors["rmse_log"] == pytest.approx(np.log(1.1))
+    assert errors["a1"] == 1
+
+
+def test_a_factor_of_exactly_1_25_is_outside_a1():
+    errors = depth_errors(torch.tensor([[1.25, 1.0]]), torch.ones(1, 2))
+    assert errors[0, 4:].tolist() == [0.5, 1, 1]
+
+
+def test_a_median_of_an_even_count_is_the_mean_of_the_middle_or_the_lower():
+    values = torch.tensor([[4.0, 1, 9, 2, 100], [5, 0, 0, 0, 0]])
+    valid = torch.tensor([[True, True, True, True, False], [True, False, False, False, False]])
+    assert masked_median(values, valid).tolist() == [3, 5]
+    assert masked_median(values, valid, "lower").tolist() == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("crop", "size", "box"),
+    [
+        ("garg", (375, 1242), (153, 371, 44, 1197)),
+        ("garg", (370, 1226), (151, 366, 44, 1181)),
+        ("garg", (376, 1241), (153, 372, 44, 1196)),
+        ("eigen", (375, 1242), (124, 342, 44, 1197)),
+        ("none", (10, 20), (0, 10, 0, 20)),
+    ],
+)
+def test_crops_are_the_published_rows_and_columns(crop, size, box):
+    assert crop_box(crop, *size) == box
+
+
+def test_truth_beyond_the_caps_or_outside_the_crop_does_not_count():
+    truth = np.full((1, 100, 100), 10.0)
+    truth[0, 50, 50:53] = 0, 1e-3, 80
+    assert Truth.of(truth, EIGEN).valid.sum() == (99 - 40) * (96 - 3) - 3
+    assert Truth.of(truth, PLAIN).valid.sum() == 10000 - 2
+
+
+def test_predictions_are_clamped_after_alignment():
+    truth = Truth.of(np.array([[[1.0, 2.0, 70.0]]]), Protocol("", ""))
+    depth = torch.tensor([[[[2.0, 4.0, 1000.0]]]])
+    errors = measure(depth, truth, Protocol("", "")).errors[0]
+    assert errors[0].item() == pytest.approx((10 / 70) / 3)  # 500 m count as 80
+
+
+def test_the_pictures_of_a_drawn_dataset_are_judged_to_their_rounding(tmp_path):
+    result = evaluate(from_brightness, Wall(tmp_path), batch_size=2)
+    assert [row.name for row in result.rows] == [f"wall {n}" for n in range(5)]
+    assert [row.pixels for row in result.rows] == [96 * (40 + n) for n in range(5)]
+    assert result.mean["abs_rel"] < 0.03
+    assert result.mean["a1"] == 1
+    assert result.ratio_median == pytest.approx(1, abs=0.03)
+
+
+def test_median_scaling_forgives_one_factor_and_metric_evaluation_does_not(tmp_path):
+    wall = Wall(tmp_path, count=2)
+
+    def half(images, intrinsics):
+        return from_brightness(images, intrinsics) / 2
+
+    aligned, metric = evaluate(half, wall), evaluate(half, wall, METRIC)
+    assert aligned.mean["abs_rel"] == pytest.approx(evaluate(from_brightness, wall).mean["abs_rel"], abs=1e-6)
+    assert metric.mean["abs_rel"] == pytest.approx(0.5, abs=0.03)
+    assert aligned.ratio_median == pytest.approx(2, rel=0.03)
+
+
+def test_flipping_judges_the_mirror_image_at_the_left_border(tmp_path):
+    wall = Wall(tmp_path, count=1)
+    centres = []
+
+    def predict(images, intrinsics):
+        centres.append(intrinsics[0, 0, 2].item())
+        return from_brightness(images, intrinsics)
+
+    plain, flipped = evaluate(predict, wall), evaluate(predict, wall, flip=True)
+    assert flipped.mean["abs_rel"] == pytest.approx(plain.mean["abs_rel"], abs=1e-5)
+    assert centres[1] + centres[2] == pytest.approx(63)
+    assert flipped.card()["flip"] != plain.card()["flip"]
+
+
+def test_workers_and_batches_do_not_change_a_number(tmp_path):
+    wall = Wall(tmp_path)
+    one, many = evaluate(from_brightness, wall, batch_size=1), evaluate(from_brightness, wall, workers=2)
+    assert one.rows == many.rows
+
+
+def test_shards_join_to_the_whole(tmp_path):
+    wall = Wall(tmp_path, truth={0, 1, 3, 4})
+    whole = evaluate(from_brightness, wall)
+    shards = [evaluate(from_brightness, wall, indices=range(rank, 5, 3)) for rank in range(3)]
+    assert [len(shard.rows) for shard in shards] == [2, 2, 0]
+    assert join(shards) == whole
+
+
+def test_saved_disparities_get_the_numbers_of_the_predictions(tmp_path):
+    wall = Wall(tmp_path)
+    saved = torch.cat(list(predict_disparities(from_brightness, wall, batch_size=2))).numpy()
+    assert saved.shape == (5, 32, 64)
+    assert evaluate_disparities(saved, wall).mean == pytest.approx(
+        evaluate(from_brightness, wall).mean, rel=1e-6
+    )
+
+
+def test_each_camera_of_a_rig_has_its_rows(tmp_path):
+    wall = Wall(tmp_path, count=2, cameras=3)
+    result = evaluate(from_brightness, wall)
+    assert [(row.index, row.camera) for row in result.rows] == [(i, n) for i in range(2) for n in range(3)]
+    assert list(result.cameras) == [0, 1, 2]
+    assert "camera 2" in result.table()
+
+
+def test_results_are_saved_with_their_card(tmp_path):
+    wall = Wall(tmp_path, truth={0, 2})
+    result = evaluate(from_brightness, wall, about={"split": "drawn"})
+    result.save(tmp_path / "out")
+    saved = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert saved["mean"] == pytest.approx(result.mean)
+    assert saved["card"]["split"] == "drawn"
+    assert (saved["pictures"], saved["without_truth"]) == (2, 3)
+    with open(tmp_path / "out" / "per_image.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["wall 0", "wall 2"]
+    assert np.mean([float(row["abs_rel"]) for row in rows]) == pytest.approx(result.mean["abs_rel"])
+    for word in ("plain", "drawn", "median", "[0.001, 80] m", "3 more have no truth", "abs_rel"):
+        assert word in result.table()
+
+
+def test_the_mean_map_knows_the_layout_and_a_constant_nothing(tmp_path):
+    wall = Wall(tmp_path)
+    layout = mean_depth_map(wall, 32, 64)
+    results = {
+        "constant": evaluate(constant_predictor(), wall),
+        "mean map": evaluate(map_predictor(layout), wall, METRIC),
+    }
+    assert results["mean map"].mean["abs_rel"] < 0.02
+    assert results["constant"].mean["abs_rel"] > 0.2
+    assert "mean map" in compare(results)
+
+
+def test_a_mean_map_fills_the_sky_from_below(tmp_path):
+    wall = Wall(tmp_path, count=1)
+    wall.depth = lambda index: np.concatenate([np.zeros((1, 20, 40)), np.full((1, 20, 40), 7.0)], 1)
+    assert torch.equal(mean_depth_map(wall, 4, 4), torch.full((4, 4), 7.0))
+
+
+def test_a_prediction_that_is_not_finite_shows_in_the_table(tmp_path):
+    result = evaluate(constant_predictor(float("nan")), Wall(tmp_path, count=1))
+    assert np.isnan(result.mean["abs_rel"])
+    result.save(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["mean"]["abs_rel"] is None
+
+
+def test_refusals_name_what_is_wrong(tmp_path):
+    wall = Wall(tmp_path, truth=set())
+    with pytest.raises(InputError, match="none of the 5 samples of plain has ground truth"):
+        evaluate(from_brightness, wall)
+    wall = Wall(tmp_path)
+    with pytest.raises(InputError, match="4 saved disparities do not belong to the 5 pictures"):
+        evaluate_disparities(np.ones((4, 8, 8), np.float32), wall)
+    with pytest.raises(InputError, match=r"floats of shape \(count, height, width\)"):
+        evaluate_disparities(np.ones((5, 1, 8, 8), np.float32), wall)
+    with pytest.raises(InputError, match="no pixel of far's ground truth counts"):
+        evaluate(from_brightness, wall, Protocol("far", "", min_depth=50))
+    with pytest.raises(InputError, match="did you mean 'garg'"):
+        Protocol("", "", crop="grag")
+    with pytest.raises(InputError, match="0 < min_depth < max_depth, got 90 and 80"):
+        Protocol("", "", min_depth=90)
+    with pytest.raises(ValueError, match=r"\(5, 1, H, W\), got \(5, 32, 64\)"):
+        evaluate(lambda images, intrinsics: images[:, 0], wall)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_read_is_one_sentence(tmp_path, workers):
+    wall = Wall(tmp_path)
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:60])
+    with pytest.raises(InputError) as caught:
+        evaluate(from_brightness, wall, workers=workers)
+    assert "3.png cannot be read" in str(caught.value)
+    assert "\n" not in str(caught.value)
