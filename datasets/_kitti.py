@@ -1,0 +1,141 @@
+"""What KITTI raw and KITTI odometry share: a rectified stereo pair, numbered pictures, calibration files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datasets._sequence import SequenceDataset
+from datasets._splits import SplitLine
+from structures import Frame
+from utils import InputError, nearest_name
+
+CAMERAS = {"l": 2, "r": 3}  # the colour cameras; 0 and 1 are the grey ones
+OTHER_SIDE = {"l": "r", "r": "l"}
+
+
+class KittiPictures(SequenceDataset):
+    """Numbered pictures of a stereo pair, png or jpg. A subclass says in which folder, and reads calibration.
+
+    Args:
+        intrinsics: `calibration`, each drive's own matrix from its calibration file, or `fixed`, the one
+            normalised matrix that Monodepth2 and its successors use for every drive.
+        baseline: distance of the two cameras in the unit of the depth that is to be learned. See `pose`.
+    """
+
+    lines: list[SplitLine]
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        lines: list[SplitLine],
+        intrinsics: str,
+        baseline: float,
+        frame_ids: Sequence[Frame],
+        height: int,
+        width: int,
+        resize: str,
+        skip_missing: bool,
+    ) -> None:
+        if intrinsics not in ("calibration", "fixed"):
+            raise InputError(f"intrinsics is 'calibration' or 'fixed', got '{intrinsics}'")
+        if baseline <= 0:
+            raise InputError(
+                f"baseline must be positive, got {baseline}; 0.1 is the published one, 0.54 metres"
+            )
+        if "s" in frame_ids and any(line.side is None for line in lines):
+            raise InputError("frame 's' needs a split that names a side, l or r, for every frame")
+        self.lines = lines
+        self.fixed_intrinsics = intrinsics == "fixed"
+        self.baseline = baseline
+        self._suffixes: dict[str, tuple[str, frozenset[str]]] = {}
+        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+
+    def name(self, index: int) -> str:
+        line = self.lines[index]
+        return f"{line.folder} {line.frame} {line.side or ''}".rstrip()
+
+    def pose(self, line: SplitLine, frame: Frame) -> np.ndarray | None:
+        """The stereo partner: a step of one baseline sideways.
+
+        Monodepth2 calls the baseline 0.1 where the rig's is 0.54 m. Depths learned from stereo with
+        `baseline=0.1` are therefore metres / 5.4, which is the factor its stereo evaluation multiplies by;
+        with `baseline=0.54` they are metres and need none. What changes with it is the range of the
+        network's output: min_depth and max_depth are in the same unit.
+        """
+        if frame != "s":
+            return None
+        T_source_from_target = np.eye(4)
+        # The right camera is at +baseline, so a point's x is smaller there.
+        T_source_from_target[0, 3] = -self.baseline if line.side == "l" else self.baseline
+        return T_source_from_target[None]
+
+    def network_intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+        if self.fixed_intrinsics:
+            return fixed_intrinsics(self.height, self.width)
+        return super().network_intrinsics(line, camera, height, width)
+
+    def side_of(self, line: SplitLine, frame: Frame) -> str | None:
+        """The camera that took `frame`."""
+        return OTHER_SIDE[line.side] if frame == "s" else line.side
+
+    def picture(self, folder: str, stem: str) -> Path:
+        """A picture's path with the ending it has; jpg where it is there as png too, as published recipes
+        train on jpg. Each folder is listed once."""
+        if folder not in self._suffixes:
+            self._suffixes[folder] = _list_suffixes(folder)
+        usual, png_only = self._suffixes[folder]
+        return Path(f"{folder}/{stem}{'.png' if stem in png_only else usual}")
+
+
+def _list_suffixes(folder: str) -> tuple[str, frozenset[str]]:
+    """The ending that counts in a folder, and the names without it that are .png all the same."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    jpg = {name[:-4] for name in names if name.endswith(".jpg")}
+    png = {name[:-4] for name in names if name.endswith(".png")}
+    return (".png", frozenset()) if png and not jpg else (".jpg", frozenset(png - jpg))
+
+
+def fixed_intrinsics(height: int, width: int) -> np.ndarray:
+    """Monodepth2's matrix for every KITTI drive, (3, 3) pixels: 0.58 W, 1.92 H, the middle of the picture."""
+    return np.array([[0.58 * width, 0, 0.5 * width], [0, 1.92 * height, 0.5 * height], [0, 0, 1]])
+
+
+class CalibrationFile:
+    """KITTI's `key: numbers` files.
+
+    Raises:
+        InputError: there is no such file; the sentence says `way_out`.
+    """
+
+    def __init__(self, path: str | Path, way_out: str = "") -> None:
+        self.path = Path(path)
+        try:
+            text = self.path.read_text()
+        except FileNotFoundError:
+            raise InputError(f"there is no calibration file {path}{way_out}") from None
+        pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+        self._values = {key.strip(): value.strip() for key, value in pairs}
+
+    def matrix(self, key: str, *shape: int) -> np.ndarray:
+        """The float64 array called `key`, row by row.
+
+        Raises:
+            InputError: no such key, something that is no number, or another count of them.
+        """
+        if key not in self._values:
+            raise InputError(f"{self.path} has no entry '{key}'{nearest_name(key, self._values)}")
+        try:
+            numbers = np.array([float(word) for word in self._values[key].split()])
+        except ValueError:
+            raise InputError(
+                f"{self.path}, entry '{key}': expected numbers, got '{self._values[key]}'"
+            ) from None
+        if numbers.size != np.prod(shape):
+            raise InputError(
+                f"{self.path}, entry '{key}': expected {np.prod(shape)} numbers, got {numbers.size}"
+            )
+        return numbers.reshape(shape)

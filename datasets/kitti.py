@@ -1,0 +1,294 @@
+"""KITTI raw: drives through Karlsruhe, a rectified stereo pair and a LiDAR (Geiger et al. 2013).
+
+    <root>/<date>/<drive>_sync/image_02/data/0000000005.jpg     left camera, image_03 the right; or .png
+    <root>/<date>/<drive>_sync/velodyne_points/data/0000000005.bin
+    <root>/<date>/<drive>_sync/proj_depth/groundtruth/image_02/0000000005.png     improved ground truth
+    <root>/<date>/calib_cam_to_cam.txt, calib_velo_to_cam.txt
+
+Depth is known where a LiDAR point lands: `velodyne` is one scan, as in the Eigen evaluation, `improved` is
+KITTI's own accumulation of eleven scans checked against stereo (Uhrig et al. 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets import DATASETS
+from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._kitti import CAMERAS, CalibrationFile, KittiPictures, fixed_intrinsics
+from datasets._sequence import resize_intrinsics
+from datasets._splits import SplitLine, load_split
+from metrics import Protocol
+from structures import Frame
+from utils import InputError, nearest_name
+
+# What `ground_truth` may be, and how a protocol card words it.
+GROUND_TRUTHS = {
+    "velodyne": "one LiDAR scan, LiDAR's forward axis as depth (the published Eigen numbers)",
+    "velodyne_camera": "one LiDAR scan, depth along the camera's optical axis",
+    "velodyne_published": "one LiDAR scan, LiDAR's forward axis as depth, published duplicate handling",
+    "improved": "KITTI depth annotations (improved ground truth)",
+}
+IMPROVED_SPLITS = ("eigen_benchmark", "benchmark")
+
+# Where the pictures of the depth benchmark's test set, which belong to no drive, lie in KITTI's archive.
+BENCHMARK_FOLDERS = ("depth_selection/test_depth_prediction_anonymous", ".")
+
+
+@DATASETS.register
+class Kitti(KittiPictures):
+    """KITTI raw with the splits eigen_zhou, eigen_full, benchmark (training) and eigen, eigen_benchmark.
+
+    Args:
+        data_path: the folder that holds the dates.
+        split: a name under `splits/kitti`, or a folder with lists of your own in the published form
+            (`train_files.txt`, ... of lines `<date>/<drive>_sync <frame> <l or r>`).
+        part: train, val or test.
+        frame_ids: 0 and the sources: offsets in frames, "s" the other camera.
+        height: network input height, pixels, a multiple of 32.
+        width: network input width, pixels, a multiple of 32.
+        resize: `bicubic` or `lanczos`.
+        skip_missing: leave out samples that lack a picture.
+        intrinsics: `calibration`, the rectified matrix of the drive's date, or `fixed`, the matrix that
+            Monodepth2 uses for all of KITTI.
+        baseline: distance of the stereo cameras. The published 0.1 makes learned depths metres / 5.4,
+            0.54 makes them metres.
+        ground_truth: `velodyne`, `velodyne_camera`, `velodyne_published`, `improved`, None for no depth,
+            or `auto`: improved for the benchmark splits, velodyne for the others.
+        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        split: str = "eigen_zhou",
+        part: str = "train",
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        height: int = 192,
+        width: int = 640,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+        intrinsics: str = "calibration",
+        baseline: float = 0.1,
+        ground_truth: str | None = "auto",
+        gt_path: str | Path | None = None,
+    ) -> None:
+        if ground_truth == "auto":
+            ground_truth = "improved" if str(split) in IMPROVED_SPLITS else "velodyne"
+        if ground_truth is not None and ground_truth not in GROUND_TRUTHS:
+            raise InputError(
+                f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, GROUND_TRUTHS)}"
+            )
+        self.ground_truth = ground_truth
+        self._calibration: dict[str, CalibrationFile] = {}
+        lines = load_split("kitti", str(split), part)
+        super().__init__(
+            data_path, lines, intrinsics, baseline, frame_ids, height, width, resize, skip_missing
+        )
+        gt_folder = Path(gt_path) if gt_path else self.data_path / FOLDER
+        self._exported = ExportedDepth(exported_path(gt_folder, split, part, ground_truth or "none"))
+        if not self.fixed_intrinsics:
+            self._check_calibration()
+
+    @property
+    def protocol(self) -> Protocol:
+        """Eigen's rules for LiDAR scans; the improved truth counts whole, without crop or cap."""
+        words = GROUND_TRUTHS.get(self.ground_truth, "none")
+        if self.ground_truth == "improved":
+            return Protocol("KITTI improved", words, max_depth=80.0, cap_truth=False, crop="none")
+        return Protocol("KITTI Eigen", words, max_depth=80.0, cap_truth=True, crop="garg")
+
+    def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
+        if line.side is None:
+            return [self._benchmark_picture(line, frame)]
+        camera = CAMERAS[self.side_of(line, frame)]
+        number = line.frame + (0 if frame == "s" else frame)
+        return [self.picture(f"{self.data_path}/{line.folder}/image_0{camera}/data", f"{number:010d}")]
+
+    def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+        """Of the rectified camera; they follow where the pictures on disk were made smaller."""
+        if self.fixed_intrinsics:
+            return fixed_intrinsics(height, width)
+        if line.side is None:
+            picture = self._benchmark_picture(line, 0)
+            path = picture.parent.parent / "intrinsics" / f"{picture.stem}.txt"
+            return _read_numbers(path, 9).reshape(3, 3)
+        calibration = self._cam_to_cam(_date(line))
+        P = calibration.matrix(f"P_rect_0{CAMERAS[line.side]}", 3, 4)
+        native_width, native_height = calibration.matrix(f"S_rect_0{CAMERAS[line.side]}", 2).astype(int)
+        return resize_intrinsics(P[:, :3], (native_height, native_width), (height, width))
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """(1, h, w) metres at the camera's own size, 0 where unknown; from an exported file if it has it."""
+        if self.ground_truth is None:
+            return None
+        depth = self._exported.get(self.name(index))
+        return self.measured_depth(index) if depth is None else depth
+
+    def measured_depth(self, index: int) -> np.ndarray | None:
+        """The same from the raw measurements; None where there are none. Export goes through here."""
+        line = self.lines[index]
+        if self.ground_truth is None or line.side is None:
+            return None
+        if self.ground_truth == "improved":
+            return self._improved_depth(line)
+        scan = self.data_path / line.folder / "velodyne_points" / "data" / f"{line.frame:010d}.bin"
+        if not scan.is_file():
+            return None
+        P_image_from_velodyne, size = self._velodyne_projection(line)
+        depth = project_velodyne(
+            read_velodyne(scan),
+            P_image_from_velodyne,
+            *size,
+            forward="camera" if self.ground_truth == "velodyne_camera" else "velodyne",
+            published_duplicates=self.ground_truth == "velodyne_published",
+        )
+        return depth[None].astype(np.float32)
+
+    def _improved_depth(self, line: SplitLine) -> np.ndarray | None:
+        """From the png merged into the raw tree, or from KITTI's own archive beside the dates."""
+        drive = Path(line.folder).name
+        for folder in (line.folder, f"train/{drive}", f"val/{drive}"):
+            truth = self.data_path / folder / "proj_depth" / "groundtruth"
+            path = truth / f"image_0{CAMERAS[line.side]}" / f"{line.frame:010d}.png"
+            if path.is_file():
+                return read_depth_png(path)[None]
+        return None
+
+    def _velodyne_projection(self, line: SplitLine) -> tuple[np.ndarray, tuple[int, int]]:
+        """(3, 4) pixels from LiDAR points, and the map's (height, width): always that of camera 2."""
+        cameras = self._cam_to_cam(_date(line))
+        velodyne = CalibrationFile(self.data_path / _date(line) / "calib_velo_to_cam.txt")
+        camera_from_velodyne, rectified_from_camera = np.eye(4), np.eye(4)
+        camera_from_velodyne[:3, :3] = velodyne.matrix("R", 3, 3)
+        camera_from_velodyne[:3, 3] = velodyne.matrix("T", 3)
+        rectified_from_camera[:3, :3] = cameras.matrix("R_rect_00", 3, 3)
+        P_image_from_rectified = cameras.matrix(f"P_rect_0{CAMERAS[line.side]}", 3, 4)
+        width, height = cameras.matrix("S_rect_02", 2).astype(int).tolist()
+        return P_image_from_rectified @ rectified_from_camera @ camera_from_velodyne, (height, width)
+
+    def _cam_to_cam(self, date: str) -> CalibrationFile:
+        if date not in self._calibration:
+            path = self.data_path / date / "calib_cam_to_cam.txt"
+            self._calibration[date] = CalibrationFile(
+                path, "; intrinsics=fixed trains without, with the matrix Monodepth2 uses for all drives"
+            )
+        return self._calibration[date]
+
+    def _check_calibration(self) -> None:
+        """Read one sample's intrinsics for each date and side now, not at step 30,000."""
+        for line in {(_date(line), line.side): line for line in self.lines if line.side}.values():
+            self.intrinsics(line, 0, self.height, self.width)
+
+    def _benchmark_picture(self, line: SplitLine, frame: Frame) -> Path:
+        if frame != 0:
+            raise InputError(f"{line.source}: the benchmark's test pictures are single; frame_ids must be 0")
+        folders = [f"{self.data_path}/{folder}/{line.folder}" for folder in BENCHMARK_FOLDERS]
+        pictures = [self.picture(folder, f"{line.frame:010d}") for folder in folders]
+        return next((path for path in pictures if path.is_file()), pictures[0])
+
+
+def read_velodyne(path: str | Path) -> np.ndarray:
+    """A scan as (N, 4) float32: x forward, y left, z up in metres, and reflectance.
+
+    Raises:
+        InputError: the size is no multiple of a point's 16 bytes.
+    """
+    data = np.fromfile(path, np.uint8)
+    if data.size == 0 or data.size % 16:
+        raise InputError(
+            f"{path} is no whole LiDAR scan: its {data.size} bytes are no multiple of 16; is it truncated?"
+        )
+    return data.view(np.float32).reshape(-1, 4)
+
+
+def project_velodyne(
+    points: np.ndarray,
+    P_image_from_velodyne: np.ndarray,
+    height: int,
+    width: int,
+    forward: str = "camera",
+    published_duplicates: bool = False,
+) -> np.ndarray:
+    """A LiDAR scan as a depth map; where several points meet in a pixel the nearest counts.
+
+    Args:
+        points: (N, 3 or more) x forward, y left, z up, metres.
+        P_image_from_velodyne: (3, 4), homogeneous pixels from LiDAR points.
+        height, width: of the map, pixels.
+        forward: what depth is: `camera`, along the optical axis, or `velodyne`, the LiDAR's x, with which
+            the published Eigen ground truth was written.
+        published_duplicates: find points that share a pixel as the published code does, with an index that
+            takes the last pixel of a row and the first of the next for one. Also keeps what it does with
+            points behind the camera.
+
+    Returns:
+        (height, width) float64 metres, 0 where no point landed.
+    """
+    if forward not in ("camera", "velodyne"):
+        raise InputError(f"forward is 'camera' or 'velodyne', got '{forward}'")
+    points = points[points[:, 0] >= 0, :3].astype(np.float64)
+    image = points @ P_image_from_velodyne[:, :3].T + P_image_from_velodyne[:, 3]
+    if not published_duplicates:
+        ahead = image[:, 2] > 0
+        points, image = points[ahead], image[ahead]
+    depth = image[:, 2] if forward == "camera" else points[:, 0]
+    # KITTI's tools are MATLAB and count pixels from 1, hence the -1; all published numbers have it.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, v = np.round(image[:, :2] / image[:, 2:]).T - 1
+    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    u, v, depth = u[inside].astype(int), v[inside].astype(int), depth[inside]
+    depth_map = np.zeros((height, width))
+    if published_duplicates:
+        _fill_as_published(depth_map, u, v, depth)
+    else:
+        farthest_first = np.argsort(-depth, kind="stable")
+        depth_map[v[farthest_first], u[farthest_first]] = depth[farthest_first]
+    return np.maximum(depth_map, 0)
+
+
+def _fill_as_published(depth_map: np.ndarray, u: np.ndarray, v: np.ndarray, depth: np.ndarray) -> None:
+    """Later points overwrite; then the first point of each shared index gets the smallest of its depths."""
+    depth_map[v, u] = depth
+    index = v * (depth_map.shape[1] - 1) + u - 1
+    _, first, group, count = np.unique(index, return_index=True, return_inverse=True, return_counts=True)
+    smallest = np.full(len(first), np.inf)
+    np.minimum.at(smallest, group, depth)
+    shared = count > 1
+    depth_map[v[first[shared]], u[first[shared]]] = smallest[shared]
+
+
+def read_depth_png(path: str | Path) -> np.ndarray:
+    """KITTI's 16-bit depth pictures as (h, w) float32 metres: value / 256, 0 where unknown.
+
+    Raises:
+        InputError: not readable, or not 16 bit.
+    """
+    try:
+        with Image.open(path) as picture:
+            values = np.array(picture)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as a depth picture ({error}); is it truncated?") from None
+    if values.ndim != 2 or values.dtype.itemsize < 2:
+        raise InputError(f"{path} is no depth picture: expected one 16-bit channel, got {picture.mode}")
+    return values.astype(np.float32) / 256
+
+
+def _date(line: SplitLine) -> str:
+    return line.folder.split("/")[0]
+
+
+def _read_numbers(path: Path, count: int) -> np.ndarray:
+    try:
+        numbers = np.array([float(word) for word in path.read_text().split()])
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}; intrinsics=fixed does without") from None
+    except ValueError as error:
+        raise InputError(f"{path}: expected {count} numbers ({error})") from None
+    if numbers.size != count:
+        raise InputError(f"{path}: expected {count} numbers, got {numbers.size}")
+    return numbers
