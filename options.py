@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("folders")
     group.add_argument(
-        "--data_path", help="root of the dataset; else $PARALLAX_DATA/<dataset>, data/<dataset>"
+        "--data_path", help="dataset root; else $PARALLAX_DATA/<dataset> or data/<dataset>"
     )
     group.add_argument("--log_dir", default="runs", help="where run folders go")
     group.add_argument("--model_name", help="name of the run folder; else the first config's or the method's")
@@ -107,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--frame_ids", type=frame_id, nargs="+", default=[0, -1, 1], help="0 and the sources")
     group.add_argument("--use_stereo", **switch, help="add the stereo partner to the sources")
     group.add_argument(
-        "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos: published"
+        "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="of pictures; lanczos as published"
     )
     group.add_argument("--skip_missing", **switch, help="train without samples that lack a picture")
     group.add_argument("--num_workers", type=int, default=4, help="loader processes per training process")
@@ -119,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--encoder", help="another depth encoder: a network, or any timm model")
     group.add_argument("--pose_encoder", help="another pose encoder")
     group.add_argument(
-        "--weights_init", default="pretrained", choices=("pretrained", "scratch"), help="encoders"
+        "--weights_init", default="pretrained", choices=("pretrained", "scratch"), help="of the encoders"
     )
     group.add_argument("--scales", type=int, nargs="+", default=[0, 1, 2, 3], help="of the loss")
     group.add_argument("--min_depth", type=float, default=0.1, help="metres, at disparity 1")
@@ -170,7 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--log_frequency", type=int, default=250, help="steps between lines and pictures")
     group.add_argument("--save_frequency", type=int, default=1, help="epochs between checkpoints")
     group.add_argument(
-        "--keep_checkpoints", type=int, default=5, help="epochs kept beside last and best; 0: all"
+        "--keep_checkpoints", type=int, default=5, help="kept beside last and best; 0: all"
     )
     group.add_argument("--num_val", type=int, default=500, help="validation samples, evenly spaced; 0: all")
     return parser

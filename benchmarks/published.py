@@ -60,7 +60,7 @@ class Loss:
         K: Tensor,
         noise: float = 1e-5,
     ) -> Tensor:
-        """The total loss; images (B, 3, H, W) by frame, disparities by scale, poses by source, K (B, 4, 4)."""
+        """The total loss of images by frame, disparities by scale, poses (B, 4, 4) by source, K (B, 4, 4)."""
         target, total = images[0], 0
         for scale, disparity in disparities.items():
             small = F.interpolate(target, disparity.shape[-2:], mode="area")
