@@ -19,7 +19,6 @@ import collections
 import contextlib
 import errno
 import json
-import numbers
 import os
 import pickle
 import re
@@ -50,9 +49,9 @@ class Checkpoint:
 
     Attributes:
         weights: keyed as `Method.state_dict()`.
-        options: what rebuilds the model: method, num_layers, height, width, scales, frame_ids (without "s",
-            which `use_stereo` stands for), use_stereo, ... From our files all of the run's; from a
-            published one what its keys, shapes and opt.json tell.
+        options: what rebuilds the model: method, num_layers, height, width, scales, frame_ids ("s" among them
+            where use_stereo is set), use_stereo, ... From our files all of the run's; from a published one
+            what its keys, shapes and opt.json tell.
         layout: the entry of LAYOUTS it was read by.
         training: optimiser, scheduler, scaler, RNG, sampler position, epoch, step, metrics, best: plain
             values and tensors that only the trainer understands. A published folder offers
@@ -123,7 +122,12 @@ def write_monodepth2_folder(folder: str | Path, checkpoint: Checkpoint) -> None:
         if name == "encoder":
             content |= {key: checkpoint.options[key] for key in ("height", "width", "use_stereo")}
         _write(folder / f"{name}.pth", _storable(content, name))
-    options = {key: value for key, value in checkpoint.options.items() if key in _OPT_JSON}
+    options = {
+        key: value
+        for names in _OPT_JSON.values()
+        for key, value in checkpoint.options.items()
+        if key in names
+    }
     with _writing(folder / "opt.json") as temporary:
         temporary.write_text(json.dumps(options, indent=2))
 
@@ -440,23 +444,19 @@ _RESNETS = {  # blocks of layer1 to layer4, bottlenecks → layers
     (3, 8, 36, 3, True): 152,
 }
 _CHANNELS_OF_SCALE = {16: 0, 32: 1, 64: 2, 128: 3}  # input channels of a disparity convolution → its scale
-_OPT_JSON = {  # what is taken over from a published opt.json, and of which type it is there
-    "num_layers": int,
-    "height": int,
-    "width": int,
-    "scales": list,
-    "min_depth": numbers.Real,
-    "max_depth": numbers.Real,
-    "use_stereo": bool,
-    "frame_ids": list,
-    "pose_model_type": str,
-    "pose_model_input": str,
-    "predictive_mask": bool,
-    "disparity_smoothness": numbers.Real,
-    "v1_multiscale": bool,
-    "avg_reprojection": bool,
-    "disable_automasking": bool,
-    "no_ssim": bool,
+_OPT_JSON = {  # what is taken over from a published opt.json, by the type it has there
+    int: ("num_layers", "height", "width"),
+    float: ("min_depth", "max_depth", "disparity_smoothness"),
+    bool: (
+        "use_stereo",
+        "predictive_mask",
+        "v1_multiscale",
+        "avg_reprojection",
+        "disable_automasking",
+        "no_ssim",
+    ),
+    str: ("pose_model_type", "pose_model_input"),
+    list: ("scales", "frame_ids"),
 }
 
 
@@ -481,55 +481,51 @@ def _monodepth2_options(
     weights: Mapping[str, Tensor], extras: Mapping[str, Any], path: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """Options from shapes, then encoder.pth's entries, then opt.json; and what was left aside of the last."""
-    told = {
-        "num_layers": resnet_layers(key for key in weights if key.startswith("encoder.")),
-        "scales": decoder_scales(weights, "depth."),
-        "predictive_mask": "predictive_mask.decoder.0.conv.conv.weight" in weights,
-        **{key: extras[key] for key in ("height", "width", "use_stereo") if key in extras},
-    }
-    use_stereo = bool(told.setdefault("use_stereo", False))
-    told |= _pose_options(weights, use_stereo)
-    options = {
+    pose, frame_ids = _pose_options(weights)
+    use_stereo = bool(extras.get("use_stereo"))
+    # Without a pose network the stereo partner is all there was to learn from.
+    frame_ids = ([0, "s"] if not pose else [*frame_ids, "s"]) if use_stereo else frame_ids
+    has_mask = "predictive_mask.decoder.0.conv.conv.weight" in weights
+    guessed = {
         "method": "monodepth2",
         "min_depth": 0.1,  # the published defaults, in every published model
         "max_depth": 100.0,
         "resize": "lanczos",
         "intrinsics": "fixed",
-        **{key: value for key, value in told.items() if value is not None},
+        "use_stereo": False,
+        "frame_ids": frame_ids,
+        "disable_automasking": has_mask,  # one asks for the other
     }
+    certain = {
+        "num_layers": resnet_layers(key for key in weights if key.startswith("encoder.")),
+        "scales": decoder_scales(weights, "depth."),
+        "predictive_mask": has_mask,
+        **{key: extras[key] for key in ("height", "width", "use_stereo") if key in extras},
+        **pose,
+    }
+    certain = {key: value for key, value in certain.items() if value is not None}
     recorded, file = _read_opt_json(path)
-    # What is not written into the files themselves may belong to another model in the folder above.
-    others = [key for key in ("num_layers", "height", "width") if key in recorded and key in options]
-    foreign = [key for key in others if recorded[key] != options[key]]
-    if foreign:
-        key = foreign[0]
-        return options, [f"{file} (another model's: {key} {recorded[key]}, here {options[key]})"]
-    shapes_decide = {
-        "num_layers",
-        "scales",
-        "predictive_mask",
-        "height",
-        "width",
-        "use_stereo",
-        "pose_model_type",
-    }
-    return options | {key: value for key, value in recorded.items() if key not in shapes_decide}, []
+    for key in certain.keys() & recorded.keys() & {"num_layers", "height", "width"}:
+        if recorded[key] != certain[key]:  # lies in the folder above and speaks of another model there
+            skipped = f"{file} (another model's: {key} {recorded[key]}, here {certain[key]})"
+            return guessed | certain, [skipped]
+    return guessed | recorded | certain, []
 
 
-def _pose_options(weights: Mapping[str, Tensor], use_stereo: bool) -> dict[str, Any]:
-    """Pose type, pose input and frames, from the pose networks that are there."""
+def _pose_options(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[int]]:
+    """Pose type and input from the pose networks that are there, and the frames they speak for."""
     if "pose.pose_conv.weight" in weights:
         kind, images = "posecnn", weights["pose.net.0.weight"].shape[1] // 3
     elif "pose_encoder.encoder.conv1.weight" in weights:
         kind, images = "separate_resnet", weights["pose_encoder.encoder.conv1.weight"].shape[1] // 3
     elif "pose.net.1.weight" in weights:
         kind, images = "shared", weights["pose.net.1.weight"].shape[1] // 256  # 256 channels for each image
-    else:  # trained on stereo pairs alone, or the pose networks were left out of the folder
-        return {"frame_ids": [0] if use_stereo else [0, -1, 1]}
+    else:  # trained on stereo pairs alone, or left out of the folder
+        return {}, [0, -1, 1]
     if images == 2:
-        return {"pose_model_type": kind, "pose_model_input": "pairs", "frame_ids": [0, -1, 1]}
-    frames = [0, *range(-(images // 2), 0), *range(1, (images + 1) // 2)]
-    return {"pose_model_type": kind, "pose_model_input": "all", "frame_ids": frames}
+        return {"pose_model_type": kind, "pose_model_input": "pairs"}, [0, -1, 1]
+    frame_ids = [0, *range(-(images // 2), 0), *range(1, (images + 1) // 2)]
+    return {"pose_model_type": kind, "pose_model_input": "all"}, frame_ids
 
 
 def _read_opt_json(path: Path) -> tuple[dict[str, Any], str]:
@@ -543,12 +539,14 @@ def _read_opt_json(path: Path) -> tuple[dict[str, Any], str]:
             raise InputError(f"{file} is not valid JSON; mend it or move it away") from None
         if not isinstance(content, dict):
             raise InputError(f"{file} holds a {type(content).__name__}, not options; mend it or move it away")
-        options = {key: content[key] for key in _OPT_JSON if key in content}
-        for key, value in options.items():
-            if not isinstance(value, _OPT_JSON[key]):
-                raise InputError(f"{file}: {key} cannot be {value!r}; mend it or move the file away")
-        if "frame_ids" in options:  # recorded after the published code appended "s" to it
-            options["frame_ids"] = [frame for frame in options["frame_ids"] if frame != "s"]
+        options = {}
+        for kind, names in _OPT_JSON.items():
+            for key in content.keys() & names:
+                if not isinstance(content[key], (int, float) if kind is float else kind):
+                    raise InputError(
+                        f"{file}: {key} cannot be {content[key]!r}; mend it or move the file away"
+                    )
+                options[key] = content[key]
         return options, str(file)
     return {}, ""
 
