@@ -21,7 +21,7 @@ FAR = 250.0  # metres; what lies farther is sky
 ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, VEGETATION, TERRAIN, SKY, CAR = 0, 1, 2, 3, 4, 5, 8, 9, 10, 13
 PLAIN, FACADE, LEAVES, BODY, CABIN = range(5)  # how a solid is painted
 CELLS = 0.04 * 2.0 ** np.arange(9)  # metres, the noise octaves: 4 cm to 10 m
-EYE = np.eye(4)
+FINE = np.float32((1.5, 1.5, 1.4, 1.2, 1.0, 0.8, 0.6, 0.5, 0.4))  # their gains where the small prevails
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,10 @@ class World:
 
     def _draw_light(self, rng: np.random.Generator) -> None:
         moods = (  # sun, ambient, zenith, horizon, haze distance
-            ((0.62, 0.58, 0.50), (0.52, 0.56, 0.62), (0.29, 0.53, 0.86), (0.78, 0.88, 0.95), 420),  # noon
-            ((0.78, 0.56, 0.34), (0.42, 0.44, 0.54), (0.42, 0.56, 0.80), (0.98, 0.84, 0.68), 300),  # evening
-            ((0.30, 0.30, 0.30), (0.68, 0.71, 0.75), (0.66, 0.73, 0.80), (0.87, 0.90, 0.92), 220),  # overcast
-            ((0.64, 0.62, 0.58), (0.48, 0.53, 0.60), (0.20, 0.45, 0.80), (0.72, 0.86, 0.93), 500),  # clear
+            ((0.72, 0.67, 0.58), (0.58, 0.61, 0.67), (0.29, 0.53, 0.86), (0.78, 0.88, 0.95), 420),  # noon
+            ((0.92, 0.68, 0.44), (0.58, 0.56, 0.60), (0.42, 0.56, 0.80), (0.98, 0.84, 0.68), 300),  # evening
+            ((0.34, 0.34, 0.34), (0.78, 0.80, 0.83), (0.66, 0.73, 0.80), (0.87, 0.90, 0.92), 220),  # overcast
+            ((0.76, 0.73, 0.68), (0.56, 0.60, 0.66), (0.20, 0.45, 0.80), (0.72, 0.86, 0.93), 500),  # clear
         )
         mood = moods[rng.integers(len(moods))]
         self._sun, self._ambient, self._zenith, self._horizon = (np.float32(c) for c in mood[:4])
@@ -191,12 +191,12 @@ class World:
         v, u = (a.ravel() for a in np.mgrid[:height, :width])
         colour, depth, solid, surface = self._look(camera, world_from_camera, solids, u, v)
         edge = _borders(surface.reshape(height, width)).ravel().nonzero()[0]
-        fine = np.zeros((len(edge), 3), np.float32)
-        steps = (-1 / 3, 0, 1 / 3)
-        for dv in steps:  # only pixels where two surfaces meet need more than the ray through their centre
-            for du in steps:
-                fine += self._look(camera, world_from_camera, solids, u[edge] + du, v[edge] + dv)[0]
-        colour[edge] = fine / 9
+        # Only pixels where two surfaces meet need more than the ray through their centre: nine.
+        dv, du = (a.reshape(-1, 1) / 3 for a in np.mgrid[-1:2, -1:2])
+        fine = self._look(camera, world_from_camera, solids, (u[edge] + du).ravel(), (v[edge] + dv).ravel())[
+            0
+        ]
+        colour[edge] = fine.reshape(9, -1, 3).mean(0)
         return View(
             image=(colour.clip(0, 1) * 255 + 0.5).astype(np.uint8).reshape(height, width, 3),
             depth=depth.reshape(height, width),
@@ -278,11 +278,11 @@ class World:
         side = (y - middle) / np.sqrt(1 + slope**2)
         lateral = np.abs(side)
 
-        noise = self._octaves(x, y, wide, CELLS)
+        noise = self._octaves(x, y, wide, CELLS, FINE)
         stain = _smooth(self._octaves(x + 31, y * 2, wide, (1.3, 4.0)) * 1.2 - 0.2)
-        asphalt = self._asphalt * (1 + 0.17 * noise - 0.22 * stain)[:, None]
+        asphalt = self._asphalt * (1 + 0.13 * noise - 0.22 * stain)[:, None]
         slabs = 1 - 0.25 * np.maximum(_stripes(x, 0.8, 0.05, along), _stripes(side, 0.8, 0.05, across))
-        paving = self._paving * ((1 + 0.15 * noise) * slabs)[:, None]
+        paving = self._paving * ((1 + 0.12 * noise) * slabs)[:, None]
         dry = _smooth(self._octaves(x, y + 17, wide, (0.7, 3.0, 9.0)) * 0.9 + 0.1)[:, None]
         grass = self._grass * (1 + 0.34 * noise)[:, None] * (1 + dry * np.float32((0.35, 0.10, 0.15)))
 
@@ -315,18 +315,22 @@ class World:
         """(P,) soft darkening of the ground beneath and beside solids, 1 in the open."""
         shade = np.ones_like(x)
         shift = -self._to_sun[:2] / self._to_sun[2] * np.minimum(1, self._sun.mean() * 2)
+        low, high = (np.array([bound(x), bound(y)]) for bound in (np.min, np.max))
         for k in solids.casts:
-            dx, dy = x - solids.centre[k, 0], y - solids.centre[k, 1]
+            centre, reach = solids.centre[k, :2], solids.half[k, :2] + 0.7
+            if (centre + 2 * reach.sum() < low).any() or (centre - 2 * reach.sum() > high).any():
+                continue
+            dx, dy = x - centre[0], y - centre[1]
             height = min(solids.centre[k, 2], 3.0)
             dx, dy = dx - shift[0] * height * 0.5, dy - shift[1] * height * 0.5
-            reach = solids.half[k, :2] + 0.7
             near = (np.abs(dx) + np.abs(dy) < 2 * reach.sum()).nonzero()[0]
             if not len(near):
                 continue
             c, s = solids.turn[k]
             a = np.abs(c * dx[near] + s * dy[near]) / reach[0]
             b = np.abs(c * dy[near] - s * dx[near]) / reach[1]
-            shade[near] *= 1 - 0.6 * _smooth((1.15 - a) * 2.2) * _smooth((1.15 - b) * 2.2)
+            dark = 1 - 0.6 * _smooth((1.15 - a) * 2.2) * _smooth((1.15 - b) * 2.2)
+            shade[near] = np.minimum(shade[near], dark)
         return shade
 
     def _paint_solids(
@@ -360,13 +364,13 @@ class World:
         fu = np.where(face == 0, footprints[1], footprints[0])
         fv = np.where(face == 2, footprints[1], footprints[2])
         offset = solid * 37.7 + face * 11.3 + np.sign(point[0]) * 5.1
-        noise = self._octaves(u + offset.astype(np.float32), v, np.maximum(fu, fv), CELLS)
+        noise = self._octaves(u + offset.astype(np.float32), v, np.maximum(fu, fv), CELLS, FINE)
         colour = solids.colour[solid] * (1 + solids.contrast[solid] * noise)[:, None]
         for paint, brush in ((FACADE, self._facade), (BODY, _body), (CABIN, _cabin)):
             of = (solids.paint[solid] == paint).nonzero()[0]
             if len(of):
-                at = (a[..., of] for a in (u, v, fu * 1.5, fv * 1.5, face, np.sign(point[0]), half, solid))
-                colour[of] = brush(colour[of], noise[of], solids, *at)
+                at = (u, v, fu * 1.5, fv * 1.5, face, np.sign(point[0]), half, solid, noise)
+                colour[of] = brush(colour[of], _Spots(*(a[..., of] for a in at)), solids)
         facing = normal[0] * (c * self._to_sun[0] + s * self._to_sun[1])
         facing = (
             facing + normal[1] * (c * self._to_sun[1] - s * self._to_sun[0]) + normal[2] * self._to_sun[2]
@@ -375,39 +379,24 @@ class World:
         light = self._ambient * sky[:, None] + self._sun * facing.clip(0, 1)[:, None]
         return (colour * light).astype(np.float32), face
 
-    def _facade(
-        self,
-        colour: np.ndarray,
-        noise: np.ndarray,
-        solids: _Packed,
-        u: np.ndarray,
-        v: np.ndarray,
-        fu: np.ndarray,
-        fv: np.ndarray,
-        face: np.ndarray,
-        sign: np.ndarray,
-        half: np.ndarray,
-        solid: np.ndarray,
-    ) -> np.ndarray:
+    def _facade(self, colour: np.ndarray, at: _Spots, solids: _Packed) -> np.ndarray:
         """Windows in rows, a darker ground floor, a cornice; roofs stay plain."""
-        wide, tall, share = solids.pattern[solid].T
-        width = np.where(face == 0, half[1], half[0])
-        upright = (face != 2).astype(np.float32)
+        wide, tall, share = solids.pattern[at.solid].T
+        width, height = at.half_width, at.half[2]
         inset = 0.5 * np.maximum(0.3, (2 * width) % wide)
-        room = _band(u, 0, width - inset + 0.01, fu) * _band(v, half[2] + 0.2, half[2] - 0.6, fv) * upright
-        gap = wide * (1 - share) / 2
-        across, up = u + width - inset, v - 0.9
-        pane = _stripes(across - gap, wide, wide * share, fu) * _stripes(up, tall, tall * 0.5, fv) * room
-        frame = _stripes(across - gap + 0.12, wide, wide * share + 0.24, fu)
-        frame = frame * _stripes(up + 0.12, tall, tall * 0.5 + 0.24, fv) * room
+        wall = _band(at.u, 0, width - inset + 0.01, at.fu)
+        wall = wall * _band(at.v, height + 0.2, height - 0.6, at.fv) * at.upright
+        gap, across, up = wide * (1 - share) / 2, at.u + width - inset, at.v - 0.9
+        pane = _stripes(across - gap, wide, wide * share, at.fu) * _stripes(up, tall, tall * 0.5, at.fv)
+        frame = _stripes(across - gap + 0.12, wide, wide * share + 0.24, at.fu)
+        frame = frame * _stripes(up + 0.12, tall, tall * 0.5 + 0.24, at.fv)
         column, row = np.floor(across / wide).astype(np.int64), np.floor(up / tall).astype(np.int64)
-        lit = self._noise[(column * 131 + row * 57 + solid * 1013) & 65535, 0]
-        lit = lit * (1.5 - 2 * np.maximum(fu / wide, fv / tall)).clip(0, 1)
-        glass = np.float32((0.22, 0.30, 0.38)) * (1 + 0.5 * lit + 0.12 * noise)[:, None]
-        base = _band(v, 0, 0.7, fv) * upright + 0.6 * _band(v, 2 * half[2], 0.35, fv) * upright
-        colour = colour * (1 - 0.3 * base)[:, None]
-        colour = colour + (np.float32((0.88, 0.86, 0.82)) - colour) * (frame * 0.75)[:, None]
-        return colour + (glass - colour) * pane[:, None]
+        lit = self._noise[(column * 131 + row * 57 + at.solid * 1013) & 65535, 0]
+        lit = lit * (1.5 - 2 * np.maximum(at.fu / wide, at.fv / tall)).clip(0, 1)
+        glass = np.float32((0.22, 0.30, 0.38)) * (1 + 0.5 * lit + 0.12 * at.noise)[:, None]
+        base = (_band(at.v, 0, 0.7, at.fv) + 0.6 * _band(at.v, 2 * height, 0.35, at.fv)) * at.upright
+        colour = _blend(colour * (1 - 0.3 * base)[:, None], (0.88, 0.86, 0.82), frame * wall * 0.75)
+        return _blend(colour, glass, pane * wall)
 
     def _octaves(
         self,
@@ -507,21 +496,25 @@ def _trace(origin: np.ndarray, directions: np.ndarray, solids: _Packed) -> tuple
         )
     distance[distance * norm > FAR] = np.inf
     solid = np.where(np.isfinite(distance), -1, -2)
+    units = directions / norm
     towards = solids.centre - origin
     reach = np.linalg.norm(towards, axis=1)
     radius = np.where(solids.round, solids.half.max(1), np.linalg.norm(solids.half, axis=1))
-    for k in np.argsort(reach):
-        if reach[k] - radius[k] > FAR:
+    spread = np.arcsin(np.minimum(radius / reach, 1))  # half the angle that a solid's sphere fills
+    spread[radius >= reach] = np.pi
+    towards = (towards / reach[:, None]).astype(np.float32)
+    view = units.sum(1) / max(np.linalg.norm(units.sum(1)), 1e-6)  # all rays lie in a cone around it
+    angle = np.arccos((towards @ view).clip(-1, 1)) - np.arccos((view @ units).min().clip(-1, 1))
+    for k in np.argsort(reach):  # nearest first, so that later ones find most rays already taken
+        if reach[k] - radius[k] > FAR or angle[k] > spread[k]:
             continue
-        maybe = distance * norm > reach[k] - radius[k]
-        if reach[k] > radius[k]:  # a cone around the solid, the same test for camera and LiDAR rays
-            cosine = np.sqrt(1 - (radius[k] / reach[k]) ** 2)
-            maybe &= (towards[k] / reach[k]).astype(np.float32) @ directions > np.float32(cosine) * norm
-        rays = maybe.nonzero()[0]
+        near = towards[k] @ units > np.float32(np.cos(spread[k]))
+        near &= distance * norm > np.float32(reach[k] - radius[k])
+        rays = near.nonzero()[0]
         if not len(rays):
             continue
         c, s = solids.turn[k]
-        start = _turn(-towards[k].astype(np.float32), c, s)
+        start = _turn(-towards[k] * np.float32(reach[k]), c, s)
         meet = _meet_ellipsoid if solids.round[k] else _meet_box
         found = meet(start, _turn(directions[:, rays], c, s), solids.half[k])
         nearer = found < distance[rays]
@@ -550,8 +543,9 @@ def _meet_ellipsoid(start: np.ndarray, rays: np.ndarray, half: np.ndarray) -> np
 def _turn(vectors: np.ndarray, c: np.ndarray, s: np.ndarray) -> np.ndarray:
     """World directions (3, ...) in the frame of a solid whose yaw has cosine c and sine s."""
     x, y, z = vectors
-    first = c * x + s * y
-    return np.stack([first, c * y - s * x, np.broadcast_to(z, np.shape(first))])
+    turned = np.empty((3, *np.broadcast_shapes(np.shape(x), np.shape(c))), np.float32)
+    turned[0], turned[1], turned[2] = c * x + s * y, c * y - s * x, z
+    return turned
 
 
 def _footprints(depth: np.ndarray, ray: np.ndarray, step: np.ndarray, face: np.ndarray | int) -> np.ndarray:
@@ -628,37 +622,61 @@ def _band(
 
 
 def _disc(u: np.ndarray, v: np.ndarray, radius: float, footprint: np.ndarray) -> np.ndarray:
+    """(P,) share of the footprint within `radius` of (0, 0), about."""
     return ((radius - np.hypot(u, v)) / footprint + 0.5).clip(0, 1)
 
 
-def _blend(colour: np.ndarray, paint: tuple[float, float, float], share: np.ndarray) -> np.ndarray:
+def _blend(colour: np.ndarray, paint: tuple[float, ...] | np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(P, 3): `share` (P,) of the paint over the colour."""
     return colour + (np.float32(paint) - colour) * share[:, None]
 
 
-def _body(colour, noise, solids, u, v, fu, fv, face, sign, half, solid):
-    """The lower part of a car: wheels, sills, bumpers, lights."""
-    upright = (face != 2).astype(np.float32)
-    flank, end = (face == 1).astype(np.float32), (face == 0).astype(np.float32)
-    colour = _blend(colour, (0.07, 0.07, 0.08), _band(v, 0, 0.24, fv) * upright * 0.9)
-    colour = _blend(colour, (0.12, 0.12, 0.13), 0.5 * _stripes(u + 0.65, 1.1, 0.03, fu) * flank)
+@dataclass
+class _Spots:
+    """Places on the faces of solids, P of them; lengths in metres."""
+
+    u: np.ndarray  # across the face, 0 in the middle
+    v: np.ndarray  # up from the foot of the solid
+    fu: np.ndarray  # footprint along u
+    fv: np.ndarray
+    face: np.ndarray  # axis of the normal: 0 an end, 1 a flank, 2 the top
+    sign: np.ndarray  # +1 towards the front of the solid, -1 towards the back
+    half: np.ndarray  # (3, P)
+    solid: np.ndarray
+    noise: np.ndarray
+
+    @property
+    def upright(self) -> np.ndarray:
+        return (self.face != 2).astype(np.float32)
+
+    @property
+    def half_width(self) -> np.ndarray:
+        return np.where(self.face == 0, self.half[1], self.half[0])
+
+
+def _body(colour: np.ndarray, at: _Spots, solids: _Packed) -> np.ndarray:
+    """The lower part of a car: sills, doors, wheels, lights, plates."""
+    flank, end = at.face == 1, at.face == 0
+    colour = _blend(colour, (0.07, 0.07, 0.08), _band(at.v, 0, 0.24, at.fv) * at.upright * 0.9)
+    colour = _blend(colour, (0.12, 0.12, 0.13), 0.5 * _stripes(at.u + 0.65, 1.1, 0.03, at.fu) * flank)
     for wheel in (-0.62, 0.62):
-        at = u - wheel * half[0]
-        wide = np.maximum(fu, fv)
-        colour = _blend(colour, (0.06, 0.06, 0.07), _disc(at, v - 0.32, 0.36, wide) * flank)
-        colour = _blend(colour, (0.55, 0.56, 0.58), _disc(at, v - 0.32, 0.19, wide) * flank)
-    lamps = _band(np.abs(u), half[1] - 0.22, 0.17, fu) * _band(v, 0.68, 0.1, fv) * end
-    colour = _blend(colour, (0.80, 0.10, 0.08), lamps * (sign < 0))
-    colour = _blend(colour, (0.97, 0.96, 0.86), lamps * (sign > 0))
-    return _blend(colour, (0.92, 0.92, 0.88), _band(u, 0, 0.26, fu) * _band(v, 0.45, 0.06, fv) * end)
+        u, v, wide = at.u - wheel * at.half[0], at.v - 0.32, np.maximum(at.fu, at.fv)
+        colour = _blend(colour, (0.06, 0.06, 0.07), _disc(u, v, 0.36, wide) * flank)
+        colour = _blend(colour, (0.55, 0.56, 0.58), _disc(u, v, 0.19, wide) * flank)
+    lamps = _band(np.abs(at.u), at.half[1] - 0.22, 0.17, at.fu) * _band(at.v, 0.68, 0.1, at.fv) * end
+    colour = _blend(colour, (0.80, 0.10, 0.08), lamps * (at.sign < 0))
+    colour = _blend(colour, (0.97, 0.96, 0.86), lamps * (at.sign > 0))
+    plate = _band(at.u, 0, 0.26, at.fu) * _band(at.v, 0.45, 0.06, at.fv) * end
+    return _blend(colour, (0.92, 0.92, 0.88), plate)
 
 
-def _cabin(colour, noise, solids, u, v, fu, fv, face, sign, half, solid):
+def _cabin(colour: np.ndarray, at: _Spots, solids: _Packed) -> np.ndarray:
     """The upper part of a car: glass with pillars and a roof edge."""
-    width = np.where(face == 0, half[1], half[0])
-    glass = _band(u, 0, width - 0.1, fu) * _band(v, half[2] - 0.02, half[2] - 0.1, fv) * (face != 2)
-    glass = glass * (1 - _band(u, 0.1, 0.05, fu) * (face == 1))
-    shine = np.float32((0.16, 0.20, 0.25)) * (1 + 0.35 * noise + 0.8 * (v / (2 * half[2])))[:, None]
-    return colour + (shine - colour) * glass[:, None]
+    height = at.half[2]
+    glass = _band(at.u, 0, at.half_width - 0.1, at.fu) * _band(at.v, height - 0.02, height - 0.1, at.fv)
+    glass = glass * at.upright * (1 - _band(at.u, 0.1, 0.05, at.fu) * (at.face == 1))
+    shine = np.float32((0.16, 0.20, 0.25)) * (1 + 0.15 * at.noise + 0.9 * at.v / (2 * height))[:, None]
+    return _blend(colour, shine, glass)
 
 
 # The street.
@@ -758,7 +776,7 @@ class _Builder:
             self._solid(x + half[0], across, half[2], half, label, colour, contrast=rng.uniform(0.03, 0.08))
             return
         pattern = rng.uniform(1.9, 3.6), rng.uniform(2.6, 3.4), rng.uniform(0.38, 0.62)
-        more = {"paint": FACADE, "contrast": rng.uniform(0.12, 0.22), "pattern": pattern}
+        more = {"paint": FACADE, "contrast": rng.uniform(0.07, 0.14), "pattern": pattern}
         self._solid(x + half[0], across, half[2], half, BUILDING, colour, **more)
         roof = np.array((0.40, 0.22, 0.18)) if rng.random() < 0.6 else np.array((0.26, 0.28, 0.32))
         for step in range(1 if style == 0 else 3):  # a hipped roof, in steps
@@ -795,9 +813,9 @@ class _Builder:
         trunk, size, colour = rng.uniform(1.0, 1.8), rng.uniform(1.1, 2.2), self._green()
         bark = np.array((0.36, 0.27, 0.20)) * rng.uniform(0.8, 1.1)
         self._solid(x, across, trunk, (0.14, 0.14, trunk), VEGETATION, bark, contrast=0.25)
-        for _ in range(4):
-            dx, dy, dz = rng.uniform(-0.55, 0.55, 3) * size
-            half = size * rng.uniform(0.6, 0.95, 3)
+        for _ in range(5):
+            dx, dy, dz = rng.uniform(-0.65, 0.65, 3) * size
+            half = size * rng.uniform(0.55, 0.85, 3)
             z = 2 * trunk + size * 0.6 + dz
             shade = colour * rng.uniform(0.85, 1.15)
             more = {"paint": LEAVES, "contrast": 0.36, "round": True}
@@ -825,7 +843,7 @@ class _Builder:
         for half, z, dx, paint in ((body, 0.46, 0, BODY), (cabin, 0.92 + cabin[2], ahead, CABIN)):
             centre = (x + dx * np.cos(heading), y + dx * np.sin(heading), z)
             yaw = heading + (np.pi if flip and mover < 0 else 0)
-            more = {"paint": paint, "contrast": 0.10, "mover": mover}
+            more = {"paint": paint, "contrast": 0.07, "mover": mover}
             self.world.solids.append(Solid(centre, tuple(half), yaw, CAR, np.clip(colour, 0.03, 1), **more))
 
     def _traffic(self) -> None:
@@ -853,7 +871,7 @@ class _Builder:
             half = np.array([5, width / 2, height / 2])
             colour = FACADES[rng.integers(len(FACADES))] * rng.uniform(0.85, 1.1)
             pattern = rng.uniform(1.9, 3.6), rng.uniform(2.6, 3.4), rng.uniform(0.38, 0.62)
-            more = {"paint": FACADE, "contrast": rng.uniform(0.12, 0.22), "pattern": pattern}
+            more = {"paint": FACADE, "contrast": rng.uniform(0.07, 0.14), "pattern": pattern}
             self._solid(self.end + 5, y + width / 2, half[2], half, BUILDING, colour, **more)
             y += width + (0 if rng.random() < 0.7 else 2.0)
 
