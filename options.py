@@ -24,31 +24,10 @@ from typing import Any
 
 import yaml
 
-from utils import PROJECT, InputError, nearest_name
+from utils import PROJECT, InputError, nearest_name, read_yaml
 
 SECTIONS = ("method", "dataset", "augment", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as everybody who writes it means."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
-# Integers first: the float pattern above matches them as well.
-_Loader.yaml_implicit_resolvers = {
-    key: sorted(resolvers, key=lambda item: item[0] != "tag:yaml.org,2002:int")
-    for key, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
-
-
-def read_yaml(text: str) -> Any:
-    """Parse YAML text."""
-    return yaml.load(text, _Loader)
 
 
 def frame_id(text: str) -> int | str:
@@ -89,9 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--resume", default="never", metavar="auto|never|FILE", help="go on from a checkpoint")
 
     group = parser.add_argument_group("folders")
-    group.add_argument(
-        "--data_path", help="dataset root; else $PARALLAX_DATA/<dataset> or data/<dataset>"
-    )
+    group.add_argument("--data_path", help="dataset root; else $PARALLAX_DATA/<dataset> or data/<dataset>")
     group.add_argument("--log_dir", default="runs", help="where run folders go")
     group.add_argument("--model_name", help="name of the run folder; else the first config's or the method's")
     group.add_argument("--load_weights_folder", help="run folder or published checkpoint to start from")
@@ -107,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--frame_ids", type=frame_id, nargs="+", default=[0, -1, 1], help="0 and the sources")
     group.add_argument("--use_stereo", **switch, help="add the stereo partner to the sources")
     group.add_argument(
-        "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="of pictures; lanczos as published"
+        "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos as published"
     )
     group.add_argument("--skip_missing", **switch, help="train without samples that lack a picture")
     group.add_argument("--num_workers", type=int, default=4, help="loader processes per training process")
@@ -169,9 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("logs and checkpoints")
     group.add_argument("--log_frequency", type=int, default=250, help="steps between lines and pictures")
     group.add_argument("--save_frequency", type=int, default=1, help="epochs between checkpoints")
-    group.add_argument(
-        "--keep_checkpoints", type=int, default=5, help="kept beside last and best; 0: all"
-    )
+    group.add_argument("--keep_checkpoints", type=int, default=5, help="kept beside last and best; 0: all")
     group.add_argument("--num_val", type=int, default=500, help="validation samples, evenly spaced; 0: all")
     return parser
 
@@ -237,11 +212,6 @@ def effective(options: argparse.Namespace) -> dict[str, Any]:
     """What a run folder keeps: everything that shapes the result, nothing of this one call."""
     call = {"config", "eval_only", "list", "dry_run", "resume", "local_rank", "png", "no_cuda"}
     return {key: value for key, value in vars(options).items() if key not in call}
-
-
-def to_yaml(settings: Mapping[str, Any]) -> str:
-    """Settings as YAML text that `read_config` reads back to the same values."""
-    return yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=110)
 
 
 # ------------------------------------------------------------------------------------------------ composition

@@ -9,6 +9,7 @@ import inspect
 import os
 import pkgutil
 import random
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 PROJECT = Path(__file__).resolve().parent
 
@@ -144,3 +146,29 @@ def read_lines(path: str | Path) -> list[str]:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as everybody who writes it means."""
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+# Integers first: the float pattern above matches them as well.
+_YamlLoader.yaml_implicit_resolvers = {
+    key: sorted(resolvers, key=lambda item: item[0] != "tag:yaml.org,2002:int")
+    for key, resolvers in _YamlLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_yaml(text: str) -> Any:
+    """Parse YAML text."""
+    return yaml.load(text, _YamlLoader)
+
+
+def to_yaml(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML text that `read_config` reads back to the same values."""
+    return yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=110)

@@ -1,0 +1,449 @@
+"""The Trainer: epochs, steps, validation, checkpoints, logs. It knows no method by name.
+
+A run can be stopped at any step and goes on to the same bits: the order of the samples and their
+augmentation are functions of (seed, epoch, sample), and the checkpoint holds the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from checkpoints import (
+    Checkpoint,
+    epoch_path,
+    load_checkpoint,
+    load_optimizer,
+    load_weights,
+    prune_checkpoints,
+    save_checkpoint,
+    update_link,
+)
+from datasets import build_dataset
+from datasets._augment import Augment
+from datasets._loading import EpochBatches, Guarded, collate
+from logs import RunLog
+from methods import build_method
+from metrics import evaluate, gather
+from structures import Batch
+from utils import InputError, check_settings, seed_everything
+
+MAX_NOT_FINITE = 3  # steps in a row before a run gives up
+
+
+class Trainer:
+    """Builds everything an options namespace names, and trains it.
+
+    Args:
+        options: from `options.parse`.
+        settings: what the run folder keeps of them, `options.effective`.
+
+    Raises:
+        InputError: anything that would not have survived the first epoch.
+    """
+
+    def __init__(self, options: argparse.Namespace, settings: dict[str, Any]) -> None:
+        self.options, self.settings = options, settings
+        self.folder = Path(options.log_dir).expanduser() / options.model_name
+        self.device = start_processes(options.device)
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        seed_everything(options.seed)
+        if options.deterministic:
+            torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = not options.deterministic
+
+        self.epoch = self.step = self.position = 0  # position: steps done within the epoch
+        self.best: float | None = None
+        self._build_data()
+        self._build_method()
+        if options.resume != "never":
+            self._resume()
+        elif options.load_weights_folder:
+            self._start_from(options.load_weights_folder)
+        self.network: nn.Module = self.method
+        if self.world > 1:
+            self.network = DistributedDataParallel(self.method)
+        # Ranks share weights and data order, and draw different noise.
+        if options.resume == "never" or not self._rng_restored:
+            torch.manual_seed(options.seed + 1000 * self.rank)
+        self._stop = False
+
+    # Building.
+
+    def _build_data(self) -> None:
+        options = self.options
+        self.train_set = build_dataset(vars(options), part="train")
+        check_settings("augment", Augment, options.augment)
+        self.augment = Augment(**{"seed": options.seed, **options.augment})
+        batches = EpochBatches(
+            len(self.train_set), options.batch_size, seed=options.seed, rank=self.rank, world=self.world
+        )
+        self.loader = self._loader(self.train_set, batches)
+        self.steps_per_epoch = len(batches)
+        self.total_steps = options.num_epochs * self.steps_per_epoch
+        if options.max_steps:
+            self.total_steps = min(self.total_steps, options.max_steps)
+        self.val_set = build_dataset(vars(options), part="val")
+        count = min(len(self.val_set), options.num_val or len(self.val_set))
+        self.val_indices = np.linspace(0, len(self.val_set) - 1, count).round().astype(int).tolist()
+        self.val_truth = any(self.val_set.depth(index) is not None for index in self.val_indices[:3])
+        if self.val_truth:
+            self.val_set = build_dataset(vars(options), part="val", frame_ids=(0,))
+
+    def _loader(self, dataset: Any, batches: Any) -> DataLoader:
+        workers = self.options.num_workers
+        return DataLoader(
+            Guarded(dataset),
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            generator=torch.Generator(),  # its own, so that opening a loader draws nothing from the run's
+        )
+
+    def _build_method(self) -> None:
+        options = self.options
+        method = build_method(vars(options))
+        if options.sync_batchnorm:
+            if self.device.type != "cuda":
+                raise InputError("sync_batchnorm needs GPUs; leave it out on the CPU")
+            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        if options.channels_last:
+            method = method.to(memory_format=torch.channels_last)
+        self.method = method.to(self.device)
+        capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        if options.precision == "bfloat16" or (options.precision == "auto" and capable):
+            self.method.precision = torch.bfloat16
+        if options.compile:
+            for child in self.method.children():
+                child.compile()
+        groups = [
+            {**group, "lr_factor": group.get("lr_factor", 1.0)} for group in self.method.parameter_groups()
+        ]
+        kind = torch.optim.AdamW if options.weight_decay else torch.optim.Adam
+        self.optimizer = kind(
+            groups,
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+            fused=self.device.type == "cuda" or None,
+        )
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+
+    # Training.
+
+    def train(self) -> None:
+        """All epochs that are left; returns early after SIGTERM, the state saved."""
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        with RunLog(self.folder, self.settings, self.total_steps, self.step, self.rank == 0) as log:
+            self.log = log
+            while self.step < self.total_steps and not self._stop:
+                self._train_epoch()
+            log.say(self._farewell())
+        if dist.is_initialized():
+            dist.barrier()
+
+    def _train_epoch(self) -> None:
+        self.method.on_epoch_start(self.epoch, self.options.num_epochs)
+        self.method.train()
+        for batch, waited in self._batches():
+            started = time.perf_counter()
+            terms, batch, prediction = self._step(batch)
+            self.step += 1
+            self.position += 1
+            self._log_step(terms, waited, time.perf_counter() - started)
+            if self.step % self.options.log_frequency == 0 or self.step == 1:
+                self._log_pictures(batch, prediction)
+            self._stop = self._any_rank(self._stop)
+            if self._stop or self.step >= self.total_steps:
+                break
+        if self._stop and self.position < self.steps_per_epoch:
+            self._save("last")
+            return
+        self.epoch, self.position = self.epoch + 1, 0
+        self._validate_and_save()
+
+    def _batches(self) -> Iterator[tuple[Batch, float]]:
+        """The rest of this epoch's batches, each with the seconds it was waited for."""
+        self.loader.batch_sampler.go_to(self.epoch, self.position)
+        batches = iter(self.loader)
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch, time.perf_counter() - started
+
+    def _step(self, batch: Batch) -> tuple[dict[str, float], Batch, Any]:
+        """One forward, backward and update; an update that is not finite is left out."""
+        batch = self.augment(batch.to(self.device), self.epoch)
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_factor"]
+        prediction = self.network(batch)
+        terms = self.method.losses(batch, prediction)
+        total = torch.stack(list(terms.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        # After the reduction every rank has the same gradient, so all take the same decision.
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.options.clip_grad_norm or math.inf)
+        values = torch.stack([total.detach(), norm.detach(), *(term.detach() for term in terms.values())])
+        names = ["loss", "grad_norm", *terms]
+        numbers = dict(zip(names, values.tolist()))
+        if math.isfinite(numbers["grad_norm"]) and math.isfinite(numbers["loss"]):
+            self.optimizer.step()
+            self._not_finite = 0
+        else:
+            self._keep_bad_batch(batch, numbers)
+        return {**numbers, "learning_rate": rate}, batch, prediction
+
+    _not_finite = 0
+    _rng_restored = False
+
+    def _keep_bad_batch(self, batch: Batch, numbers: dict[str, float]) -> None:
+        self._not_finite += 1
+        path = self.folder / f"not_finite_step_{self.step}_rank_{self.rank}.pt"
+        torch.save(vars(batch.to("cpu")), path)
+        bad = [name for name, value in numbers.items() if not math.isfinite(value)]
+        names = [name for name in bad if name not in ("loss", "grad_norm")] or bad
+        sentence = f"step {self.step}: {', '.join(names)} is not finite; the batch is kept in {path}"
+        if self._not_finite >= MAX_NOT_FINITE:
+            raise InputError(f"{sentence}; that was {self._not_finite} in a row, so the run stops")
+        self.log.say(f"{sentence}; the step is left out")
+
+    def learning_rate(self) -> float:
+        """The rate of the current step: warm-up, then constant, stepped or cosine."""
+        o = self.options
+        if self.step < o.warmup_steps:
+            return o.learning_rate * (self.step + 1) / o.warmup_steps
+        if o.scheduler == "step":
+            return o.learning_rate * o.scheduler_gamma ** (self.epoch // o.scheduler_step_size)
+        if o.scheduler == "cosine":
+            done = (self.step - o.warmup_steps) / max(1, self.total_steps - o.warmup_steps)
+            swing = o.learning_rate - o.min_learning_rate
+            return o.min_learning_rate + swing * (1 + math.cos(math.pi * done)) / 2
+        return o.learning_rate
+
+    # Validation.
+
+    def _validate_and_save(self) -> None:
+        """After an epoch: validate, and keep `last`, and `best` where it is the best so far."""
+        metrics = self.validate()
+        goal = "abs_rel" if self.val_truth else "loss"
+        value = metrics.get(goal, math.nan)
+        better = math.isfinite(value) and (self.best is None or value < self.best)
+        if better:
+            self.best = value
+        self.log.validation(self.step, self.epoch, metrics, goal, better)
+        last = self.step >= self.total_steps or self._stop
+        if self.epoch % self.options.save_frequency == 0 or better or last:
+            self._save("best" if better else "last", metrics)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Ground-truth errors where there is truth, otherwise the loss on held-out samples."""
+        self.method.eval()
+        indices = self.val_indices[self.rank :: self.world]
+        try:
+            if self.val_truth:
+                result = evaluate(
+                    self.method.predict_depth,
+                    self.val_set,
+                    batch_size=self.options.batch_size,
+                    device=self.device,
+                    workers=self.options.num_workers,
+                    indices=indices,
+                )
+                return dict(gather(result).mean)
+            return self._validation_loss(indices)
+        finally:
+            self.method.train()
+
+    def _validation_loss(self, indices: list[int]) -> dict[str, float]:
+        size = self.options.batch_size
+        chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
+        loader = DataLoader(
+            Guarded(self.val_set), batch_sampler=chunks, collate_fn=collate, generator=torch.Generator()
+        )
+        sums: dict[str, Tensor] = {}
+        noise = torch.get_rng_state()
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            batch = batch.to(self.device)
+            terms = self.method.losses(batch, self.method(batch))
+            terms["loss"] = torch.stack(list(terms.values())).sum()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term * len(batch)
+        torch.set_rng_state(noise)  # looking must not change what is trained next
+        names = list(sums)
+        totals = torch.stack([*sums.values(), torch.tensor(float(len(indices)), device=self.device)])
+        if self.world > 1:
+            dist.all_reduce(totals)
+        return {name: float(totals[n] / totals[-1]) for n, name in enumerate(names)}
+
+    # Checkpoints.
+
+    def _save(self, kind: str, metrics: dict[str, float] | None = None) -> None:
+        """Write this moment as `last`, or as an epoch's file that `best` and `last` point to."""
+        rng = self._gather_rng()
+        if self.rank == 0:
+            training = {
+                "optimizer": self.optimizer.state_dict(),
+                "epoch": self.epoch,
+                "step": self.step,
+                "position": self.position,
+                "best": self.best,
+                "metrics": metrics or {},
+                "rng": rng,
+                "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
+                "world": self.world,
+            }
+            checkpoint = Checkpoint(self.method.state_dict(), self.settings, training=training)
+            folder = self.folder / "checkpoints"
+            if self.position:
+                save_checkpoint(folder / "last.pt", checkpoint)
+            else:
+                path = epoch_path(folder, self.epoch)
+                save_checkpoint(path, checkpoint)
+                update_link(folder / "last.pt", path)
+                if kind == "best":
+                    update_link(folder / "best.pt", path)
+                prune_checkpoints(folder, self.options.keep_checkpoints)
+        if dist.is_initialized():
+            dist.barrier()
+
+    def _resume(self) -> None:
+        """Go on where a checkpoint stopped: `--resume auto` takes the run's last, if there is one."""
+        wanted = self.options.resume
+        path = self.folder / "checkpoints" / "last.pt" if wanted == "auto" else Path(wanted)
+        if wanted == "auto" and not path.exists():
+            return
+        checkpoint = load_checkpoint(path, which="last")
+        state = checkpoint.training
+        if not state or "optimizer" not in state:
+            raise InputError(f"{path} holds weights only and cannot be resumed; --load_weights_folder starts")
+        load_weights(self.method, checkpoint.weights, source=path)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step, self.position = state["epoch"], state["step"], state["position"]
+        self.best = state["best"]
+        if len(state["rng"]) == self.world:
+            _set_rng(state["rng"][self.rank])
+            self._rng_restored = True
+
+    def _start_from(self, path: str) -> None:
+        """Fine-tune: weights, and the optimiser's moments where a published folder has them."""
+        checkpoint = load_checkpoint(path)
+        names = self.options.models_to_load
+        report = load_weights(self.method, checkpoint.weights, models=names, source=path)
+        states = (checkpoint.training or {}).get("optimizer_by_name")
+        if states:
+            report += "; " + load_optimizer(self.optimizer, self.method, states)
+        if self.rank == 0:
+            print(f"{path} ({checkpoint.layout}): {report}")
+
+    def _gather_rng(self) -> list[dict[str, Any]]:
+        states: list[Any] = [None] * self.world
+        if self.world > 1:
+            dist.all_gather_object(states, _get_rng())
+        else:
+            states[0] = _get_rng()
+        return states
+
+    # Logs.
+
+    def _log_step(self, numbers: dict[str, float], waited: float, worked: float) -> None:
+        samples = self.options.batch_size * self.world
+        self.log.step(self.step, self.epoch, numbers, samples, waited, worked)
+
+    @torch.no_grad()
+    def _log_pictures(self, batch: Batch, prediction: Any) -> None:
+        if self.rank == 0:
+            noise = torch.get_rng_state()
+            self.log.pictures(self.step, self.method.pictures(batch, prediction))
+            torch.set_rng_state(noise)
+
+    def _farewell(self) -> str:
+        if self._stop:
+            return f"stopped after step {self.step}, everything saved; --resume auto goes on from there"
+        best = f", best {'abs_rel' if self.val_truth else 'loss'} {self.best:.4f}" if self.best else ""
+        return f"trained {self.step} steps{best}; the run is in {self.folder}"
+
+    # Processes.
+
+    def _on_sigterm(self, *_: Any) -> None:
+        self._stop = True  # the step under way is finished first
+
+    def _any_rank(self, value: bool) -> bool:
+        if self.world == 1:
+            return value
+        flag = torch.tensor(int(value), device=self.device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+
+def start_processes(device: str) -> torch.device:
+    """Pick the device and, under torchrun, join the other processes (NCCL on GPUs, gloo on CPUs).
+
+    Raises:
+        InputError: a GPU is asked for and there is none.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.startswith("cuda") and not gpus:
+        raise InputError(f"device {device} was asked for and there is no GPU here; try --device cpu")
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if device == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        if local >= gpus:
+            raise InputError(
+                f"process {local} has no GPU of its own, there are {gpus}; lower --nproc_per_node"
+            )
+        device = f"cuda:{local}"
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        if (chosen.index or 0) >= gpus:
+            raise InputError(f"there is no {device}, there are {gpus} GPUs")
+        torch.cuda.set_device(chosen)
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return chosen
+
+
+def _get_rng() -> dict[str, Any]:
+    version, internal, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+    }
+
+
+def _set_rng(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
