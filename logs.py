@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from options import to_yaml
 from pictures import as_picture, sheet
-from utils import PROJECT, atomic_path
+from utils import PROJECT, atomic_path, to_yaml
 
 _SHOWN_SAMPLES = 4  # rows of a TensorBoard sheet
 _SMOOTHING = 0.95  # of the numbers beside the progress bar
@@ -51,12 +50,7 @@ class RunLog:
         self._board = SummaryWriter(folder / "tensorboard", purge_step=step)
         interval = 0.5 if sys.stderr.isatty() else 30
         self._bar = tqdm(
-            total=total_steps,
-            initial=step,
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=interval,
-            smoothing=0.1,
+            total=total_steps, initial=step, unit="step", dynamic_ncols=True, mininterval=interval
         )
 
     def __enter__(self) -> RunLog:

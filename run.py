@@ -17,9 +17,9 @@ from datasets._splits import split_names
 from losses import LOSSES
 from methods import METHODS
 from networks import NETWORKS
-from options import effective, parse, read_config, to_yaml
+from options import effective, parse, read_config
 from trainer import Trainer
-from utils import PROJECT, InputError, run_main
+from utils import PROJECT, InputError, run_main, to_yaml
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,9 +59,8 @@ def print_plan(trainer: Trainer, options: argparse.Namespace) -> None:
     parameters = sum(parameter.numel() for parameter in trainer.parameters)
     truth = "ground truth" if trainer.val_truth else "the photometric loss"
     print(to_yaml(effective(options)))
-    print(
-        f"{len(trainer.train_set)} training samples, {trainer.steps_per_epoch} steps an epoch on {trainer.device}"
-    )
+    samples = len(trainer.train_set)
+    print(f"{samples} training samples, {trainer.steps_per_epoch} steps an epoch on {trainer.device}")
     print(f"{len(trainer.val_indices)} validation samples, judged by {truth}")
     print(
         f"{parameters / 1e6:.1f} million parameters; {trainer.total_steps} steps in all; nothing was trained"
