@@ -600,7 +600,8 @@ class _Dtype:
     def read(self, data: bytes) -> np.ndarray:
         if self.name.startswith("O") or not isinstance(data, bytes) or self.order not in ("<", ">", "="):
             raise pickle.UnpicklingError("a numpy array that is not made of bytes")
-        return np.frombuffer(data, self.order + self.name)
+        values = np.frombuffer(data, self.order + self.name)
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 class _Array:
@@ -649,12 +650,14 @@ def _read_file(path: Path) -> Any:
         InputError: it is truncated, something else, or wants to build what is not on the short list above.
     """
     try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         with torch.serialization.safe_globals([(value, name) for name, value in _STAND_INS.items()]):
             return _plain(torch.load(path, map_location="cpu", weights_only=True))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # a broken file makes torch.load raise nearly anything
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
