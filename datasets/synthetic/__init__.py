@@ -1,0 +1,194 @@
+"""A world to train in: streets rendered with known depth, poses, semantics and LiDAR.
+
+A world is a ground plane and a few hundred solids (boxes and ellipsoids) along a gently curving street,
+drawn from one seed: houses, walls, trees, hedges, poles, parked and moving cars. Rays are cast from the
+pixel centres, so depth is exact, and every surface carries noise of many octaves. An octave whose cells
+shrink below a few pixels is faded out,
+
+    colour = base * (1 + contrast * sum_k fade(cell_k / footprint) * noise_k(u / cell_k, v / cell_k)),
+
+with the footprint of a pixel on the surface known in closed form. Pictures are therefore band-limited:
+warping one into another with the true depth and pose leaves little error, wherever the world is static.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._paint import Paint
+from ._rays import Solids, borders, footprints_of, rotation, trace
+from ._street import SKY, Street
+
+__all__ = ["Camera", "View", "World", "rotation"]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera.
+
+    Args:
+        intrinsics: (3, 3) pixels; (0, 0) is a pixel's centre.
+        width: pixels.
+        height: pixels.
+    """
+
+    intrinsics: np.ndarray
+    width: int
+    height: int
+
+    @classmethod
+    def like_kitti(cls, height: int, width: int) -> Camera:
+        """Focal lengths 0.58 of the width, principal point close to the middle."""
+        focal = 0.58 * width
+        centre = ((width - 1) / 2 - 0.009 * width, (height - 1) / 2 - 0.03 * height)
+        return cls(np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]]), width, height)
+
+    def directions(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """(3, P) rays through pixels (u, v), x right, y down, z forward, with z = 1."""
+        pixels = np.stack([u, v, np.ones_like(u)]).astype(np.float64)
+        return np.linalg.inv(self.intrinsics) @ pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """What a camera sees.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        depth: (H, W) float32 metres along the optical axis; 0 for the sky.
+        semantics: (H, W) uint8 Cityscapes train ids.
+        moving: (H, W) bool, pixels on something that moves.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray
+    semantics: np.ndarray
+    moving: np.ndarray
+
+
+class World:
+    """A street to drive along; x forward, y left, z up, the ground at z = 0.
+
+    Args:
+        seed: every world has one; equal seeds give equal bytes.
+        seconds: how long the drive is at most; the street is built that far and beyond.
+    """
+
+    def __init__(self, seed: int, seconds: float = 10.0) -> None:
+        self.seed, self.seconds = seed, seconds
+        rng = np.random.default_rng([seed, 2016])
+        self.street = Street(rng)
+        self._draw_drive(rng)
+        self.street.furnish(self.travelled(seconds), seconds)
+        self._solids = Solids.of(self.street.solids)
+        self._paint = Paint(np.random.default_rng([seed, 2017]), self.street)
+
+    # The drive.
+
+    def _draw_drive(self, rng: np.random.Generator) -> None:
+        self.speed = rng.uniform(5, 12)
+        self._surge = rng.uniform(0.0, 0.2), rng.uniform(0.3, 0.8), rng.uniform(0, 6.28)
+        # Lateral sway, yaw, pitch, roll, heave: amplitude (m or rad), angular rate (1/s), phase.
+        size = np.array([0.25, 0.012, 0.006, 0.005, 0.02]) * rng.uniform(0.4, 1.6, 5)
+        self._wobble = np.stack(
+            [size, rng.uniform([0.4, 0.6, 2, 1, 3], [1, 2, 6, 4, 7]), rng.uniform(0, 6, 5)]
+        )
+
+    def travelled(self, time: float) -> float:
+        """Metres along the street since time 0."""
+        share, rate, phase = self._surge
+        return self.speed * (time + share / rate * (np.sin(rate * time + phase) - np.sin(phase)))
+
+    def ego_pose(self, time: float) -> np.ndarray:
+        """(4, 4) world_from_rig; the rig stands on the ground, x forward, y left, z up."""
+        sway, yaw, pitch, roll, heave = self._wobble[0] * np.sin(self._wobble[1] * time + self._wobble[2])
+        x, y, heading = self.street.place(self.travelled(time), self.street.lane + sway)
+        world_from_rig = rotation(heading + yaw, pitch, roll)
+        world_from_rig[:3, 3] = x, y, heave
+        return world_from_rig
+
+    # Rendering.
+
+    def render(self, camera: Camera, world_from_camera: np.ndarray, time: float) -> View:
+        """The world at `time` seconds through `camera`, placed by world_from_camera (4, 4)."""
+        height, width = camera.height, camera.width
+        solids = self._at(time)
+        v, u = (a.ravel() for a in np.mgrid[:height, :width])
+        colour, depth, solid, surface = self._look(camera, world_from_camera, solids, u, v)
+        edge = borders(surface.reshape(height, width)).ravel().nonzero()[0]
+        if len(edge):  # only where two surfaces meet does a pixel need more than one ray: nine
+            dv, du = (a.reshape(-1, 1) / 3 for a in np.mgrid[-1:2, -1:2])
+            nine = (u[edge] + du).ravel(), (v[edge] + dv).ravel()
+            fine = self._look(camera, world_from_camera, solids, *nine)[0]
+            colour[edge] = fine.reshape(9, -1, 3).mean(0)
+        return View(
+            image=(colour.clip(0, 1) * 255 + 0.5).astype(np.uint8).reshape(height, width, 3),
+            depth=depth.reshape(height, width),
+            semantics=(surface >> 2 & 255).astype(np.uint8).reshape(height, width),
+            moving=((solid >= 0) & (solids.mover[solid] >= 0)).reshape(height, width),
+        )
+
+    def scan(
+        self, world_from_lidar: np.ndarray, time: float, beams: int = 64, azimuths: int = 900
+    ) -> np.ndarray:
+        """A full turn of a spinning LiDAR, as if taken at one instant.
+
+        Returns:
+            (P, 4) float32: x forward, y left, z up in metres, and reflectance in [0, 1].
+        """
+        elevation = np.radians(np.linspace(2.0, -24.8, beams))[:, None]  # those of the HDL-64E
+        azimuth = np.linspace(np.pi, -np.pi, azimuths, endpoint=False)[None]
+        flat = np.cos(elevation)
+        x, y, z = np.broadcast_arrays(flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation))
+        rays = np.stack([x, y, z]).reshape(3, -1)
+        solids = self._at(time)
+        directions = (world_from_lidar[:3, :3] @ rays).astype(np.float32)
+        distance, solid = trace(world_from_lidar[:3, 3], directions, solids)
+        hit = (distance < 120).nonzero()[0]
+        reflectance = np.where(solid[hit] >= 0, solids.colour[solid[hit]].mean(1), self._paint.asphalt.mean())
+        return np.concatenate([rays[:, hit] * distance[hit], reflectance[None]]).T.astype(np.float32)
+
+    def _look(
+        self, camera: Camera, world_from_camera: np.ndarray, solids: Solids, u: np.ndarray, v: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Colour (P, 3), depth (P,), solid (P,) (-1 ground, -2 sky) and a surface number (P,) of pixels."""
+        rotate, origin = world_from_camera[:3, :3], world_from_camera[:3, 3]
+        directions = (rotate @ camera.directions(u, v)).astype(np.float32)
+        step = np.stack([rotate[:, 0] / camera.intrinsics[0, 0], rotate[:, 1] / camera.intrinsics[1, 1]])
+        depth, solid = trace(origin, directions, solids)
+        colour = np.empty((len(u), 3), np.float32)
+        label = np.full(len(u), SKY)
+        face = np.zeros(len(u), np.int64)
+        sky, ground, hit = (kind.nonzero()[0] for kind in (solid == -2, solid == -1, solid >= 0))
+        colour[sky] = self._paint.sky(directions[:, sky])
+        if len(ground):
+            points = origin[:, None] + depth[ground] * directions[:, ground]
+            footprints = footprints_of(depth[ground], directions[:, ground], step[:, :, None], 2)
+            colour[ground], label[ground] = self._paint.ground(points.astype(np.float32), footprints, solids)
+        if len(hit):
+            seen = origin, depth[hit], directions[:, hit], solid[hit], step
+            colour[hit], face[hit] = self._paint.solids(*seen, solids)
+            label[hit] = solids.label[solid[hit]]
+        clear = np.exp(-depth / self._paint.haze)[:, None]
+        clear[sky] = 1
+        colour = colour * clear + self._paint.horizon * (1 - clear)
+        depth[sky] = 0
+        return colour, depth, solid, (np.maximum(solid, -1) + 1) << 10 | label << 2 | face
+
+    def _at(self, time: float) -> Solids:
+        """The solids where they are at `time`."""
+        solids = self._solids
+        centre, yaw = solids.centre.copy(), solids.yaw.copy()
+        for m, mover in enumerate(self.street.movers):
+            along = mover.along + mover.speed * time + (self.travelled(time) if mover.follows else 0)
+            x, y, heading = self.street.place(along, mover.across)
+            if mover.across > 0:
+                heading += np.pi
+            c, s = np.cos(heading), np.sin(heading)
+            of = solids.mover == m
+            dx, dy, dz = solids.centre[of].T
+            centre[of] = np.stack([x + c * dx - s * dy, y + s * dx + c * dy, dz], 1)
+            yaw[of] = heading
+        return solids.placed(centre, yaw)
