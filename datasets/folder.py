@@ -1,0 +1,507 @@
+"""Your own pictures: a folder of frames, a video file, or scenes of either. No code needed.
+
+    walk/0001.jpg, 0002.jpg, ...  walk/cam.txt       one scene
+    walk.mp4                      cam.txt            one scene; extracted once, to walk.mp4.frames
+    root/<scene>/...              root/cam.txt       several scenes, each of either kind (the SC-Depth layout)
+
+`cam.txt` (or `intrinsics.txt`) holds the camera's intrinsics in pixels of the pictures as they are on disk:
+`fx fy cx cy`, 3x3 or 3x4, separated by blanks, commas or new lines. It is looked for in the scene first, then
+upwards to the root, so that scenes may have cameras of their own; the setting `intrinsics="fx fy cx cy"` says
+the same in one line.
+
+Frames are in natural order (frame9 before frame10). Where a folder holds other pictures too, or time does not
+follow the names, `frames.txt` in it lists the frames in their order, one name or pattern a line.
+
+Where a scene has a folder `depth`, its files are the truth of the pictures with the same name (or, as in
+SC-Depth, of the same count in sorted order): .npy or SciPy's sparse .npz in metres, 16-bit .png in units of
+1 / `depth_scale` metres; 0 is unknown.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from datasets import DATASETS
+from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._sequence import SequenceDataset
+from datasets._video import EXTRACTED, VIDEOS, extract_video
+from metrics import Protocol
+from structures import Frame
+from utils import InputError, read_lines
+
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+INTRINSICS_FILES = ("cam.txt", "intrinsics.txt")
+FRAMES_FILE = "frames.txt"
+NOT_SCENES = {"depth", "leres_depth", "seg_mask", FOLDER}
+PARTS = ("train", "val", "test", "all")
+
+
+class Target(NamedTuple):
+    """A sample: frame number `frame` of scene number `scene`."""
+
+    scene: int
+    frame: int
+
+
+@dataclass
+class Scene:
+    """Pictures of one camera in time.
+
+    Attributes:
+        name: its path below the root; "." is the root itself.
+        folder: where the pictures lie.
+        frames: file names in time.
+        size: (height, width) of every picture.
+        intrinsics: (3, 3) pixels at that size.
+        depths: frame's file name → its depth file.
+    """
+
+    name: str
+    folder: Path
+    frames: list[str]
+    size: tuple[int, int]
+    intrinsics: np.ndarray
+    depths: dict[str, Path]
+
+
+@DATASETS.register
+class Folder(SequenceDataset):
+    """Pictures of your own.
+
+    The parts train and val come from `train.txt` and `val.txt` (scene names, one a line) where the root has
+    them. Otherwise the last scenes are held back for val or, of a single scene, its last frames; no picture
+    is in both, not even as a source.
+
+    Args:
+        data_path: a folder of pictures, a video file, or a folder of scenes.
+        split: folder with lists of your own, `train.txt`, `val.txt`, `test.txt`; the root where not given.
+        part: train, val, test (val where there is no `test.txt`) or all.
+        frame_ids: 0 and the sources, as offsets in steps of `stride`.
+        height: network input height, pixels, a multiple of 32.
+        width: network input width, pixels, a multiple of 32.
+        resize: `bicubic` or `lanczos`.
+        skip_missing: leave out samples that lack a picture.
+        intrinsics: "fx fy cx cy" (or 3x3 numbers) in pixels of the pictures as they are on disk, for all
+            scenes. Wins over files.
+        val_fraction: share of scenes or frames that are held back; 0 trains on all of them.
+        stride: frames from a target to its next source. Take more where the camera moves little.
+        files: frames in their order, as names or patterns: "left.png 0*.png". As `frames.txt` in each scene.
+        depth_scale: value of a .png truth that is one metre: 1000 for millimetres (TUM, ScanNet), 5000 for
+            NYU as SC-Depth has it, 256 for KITTI.
+        max_depth: metres, up to which truth counts and predictions are judged.
+        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
+    """
+
+    ground_truth = "depth"
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        split: str | Path | None = None,
+        part: str = "train",
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        height: int = 192,
+        width: int = 640,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+        intrinsics: str | Sequence[float] | None = None,
+        val_fraction: float = 0.1,
+        stride: int = 1,
+        files: str | Sequence[str] | None = None,
+        depth_scale: float = 1000.0,
+        max_depth: float = 80.0,
+        gt_path: str | Path | None = None,
+    ) -> None:
+        if part not in PARTS:
+            raise InputError(f"a folder has the parts {', '.join(PARTS)}, got '{part}'")
+        if not all(isinstance(frame, int) for frame in frame_ids):
+            raise InputError(f"a folder has no stereo partner; frame_ids are whole numbers, got {frame_ids}")
+        if stride < 1:
+            raise InputError(f"stride is a whole number of frames from 1 on, got {stride}")
+        if not 0 <= val_fraction < 1:
+            raise InputError(f"val_fraction is in [0, 1), got {val_fraction}")
+        if depth_scale <= 0:
+            raise InputError(f"depth_scale must be positive, got {depth_scale}")
+        self.stride, self.depth_scale = stride, depth_scale
+        self.protocol = Protocol("own pictures", "files beside the pictures", max_depth=max_depth)
+        root = Path(data_path)
+        found = find_scenes(root)
+        root = root if root.is_dir() else root.parent
+        if not (root / "train.txt").is_file() and all(name.startswith("training/") for name, _ in found):
+            root = root / "training"  # SC-Depth's archives hold training and testing
+            found = [(name.removeprefix("training/"), folder) for name, folder in found]
+        names = [name for name, _ in found]
+        parts = _listed_part(Path(split) if split else root, part, names, required=split is not None)
+        chosen = names if parts is None else parts
+        K = None if intrinsics is None else parse_intrinsics(intrinsics, "intrinsics")
+        patterns = files.replace(",", " ").split() if isinstance(files, str) else files
+        folders = dict(found)
+        self.scenes = [_open_scene(name, folders[name], root, K, patterns) for name in chosen]
+        offsets = [frame * stride for frame in frame_ids]
+        spans = [range(len(scene.frames)) for scene in self.scenes]
+        if parts is None and part != "all":
+            spans = _held_back(spans, part, val_fraction, stride)
+        self.lines = [
+            Target(scene, frame)
+            for scene, span in enumerate(spans)
+            for frame in span
+            if all(frame + offset in span for offset in offsets)
+        ]
+        if not self.lines:
+            raise InputError(
+                f"{data_path}, part '{part}': no frame has all of its neighbours {list(frame_ids)} at stride "
+                f"{stride}; the scenes hold {', '.join(str(len(span)) for span in spans[:8])} frames"
+            )
+        super().__init__(root, frame_ids, height, width, resize, skip_missing)
+        gt_folder = Path(gt_path) if gt_path else root / FOLDER
+        self._exported = ExportedDepth(exported_path(gt_folder, split, part, self.ground_truth))
+
+    def paths(self, line: Target, frame: Frame) -> list[Path]:
+        scene = self.scenes[line.scene]
+        return [scene.folder / scene.frames[line.frame + frame * self.stride]]
+
+    def intrinsics(self, line: Target, camera: int, height: int, width: int) -> np.ndarray:
+        return self.scenes[line.scene].intrinsics
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """(1, h, w) metres, 0 where unknown; None for a picture without a file in `depth`."""
+        depth = self._exported.get(self.name(index))
+        return self.measured_depth(index) if depth is None else depth
+
+    def measured_depth(self, index: int) -> np.ndarray | None:
+        """The same from the file beside the picture. Export goes through here."""
+        line = self.lines[index]
+        scene = self.scenes[line.scene]
+        path = scene.depths.get(scene.frames[line.frame])
+        return None if path is None else read_depth(path, self.depth_scale)[None]
+
+    def name(self, index: int) -> str:
+        line = self.lines[index]
+        scene = self.scenes[line.scene]
+        return (Path(scene.name) / scene.frames[line.frame]).as_posix()
+
+
+# ----------------------------------------------------------------------------- finding scenes
+
+
+def find_scenes(root: Path) -> list[tuple[str, Path]]:
+    """(name, folder of pictures) of every scene at or below `root`, in natural order; videos are extracted.
+
+    Raises:
+        InputError: nothing is there, or a folder holds both pictures and videos.
+    """
+    if root.is_file():
+        if root.suffix.lower() not in VIDEOS:
+            raise InputError(f"{root} is no folder and no video ({', '.join(sorted(VIDEOS))})")
+        return [(root.name, extract_video(root))]
+    if not root.is_dir():
+        raise InputError(f"there is no folder or video {root}; give your pictures with --data_path")
+    scenes = _scenes_in(root, ".")
+    if not scenes:
+        for folder in _subfolders(root):
+            scenes += _scenes_in(folder, folder.name)
+    if not scenes:
+        for folder in _subfolders(root / "training") if (root / "training").is_dir() else []:
+            scenes += _scenes_in(folder, f"training/{folder.name}")
+    if not scenes:
+        endings = f"pictures ({', '.join(sorted(PICTURES))}), no videos ({', '.join(sorted(VIDEOS))})"
+        raise InputError(f"{root} holds no {endings} and no folders of them")
+    return scenes
+
+
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """Sorts frame9 before frame10."""
+    return [
+        (not word.isdecimal(), int(word) if word.isdecimal() else 0, word)
+        for word in re.split(r"(\d+)", name)
+    ]
+
+
+def _scenes_in(folder: Path, name: str) -> list[tuple[str, Path]]:
+    """The folder itself where it holds pictures, or each of its videos."""
+    names = sorted(_visible_files(folder), key=natural_key)
+    videos = [file for file in names if Path(file).suffix.lower() in VIDEOS]
+    if any(Path(file).suffix.lower() in PICTURES for file in names):
+        if videos:
+            raise InputError(
+                f"{folder} holds both pictures and videos; put {videos[0]} into a folder of its own"
+            )
+        return [(name, folder)]
+    return [((Path(name) / file).as_posix(), extract_video(folder / file)) for file in videos]
+
+
+def _visible_files(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name[0] != "."]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Where scenes may lie; not the frames of a video that stands beside them."""
+    names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+    names = [name for name in names if name[0] != "." and name not in NOT_SCENES]
+    names = [
+        n for n in names if not (n.endswith(EXTRACTED) and (folder / n.removesuffix(EXTRACTED)).is_file())
+    ]
+    return [folder / name for name in sorted(names, key=natural_key)]
+
+
+def _open_scene(
+    name: str, folder: Path, root: Path, K: np.ndarray | None, patterns: Sequence[str] | None
+) -> Scene:
+    frames = _frames(folder, patterns)
+    size = _common_size(folder, frames)
+    source = "intrinsics"
+    if K is None:
+        K, source = _find_intrinsics(folder, root, size)
+    _check_intrinsics(K, source, folder / frames[0], size)
+    return Scene(name, folder, frames, size, K, _find_depths(folder, frames))
+
+
+# ----------------------------------------------------------------------------- frames in order
+
+
+def _frames(folder: Path, patterns: Sequence[str] | None) -> list[str]:
+    """The picture names of a scene in time: as listed, or all of them in natural order."""
+    names = [name for name in _visible_files(folder) if Path(name).suffix.lower() in PICTURES]
+    names.sort(key=natural_key)
+    listed = folder / FRAMES_FILE
+    if patterns is not None:
+        return _matching(names, patterns, f"files, in {folder}")
+    if listed.is_file():
+        return _matching(names, read_lines(listed), str(listed))
+    kinds: dict[str, str] = {}
+    for name in names:
+        kinds.setdefault(re.sub(r"\d+", "#", Path(name).stem), name)
+    if len(kinds) > 1:
+        raise InputError(
+            f"the pictures in {folder} are not named alike ({', '.join(list(kinds.values())[:3])}), so their "
+            f'order in time is unclear; list the frames in {listed}, or give files="first.png 0*.png"'
+        )
+    return names
+
+
+def _matching(names: list[str], patterns: Sequence[str], where: str) -> list[str]:
+    """Names in the order of the patterns they match, each once."""
+    frames: dict[str, None] = {}
+    for pattern in patterns:
+        found = [pattern] if pattern in names else fnmatch.filter(names, pattern)
+        if not found:
+            raise InputError(f"{where}: no picture matches '{pattern}'")
+        frames.update(dict.fromkeys(found))
+    if not frames:
+        raise InputError(f"{where}: no frame is listed")
+    return list(frames)
+
+
+def _common_size(folder: Path, frames: list[str]) -> tuple[int, int]:
+    """(height, width) of all pictures of a scene, from their headers; one camera has one."""
+    first = _picture_size(folder / frames[0])
+    for name in frames[1:]:
+        size = _picture_size(folder / name)
+        if size != first:
+            raise InputError(
+                f"pictures of one scene must have one size, but {folder / frames[0]} is "
+                f"{first[1]}x{first[0]} and {name} is {size[1]}x{size[0]}"
+            )
+    return first
+
+
+def _picture_size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except OSError:
+        raise InputError(f"{path} cannot be read as a picture; is it truncated?") from None
+
+
+# ----------------------------------------------------------------------------- intrinsics
+
+
+def parse_intrinsics(numbers: str | Iterable[float], source: str) -> np.ndarray:
+    """(3, 3) from `fx fy cx cy`, 3x3 or 3x4 numbers, as text or as a (nested) list.
+
+    Args:
+        source: the file or option they come from, for errors.
+
+    Raises:
+        InputError: not numbers, another count, not a camera's matrix, or not in pixels.
+    """
+    text = numbers if isinstance(numbers, str) else " ".join(str(x) for x in np.ravel(list(numbers)))
+    text = re.sub(r"#.*", "", text)
+    try:
+        values = np.array([float(word) for word in re.split(r"[\s,;\[\]()]+", text) if word])
+    except ValueError as error:
+        raise InputError(f"{source}: intrinsics must be numbers ({error})") from None
+    if values.size == 4:
+        fx, fy, cx, cy = values
+        K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    elif values.size in (9, 12):
+        K = values.reshape(3, -1)[:, :3]
+    else:
+        raise InputError(
+            f"{source}: expected 4 (fx fy cx cy), 9 (3x3) or 12 (3x4) numbers, got {values.size}"
+        )
+    if not np.array_equal(K[2], [0, 0, 1]) or not np.isfinite(K).all():
+        transposed = "; is it transposed?" if np.array_equal(K[:, 2], [0, 0, 1]) else ""
+        raise InputError(f"{source}: the matrix must end in 0 0 1, got {K[2].tolist()}{transposed}")
+    if min(K[0, 0], K[1, 1]) <= 0:
+        raise InputError(f"{source}: fx and fy must be positive, got {K[0, 0]:g} and {K[1, 1]:g}")
+    return K
+
+
+def _find_intrinsics(folder: Path, root: Path, size: tuple[int, int]) -> tuple[np.ndarray, str]:
+    """The nearest intrinsics file from the scene's folder up to the root, and its path."""
+    upwards = [folder, *folder.parents]
+    upwards = upwards[: upwards.index(root) + 1] if root in upwards else [folder, root]
+    for place in upwards:
+        for name in INTRINSICS_FILES:
+            if (place / name).is_file():
+                path = place / name
+                return parse_intrinsics(path.read_text(), str(path)), str(path)
+    height, width = size
+    focal = round(width / 2 / math.tan(math.radians(30)))
+    guess = f"{focal} {focal} {(width - 1) / 2:g} {(height - 1) / 2:g}"
+    raise InputError(
+        f"there are no intrinsics for {folder}: write 'fx fy cx cy' in pixels into {upwards[-1] / 'cam.txt'} "
+        f'or give intrinsics="fx fy cx cy"; for {width}x{height} pictures of an ordinary camera (60 degrees '
+        f'wide) try "{guess}"'
+    )
+
+
+def _check_intrinsics(K: np.ndarray, source: str, picture: Path, size: tuple[int, int]) -> None:
+    """Refuse intrinsics that are not in pixels of this picture."""
+    height, width = size
+    (fx, fy), (cx, cy) = (K[0, 0], K[1, 1]), K[:2, 2]
+    if fx < 4 and fy < 4:
+        pixels = f"{fx * width:g} {fy * height:g} {cx * width:g} {cy * height:g}"
+        raise InputError(
+            f"{source}: fx = {fx:g}, fy = {fy:g} look normalised, but pixels are wanted; for the "
+            f"{width}x{height} pictures that is '{pixels}'"
+        )
+    if not (0 < cx < width and 0 < cy < height):
+        raise InputError(
+            f"{source}: the principal point ({cx:g}, {cy:g}) lies outside of {picture}, which is "
+            f"{width}x{height}; are these the intrinsics of another picture size?"
+        )
+
+
+# ----------------------------------------------------------------------------- parts
+
+
+def _listed_part(folder: Path, part: str, names: list[str], required: bool) -> list[str] | None:
+    """The scenes that `<part>.txt` lists; None where the part is to be found by rule."""
+    lists = {name: folder / f"{name}.txt" for name in PARTS[:3]}
+    lists = {name: path for name, path in lists.items() if path.is_file()}
+    if required and not lists:
+        raise InputError(f"{folder} holds none of train.txt, val.txt, test.txt")
+    if part == "all" or not lists:
+        return None
+    path = lists.get(part) or (lists.get("val") if part == "test" else None)
+    if path is None:
+        raise InputError(
+            f"{folder} lists scenes in {', '.join(p.name for p in lists.values())}, but has no {part}.txt"
+        )
+    scenes = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        name = line.strip().rstrip("/")
+        if name and name not in names:
+            raise InputError(f"{path}, line {number}: there is no scene '{name}'")
+        scenes += [name] if name else []
+    if not scenes:
+        raise InputError(f"{path} lists no scene")
+    return scenes
+
+
+def _held_back(spans: list[range], part: str, fraction: float, stride: int) -> list[range]:
+    """The frames of each scene that belong to a part: the last scenes, or the last frames of one, are val."""
+    training = part == "train"
+    if fraction == 0:
+        if training:
+            return spans
+        raise InputError(f"there is no part '{part}': val_fraction is 0, so every picture is for training")
+    if len(spans) > 1:
+        cut = len(spans) - max(1, round(fraction * len(spans)))
+        cut = max(cut, 1)
+        return [span if (number < cut) == training else range(0) for number, span in enumerate(spans)]
+    count, least = len(spans[0]), 2 * stride + 1  # a target and a source on each side
+    held = max(round(fraction * count), least)
+    if count - held < least:
+        raise InputError(
+            f"{count} frames are too few to hold {held} of them back for validation; "
+            "val_fraction=0 trains on all"
+        )
+    return [range(count - held) if training else range(count - held, count)]
+
+
+# ----------------------------------------------------------------------------- depth
+
+
+def _find_depths(folder: Path, frames: list[str]) -> dict[str, Path]:
+    """Frame → file in the scene's folder `depth`, by name or, where all names differ, in sorted order."""
+    place = folder / "depth"
+    if not place.is_dir():
+        return {}
+    files = sorted(_visible_files(place), key=natural_key)
+    files = [name for name in files if Path(name).suffix.lower() in (".png", ".npy", ".npz")]
+    by_stem = {Path(name).stem: place / name for name in files}
+    named = {frame: by_stem[Path(frame).stem] for frame in frames if Path(frame).stem in by_stem}
+    if named or not files:
+        return named
+    if len(files) != len(frames):
+        raise InputError(
+            f"{place} holds {len(files)} files for {len(frames)} pictures, and no name of a picture; "
+            "name them like the pictures they belong to"
+        )
+    return {frame: place / name for frame, name in zip(frames, files)}
+
+
+def read_depth(path: Path, depth_scale: float) -> np.ndarray:
+    """(h, w) float32 metres from .npy (metres), sparse .npz (metres) or 16-bit .png (value / depth_scale).
+
+    Raises:
+        InputError: not readable, not a map, or a picture of 8 bits.
+    """
+    try:
+        if path.suffix.lower() == ".png":
+            with Image.open(path) as picture:
+                values = np.array(picture)
+            if values.ndim != 2 or values.dtype.itemsize < 2:
+                raise InputError(
+                    f"{path} is no depth picture: expected one 16-bit channel, got {picture.mode}"
+                )
+            return values.astype(np.float32) / np.float32(depth_scale)
+        values = np.load(path)
+        values = _dense(values) if isinstance(values, np.lib.npyio.NpzFile) else values
+    except InputError:
+        raise
+    except (OSError, EOFError, KeyError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as depth ({error}); is it truncated?") from None
+    values = np.squeeze(values)
+    if values.ndim != 2:
+        raise InputError(f"{path} is no depth map: expected (height, width), got {values.shape}")
+    return np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+
+
+def _dense(arrays: np.lib.npyio.NpzFile) -> np.ndarray:
+    """SciPy's `save_npz` (CSR or COO) without SciPy; or the file's only array."""
+    if "shape" not in arrays:
+        (name,) = arrays.files
+        return arrays[name]
+    dense = np.zeros(arrays["shape"], arrays["data"].dtype)
+    if "indptr" in arrays:
+        if arrays["format"].item() != b"csr":
+            raise ValueError(f"sparse format {arrays['format'].item()!r}; csr and coo are read")
+        rows = np.repeat(np.arange(len(dense)), np.diff(arrays["indptr"]))
+        dense[rows, arrays["indices"]] = arrays["data"]
+    else:
+        dense[arrays["row"], arrays["col"]] = arrays["data"]
+    return dense

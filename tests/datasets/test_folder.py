@@ -1,0 +1,325 @@
+"""One's own pictures: folders, videos and scenes drawn here, and every way to get them wrong."""
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets._video import extract_video
+from datasets.folder import Folder, natural_key, parse_intrinsics
+from utils import InputError
+
+SNIPPET = Path(__file__).resolve().parents[3] / "shared" / "data" / "kitti_odom_gray"
+CAMERA = "60 61 47 23"  # of 96 x 48 pictures
+
+
+def draw(path: Path, grey: int, size: tuple[int, int] = (96, 48)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (grey,) * 3).save(path)
+
+
+def draw_scene(folder: Path, count: int, suffix: str = ".png", camera: str | None = CAMERA) -> Path:
+    """`count` frames whose grey tells their number; 8.png comes before 10.png."""
+    for number in range(count):
+        draw(folder / f"{number + 8}{suffix}", 5 * number)
+    if camera:
+        (folder / "cam.txt").write_text(camera)
+    return folder
+
+
+def open_folder(path: Path, **settings) -> Folder:
+    return Folder(path, **{"height": 32, "width": 64, **settings})
+
+
+def greys(dataset: Folder, index: int) -> dict:
+    return {frame: round(image[0, 0, 9, 9].item() / 5) for frame, image in dataset[index].images.items()}
+
+
+def targets(dataset: Folder) -> list[str]:
+    return [dataset.name(index) for index in range(len(dataset))]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp"])
+def test_a_folder_of_pictures_is_a_scene_in_natural_order(tmp_path, suffix):
+    dataset = open_folder(draw_scene(tmp_path, 5, suffix), val_fraction=0)
+    assert targets(dataset) == [f"9{suffix}", f"10{suffix}", f"11{suffix}"]
+    assert greys(dataset, 0) == {0: 1, -1: 0, 1: 2}
+    assert dataset[0].images[0].dtype == torch.uint8
+
+
+def test_natural_order_counts_numbers_as_numbers():
+    names = ["b2.png", "b10.png", "a.png", "3.png", "12.png"]
+    assert sorted(names, key=natural_key) == ["3.png", "12.png", "a.png", "b2.png", "b10.png"]
+
+
+def test_stride_widens_the_step_between_frames(tmp_path):
+    dataset = open_folder(draw_scene(tmp_path, 7), stride=2, val_fraction=0)
+    assert greys(dataset, 0) == {0: 2, -1: 0, 1: 4} and len(dataset) == 3
+
+
+def test_intrinsics_follow_the_resize(tmp_path):
+    K = open_folder(draw_scene(tmp_path, 3), val_fraction=0)[0].intrinsics[0]
+    expected = [[60 * 64 / 96, 0, 47.5 * 64 / 96 - 0.5], [0, 61 * 32 / 48, 23.5 * 32 / 48 - 0.5], [0, 0, 1]]
+    assert torch.allclose(K, torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "60 61 47 23",
+        "60, 61, 47, 23\n",
+        "60 0 47\n0 61 23\n0 0 1",
+        "[[60, 0, 47], [0, 61, 23], [0, 0, 1]]",
+        "60 0 47 9\n0 61 23 9\n0 0 1 9",
+        "# a comment\n60.0 61.0 4.7e1 23",
+        [60, 61, 47, 23],
+        [[60, 0, 47], [0, 61, 23], [0, 0, 1]],
+    ],
+)
+def test_intrinsics_may_be_written_in_many_ways(text):
+    assert np.array_equal(parse_intrinsics(text, "cam.txt"), [[60, 0, 47], [0, 61, 23], [0, 0, 1]])
+
+
+def test_a_scenes_own_camera_wins_over_the_roots_and_the_setting_over_both(tmp_path):
+    draw_scene(tmp_path / "a", 3, camera=None)
+    draw_scene(tmp_path / "b", 3, camera="50 50 47 23")
+    (tmp_path / "intrinsics.txt").write_text("70 70 47 23")
+    focals = [scene.intrinsics[0, 0] for scene in open_folder(tmp_path, part="all").scenes]
+    assert focals == [70, 50]
+    focals = [scene.intrinsics[0, 0] for scene in open_folder(tmp_path, intrinsics=CAMERA).scenes]
+    assert focals == [60, 60]
+
+
+def test_the_last_scenes_are_held_back(tmp_path):
+    for name in ("walk1", "walk2", "walk10"):
+        draw_scene(tmp_path / name, 3)
+    assert targets(open_folder(tmp_path, part="train")) == ["walk1/9.png", "walk2/9.png"]
+    assert targets(open_folder(tmp_path, part="val")) == ["walk10/9.png"]
+    assert len(open_folder(tmp_path, part="all")) == 3
+
+
+def test_of_a_single_scene_the_last_frames_are_held_back_and_no_picture_is_shared(tmp_path):
+    draw_scene(tmp_path, 40)
+    pictures = {}
+    for part in ("train", "val"):
+        dataset = open_folder(tmp_path, part=part, val_fraction=0.25)
+        every = [dataset.paths(line, frame)[0].name for line in dataset.lines for frame in (0, -1, 1)]
+        pictures[part] = set(every)
+    assert len(pictures["train"]) == 30 and len(pictures["val"]) == 10
+    assert not pictures["train"] & pictures["val"]
+
+
+def test_lists_of_scenes_are_followed(tmp_path):
+    for name in ("a", "b", "c"):
+        draw_scene(tmp_path / name, 3)
+    (tmp_path / "train.txt").write_text("c\na")  # SC-Depth's own reader would lose the last letter here
+    (tmp_path / "val.txt").write_text("b\n")
+    assert targets(open_folder(tmp_path)) == ["c/9.png", "a/9.png"]
+    assert targets(open_folder(tmp_path, part="test")) == ["b/9.png"]
+    (tmp_path / "train.txt").write_text("a\nd\n")
+    with pytest.raises(InputError, match=r"train.txt, line 2: there is no scene 'd'"):
+        open_folder(tmp_path)
+
+
+def test_sc_depths_archives_open_at_their_root(tmp_path):
+    for name in ("a", "b"):
+        draw_scene(tmp_path / "training" / name, 3, ".jpg", camera="60 0 47\n0 61 23\n0 0 1")
+    draw(tmp_path / "testing/color/0.jpg", 9)
+    (tmp_path / "training/train.txt").write_text("a\n")
+    (tmp_path / "training/val.txt").write_text("b\n")
+    assert targets(open_folder(tmp_path, part="val")) == ["b/9.jpg"]
+
+
+def write_video(path: Path, count: int) -> None:
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 48))
+    for number in range(count):
+        writer.write(np.full((48, 96, 3), 5 * number, np.uint8))
+    writer.release()
+
+
+def test_a_video_is_a_scene_and_is_extracted_once(tmp_path):
+    video = tmp_path / "walk.avi"
+    write_video(video, 6)
+    (tmp_path / "cam.txt").write_text(CAMERA)
+    dataset = open_folder(video, val_fraction=0)
+    assert targets(dataset)[0] == "walk.avi/000001.jpg" and len(dataset) == 4
+    assert greys(dataset, 0) == {0: 1, -1: 0, 1: 2}
+    written = (tmp_path / "walk.avi.frames/000000.jpg").stat().st_mtime_ns
+    assert len(open_folder(tmp_path, val_fraction=0)) == 4  # the folder it lies in means the same
+    assert (tmp_path / "walk.avi.frames/000000.jpg").stat().st_mtime_ns == written
+
+
+def test_a_video_that_changed_is_extracted_again_and_its_camera_kept(tmp_path):
+    video = tmp_path / "walk.avi"
+    write_video(video, 6)
+    (extract_video(video) / "cam.txt").write_text(CAMERA)
+    time.sleep(0.01)
+    write_video(video, 8)
+    assert len(open_folder(video, val_fraction=0)) == 6
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_scenes_may_be_videos(tmp_path):
+    write_video(tmp_path / "a/clip.avi", 4)
+    draw_scene(tmp_path / "b", 4)
+    (tmp_path / "cam.txt").write_text(CAMERA)
+    assert targets(open_folder(tmp_path, part="train"))[0] == "a/clip.avi/000001.jpg"
+    assert targets(open_folder(tmp_path, part="val"))[0] == "b/9.png"
+
+
+def test_a_broken_video_leaves_nothing_behind(tmp_path):
+    video = tmp_path / "walk.mp4"
+    video.write_bytes(b"no video at all")
+    with pytest.raises(InputError, match=r"walk.mp4 cannot be read as a video"):
+        open_folder(video)
+    assert [path.name for path in tmp_path.iterdir()] == ["walk.mp4"]
+
+
+def test_a_list_of_frames_gives_their_order_and_leaves_other_pictures_out(tmp_path):
+    draw_scene(tmp_path, 4)
+    draw(tmp_path / "start.png", 100)
+    draw(tmp_path / "mask.png", 200)
+    with pytest.raises(InputError, match=r"not named alike \(8.png, mask.png, start.png\).*frames.txt"):
+        open_folder(tmp_path)
+    (tmp_path / "frames.txt").write_text("start.png\n[0-9]*.png\n")
+    dataset = open_folder(tmp_path, val_fraction=0)
+    assert targets(dataset) == ["8.png", "9.png", "10.png"] and greys(dataset, 0)[-1] == 20
+    assert len(open_folder(tmp_path, files="8.png 9.png start.png", val_fraction=0)) == 1
+    with pytest.raises(InputError, match=r"no picture matches 'end.png'"):
+        open_folder(tmp_path, files=["8.png", "end.png"])
+
+
+def sparse(path: Path, dense: np.ndarray) -> None:
+    """As scipy.sparse.save_npz writes a CSR matrix."""
+    rows, columns = np.nonzero(dense)
+    starts = np.searchsorted(rows, np.arange(len(dense) + 1))
+    np.savez(
+        path, indices=columns, indptr=starts, format=b"csr", shape=dense.shape, data=dense[rows, columns]
+    )
+
+
+def test_depth_beside_the_pictures_is_read_in_metres(tmp_path):
+    scene = draw_scene(tmp_path, 5)
+    (scene / "depth").mkdir()
+    metres = np.zeros((48, 96), np.float32)
+    metres[10, 20] = 2.5
+    np.save(scene / "depth/8.npy", metres)
+    sparse(scene / "depth/9.npz", metres)
+    Image.fromarray((metres * 1000).astype(np.uint16)).save(scene / "depth/10.png")
+    dataset = open_folder(scene, part="all", frame_ids=(0,))
+    for index in range(3):
+        assert np.array_equal(dataset.depth(index)[0], metres)
+    assert dataset.depth(3) is None
+    assert open_folder(scene, part="all", frame_ids=(0,), depth_scale=5000).depth(2).max() == 0.5
+
+
+def test_depth_with_names_of_its_own_is_matched_in_sorted_order_if_it_is_complete(tmp_path):
+    scene = draw_scene(tmp_path, 3)
+    (scene / "depth").mkdir()
+    for number in range(3):
+        np.save(scene / f"depth/truth_{number}.npy", np.full((48, 96), number + 1.0))
+    dataset = open_folder(scene, part="all", frame_ids=(0,))
+    assert [dataset.depth(index).max() for index in range(3)] == [1, 2, 3]
+    (scene / "depth/truth_0.npy").unlink()
+    with pytest.raises(InputError, match="depth holds 2 files for 3 pictures"):
+        open_folder(scene)
+
+
+def test_a_depth_picture_of_eight_bits_is_refused(tmp_path):
+    scene = draw_scene(tmp_path, 3)
+    draw(scene / "depth/8.png", 7)
+    with pytest.raises(
+        InputError, match=r"depth/8.png is no depth picture: expected one 16-bit channel, got RGB"
+    ):
+        open_folder(scene, part="all", frame_ids=(0,)).depth(0)
+
+
+@pytest.mark.parametrize(
+    "camera, sentence",
+    [
+        ("60 61 47", r"cam.txt: expected 4 \(fx fy cx cy\), 9 \(3x3\) or 12 \(3x4\) numbers, got 3"),
+        ("60 61 47 x", r"cam.txt: intrinsics must be numbers .*'x'"),
+        (
+            "0.625 1.25 0.5 0.5",
+            r"look normalised, but pixels are wanted; .*96x48 pictures that is '60 60 48 24'",
+        ),
+        ("600 600 470 230", r"principal point \(470, 230\) lies outside of .*8.png, which is 96x48"),
+        ("60 0 0 0 61 0 47 23 1", r"must end in 0 0 1, got \[47.0, 23.0, 1.0\]; is it transposed\?"),
+        ("-60 61 47 23", r"fx and fy must be positive, got -60 and 61"),
+        (
+            None,
+            r"no intrinsics for .*: write 'fx fy cx cy' in pixels into .*cam.txt .*try \"83 83 47.5 23.5\"",
+        ),
+    ],
+)
+def test_intrinsics_that_cannot_be_right_are_answered_with_what_to_write(tmp_path, camera, sentence):
+    with pytest.raises(InputError, match=sentence):
+        open_folder(draw_scene(tmp_path, 3, camera=camera))
+
+
+def test_the_suggested_camera_is_sixty_degrees_wide():
+    assert 2 * math.degrees(math.atan(96 / 2 / 83)) == pytest.approx(60, abs=0.5)
+
+
+def test_two_sizes_in_one_scene_are_refused_with_both(tmp_path):
+    draw_scene(tmp_path, 3)
+    draw(tmp_path / "9.png", 1, (48, 96))
+    with pytest.raises(InputError, match=r"8.png is 96x48 and 9.png is 48x96"):
+        open_folder(tmp_path)
+
+
+def test_a_truncated_picture_is_found_when_the_folder_is_opened(tmp_path):
+    draw_scene(tmp_path, 3)
+    (tmp_path / "9.png").write_bytes((tmp_path / "9.png").read_bytes()[:20])
+    with pytest.raises(InputError, match=r"9.png cannot be read as a picture; is it truncated"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"part": "valid"}, "parts train, val, test, all, got 'valid'"),
+        ({"frame_ids": (0, "s")}, "no stereo partner"),
+        ({"stride": 0}, "stride is a whole number of frames from 1 on, got 0"),
+        ({"val_fraction": 1.5}, r"val_fraction is in \[0, 1\), got 1.5"),
+        ({}, "5 frames are too few to hold 3 of them back for validation; val_fraction=0"),
+        ({"val_fraction": 0, "part": "val"}, "no part 'val': val_fraction is 0"),
+        ({"val_fraction": 0, "stride": 4}, "no frame has all of its neighbours"),
+        ({"split": "eigen_zhou"}, "eigen_zhou holds none of train.txt"),
+    ],
+)
+def test_a_wrong_setting_is_answered_with_the_right_ones(tmp_path, settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        open_folder(draw_scene(tmp_path, 5), **settings)
+
+
+def test_a_folder_without_pictures_says_what_it_looked_for(tmp_path):
+    with pytest.raises(InputError, match=r"holds no pictures \(.bmp, .jpeg, .jpg"):
+        open_folder(tmp_path)
+    with pytest.raises(InputError, match="there is no folder or video"):
+        open_folder(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match=r"notes.txt is no folder and no video"):
+        open_folder(tmp_path / "notes.txt")
+
+
+@pytest.mark.skipif(not SNIPPET.is_dir(), reason="needs the KITTI pictures in ../shared/data")
+def test_six_real_pictures_open_in_the_order_they_were_taken(tmp_path):
+    for path in SNIPPET.glob("*.png"):
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "cam.txt").write_text("718.856 718.856 607.1928 185.2157")
+    (tmp_path / "frames.txt").write_text("left.png\n0*.png\n")
+    dataset = open_folder(tmp_path, val_fraction=0, height=128, width=416)
+    assert targets(dataset) == [f"00000{number}.png" for number in range(1, 5)]
+    assert dataset.paths(dataset.lines[0], -1) == [tmp_path / "left.png"]
+    assert dataset[0].images[0].shape == (1, 3, 128, 416)
+    # Neighbours in time look alike; the disparity is no frame.
+    previous, target, later = (dataset[1].images[frame].float() for frame in (-1, 0, 1))
+    assert (target - previous).abs().mean() < 25 and (target - later).abs().mean() < 25
