@@ -92,9 +92,8 @@ class World:
         self._surge = rng.uniform(0.0, 0.2), rng.uniform(0.3, 0.8), rng.uniform(0, 6.28)
         # Lateral sway, yaw, pitch, roll, heave: amplitude (m or rad), angular rate (1/s), phase.
         size = np.array([0.25, 0.012, 0.006, 0.005, 0.02]) * rng.uniform(0.4, 1.6, 5)
-        self._wobble = np.stack(
-            [size, rng.uniform([0.4, 0.6, 2, 1, 3], [1, 2, 6, 4, 7]), rng.uniform(0, 6, 5)]
-        )
+        rate = rng.uniform([0.4, 0.6, 2, 1, 3], [1, 2, 6, 4, 7])
+        self._wobble = np.stack([size, rate, rng.uniform(0, 6, 5)])
 
     def travelled(self, time: float) -> float:
         """Metres along the street since time 0."""

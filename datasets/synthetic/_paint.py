@@ -41,15 +41,13 @@ class Paint:
         self._sun, self._ambient, self._zenith, self.horizon = (np.float32(c) for c in mood[:4])
         self.haze = mood[4]
         azimuth, height = rng.uniform(0, 6.28), rng.uniform(0.45, 1.0)
-        self._to_sun = np.array(
-            [np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)]
-        )
+        flat = np.cos(height)
+        self._to_sun = np.array([np.cos(azimuth) * flat, np.sin(azimuth) * flat, np.sin(height)])
         self._clouds = rng.uniform(0.15, 0.9), rng.uniform(0, 50)
         self.asphalt = np.float32(rng.uniform(0.30, 0.48) * np.array([1, 1, rng.uniform(0.96, 1.06)]))
         self._paving = np.float32(rng.uniform(0.52, 0.68) * np.array([1.03, 1, rng.uniform(0.9, 1)]))
-        self._grass = np.float32(
-            np.array([0.36, 0.50, 0.22]) * rng.uniform([0.8, 0.9, 0.8], [1.25, 1.05, 1.1])
-        )
+        tint = rng.uniform([0.8, 0.9, 0.8], [1.25, 1.05, 1.1])
+        self._grass = np.float32(np.array([0.36, 0.50, 0.22]) * tint)
 
     def sky(self, directions: np.ndarray) -> np.ndarray:
         """(P, 3) colour of rays (3, P) that meet nothing: a gradient and soft clouds, infinitely far."""
@@ -58,9 +56,8 @@ class Paint:
         colour = self.horizon + (self._zenith - self.horizon) * (up[:, None] ** 0.55)
         amount, shift = self._clouds
         u, v = x / (up + 0.12) + shift, y / (up + 0.12)
-        cloud = self._octaves(
-            u, v, np.full_like(u, 0.05), (0.35, 0.7, 1.4, 2.8), np.float32((0.4, 0.7, 1, 1))
-        )
+        cells, gains = (0.35, 0.7, 1.4, 2.8), np.float32((0.4, 0.7, 1, 1))
+        cloud = self._octaves(u, v, np.full_like(u, 0.05), cells, gains)
         cover = _smooth((cloud + amount - 0.6) * 0.9) * _smooth(up * 5)
         return colour + (np.float32((0.98, 0.98, 0.99)) - colour) * (cover * 0.85)[:, None]
 

@@ -73,9 +73,7 @@ def trace(origin: np.ndarray, directions: np.ndarray, solids: Solids) -> tuple[n
     """The nearest thing on each ray (3, P): distance in units of the ray, and solid, -1 ground, -2 sky."""
     norm = np.linalg.norm(directions, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.where(directions[2] < 0, np.float32(-origin[2]) / directions[2], np.inf).astype(
-            np.float32
-        )
+        distance = np.where(directions[2] < 0, -origin[2] / directions[2], np.inf).astype(np.float32)
     distance[distance * norm > FAR] = np.inf
     solid = np.where(np.isfinite(distance), -1, -2)
     units = directions / norm

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ._rays import BODY, CABIN, FACADE, LEAVES, Solid
 
+# Cityscapes train ids.
 ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, VEGETATION, TERRAIN, SKY, CAR = 0, 1, 2, 3, 4, 5, 8, 9, 10, 13
 FACADES = np.array(
     [
@@ -98,10 +101,7 @@ class Street:
         rng = self.rng
         kerb = self.road + self.sidewalk
         for side in (-1, 1):
-            setback = (
-                kerb
-                + (rng.uniform(0, 2), rng.uniform(4, 11), rng.uniform(0, 0.6), rng.uniform(14, 30))[style]
-            )
+            setback = kerb + rng.uniform(*((0, 2), (4, 11), (0, 0.6), (14, 30))[style])
             x = start
             while x < end:
                 length = min(rng.uniform(*((8, 20), (8, 14), (14, 34), (10, 18))[style]), max(end - x, 4))
@@ -115,7 +115,16 @@ class Street:
             self._along(start, end, side, 0.7, (18, 30), self._lamp)
             self._along(start, end, side, (0.6, 0.35, 0.4, 0.05)[style], (5.6, 9), self._parked)
 
-    def _along(self, start, end, side, chance, spacing, put) -> None:
+    def _along(
+        self,
+        start: float,
+        end: float,
+        side: int,
+        chance: float,
+        spacing: tuple[float, float],
+        put: Callable[[float, int], None],
+    ) -> None:
+        """Put something at places `spacing` metres apart, each with a `chance`, never onto a crossing."""
         x = start + self.rng.uniform(0, spacing[0])
         while x < end:
             if self.rng.random() < chance and not self._crossed(x - 3, x + 3):
@@ -125,12 +134,24 @@ class Street:
     def _crossed(self, start: float, end: float) -> bool:
         return any(start < b + 3 and end > a - 3 for a, b in self.crossings)
 
-    def _solid(self, along, across, centre_z, half, label, colour, **more) -> None:
+    def _solid(
+        self,
+        along: float,
+        across: float,
+        z: float,
+        half: np.ndarray | tuple[float, float, float],
+        label: int,
+        colour: np.ndarray,
+        **more: Any,
+    ) -> None:
+        """A solid with its middle at a place on the street, turned with it."""
         x, y, heading = self.place(along, across)
         colour = np.clip(colour, 0.02, 1)
-        self.solids.append(Solid((x, y, centre_z), tuple(half), heading, label, colour, **more))
+        self.solids.append(Solid((x, y, z), tuple(half), heading, label, colour, **more))
 
-    def _building(self, x, length, height, side, setback, style) -> None:
+    def _building(
+        self, x: float, length: float, height: float, side: int, setback: float, style: int
+    ) -> None:
         rng = self.rng
         depth = rng.uniform(7, 13)
         across = side * (setback + depth / 2)
@@ -141,25 +162,22 @@ class Street:
             label = WALL if height < 5 else BUILDING
             self._solid(x + half[0], across, half[2], half, label, colour, contrast=rng.uniform(0.03, 0.08))
             return
-        pattern = rng.uniform(1.9, 3.6), rng.uniform(2.6, 3.4), rng.uniform(0.38, 0.62)
-        more = {"paint": FACADE, "contrast": rng.uniform(0.07, 0.14), "pattern": pattern}
-        self._solid(x + half[0], across, half[2], half, BUILDING, colour, **more)
+        self._solid(x + half[0], across, half[2], half, BUILDING, colour, **self._windows())
         roof = np.array((0.40, 0.22, 0.18)) if rng.random() < 0.6 else np.array((0.26, 0.28, 0.32))
         for step in range(1 if style == 0 else 3):  # a hipped roof, in steps
             shrink = 1.05 - 0.27 * step
             top = half * (shrink, shrink, 1)
             top[2] = 0.3 if style == 0 else 0.45
-            self._solid(
-                x + half[0],
-                across,
-                height + top[2] * (1 + 2 * step),
-                top,
-                BUILDING,
-                roof * (1 + 0.1 * step),
-                contrast=0.2,
-            )
+            z, colour = height + top[2] * (1 + 2 * step), roof * (1 + 0.1 * step)
+            self._solid(x + half[0], across, z, top, BUILDING, colour)
 
-    def _hedge(self, start, end, across) -> None:
+    def _windows(self) -> dict:
+        """The look of a wall with windows, as `Solid` takes it."""
+        rng = self.rng
+        pattern = rng.uniform(1.9, 3.6), rng.uniform(2.6, 3.4), rng.uniform(0.38, 0.62)
+        return {"paint": FACADE, "contrast": rng.uniform(0.07, 0.14), "pattern": pattern}
+
+    def _hedge(self, start: float, end: float, across: float) -> None:
         x, tall = start, self.rng.uniform(0.35, 0.8)
         fence = self.rng.random() < 0.35
         colour = np.array((0.55, 0.42, 0.30)) if fence else self._green()
@@ -173,7 +191,7 @@ class Street:
     def _green(self) -> np.ndarray:
         return np.array((0.30, 0.44, 0.18)) * self.rng.uniform([0.7, 0.8, 0.7], [1.5, 1.1, 1.2])
 
-    def _tree(self, x, side) -> None:
+    def _tree(self, x: float, side: int) -> None:
         rng = self.rng
         across = side * (self.road + self.sidewalk + rng.uniform(-0.6, 4))
         trunk, size, colour = rng.uniform(1.0, 1.8), rng.uniform(1.1, 2.2), self._green()
@@ -187,17 +205,17 @@ class Street:
             more = {"paint": LEAVES, "contrast": 0.36, "round": True}
             self._solid(x + dx, across + dy, z, half, VEGETATION, shade, **more)
 
-    def _lamp(self, x, side) -> None:
+    def _lamp(self, x: float, side: int) -> None:
         across = side * (self.road + 0.5)
         grey = np.array((0.34, 0.37, 0.38))
         self._solid(x, across, 2.6, (0.09, 0.09, 2.6), POLE, grey, contrast=0.15)
         self._solid(x, across - side * 0.7, 5.15, (0.12, 0.8, 0.08), POLE, grey, contrast=0.1)
 
-    def _parked(self, x, side) -> None:
+    def _parked(self, x: float, side: int) -> None:
         if self.road + self.sidewalk > 5.6 or side > 0:
             self._car(x, side * (self.road + 0.35), flip=side > 0)
 
-    def _car(self, along, across, flip=False, mover=-1) -> None:
+    def _car(self, along: float, across: float, flip: bool = False, mover: int = -1) -> None:
         rng = self.rng
         colour = PAINTS[rng.integers(len(PAINTS))] * rng.uniform(0.85, 1.1)
         length, width, van = rng.uniform(1.9, 2.3), rng.uniform(0.82, 0.92), rng.random() < 0.18
@@ -236,9 +254,7 @@ class Street:
             height = rng.uniform(5, 14)
             half = np.array([5, width / 2, height / 2])
             colour = FACADES[rng.integers(len(FACADES))] * rng.uniform(0.85, 1.1)
-            pattern = rng.uniform(1.9, 3.6), rng.uniform(2.6, 3.4), rng.uniform(0.38, 0.62)
-            more = {"paint": FACADE, "contrast": rng.uniform(0.07, 0.14), "pattern": pattern}
-            self._solid(self.end + 5, y + width / 2, half[2], half, BUILDING, colour, **more)
+            self._solid(self.end + 5, y + width / 2, half[2], half, BUILDING, colour, **self._windows())
             y += width + (0 if rng.random() < 0.7 else 2.0)
 
     def _horizon(self) -> None:

@@ -1,0 +1,140 @@
+"""The synthetic world: depth as geometry says, and pictures that agree with it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.synthetic import Camera, World, rotation
+
+HEIGHT, WIDTH = 96, 320
+CAMERA = Camera.like_kitti(HEIGHT, WIDTH)
+
+
+def looking_ahead(x: float = 0.0, y: float = 0.0, z: float = 1.65) -> np.ndarray:
+    """(4, 4) rig_from_camera: along the rig's x axis, from metres (x, y, z)."""
+    rig_from_camera = np.eye(4)
+    rig_from_camera[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+    rig_from_camera[:3, 3] = x, y, z
+    return rig_from_camera
+
+
+def warp(source: np.ndarray, depth: np.ndarray, T_source_from_target: np.ndarray):
+    """`source` (H, W, ...) resampled into the target view, and the depth (H, W) there is from the source."""
+    v, u = (a.ravel() for a in np.mgrid[:HEIGHT, :WIDTH])
+    points = CAMERA.directions(u, v) * depth.ravel()
+    points = T_source_from_target[:3, :3] @ points + T_source_from_target[:3, 3:]
+    pixels = CAMERA.intrinsics @ points
+    pixels = (pixels[:2] / np.maximum(pixels[2], 1e-6)).reshape(2, HEIGHT, WIDTH).astype(np.float32)
+    return cv2.remap(source, *pixels, cv2.INTER_LINEAR, borderValue=-1), points[2].reshape(HEIGHT, WIDTH)
+
+
+def agreement(target, source, T_source_from_target) -> tuple[float, float, float]:
+    """Mean absolute colour difference with and without warping, over static pixels seen in both; their share."""
+    picture, other = (view.image.astype(np.float32) / 255 for view in (target, source))
+    warped, there = warp(other, target.depth, T_source_from_target)
+    source_depth, _ = warp(source.depth, target.depth, T_source_from_target)
+    source_moving, _ = warp(source.moving.astype(np.float32), target.depth, T_source_from_target)
+    seen = (target.depth > 0) & (source_depth > 0) & (np.abs(source_depth - there) < 0.02 * there)
+    seen &= ~target.moving & (source_moving == 0)
+    with_warp, without = np.abs(warped - picture).mean(-1)[seen], np.abs(other - picture).mean(-1)[seen]
+    return with_warp.mean(), without.mean(), seen.mean()
+
+
+def test_an_equal_seed_gives_equal_bytes_and_another_seed_another_world():
+    views = [World(seed, 3.0).render(CAMERA, looking_ahead(), 0.0) for seed in (5, 5, 6)]
+    for name in ("image", "depth", "semantics", "moving"):
+        first, same, other = (getattr(view, name) for view in views)
+        assert first.tobytes() == same.tobytes()
+    assert not np.array_equal(views[0].image, views[2].image)
+
+
+def test_the_ground_lies_at_camera_height_times_focal_over_rows_below_the_horizon():
+    world = World(1, 3.0)
+    view = world.render(CAMERA, looking_ahead(z=1.65), 0.0)
+    ground = np.isin(view.semantics, (0, 1, 9))  # road, sidewalk, terrain
+    rows = np.nonzero(ground)[0]
+    expected = 1.65 * CAMERA.intrinsics[1, 1] / (rows - CAMERA.intrinsics[1, 2])
+    assert ground.mean() > 0.15
+    np.testing.assert_allclose(view.depth[ground], expected, rtol=1e-4)
+
+
+def test_sky_has_no_depth_and_everything_else_has():
+    view = World(0, 3.0).render(CAMERA, looking_ahead(), 0.0)
+    assert (view.semantics == 10).any()
+    assert np.array_equal(view.depth == 0, view.semantics == 10)
+    assert view.image.dtype == np.uint8 and view.depth.dtype == np.float32
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_next_frame_warped_with_true_depth_and_pose_is_this_frame(seed):
+    world = World(seed, 3.0)
+    poses = [world.ego_pose(t) @ looking_ahead() for t in (1.0, 1.1)]
+    target, source = (world.render(CAMERA, pose, t) for pose, t in zip(poses, (1.0, 1.1)))
+    error, unwarped, share = agreement(target, source, np.linalg.inv(poses[1]) @ poses[0])
+    assert share > 0.25
+    assert error < unwarped / 3
+    assert error < 0.015
+
+
+def test_the_right_picture_is_shifted_by_focal_times_baseline_over_depth():
+    world = World(2, 3.0)
+    left, right = (world.render(CAMERA, looking_ahead(y=y), 0.5) for y in (0.0, -0.54))
+    v, u = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    disparity = CAMERA.intrinsics[0, 0] * 0.54 / np.where(left.depth > 0, left.depth, np.inf)
+    there = u - disparity.astype(np.float32)
+    warped = cv2.remap(right.image, there, v, cv2.INTER_LINEAR)
+    right_depth = cv2.remap(right.depth, there, v, cv2.INTER_LINEAR)
+    seen = (left.depth > 0) & (np.abs(right_depth - left.depth) < 0.02 * left.depth) & (there >= 0)
+    error, unwarped = (np.abs(a.astype(float) - left.image)[seen].mean() for a in (warped, right.image))
+    assert seen.mean() > 0.5
+    assert error < unwarped / 3
+
+
+def test_the_lidar_measures_what_the_camera_sees():
+    world, time = World(3, 3.0), 1.0
+    world_from_rig = world.ego_pose(time)
+    rig_from_lidar = np.eye(4)
+    rig_from_lidar[:3, 3] = 0, 0, 1.65  # where the camera is, so nothing hides from only one of them
+    scan = world.scan(world_from_rig @ rig_from_lidar, time, beams=32, azimuths=720)
+    view = world.render(CAMERA, world_from_rig @ looking_ahead(), time)
+    points = np.linalg.inv(looking_ahead()) @ rig_from_lidar @ np.c_[scan[:, :3], np.ones(len(scan))].T
+    points = points[:3, points[2] > 1]
+    u, v, _ = (CAMERA.intrinsics @ points / points[2]).round().astype(int)
+    inside = (u >= 0) & (u < WIDTH) & (v >= 0) & (v < HEIGHT)
+    seen = view.depth[v[inside], u[inside]]
+    error = np.abs(seen - points[2, inside]) / points[2, inside]
+    assert inside.sum() > 1000
+    assert np.median(error) < 0.02
+    assert scan.dtype == np.float32 and scan[:, 3].min() >= 0 and scan[:, 3].max() <= 1
+
+
+def test_the_vehicle_drives_along_the_street_at_its_speed_and_never_into_a_solid():
+    for seed in range(6):
+        world = World(seed, 4.0)
+        poses = [world.ego_pose(t) for t in np.arange(0, 4, 0.1)]
+        steps = np.linalg.norm(np.diff([pose[:2, 3] for pose in poses], axis=0), axis=1) * 10  # m/s
+        assert 3.5 < steps.min() and steps.max() < 15
+        nearest = min(
+            world.render(CAMERA, pose @ looking_ahead(), t).depth[HEIGHT // 2 :, WIDTH // 2].min()
+            for pose, t in list(zip(poses, np.arange(0, 4, 0.1)))[::8]
+        )
+        assert nearest > 2
+
+
+def test_rotation_turns_forward_to_the_left_and_pitches_it_down():
+    np.testing.assert_allclose(rotation(np.pi / 2)[:3, 0], (0, 1, 0), atol=1e-12)
+    np.testing.assert_allclose(rotation(0, np.pi / 2)[:3, 0], (0, 0, -1), atol=1e-12)
+
+
+def test_scenes_differ_so_much_that_a_mean_depth_map_predicts_poorly():
+    camera = Camera(np.diag([0.2, 0.2, 1]) @ CAMERA.intrinsics, 64, 20)
+    depths = []
+    for seed in range(12):
+        world = World(seed, 3.0)
+        depths.append(
+            [world.render(camera, world.ego_pose(t) @ looking_ahead(), t).depth for t in (0.5, 2.5)]
+        )
+    depths = np.ma.masked_outside(np.array(depths), 0.1, 80)
+    mean, truth = depths[:9].mean((0, 1)).filled(80), depths[9:].reshape(-1, 20, 64)
+    errors = [np.abs(mean * np.ma.median(d / mean) - d).filled(0)[~d.mask] / d.data[~d.mask] for d in truth]
+    assert np.mean([error.mean() for error in errors]) > 0.25

@@ -1,0 +1,204 @@
+"""The synthetic world on disk: every listed file is there and agrees with the calibration beside it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.synthetic import World
+from tools import make_synthetic
+from tools.make_synthetic import KittiRig, Plan, main, make
+from utils import InputError
+
+SMALL = ["--sequences", "2", "--frames", "4", "--height", "64", "--width", "208", "--workers", "1"]
+
+
+@pytest.fixture(scope="module")
+def kitti(tmp_path_factory):
+    out = tmp_path_factory.mktemp("kitti") / "out"
+    main(["--out", str(out), *SMALL])
+    return out
+
+
+def read_calibration(path) -> dict[str, np.ndarray]:
+    """Key to numbers, as pykitti reads these files: lines of `key: v v v`; what is no number is left out."""
+    values = {}
+    for line in path.read_text().splitlines():
+        key, text = line.split(":", 1)
+        try:
+            values[key] = np.array([float(x) for x in text.split()])
+        except ValueError:
+            continue
+    return values
+
+
+def rigid(values: dict[str, np.ndarray]) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = values["R"].reshape(3, 3), values["T"]
+    return matrix
+
+
+def test_every_frame_that_a_split_lists_has_its_neighbours(kitti):
+    for name, count in (("train", 4), ("val", 1), ("test", 1)):
+        lines = (kitti / f"splits/{name}_files.txt").read_text().splitlines()
+        assert len(lines) >= count
+        for line in lines:
+            folder, frame, side = line.split()
+            for i in (-1, 0, 1):
+                camera = {"l": 2, "r": 3}[side]
+                assert (kitti / folder / f"image_0{camera}/data/{int(frame) + i:010d}.png").is_file()
+
+
+def test_evaluation_drives_are_not_trained_on(kitti):
+    drives = {}
+    for name in ("train", "val", "test"):
+        lines = (kitti / f"splits/{name}_files.txt").read_text().splitlines()
+        drives[name] = {line.split()[0] for line in lines}
+    assert not drives["train"] & (drives["val"] | drives["test"])
+
+
+def test_the_files_of_a_drive_are_those_of_kitti_raw(kitti):
+    drive = kitti / "2011_09_26/2011_09_26_drive_0001_sync"
+    for folder, ending in (
+        ("image_02/data", "png"),
+        ("image_03/data", "png"),
+        ("velodyne_points/data", "bin"),
+        ("oxts/data", "txt"),
+        ("proj_depth/groundtruth/image_02", "png"),
+        ("semantics/image_02", "png"),
+    ):
+        names = sorted(path.name for path in (drive / folder).iterdir())
+        assert names == [f"{i:010d}.{ending}" for i in range(4)]
+    assert cv2.imread(str(drive / "image_02/data/0000000000.png")).shape == (64, 208, 3)
+    assert len((drive / "poses.txt").read_text().splitlines()) == 4
+    assert len((drive / "oxts/timestamps.txt").read_text().splitlines()) == 4
+    assert (kitti / "gallery.png").is_file()
+
+
+def test_lidar_points_fall_on_their_depth_through_the_written_calibration(kitti):
+    cameras = read_calibration(kitti / "2011_09_26/calib_cam_to_cam.txt")
+    camera_from_velo = rigid(read_calibration(kitti / "2011_09_26/calib_velo_to_cam.txt"))
+    rectify = np.eye(4)
+    rectify[:3, :3] = cameras["R_rect_00"].reshape(3, 3)
+    projection = cameras["P_rect_02"].reshape(3, 4) @ rectify @ camera_from_velo
+    width, height = cameras["S_rect_02"].astype(int)
+    assert (height, width) == (64, 208)
+    np.testing.assert_allclose(rectify @ rectify.T, np.eye(4), atol=1e-9)
+
+    drive = kitti / "2011_09_26/2011_09_26_drive_0001_sync"
+    points = np.fromfile(drive / "velodyne_points/data/0000000001.bin", np.float32).reshape(-1, 4)
+    u, v, depth = projection @ np.c_[points[:, :3], np.ones(len(points))].T
+    ahead = depth > 1
+    u, v, depth = (u / depth)[ahead].round().astype(int), (v / depth)[ahead].round().astype(int), depth[ahead]
+    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    truth = cv2.imread(str(drive / "proj_depth/groundtruth/image_02/0000000001.png"), cv2.IMREAD_UNCHANGED)
+    assert truth.dtype == np.uint16
+    truth = truth[v[inside], u[inside]] / 256
+    error = np.abs(truth - depth[inside]) / depth[inside]
+    assert inside.sum() > 1000
+    assert np.median(error) < 0.02
+
+
+def test_the_cameras_stand_half_a_metre_apart_and_agree_in_everything_else(kitti):
+    cameras = read_calibration(kitti / "2011_09_26/calib_cam_to_cam.txt")
+    left, right = (cameras[f"P_rect_0{n}"].reshape(3, 4) for n in (2, 3))
+    np.testing.assert_allclose(left[:, :3], right[:, :3])
+    np.testing.assert_allclose((left - right)[:, 3], (left[0, 0] * 0.54, 0, 0), atol=1e-6)
+    assert left[0, 0] == pytest.approx(0.58 * 208)
+
+
+def test_inertial_packets_give_back_positions_and_speed_by_kittis_convention(kitti):
+    drive = kitti / "2011_09_26/2011_09_26_drive_0002_sync"
+    packets = np.array([np.loadtxt(path) for path in sorted((drive / "oxts/data").iterdir())])
+    assert packets.shape == (4, 30)
+    latitude, longitude, altitude, roll, pitch, yaw = packets[:, :6].T
+    shrink = np.cos(np.radians(latitude[0]))
+    x = shrink * np.radians(longitude) * 6378137.0
+    y = shrink * 6378137.0 * np.log(np.tan(np.pi * (90 + latitude) / 360))
+    positions = np.stack([x, y, altitude], 1)
+
+    imu_to_velo = rigid(read_calibration(kitti / "2011_09_26/calib_imu_to_velo.txt"))
+    rig = KittiRig(64, 208)
+    np.testing.assert_allclose(imu_to_velo, rig.velo_from_imu, atol=1e-9)
+    world = World(1, 0.4)
+    truth = np.array([world.ego_pose(i / 10) @ rig.rig_from_imu for i in range(4)])
+    np.testing.assert_allclose(positions - positions[0], truth[:, :3, 3] - truth[0, :3, 3], atol=1e-4)
+    for i in range(4):
+        rebuilt = make_synthetic.rotation(yaw[i], pitch[i], roll[i])
+        np.testing.assert_allclose(rebuilt[:3, :3], truth[i, :3, :3], atol=1e-9)
+    forward = packets[:, 8]
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1) * 10
+    np.testing.assert_allclose((forward[1:] + forward[:-1]) / 2, steps, rtol=0.03)
+
+
+def test_two_runs_write_the_same_bytes_whatever_the_number_of_workers(tmp_path, kitti):
+    plan = Plan("kitti", tmp_path / "again", 2, 4, 64, 208, 0, "png")
+    make(plan, workers=2)
+    files = sorted(path.relative_to(kitti) for path in kitti.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(plan.out) for path in plan.out.rglob("*") if path.is_file())
+    for file in files:
+        assert (kitti / file).read_bytes() == (plan.out / file).read_bytes(), file
+
+
+def test_odometry_poses_start_at_the_identity_and_calibration_has_every_camera(tmp_path):
+    main(["--layout", "kitti_odom", "--out", str(tmp_path / "odom"), "--ext", "jpg", *SMALL])
+    poses = np.loadtxt(tmp_path / "odom/poses/00.txt").reshape(4, 3, 4)
+    np.testing.assert_allclose(poses[0], np.eye(4)[:3], atol=1e-9)
+    assert poses[3, 2, 3] > 1  # metres forward, along the camera's z axis
+    calibration = read_calibration(tmp_path / "odom/sequences/01/calib.txt")
+    assert set(calibration) == {"P0", "P1", "P2", "P3", "Tr"}
+    assert (tmp_path / "odom/sequences/01/image_3/000003.jpg").is_file()
+    assert (tmp_path / "odom/splits/test_files_01.txt").read_text().splitlines()[0] == "1 0 l"
+
+
+def test_scene_folders_hold_pictures_and_an_intrinsics_file(tmp_path):
+    main(["--layout", "folder", "--out", str(tmp_path / "scenes"), "--ext", "jpg", *SMALL])
+    scene = tmp_path / "scenes/training/scene_000"
+    assert sorted(path.name for path in scene.glob("*.jpg")) == [f"{i:06d}.jpg" for i in range(4)]
+    K = np.loadtxt(scene / "cam.txt")
+    assert K.shape == (3, 3) and K[0, 0] == pytest.approx(0.58 * 208)
+    assert (tmp_path / "scenes/training/train.txt").read_text() == "scene_000\n"
+    assert (tmp_path / "scenes/training/val.txt").read_text() == "scene_001\n"
+
+
+def test_a_lone_sequence_is_cut_in_time(tmp_path):
+    plan = Plan("kitti", tmp_path, 1, 10, 32, 96, 0, "png")
+    make_synthetic.KittiRaw(plan).write_splits()
+    frames = {
+        name: [
+            int(line.split()[1]) for line in (tmp_path / f"splits/{name}_files.txt").read_text().splitlines()
+        ]
+        for name in ("train", "val", "test")
+    }
+    assert max(frames["train"]) < min(frames["val"] + frames["test"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--layout", "kiti"], "there is no layout 'kiti'; did you mean 'kitti'"),
+        (["--ext", "bmp"], "--ext is png or jpg, got 'bmp'"),
+        (["--frames", "2"], "--frames must be at least 3, got 2"),
+        (["--height", "0"], "--height must be at least 32, got 0"),
+        (["--sequences", "0"], "--sequences must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_in_a_sentence(tmp_path, arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        main(["--out", str(tmp_path / "out"), *arguments])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    with pytest.raises(InputError, match="is not empty"):
+        main(["--out", str(tmp_path), *SMALL])
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(make_synthetic, "save_image", full)
+    with pytest.raises(InputError, match="the disk is full"):
+        main(["--out", str(tmp_path / "out"), *SMALL])
