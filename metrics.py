@@ -45,6 +45,7 @@ CROPS = {
 ALIGNMENTS = ("median", "none")
 RESIZES = ("disparity", "depth", "nearest")
 MEDIANS = ("middle", "lower")
+FLIP_WORDS = {False: "none", True: "both ways, joined at the borders"}
 
 Predict = Callable[
     [Tensor, Tensor], Tensor
@@ -568,7 +569,7 @@ def evaluate(
     _check_truth(dataset, protocol, indices)
     loader = _loader(_Items(dataset, protocol), indices, batch_size, workers, progress)
     depths = ((places, _predict(predict, batch.to(device), flip), truth) for places, batch, truth in loader)
-    about = {**(about or {}), "flip": "both ways, joined at the borders" if flip else "none"}
+    about = {**(about or {}), "flip": FLIP_WORDS[flip]}
     return _judge(depths, dataset, protocol, indices, about)
 
 
@@ -691,7 +692,14 @@ def _loader(
     items: _Items, indices: Sequence[int] | None, batch_size: int, workers: int, progress: bool
 ) -> Iterator[tuple[list[int], Batch | None, Truth | None]]:
     sampler = range(len(items)) if indices is None else indices
-    loader = DataLoader(items, batch_size, sampler=sampler, num_workers=workers, collate_fn=_collate)
+    loader = DataLoader(
+        items,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate,
+        generator=torch.Generator(),  # its own, so that looking does not change what is trained next
+    )
     for item in tqdm(loader, "evaluate", disable=not progress, unit="batch", leave=False):
         if isinstance(item, InputError):
             raise item

@@ -270,6 +270,12 @@ def test_workers_and_batches_do_not_change_a_number(tmp_path):
     assert one.rows == many.rows
 
 
+def test_looking_leaves_the_random_numbers_of_training_alone(tmp_path):
+    wall, before = Wall(tmp_path), torch.get_rng_state()
+    evaluate(from_brightness, wall, workers=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_shards_join_to_the_whole(tmp_path):
     wall = Wall(tmp_path, truth={0, 1, 3, 4})
     whole = evaluate(from_brightness, wall)

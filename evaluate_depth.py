@@ -1,0 +1,498 @@
+"""Judge depth by a benchmark's protocol: a run, a published checkpoint, or predictions saved before.
+
+    python evaluate_depth.py --run runs/monodepth2_kitti --data_path kitti_data
+    python evaluate_depth.py --load_weights_folder mono_640x192 --data_path kitti_data --post_process
+    python evaluate_depth.py --ext_disp_to_eval mono_640x192_eigen.npy --eval_mono --gt_path gt_depths.npz
+
+Size, decode range and dataset come from the checkpoint; the caps of the evaluation are the protocol's and
+have nothing to do with the decode range. What was trained on video alone is aligned by each picture's median,
+what was trained on stereo pairs counts as metric. The numbers are printed under the protocol card and saved
+as results.json and per_image.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from checkpoints import load_ground_truth_npz
+from datasets import DATASETS, build_dataset
+from datasets._sequence import SequenceDataset
+from datasets._splits import eigen_to_benchmark_ids, load_split, parts, split_names
+from methods import load_method
+from metrics import CROPS, FLIP_WORDS, Protocol, Result, evaluate, evaluate_disparities, predict_disparities
+from utils import PROJECT, InputError, atomic_path, check_settings, run_main
+
+KITTI_BASELINE = 0.54  # metres between the colour cameras
+PUBLISHED_BASELINE = 0.1  # what Monodepth2 calls it in training: depths are metres / 5.4
+SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: pictures are counted, not looked at
+BENCHMARK_SIZE = (352, 1216)  # height, width of every picture of KITTI's depth benchmark
+BENCHMARK_MAX_DEPTH = 80.0  # metres
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    args = build_parser().parse_args(argv)
+    check_arguments(args)
+    model, saved = args.run or args.load_weights_folder or args.pretrained_path, args.ext_disp_to_eval
+    device = choose_device("cpu" if args.no_cuda else args.device)
+    method, options = load_method(model, device, args.checkpoint) if model else (None, SAVED_OPTIONS)
+    if args.min_depth or args.max_depth:
+        set_decode_range(method, args.min_depth, args.max_depth)
+
+    name = args.dataset or trained_on(options)[0]
+    split, part = choose_split(name, options, args.eval_split)
+    for_server = name == "kitti" and (split, part) == ("benchmark", "test")
+    stereo = args.eval_stereo or (not args.eval_mono and trained_with_stereo(options))
+    scale = args.pred_depth_scale_factor or (stereo_scale(options) if stereo else 1.0)
+    if for_server and not (stereo or args.pred_depth_scale_factor):
+        raise InputError(
+            "KITTI's benchmark judges metres and aligns nothing, but this depth is known up to one factor "
+            "only: give --pred_depth_scale_factor (the ratio that --eval_split eigen prints)"
+        )
+    if saved and not (for_server or args.eval_mono or args.eval_stereo or args.disable_median_scaling):
+        raise InputError(
+            "saved predictions do not say how their model was trained: add --eval_mono, --eval_stereo or "
+            "--disable_median_scaling"
+        )
+
+    truth_file = args.gt_path if args.gt_path and Path(args.gt_path).is_file() else None
+    pictures = None
+    if model or not (truth_file or for_server):  # saved predictions and saved truth need no pictures
+        gt_folder = None if truth_file else args.gt_path
+        pictures = open_dataset(name, args.data_path, options, split, part, gt_folder, args.skip_missing)
+    truth = SavedTruth(truth_file, name, split, part) if truth_file else pictures
+
+    output = Path(args.output or default_output(model or saved, split, part))
+    loading = {"batch_size": args.batch_size, "device": device, "workers": args.num_workers, "progress": True}
+    disparities = None
+    if saved:
+        disparities = read_disparities(saved, args.eval_eigen_to_benchmark)
+    elif args.save_pred_disps or truth_file or for_server:
+        path = output / f"disps_{Path(split or name).name}_split.npy"
+        predicted = predict_disparities(method.predict_depth, pictures, flip=args.post_process, **loading)
+        disparities = save_disparities(path, predicted, len(pictures) * pictures.cameras)
+        print(f"disparities: {path}")
+    if for_server:
+        write_benchmark(output / "benchmark_predictions", disparities, scale)
+        print(f"pictures for KITTI's server: {output / 'benchmark_predictions'}")
+    if for_server or args.no_eval:
+        return
+
+    protocol = choose_protocol(
+        truth.protocol,
+        alignment="none" if stereo or args.disable_median_scaling else "median",
+        scale=scale,
+        crop=args.crop,
+        min_depth=args.eval_min_depth,
+        max_depth=args.eval_max_depth,
+    )
+    about = describe(name, split, part, options) | {"predictions": str(model or saved)}
+    if disparities is None:
+        result = evaluate(
+            method.predict_depth, truth, protocol, flip=args.post_process, about=about, **loading
+        )
+    else:
+        about["flip"] = "as saved" if saved else FLIP_WORDS[args.post_process]
+        result = evaluate_disparities(disparities, truth, protocol, about=about, **loading)
+    print(result.table())
+    result.save(output)
+    print(f"\nsaved: {output}/results.json, per_image.csv")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what cannot be meant, before anything is read."""
+    if args.eval_mono and args.eval_stereo:
+        raise InputError("--eval_mono and --eval_stereo exclude each other; give the one it was trained as")
+    if args.save_pred_disps and args.ext_disp_to_eval:
+        raise InputError("--save_pred_disps saves a model's predictions, and --ext_disp_to_eval has none")
+    if args.no_eval and not args.save_pred_disps:
+        raise InputError("--no_eval without --save_pred_disps would do nothing")
+    if args.eval_eigen_to_benchmark and not args.ext_disp_to_eval:
+        raise InputError("--eval_eigen_to_benchmark picks among saved disparities; add --ext_disp_to_eval")
+    if args.pred_depth_scale_factor is not None and args.pred_depth_scale_factor <= 0:
+        raise InputError(f"--pred_depth_scale_factor must be above 0, got {args.pred_depth_scale_factor}")
+    for name in ("batch_size", "num_workers"):
+        if getattr(args, name) < (name == "batch_size"):
+            raise InputError(f"--{name} cannot be {getattr(args, name)}")
+
+
+def evaluate_method(
+    method: nn.Module,
+    options: Mapping[str, Any],
+    data_path: str | Path | None = None,
+    *,
+    dataset: str | None = None,
+    split: str | None = None,
+    stereo: bool | None = None,
+    scale: float | None = None,
+    flip: bool = False,
+    batch_size: int = 16,
+    workers: int = 4,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+    output: str | Path | None = None,
+) -> Result:
+    """Evaluate a method that is in memory, as `run.py --eval_only` does.
+
+    Args:
+        method: on `device`; is put into eval mode.
+        options: of its training: height, width, resize, dataset, split, use_stereo, ...
+        data_path: the dataset's root; options' where not given.
+        dataset: a file of datasets/; the one it was trained on where not given.
+        split: a split, `<split>/<part>` or a folder of lists; see `choose_split`.
+        stereo: depth is metric, times `scale`; as it was trained where not given.
+        scale: what depth is multiplied by; `stereo_scale` or 1 where not given.
+        flip: predict the mirror image too and join both.
+        batch_size, workers, device, progress: as `metrics.evaluate`.
+        output: folder for results.json and per_image.csv.
+
+    Raises:
+        InputError: no such data, or no ground truth there.
+    """
+    name = dataset or trained_on(options)[0]
+    split, part = choose_split(name, options, split)
+    data = open_dataset(name, data_path or options.get("data_path"), options, split=split, part=part)
+    stereo = trained_with_stereo(options) if stereo is None else stereo
+    protocol = choose_protocol(
+        data.protocol,
+        alignment="none" if stereo else "median",
+        scale=scale or (stereo_scale(options) if stereo else 1.0),
+    )
+    result = evaluate(
+        method.eval().predict_depth,
+        data,
+        protocol,
+        batch_size,
+        device,
+        flip,
+        workers,
+        progress,
+        about=describe(name, split, part, options),
+    )
+    if output is not None:
+        result.save(output)
+    return result
+
+
+# ------------------------------------------------------------------------------------- what to judge, and how
+
+
+def trained_on(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of the dataset a model was trained on; KITTI where nothing says so."""
+    section = options.get("dataset") or "kitti"
+    if isinstance(section, str):
+        return section, {}
+    return section.get("name", "kitti"), {key: value for key, value in section.items() if key != "name"}
+
+
+def trained_with_stereo(options: Mapping[str, Any]) -> bool:
+    """Whether stereo pairs were among what it learned from, so that its depth has one known scale."""
+    return bool(options.get("use_stereo")) or "s" in options.get("frame_ids", ())
+
+
+def stereo_scale(options: Mapping[str, Any]) -> float:
+    """Metres in one unit of a stereo-trained model's depth: 5.4 where KITTI's 0.54 m were called 0.1."""
+    name, settings = trained_on(options)
+    if name.startswith("kitti"):
+        return KITTI_BASELINE / settings.get("baseline", PUBLISHED_BASELINE)
+    return 1.0
+
+
+def choose_split(
+    name: str, options: Mapping[str, Any], wanted: str | None = None
+) -> tuple[str | None, str | None]:
+    """Split and part to evaluate on, None where the dataset has no such thing.
+
+    `wanted` is a split, `<split>/<part>` or a folder of lists. Without it: the folder of lists the model was
+    trained with; Eigen's 697 pictures for KITTI; elsewhere the split it was trained with or the dataset's
+    default. Without a part: test, or val where there is no test.
+    """
+    trained_name, settings = trained_on(options)
+    own = settings.get("split") or options.get("split") if name == trained_name else None
+    taken = inspect.signature(DATASETS.get(name)).parameters
+    if "split" not in taken and wanted is None:
+        return None, "test" if "part" in taken else None
+    if wanted is None:
+        own_lists = own and Path(own).is_dir() and own not in split_names("kitti")
+        wanted = "eigen" if name == "kitti" and not own_lists else own or taken["split"].default
+    match = re.fullmatch(r"(.+)/((?:train|val|test)(?:_\w+)?)", str(wanted))
+    if match and not Path(wanted).is_dir():
+        return match[1], match[2]
+    known = parts(name, str(wanted))
+    return str(wanted), next((part for part in ("test", "val") if part in known), known[0])
+
+
+def open_dataset(
+    name: str,
+    data_path: str | Path | None,
+    options: Mapping[str, Any],
+    split: str | None = None,
+    part: str | None = None,
+    gt_path: str | Path | None = None,
+    skip_missing: bool = False,
+) -> SequenceDataset:
+    """A dataset's single pictures, at the size and with the resizing the model was trained with.
+
+    Settings of the training's own dataset, such as its baseline, hold where it is evaluated on the same one.
+
+    Raises:
+        InputError: no such dataset or folder, or it does not take a split, part or gt_path.
+    """
+    trained_name, settings = trained_on(options)
+    chosen = {"split": split, "part": part, "gt_path": gt_path}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    check_settings(f"dataset {name}", DATASETS.get(name), chosen)
+    inherited = {key: options.get(key) for key in ("height", "width", "resize")}
+    if name == trained_name:
+        inherited["intrinsics"] = options.get("intrinsics")
+    return build_dataset(
+        {
+            **inherited,
+            "data_path": data_path or Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data") / name,
+            "dataset": {"name": name, **(settings if name == trained_name else {})},
+        },
+        frame_ids=(0,),
+        skip_missing=skip_missing,
+        **chosen,
+    )
+
+
+def choose_protocol(
+    protocol: Protocol,
+    *,
+    alignment: str | None = None,
+    scale: float | None = None,
+    crop: str | None = None,
+    min_depth: float | None = None,
+    max_depth: float | None = None,
+) -> Protocol:
+    """A dataset's protocol with what was asked otherwise; the card shows it."""
+    wanted = {
+        "alignment": alignment,
+        "scale": scale,
+        "crop": crop,
+        "min_depth": min_depth,
+        "max_depth": max_depth,
+    }
+    return dataclasses.replace(protocol, **{key: value for key, value in wanted.items() if value is not None})
+
+
+def describe(name: str, split: str | None, part: str | None, options: Mapping[str, Any]) -> dict[str, str]:
+    """The lines of the protocol card that are not the protocol's."""
+    about = {"split": " ".join([name, "/".join(Path(word).name for word in (split, part) if word)]).strip()}
+    if "height" in options:
+        trained = "stereo pairs" if trained_with_stereo(options) else "video"
+        about["trained on"] = f"{trained}, {options['width']} x {options['height']}"
+    return about
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is the GPU where there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"there is no device '{name}' here; --device auto takes what there is") from None
+    return device
+
+
+def set_decode_range(method: nn.Module | None, min_depth: float | None, max_depth: float | None) -> None:
+    """Replace the depths at disparity 1 and 0, which some published checkpoints do not record."""
+    if not (hasattr(method, "min_depth") and hasattr(method, "max_depth")):
+        raise InputError("--min_depth and --max_depth are a model's decode range; this one has none")
+    method.min_depth, method.max_depth = min_depth or method.min_depth, max_depth or method.max_depth
+
+
+def default_output(source: str | Path, split: str | None, part: str | None) -> Path:
+    """Beside what was evaluated: <folder>/evaluation/<split>_<part>."""
+    source = Path(source)
+    folder = source if source.is_dir() else source.parent / source.stem
+    return folder / "evaluation" / ("_".join(Path(word).name for word in (split, part) if word) or "all")
+
+
+# -------------------------------------------------------------------------------- saved predictions and truth
+
+
+class SavedTruth:
+    """The truth of a published `gt_depths.npz`, in the order of its split: no pictures are needed.
+
+    Raises:
+        InputError: the file cannot be read, or holds another count of maps than the split has samples.
+    """
+
+    cameras = 1
+
+    def __init__(self, path: str | Path, name: str, split: str, part: str) -> None:
+        self.maps = load_ground_truth_npz(path)
+        self.lines = load_split(name, split, part)
+        if len(self.maps) != len(self.lines):
+            raise InputError(
+                f"{path} holds {len(self.maps)} depth maps, but {split}/{part} has {len(self.lines)} samples"
+            )
+        improved = split == "eigen_benchmark"
+        self.protocol = Protocol(
+            "KITTI improved" if improved else "KITTI Eigen",
+            f"{Path(path).name}, exported before",
+            cap_truth=not improved,
+            crop="none" if improved else "garg",
+        )
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def depth(self, index: int) -> np.ndarray:
+        """(1, h, w) metres, 0 where unknown."""
+        return self.maps[index][None]
+
+    def name(self, index: int) -> str:
+        """Folder, frame and side."""
+        line = self.lines[index]
+        return f"{line.folder} {line.frame} {line.side or ''}".rstrip()
+
+
+def read_disparities(path: str | Path, eigen_to_benchmark: bool = False) -> np.ndarray:
+    """Saved (N, h, w) inverse depths, as published for --ext_disp_to_eval; a memory map.
+
+    Args:
+        path: a .npy file.
+        eigen_to_benchmark: take the 652 of the 697 Eigen pictures that have improved truth.
+
+    Raises:
+        InputError: no such file, not an array, or not 697 of them.
+    """
+    try:
+        disparities = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path} is no .npy array of disparities ({error})") from None
+    if eigen_to_benchmark:
+        ids = eigen_to_benchmark_ids()
+        if len(disparities) <= ids[-1]:
+            raise InputError(
+                f"--eval_eigen_to_benchmark picks {len(ids)} of the 697 Eigen predictions, "
+                f"but {path} holds {len(disparities)}"
+            )
+        return disparities[ids]
+    return disparities
+
+
+def save_disparities(path: str | Path, disparities: Iterable[Tensor], count: int) -> np.ndarray:
+    """Write (N, H, W) float32 as they come, whatever memory there is; returns a memory map of the file."""
+    with atomic_path(path) as temporary:
+        array, filled = None, 0
+        for batch in disparities:
+            if array is None:
+                shape = (count, *batch.shape[1:])
+                array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+            array[filled : filled + len(batch)] = batch.cpu().numpy()
+            filled += len(batch)
+        array.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def write_benchmark(folder: str | Path, disparities: np.ndarray, scale: float) -> None:
+    """The pictures that KITTI's depth benchmark takes: <folder>/0000000000.png, ..., metres x 256, 16 bit.
+
+    Disparity is resized to 1216 x 352, depth is `scale` / disparity, up to 80 m, rounded to the nearest
+    1 / 256 m; 0 would mean that there is no prediction.
+    """
+    folder = Path(folder)
+    for index, disparity in enumerate(disparities):
+        resized = F.interpolate(
+            torch.from_numpy(np.array(disparity, np.float32))[None, None],
+            BENCHMARK_SIZE,
+            mode="bilinear",
+            align_corners=False,
+        )
+        depth = (scale / resized[0, 0]).clamp(1 / 256, BENCHMARK_MAX_DEPTH)
+        with atomic_path(folder / f"{index:010d}.png") as path:
+            Image.fromarray((depth * 256).round().numpy().astype(np.uint16)).save(path, format="PNG")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags keep the names users of Monodepth2 know."""
+    parser = argparse.ArgumentParser(
+        "evaluate_depth.py", description="Judge depth by a benchmark's protocol.", allow_abbrev=False
+    )
+    switch = {"action": "store_true"}
+
+    group = parser.add_argument_group("what is judged").add_mutually_exclusive_group(required=True)
+    group.add_argument("--run", metavar="FOLDER", help="a run folder of ours")
+    group.add_argument(
+        "--load_weights_folder", metavar="FOLDER", help="a published checkpoint folder, or a run"
+    )
+    group.add_argument("--pretrained_path", metavar="FILE", help="a checkpoint of a single file")
+    group.add_argument("--ext_disp_to_eval", metavar="FILE", help="saved disparities, .npy of N x h x w")
+
+    group = parser.add_argument_group("by what")
+    group.add_argument("--data_path", metavar="FOLDER", help="root of the dataset; else data/<dataset>")
+    group.add_argument("--dataset", help="a file of datasets/; else the one the model was trained on")
+    group.add_argument(
+        "--eval_split",
+        metavar="SPLIT[/PART]",
+        help="eigen, eigen_benchmark, any split, a folder of lists; benchmark: pictures for KITTI's server",
+    )
+    group.add_argument("--gt_path", help="a published gt_depths.npz, or the folder of our exported truth")
+    group.add_argument("--skip_missing", **switch, help="leave out samples that lack a picture")
+
+    group = parser.add_argument_group("how")
+    group.add_argument(
+        "--eval_mono", **switch, help="align each picture by its median; else as it was trained"
+    )
+    group.add_argument("--eval_stereo", **switch, help="metric: depth x 5.4 / (baseline / 0.1), no alignment")
+    group.add_argument("--disable_median_scaling", **switch, help="no alignment")
+    group.add_argument(
+        "--pred_depth_scale_factor", type=float, metavar="X", help="what depth is multiplied by"
+    )
+    group.add_argument("--post_process", **switch, help="predict the mirror image too and join both")
+    group.add_argument("--crop", choices=sorted(CROPS), help="else the protocol's own")
+    group.add_argument(
+        "--eval_min_depth", type=float, metavar="M", help="metres, cap of truth and prediction"
+    )
+    group.add_argument(
+        "--eval_max_depth", type=float, metavar="M", help="metres, cap of truth and prediction"
+    )
+    group.add_argument(
+        "--min_depth", type=float, metavar="M", help="decode range, where a checkpoint lacks it"
+    )
+    group.add_argument(
+        "--max_depth", type=float, metavar="M", help="decode range, where a checkpoint lacks it"
+    )
+    group.add_argument("--eval_eigen_to_benchmark", **switch, help="652 of 697 saved Eigen disparities")
+
+    group = parser.add_argument_group("what is left")
+    group.add_argument("--output", metavar="FOLDER", help="else evaluation/<split> beside what is judged")
+    group.add_argument("--save_pred_disps", **switch, help="write disps_<split>_split.npy")
+    group.add_argument("--no_eval", **switch, help="predict and save only")
+
+    group = parser.add_argument_group("machine")
+    group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="of a run")
+    group.add_argument("--batch_size", type=int, default=16)
+    group.add_argument("--num_workers", type=int, default=4)
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    group.add_argument("--no_cuda", **switch, help="the published way to write --device cpu")
+    return parser
+
+
+if __name__ == "__main__":
+    run_main(main)

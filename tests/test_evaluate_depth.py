@@ -1,0 +1,231 @@
+"""From a folder to numbers: a drawn KITTI drive, a method that reads depth from brightness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import evaluate_depth
+from datasets._ground_truth import write_exported
+from datasets._splits import eigen_to_benchmark_ids
+from evaluate_depth import (
+    choose_device,
+    choose_split,
+    evaluate_method,
+    main,
+    read_disparities,
+    stereo_scale,
+    write_benchmark,
+)
+from metrics import Protocol
+from utils import InputError
+
+DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
+COUNT = 3
+
+
+class FromBrightness(torch.nn.Module):
+    """Depth is what the picture says, in units of `unit` metres."""
+
+    def __init__(self, unit: float = 1.0) -> None:
+        super().__init__()
+        self.unit = unit
+        self.min_depth, self.max_depth = 0.1, 100.0
+
+    def predict_depth(self, images: torch.Tensor, intrinsics: torch.Tensor | None = None) -> torch.Tensor:
+        return (1 / images[:, :1].clamp(1 / self.max_depth, 1 / self.min_depth)) / self.unit
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Path:
+    """A drive of three pictures whose brightness is 1 / depth, its truth exported, its list in `lists`."""
+    depth = np.linspace(5, 20, 120)[None].repeat(80, 0)
+    grey = np.rint(255 / depth).astype(np.uint8)
+    pictures = tmp_path / "kitti" / DRIVE / "image_02" / "data"
+    pictures.mkdir(parents=True)
+    for n in range(COUNT):
+        Image.fromarray(np.stack([grey] * 3, -1)).save(pictures / f"{n:010d}.png")
+    (tmp_path / "lists").mkdir()
+    lines = [f"{DRIVE} {n} l" for n in range(COUNT)]
+    (tmp_path / "lists" / "test_files.txt").write_text("\n".join(lines) + "\n")
+    truth = ((line, depth[None].astype(np.float32)) for line in lines)
+    write_exported(tmp_path / "kitti" / "gt_depths" / "lists_test_velodyne.npz", truth)
+    return tmp_path
+
+
+@pytest.fixture
+def run(drive: Path, monkeypatch: pytest.MonkeyPatch):
+    """Call the script on the drive, with a model of these options, and read what it saved."""
+
+    def call(*words: str, unit: float = 1.0, model: bool = True, **options) -> dict:
+        known = {"height": 32, "width": 64, "intrinsics": "fixed", "split": str(drive / "lists"), **options}
+        monkeypatch.setattr(
+            evaluate_depth, "load_method", lambda path, device, which: (FromBrightness(unit), known)
+        )
+        output = drive / "out"
+        source = ["--run", str(drive)] if model else []
+        main([*source, "--data_path", str(drive / "kitti"), "--output", str(output), *words,
+              "--device", "cpu", "--num_workers", "0"])  # fmt: skip
+        results = output / "results.json"
+        return json.loads(results.read_text()) if results.is_file() else {}
+
+    return call
+
+
+def test_a_model_trained_on_video_is_aligned_picture_by_picture(run, capsys):
+    results = run(unit=3.0)
+    assert results["mean"]["abs_rel"] < 0.05
+    assert results["ratio"]["median"] == pytest.approx(3, rel=0.05)
+    assert results["pictures"] == COUNT
+    printed = capsys.readouterr().out
+    assert "kitti lists/test" in printed
+    assert "median(truth) / median(prediction)" in printed
+
+
+def test_a_model_trained_on_stereo_counts_in_metres(run):
+    results = run(unit=5.4, use_stereo=True)
+    assert results["protocol"]["alignment"] == "none"
+    assert results["protocol"]["scale"] == pytest.approx(5.4)
+    assert results["mean"]["abs_rel"] < 0.05
+
+
+def test_a_true_baseline_needs_no_factor(run):
+    results = run(dataset={"name": "kitti", "baseline": 0.54}, use_stereo=True)
+    assert results["protocol"]["scale"] == pytest.approx(1)
+    assert results["mean"]["abs_rel"] < 0.05
+
+
+def test_flags_decide_where_they_are_given(run):
+    assert run("--eval_mono", use_stereo=True)["protocol"]["alignment"] == "median"
+    assert run("--eval_stereo")["protocol"]["scale"] == pytest.approx(5.4)
+    results = run("--disable_median_scaling", "--pred_depth_scale_factor", "3", "--crop", "none",
+                  "--eval_max_depth", "15", unit=3.0)  # fmt: skip
+    assert (results["protocol"]["scale"], results["protocol"]["crop"]) == (3, "none")
+    assert results["protocol"]["max_depth"] == 15
+    assert results["mean"]["abs_rel"] < 0.05
+
+
+def test_the_decode_range_is_not_the_cap(run):
+    """A model that decodes up to 8 m cannot see the far half, although the protocol goes to 80 m."""
+    results = run("--max_depth", "8", "--disable_median_scaling")
+    assert results["protocol"]["max_depth"] == 80
+    assert results["mean"]["abs_rel"] > 0.1
+
+
+def test_saved_predictions_get_the_numbers_of_their_model(run, drive):
+    direct = run("--post_process")
+    saved = run("--post_process", "--save_pred_disps")
+    file = drive / "out" / "disps_lists_split.npy"
+    assert np.load(file).shape == (COUNT, 32, 64)
+    again = run(
+        "--ext_disp_to_eval", str(file), "--eval_mono", "--eval_split", str(drive / "lists"), model=False
+    )
+    for results in (saved, again):
+        assert results["mean"] == pytest.approx(direct["mean"], rel=1e-5)
+    assert again["card"]["flip"] == "as saved"
+
+
+def test_predictions_can_be_saved_alone(run, drive):
+    assert run("--save_pred_disps", "--no_eval") == {}
+    assert (drive / "out" / "disps_lists_split.npy").is_file()
+
+
+def test_a_published_truth_file_needs_no_pictures(run, drive):
+    maps = np.empty(COUNT, object)
+    for n in range(COUNT):
+        maps[n] = np.linspace(5, 20, 120 + n, dtype=np.float32)[None].repeat(80, 0)
+    np.savez_compressed(drive / "gt_depths.npz", data=maps)
+    np.save(drive / "disps.npy", (1 / np.linspace(5, 20, 60, dtype=np.float32))[None, None].repeat(COUNT, 0))
+    words = ["--gt_path", str(drive / "gt_depths.npz"), "--eval_split", str(drive / "lists")]
+    results = run("--ext_disp_to_eval", str(drive / "disps.npy"), "--eval_mono", *words, model=False)
+    assert results["mean"]["abs_rel"] < 0.01
+    assert run(*words)["mean"]["abs_rel"] < 0.05
+
+
+def test_the_method_in_memory_is_evaluated_the_same_way(run, drive):
+    options = {"height": 32, "width": 64, "intrinsics": "fixed", "split": str(drive / "lists")}
+    result = evaluate_method(FromBrightness(), options, drive / "kitti", workers=0, progress=False)
+    assert result.mean == pytest.approx(run()["mean"])
+
+
+def test_the_652_benchmark_pictures_are_picked_from_697(tmp_path):
+    np.save(tmp_path / "eigen.npy", np.arange(697, dtype=np.float32)[:, None, None])
+    picked = read_disparities(tmp_path / "eigen.npy", eigen_to_benchmark=True)
+    assert picked[:, 0, 0].tolist() == eigen_to_benchmark_ids().tolist()
+    assert len(picked) == 652
+
+
+def test_the_server_gets_metres_times_256(tmp_path):
+    disparities = np.stack([np.full((8, 16), 0.5), np.full((8, 16), 1e-3)]).astype(np.float32)
+    write_benchmark(tmp_path, disparities, scale=5.4)
+    near, far = (np.array(Image.open(tmp_path / f"{n:010d}.png")) for n in range(2))
+    assert near.shape == (352, 1216)
+    assert near.dtype.itemsize >= 2
+    assert (near == round(5.4 / 0.5 * 256)).all()
+    assert (far == 80 * 256).all()
+
+
+def test_the_server_refuses_depth_up_to_a_factor(run, drive):
+    np.save(drive / "disps.npy", np.ones((2, 8, 16), np.float32))
+    words = ["--ext_disp_to_eval", str(drive / "disps.npy"), "--eval_split", "benchmark"]
+    with pytest.raises(InputError, match="give --pred_depth_scale_factor"):
+        run(*words, "--eval_mono", model=False)
+    run(*words, "--eval_stereo", model=False)
+    assert len(list((drive / "out" / "benchmark_predictions").iterdir())) == 2
+
+
+def test_kitti_is_judged_on_eigen_unless_told(drive):
+    assert choose_split("kitti", {"split": "eigen_zhou"}) == ("eigen", "test")
+    assert choose_split("kitti", {"split": str(drive / "lists")}) == (str(drive / "lists"), "test")
+    assert choose_split("kitti", {}, "eigen_zhou/val") == ("eigen_zhou", "val")
+    assert choose_split("kitti", {}, "eigen_full") == ("eigen_full", "val")
+
+
+def test_only_kitti_calls_its_baseline_a_tenth():
+    assert stereo_scale({}) == pytest.approx(5.4)
+    assert stereo_scale({"dataset": {"name": "folder"}}) == 1
+
+
+def test_refusals_name_what_is_wrong(run, drive):
+    np.save(drive / "two.npy", np.ones((2, 8, 16), np.float32))
+    (drive / "text.npy").write_text("no array")
+    lists = ["--eval_split", str(drive / "lists")]
+    for words, sentence in [
+        (["--run", "r", "--eval_mono", "--eval_stereo"], "exclude each other"),
+        (["--run", "r", "--no_eval"], "without --save_pred_disps would do nothing"),
+        (["--run", "r", "--eval_eigen_to_benchmark"], "add --ext_disp_to_eval"),
+        (["--run", "r", "--batch_size", "0"], "--batch_size cannot be 0"),
+        (["--run", "r", "--eval_split", "eigne"], "did you mean 'eigen'"),
+        (["--run", "r", "--pred_depth_scale_factor", "-1"], "above 0, got -1"),
+        (["--ext_disp_to_eval", str(drive / "two.npy"), *lists], "do not say how their model was trained"),
+        (["--ext_disp_to_eval", str(drive / "two.npy"), "--eval_mono", *lists], "2 saved disparities do not"),
+        (["--ext_disp_to_eval", str(drive / "text.npy"), "--eval_mono", *lists], "is no .npy array"),
+        (["--ext_disp_to_eval", str(drive / "no.npy"), "--eval_mono", *lists], "there is no file"),
+    ]:
+        with pytest.raises(InputError, match=sentence):
+            run(*words, model=False)
+    (drive / "kitti" / "gt_depths" / "lists_test_velodyne.npz").unlink()
+    with pytest.raises(InputError, match="none of the 3 samples of KITTI Eigen has ground truth"):
+        run()
+    with pytest.raises(InputError, match="there is no device 'cuda:7' here"):
+        choose_device("cuda:7")
+
+
+def test_a_truth_file_of_another_split_is_refused(run, drive):
+    maps = np.empty(1, object)
+    maps[0] = np.ones((4, 4), np.float32)
+    np.savez_compressed(drive / "gt_depths.npz", data=maps)
+    with pytest.raises(InputError, match=r"holds 1 depth maps, but .* has 3 samples"):
+        run("--gt_path", str(drive / "gt_depths.npz"))
+
+
+def test_a_card_is_a_protocol_in_words():
+    card = Protocol("KITTI Eigen", "velodyne", crop="garg", alignment="none", scale=5.4).card()
+    assert card["crop"] == "garg"
+    assert card["scale"] == "x 5.4"
+    assert card["counts"] == "0.001 m < truth < 80 m"
