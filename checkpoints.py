@@ -9,8 +9,8 @@ model, and the state of the training where there is one to go on with.
     <name>.safetensors   ours, for release: weights, options
     Monodepth2 folder    encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth]
 
-Another layout is one `recognise` and one `read`, added to LAYOUTS. Both get a file's content as plain values;
-a folder of .pth files reads like one dict, file name to content.
+Another layout is one `recognise` and one `read`, added to LAYOUTS; the first that recognises wins. Both get a
+file's content as plain values; a folder of .pth files reads like one dict, file name to content.
 """
 
 from __future__ import annotations
@@ -103,11 +103,14 @@ def write_monodepth2_folder(folder: str | Path, checkpoint: Checkpoint) -> None:
     added as zeros. An opt.json beside the files keeps the options that keys and shapes do not tell.
 
     Raises:
-        InputError: the encoder is no torchvision ResNet, or an option that the files hold is missing.
+        InputError: the networks are not Monodepth2's, or an option that the files hold is missing.
     """
     folder, networks = Path(folder), _by_network(checkpoint.weights)
     if resnet_layers(networks.get("encoder", {})) is None:
         raise InputError("a Monodepth2 folder holds torchvision ResNets (18 to 152); this encoder is another")
+    for key in networks.get("depth", ["no depth network"]):
+        if not re.match(r"depth\.decoder\.\d+\.conv\.", key):
+            raise InputError(f"a Monodepth2 folder holds Monodepth2's depth decoder; this model has {key}")
     for name in ("height", "width", "use_stereo"):
         if name not in checkpoint.options:
             raise InputError(f"encoder.pth holds {name}, which the checkpoint's options do not tell")
@@ -154,7 +157,8 @@ def epoch_path(folder: str | Path, epoch: int) -> Path:
 
 def prune_checkpoints(folder: str | Path, keep: int) -> None:
     """Remove all but the `keep` newest epoch files; last.pt and best.pt stay whatever they link to."""
-    for path in _epoch_files(Path(folder))[: -keep or None]:
+    files = _epoch_files(Path(folder))
+    for path in files[: max(0, len(files) - keep)]:
         path.unlink(missing_ok=True)
 
 
@@ -217,7 +221,7 @@ def load_weights(
     # A child that learns nothing (a loss with constant buffers) is not a network that a file must hold.
     ours = {name: entries for name, entries in ours.items() if name in trained or name in theirs}
     for name in models or ():
-        if name not in ours and name not in theirs:
+        if name not in {*ours, *theirs, *allow_missing}:
             raise InputError(f"there is no sub-network '{name}' to load{nearest_name(name, ours)}")
     asked = list(ours) if models is None else list(models)
     kept = [name for name in asked if name not in theirs and name in allow_missing]
@@ -239,7 +243,7 @@ def load_weights(
     module.load_state_dict({k: v for name in asked for k, v in theirs[name].items()}, strict=False)
     report = "loaded " + (", ".join(f"{name} ({len(theirs[name])} tensors)" for name in asked) or "nothing")
     report += f"; left aside {', '.join(aside)} (not asked for)" if aside else ""
-    return report + (f"; {', '.join(kept)} not in the file, left as they are" if kept else "")
+    return report + (f"; {', '.join(kept)} not in the file and left unchanged" if kept else "")
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, states: Mapping[str, dict]) -> str:
@@ -276,7 +280,7 @@ def _by_network(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def _differences(name: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
     """What keeps one sub-network from loading: a list with one sentence, or with none."""
-    # Files written by torch < 0.4.1, or through a filtered dict, lack this counter; nothing reads it.
+    # Older files lack this counter, and nothing reads it.
     missing = [key for key in ours if key not in theirs and not key.endswith(".num_batches_tracked")]
     unexpected = [key for key in theirs if key not in ours]
     reshaped = [
@@ -468,13 +472,13 @@ def resnet_layers(weights: Iterable[str]) -> int | None:
     return _RESNETS.get((*counts, any(conv == "3" for _, _, conv in convs)))
 
 
-def decoder_scales(weights: Mapping[str, Tensor], prefix: str) -> list[int]:
-    """The scales of a Monodepth2 depth decoder, in the order of its disparity convolutions."""
+def decoder_scales(weights: Mapping[str, Tensor], prefix: str) -> list[int] | None:
+    """The scales of a Monodepth2 depth decoder by its disparity convolutions; None of another."""
     scales, index = [], 10  # after two convolutions for each of five levels
     while (key := f"{prefix}decoder.{index}.conv.weight") in weights:
-        scales.append(_CHANNELS_OF_SCALE.get(weights[key].shape[1], -1))
+        scales.append(_CHANNELS_OF_SCALE.get(weights[key].shape[1]))
         index += 1
-    return scales
+    return None if None in scales else scales
 
 
 def _monodepth2_options(
@@ -515,7 +519,7 @@ def _monodepth2_options(
 def _pose_options(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[int]]:
     """Pose type and input from the pose networks that are there, and the frames they speak for."""
     if "pose.pose_conv.weight" in weights:
-        kind, images = "posecnn", weights["pose.net.0.weight"].shape[1] // 3
+        kind, images = "posecnn", weights["pose.pose_conv.weight"].shape[0] // 6 + 1  # 6 for each source
     elif "pose_encoder.encoder.conv1.weight" in weights:
         kind, images = "separate_resnet", weights["pose_encoder.encoder.conv1.weight"].shape[1] // 3
     elif "pose.net.1.weight" in weights:
@@ -568,7 +572,7 @@ def _optimizer_by_name(adam: Any, entries: list[tuple[str, Tensor]]) -> dict[str
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     parameters = [(key, value) for key, value in entries if not key.endswith(buffers)]
     try:
-        # Before torch 1.5 the numbers were memory addresses; the group lists them in order either way.
+        # In old files the numbers are memory addresses; the group lists them in order either way.
         numbers_in_order = [number for group in adam["param_groups"] for number in group["params"]]
         states = {}
         for number, (key, value) in zip(numbers_in_order, parameters):
@@ -775,7 +779,7 @@ def _writing(path: str | Path) -> Iterator[Path]:
         # torch answers a failed write with a RuntimeError about positions; the reason is in its context.
         while isinstance(cause, RuntimeError):
             cause = cause.__cause__ or cause.__context__
-        if cause is None:
+        if not isinstance(cause, (OSError, safetensors.SafetensorError)):
             raise
         reason = getattr(cause, "strerror", None) or str(cause)
         full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -33,6 +33,7 @@ from checkpoints import (
     update_link,
     write_monodepth2_folder,
 )
+from methods import build_method
 from tests import goldens
 from utils import InputError
 
@@ -379,21 +380,29 @@ def test_our_weights_written_as_a_monodepth2_folder_are_the_published_files(tmp_
     assert back.options == ours.options
 
 
-def test_only_a_resnet_becomes_a_monodepth2_folder(tmp_path):
+def test_only_monodepth2_networks_become_a_monodepth2_folder(tmp_path):
     with pytest.raises(InputError, match="this encoder is another"):
         write_monodepth2_folder(tmp_path, small())
+    loaded = load_checkpoint(published(tmp_path, **DEPTH_18))
+    loaded.weights["depth.cross.weight"] = torch.zeros(1)
+    with pytest.raises(InputError, match=r"this model has depth\.cross\.weight"):
+        write_monodepth2_folder(tmp_path / "out", loaded)
+
+
+def test_an_error_that_is_none_of_the_disk_stays_what_it_is(tmp_path, monkeypatch):
+    def out_of_memory(content, file):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "save", out_of_memory)
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        save_checkpoint(tmp_path / "x.pt", small())
 
 
 @pytest.mark.parametrize("pose", [POSE_18, {"pose": "pose_shared_resnet18"}, {"pose": "posecnn2"}, {}])
 def test_a_published_folder_loads_into_the_method_that_its_options_build(tmp_path, pose):
-    methods = pytest.importorskip("methods", exc_type=ImportError)
-    try:
-        methods.METHODS.get("monodepth2")
-    except ImportError as error:
-        pytest.skip(f"not built yet: {error}")
     make = (lambda name: goldens.state_dict(f"monodepth2_{name}")) if "pose_encoder" in pose else hollow
     loaded = load_checkpoint(published(tmp_path, **DEPTH_18, **pose, make=make, use_stereo=not pose))
-    method = methods.build_method({**loaded.options, "weights_init": "scratch"})
+    method = build_method({**loaded.options, "weights_init": "scratch"})
     report = load_weights(method, loaded.weights)
     assert report.startswith("loaded encoder (120 tensors), depth (28 tensors)")
     state = method.state_dict()
@@ -424,7 +433,7 @@ def test_a_network_that_may_be_missing_keeps_its_values():
     with pytest.raises(InputError, match="a file does not fit the model: it has no depth"):
         load_weights(Small(), weights, source="a file")
     report = load_weights(Small(), weights, allow_missing=["depth"])
-    assert report.endswith("depth not in the file, left as they are")
+    assert report.endswith("depth not in the file and left unchanged")
 
 
 def test_every_way_of_not_fitting_is_in_one_sentence_and_nothing_is_loaded():
