@@ -13,8 +13,9 @@ import functools
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -326,7 +327,7 @@ def oxts(world: World, rig_from_imu: np.ndarray, time: float) -> str:
     return " ".join(f"{value:.14g}" for value in values) + " 4 10 4 4 0\n"
 
 
-def write_kitti_splits(plan: Plan, held_out: list[int], folder_of) -> None:
+def write_kitti_splits(plan: Plan, held_out: list[int], folder_of: Callable[[int], str]) -> None:
     """train, val and test lists of the frames that have both neighbours; a lone sequence is cut in time."""
     inner = range(1, plan.frames - 1)
     cut = 1 + len(inner) * 3 // 4
@@ -391,7 +392,7 @@ def contact_sheet(views: list[View]) -> np.ndarray:
 # The command.
 
 
-def check(plan: Plan, overwrite: bool) -> None:
+def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
     """Refuse what cannot be written, before the first ray is cast.
 
     Raises:
@@ -401,6 +402,8 @@ def check(plan: Plan, overwrite: bool) -> None:
         raise InputError(f"there is no layout '{plan.layout}'{nearest_name(plan.layout, LAYOUTS)}")
     if plan.ext not in ("png", "jpg"):
         raise InputError(f"--ext is png or jpg, got '{plan.ext}'")
+    if gallery.suffix not in (".png", ".jpg"):
+        raise InputError(f"--gallery is a .png or .jpg file, got {gallery}")
     for name, least in (("sequences", 1), ("frames", 3), ("height", 32), ("width", 32), ("seed", 0)):
         if getattr(plan, name) < least:
             raise InputError(f"--{name} must be at least {least}, got {getattr(plan, name)}")
@@ -421,7 +424,8 @@ def make(plan: Plan, workers: int = 1, gallery: Path | None = None, overwrite: b
     Raises:
         InputError: see `check`; or the disk is full or not writable.
     """
-    check(plan, overwrite)
+    gallery = gallery or plan.out / "gallery.png"
+    check(plan, gallery, overwrite)
     layout = LAYOUTS[plan.layout](plan)
     tasks = [(plan, sequence, frame) for sequence in range(plan.sequences) for frame in range(plan.frames)]
     try:
@@ -432,10 +436,14 @@ def make(plan: Plan, workers: int = 1, gallery: Path | None = None, overwrite: b
             layout.write_sequence(sequence)
         layout.write_splits()
         views = [layout.gallery_view(sequence) for sequence in range(plan.sequences)]
-        save_image(gallery or plan.out / "gallery.png", contact_sheet(views))
+        save_image(gallery, contact_sheet(views))
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
         raise InputError(f"{plan.out} cannot be written: {reason}") from error
+    except BrokenProcessPool:
+        raise InputError(
+            f"a worker was killed, perhaps for memory; try fewer than --workers {workers}"
+        ) from None
 
 
 def _run(tasks: list[tuple[Plan, int, int]], workers: int) -> Iterable[None]:

@@ -77,6 +77,8 @@ class World:
     """
 
     def __init__(self, seed: int, seconds: float = 10.0) -> None:
+        if seconds <= 0:
+            raise ValueError(f"seconds must be positive, got {seconds}")
         self.seed, self.seconds = seed, seconds
         rng = np.random.default_rng([seed, 2016])
         self.street = Street(rng)

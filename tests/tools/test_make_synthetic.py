@@ -179,6 +179,7 @@ def test_a_lone_sequence_is_cut_in_time(tmp_path):
         (["--ext", "bmp"], "--ext is png or jpg, got 'bmp'"),
         (["--frames", "2"], "--frames must be at least 3, got 2"),
         (["--height", "0"], "--height must be at least 32, got 0"),
+        (["--gallery", "sheet.gif"], "--gallery is a .png or .jpg file, got sheet.gif"),
         (["--sequences", "0"], "--sequences must be at least 1, got 0"),
     ],
 )
