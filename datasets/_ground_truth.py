@@ -6,6 +6,9 @@ pickles: `names` (the samples, as the dataset calls them) and `000000`, `000001`
 each in the order of `names`, metres, 0 where unknown. A sample is looked up by its name, so a file that
 was made for another list can never be taken for this one. Work that was cut into shards lies in files
 ending in `.1of4.npz` and so on, which are read together.
+
+A dataset that takes part has `exported`, an `ExportedDepth`, which its `depth` asks first, and
+`measured_depth(index)`, which goes to the raw measurements.
 """
 
 from __future__ import annotations
@@ -35,9 +38,9 @@ class ExportedDepth:
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
-        shards = sorted(path.parent.glob(f"{path.stem}.*of*.npz"))
-        self.paths = [*shards, path] if path.is_file() else shards  # the whole file is last and wins
+        self.path = Path(path)
+        found = [*self.path.parent.glob(f"{self.path.stem}.*of*.npz"), *self.path.parent.glob(self.path.name)]
+        self.paths = sorted(found, key=lambda path: path.stat().st_mtime_ns)  # what was written last wins
         self._places: dict[str, tuple[Path, str]] | None = None
         self._open: dict[Path, np.lib.npyio.NpzFile] = {}
         self._process = -1
@@ -73,6 +76,11 @@ class ExportedDepth:
                 f"{path} cannot be read as exported ground truth ({error}); "
                 "remove it or write it again with tools/export_gt_depth.py"
             ) from None
+
+
+def shard_path(path: Path, shard: int, shards: int) -> Path:
+    """Where part `shard` of `shards`, counted from 1, of the exported file `path` lies."""
+    return path if shards == 1 else path.with_name(f"{path.stem}.{shard}of{shards}.npz")
 
 
 def write_exported(path: str | Path, maps: Iterable[tuple[str, np.ndarray]]) -> int:

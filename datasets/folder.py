@@ -93,7 +93,8 @@ class Folder(SequenceDataset):
         skip_missing: leave out samples that lack a picture.
         intrinsics: "fx fy cx cy" (or 3x3 numbers) in pixels of the pictures as they are on disk, for all
             scenes. Wins over files.
-        val_fraction: share of scenes or frames that are held back; 0 trains on all of them.
+        val_fraction: share of scenes or frames that are held back. 0 holds back none: every part is all
+            of them, and validation only tells how well the training pictures are explained.
         stride: frames from a target to its next source. Take more where the camera moves little.
         files: frames in their order, as names or patterns: "left.png 0*.png". As `frames.txt` in each scene.
         depth_scale: value of a .png truth that is one metre: 1000 for millimetres (TUM, ScanNet), 5000 for
@@ -164,7 +165,7 @@ class Folder(SequenceDataset):
             )
         super().__init__(root, frame_ids, height, width, resize, skip_missing)
         gt_folder = Path(gt_path) if gt_path else root / FOLDER
-        self._exported = ExportedDepth(exported_path(gt_folder, split, part, self.ground_truth))
+        self.exported = ExportedDepth(exported_path(gt_folder, split, part, self.ground_truth))
 
     def paths(self, line: Target, frame: Frame) -> list[Path]:
         scene = self.scenes[line.scene]
@@ -175,7 +176,7 @@ class Folder(SequenceDataset):
 
     def depth(self, index: int) -> np.ndarray | None:
         """(1, h, w) metres, 0 where unknown; None for a picture without a file in `depth`."""
-        depth = self._exported.get(self.name(index))
+        depth = self.exported.get(self.name(index))
         return self.measured_depth(index) if depth is None else depth
 
     def measured_depth(self, index: int) -> np.ndarray | None:
@@ -425,9 +426,7 @@ def _held_back(spans: list[range], part: str, fraction: float, stride: int) -> l
     """The frames of each scene that belong to a part: the last scenes, or the last frames of one, are val."""
     training = part == "train"
     if fraction == 0:
-        if training:
-            return spans
-        raise InputError(f"there is no part '{part}': val_fraction is 0, so every picture is for training")
+        return spans
     if len(spans) > 1:
         cut = len(spans) - max(1, round(fraction * len(spans)))
         cut = max(cut, 1)

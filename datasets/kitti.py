@@ -90,7 +90,7 @@ class Kitti(KittiPictures):
             data_path, lines, intrinsics, baseline, frame_ids, height, width, resize, skip_missing
         )
         gt_folder = Path(gt_path) if gt_path else self.data_path / FOLDER
-        self._exported = ExportedDepth(exported_path(gt_folder, split, part, ground_truth or "none"))
+        self.exported = ExportedDepth(exported_path(gt_folder, split, part, ground_truth or "none"))
         if not self.fixed_intrinsics:
             self._check_calibration()
 
@@ -126,7 +126,7 @@ class Kitti(KittiPictures):
         """(1, h, w) metres at the camera's own size, 0 where unknown; from an exported file if it has it."""
         if self.ground_truth is None:
             return None
-        depth = self._exported.get(self.name(index))
+        depth = self.exported.get(self.name(index))
         return self.measured_depth(index) if depth is None else depth
 
     def measured_depth(self, index: int) -> np.ndarray | None:

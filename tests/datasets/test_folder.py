@@ -113,6 +113,12 @@ def test_of_a_single_scene_the_last_frames_are_held_back_and_no_picture_is_share
     assert not pictures["train"] & pictures["val"]
 
 
+def test_with_nothing_held_back_every_part_is_all_of_it(tmp_path):
+    draw_scene(tmp_path, 6)
+    for part in ("train", "val", "test", "all"):
+        assert len(open_folder(tmp_path, part=part, val_fraction=0)) == 4
+
+
 def test_lists_of_scenes_are_followed(tmp_path):
     for name in ("a", "b", "c"):
         draw_scene(tmp_path / name, 3)
@@ -290,7 +296,6 @@ def test_a_truncated_picture_is_found_when_the_folder_is_opened(tmp_path):
         ({"stride": 0}, "stride is a whole number of frames from 1 on, got 0"),
         ({"val_fraction": 1.5}, r"val_fraction is in \[0, 1\), got 1.5"),
         ({}, "5 frames are too few to hold 3 of them back for validation; val_fraction=0"),
-        ({"val_fraction": 0, "part": "val"}, "no part 'val': val_fraction is 0"),
         ({"val_fraction": 0, "stride": 4}, "no frame has all of its neighbours"),
         ({"split": "eigen_zhou"}, "eigen_zhou holds none of train.txt"),
     ],
