@@ -1,0 +1,95 @@
+"""ResNet encoder: torchvision's network without its classifier, read out after five stages.
+
+    x = (image - 0.45) / 0.225;   features[k] has stride 2 ** (k + 1)
+
+Several images, stacked on the channels, enter through a wider first convolution: a pose network sees two
+frames that way (He et al., CVPR 2016; as in Godard et al., ICCV 2019).
+"""
+
+from __future__ import annotations
+
+from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from networks import NETWORKS
+from utils import InputError
+
+NUM_LAYERS = (18, 34, 50, 101, 152)
+
+
+@NETWORKS.register
+class Resnet(nn.Module):
+    """ResNet of any published depth over one or more images. Keys are torchvision's under `encoder.`.
+
+    Args:
+        num_layers: 18, 34, 50, 101 or 152.
+        num_images: RGB images stacked on the channel axis.
+        pretrained: begin with torchvision's ImageNet weights (IMAGENET1K_V1). For n images the first
+            convolution is repeated n times and divided by n, so that n equal images give one's features.
+
+    Raises:
+        InputError: another number of layers, no image, or ImageNet weights that cannot be had.
+    """
+
+    strides = (2, 4, 8, 16, 32)
+
+    def __init__(self, num_layers: int = 18, num_images: int = 1, pretrained: bool = False) -> None:
+        super().__init__()
+        if num_layers not in NUM_LAYERS:
+            nearest = min(NUM_LAYERS, key=lambda layers: abs(layers - num_layers))
+            raise InputError(
+                f"resnet has 18, 34, 50, 101 or 152 layers, got {num_layers}; the nearest is {nearest}"
+            )
+        if num_images < 1:
+            raise InputError(f"num_images must be at least 1, got {num_images}")
+        widen = 1 if num_layers < 50 else 4  # bottleneck blocks end four times as wide
+        self.num_channels = [64, *(widen * channels for channels in (64, 128, 256, 512))]
+        # Its own initialisation is the published one: Kaiming normal over fan_out, norms at 1 and 0.
+        self.encoder = models.get_model(f"resnet{num_layers}", weights=None)
+        self.encoder.fc = nn.Identity()  # parameters without a gradient would stall distributed training
+        if pretrained:
+            _load_imagenet(self.encoder, num_layers)
+        if num_images > 1:
+            self.encoder.conv1 = _repeat_input(self.encoder.conv1, num_images, pretrained)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3 num_images, H, W) in [0, 1] to five features (B, num_channels[k], H / stride, W / stride)."""
+        net = self.encoder
+        features = [net.relu(net.bn1(net.conv1((image - 0.45) / 0.225)))]
+        features.append(net.layer1(net.maxpool(features[-1])))
+        for stage in (net.layer2, net.layer3, net.layer4):
+            features.append(stage(features[-1]))
+        return features
+
+
+def _repeat_input(conv: nn.Conv2d, times: int, pretrained: bool) -> nn.Conv2d:
+    """`conv` for `times` as many input channels: its weight repeated and divided, or drawn afresh."""
+    wide = nn.Conv2d(3 * times, conv.out_channels, kernel_size=7, stride=2, padding=3, bias=False)
+    if pretrained:
+        wide.weight.data = conv.weight.data.repeat(1, times, 1, 1) / times
+    else:
+        nn.init.kaiming_normal_(wide.weight, mode="fan_out", nonlinearity="relu")
+    return wide
+
+
+def _load_imagenet(encoder: nn.Module, num_layers: int) -> None:
+    """Fill `encoder` from torch hub's cache, fetching the file first where it is missing."""
+    weights = models.get_model_weights(f"resnet{num_layers}").IMAGENET1K_V1
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    try:
+        state = weights.get_state_dict(check_hash=True, map_location="cpu", weights_only=True)
+        encoder.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+    except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
+        if path.is_file():
+            problem = f"{path} does not hold the ImageNet weights of resnet{num_layers}; delete it"
+        else:
+            problem = (
+                f"no ImageNet weights for resnet{num_layers}: {path} is missing and could not be fetched "
+                f"({error}); put {weights.url} there"
+            )
+        raise InputError(f"{problem}, or start with --weights_init scratch") from error
