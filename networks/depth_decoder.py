@@ -1,0 +1,123 @@
+"""Depth decoder: up again from the coarsest feature, joined by the finer ones, a sigmoid map at each scale.
+
+    x = conv(join(up(conv(x)), features[level - 1])),   disparity[level] = sigmoid(conv(x)),   level = 4 ... 0
+
+Up is by nearest neighbour, and convolutions reflect the border: zeros there would look like an edge
+(Godard et al., ICCV 2019, supplement, table 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from networks import NETWORKS
+from utils import InputError
+
+WIDTHS = (16, 32, 64, 128, 256)  # channels at level 0, the input's size, to 4, a sixteenth of it
+
+
+@NETWORKS.register
+class DepthDecoder(nn.Module):
+    """U-Net decoder over the five features of an encoder.
+
+    Keys are the published ones: `decoder.0` to `decoder.9` two blocks a level from coarse to fine, then one
+    convolution for each of `scales`, in their order.
+
+    Args:
+        num_channels: of the features, finest first. A feature of 0 channels is not joined.
+        scales: levels that give a map, of 0 (the input's size) to 4. Blocks finer than the finest of them
+            are kept, for published weights to fit, but neither run nor trained.
+        num_outputs: channels of each map: 1 for disparity, the number of sources for a predictive mask.
+
+    Raises:
+        InputError: not five features, or scales that are missing, doubled or out of range.
+    """
+
+    def __init__(
+        self, num_channels: Sequence[int], scales: Sequence[int] = (0, 1, 2, 3), num_outputs: int = 1
+    ) -> None:
+        super().__init__()
+        if len(num_channels) != len(WIDTHS):
+            raise InputError(f"the depth decoder joins 5 features, got {len(num_channels)}")
+        if not scales or len(set(scales)) < len(scales) or not set(scales) <= set(range(len(WIDTHS))):
+            raise InputError(f"scales must be different numbers of 0 to 4, got {list(scales)}; try 0 1 2 3")
+        if num_outputs < 1:
+            raise InputError(f"num_outputs must be at least 1, got {num_outputs}")
+        self.scales = tuple(scales)
+
+        blocks: list[nn.Module] = []
+        channels = num_channels[-1]
+        for level in reversed(range(len(WIDTHS))):
+            joined = num_channels[level - 1] if level else 0
+            pair = [ConvBlock(channels, WIDTHS[level]), ConvBlock(WIDTHS[level] + joined, WIDTHS[level])]
+            for block in pair:
+                block.requires_grad_(level >= min(scales))
+            blocks += pair
+            channels = WIDTHS[level]
+        heads = [ReflectedConv(WIDTHS[scale], num_outputs) for scale in scales]
+        self.decoder = nn.ModuleList(blocks + heads)
+
+    def forward(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Five features (B, C, H / 2 ** (k + 1), W / 2 ** (k + 1)), k = 0 to 4, to the maps.
+
+        Returns:
+            scale → (B, num_outputs, H / 2 ** scale, W / 2 ** scale) in (0, 1), float32.
+
+        Raises:
+            InputError: features of a picture whose height or width is below 64 or no multiple of 32.
+        """
+        return {scale: torch.sigmoid(logit.float()) for scale, logit in self.logits(features).items()}
+
+    def logits(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
+        """As `forward`, before the sigmoid."""
+        _check_sizes(features)
+        blocks, heads = self.decoder[: 2 * len(WIDTHS)], self.decoder[2 * len(WIDTHS) :]
+        head_of = dict(zip(self.scales, heads))
+        logits = {}
+        x = features[-1]
+        for level in reversed(range(min(self.scales), len(WIDTHS))):
+            first = 2 * (len(WIDTHS) - 1 - level)
+            x = F.interpolate(blocks[first](x), scale_factor=2.0, mode="nearest")
+            if level and features[level - 1].shape[1]:
+                x = torch.cat([x, features[level - 1]], 1)
+            x = blocks[first + 1](x)
+            if level in head_of:
+                logits[level] = head_of[level](x)
+        return {scale: logits[scale] for scale in self.scales}
+
+
+class ReflectedConv(nn.Module):
+    """3 x 3 convolution, the border reflected: (B, C, H, W) to (B, out_channels, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class ConvBlock(nn.Module):
+    """Convolution and ELU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = ReflectedConv(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.elu(self.conv(x), inplace=True)
+
+
+def _check_sizes(features: Sequence[Tensor]) -> None:
+    sizes = [tuple(feature.shape[-2:]) for feature in features]
+    halve = all(fine == (2 * height, 2 * width) for fine, (height, width) in pairwise(sizes))
+    if not halve or min(sizes[-1]) < 2:  # one row alone has nothing to reflect
+        raise InputError(
+            "the picture's height and width must be multiples of 32 and at least 64; "
+            f"its features have {', '.join(f'{height} x {width}' for height, width in sizes)} pixels"
+        )
