@@ -1,0 +1,144 @@
+"""Any image model of the timm library as an encoder, read out at the strides a depth decoder joins.
+
+    x = (image - mean) / std, both the model's own;   features[k] has stride 2 ** (k + 1)
+
+ConvNeXt, Swin and their like begin at stride 4. Their feature of stride 2 has no channels, so that there are
+five all the same and a decoder has nothing to join there (Wightman, PyTorch Image Models).
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from networks import NETWORKS
+from utils import InputError
+
+_OTHERS = "try 'convnext_tiny', 'efficientnet_b0' or 'swin_tiny_patch4_window7_224'"
+
+
+@NETWORKS.register("timm")
+class TimmEncoder(nn.Module):
+    """A timm model over one or more images. Keys are those of timm's `features_only` model under `encoder.`.
+
+    Args:
+        model: timm's name, with or without the tag of its weights: `convnext_tiny`, `resnet18.a1_in1k`.
+        num_images: RGB images stacked on the channel axis.
+        pretrained: begin with timm's weights; for n images the first layer is repeated and divided by n.
+
+    Raises:
+        InputError: an unknown model, one without features of strides 4, 8, 16 and 32 for pictures of any
+            size, or weights that cannot be had.
+    """
+
+    strides = (2, 4, 8, 16, 32)
+
+    def __init__(self, model: str, num_images: int = 1, pretrained: bool = False) -> None:
+        super().__init__()
+        if model not in self.models():
+            raise InputError(f"there is no timm model '{model}'{_nearest(model)}")
+        if num_images < 1:
+            raise InputError(f"num_images must be at least 1, got {num_images}")
+        self.encoder = _create(model, 3 * num_images, pretrained)
+        channels = dict(zip(self.encoder.feature_info.reduction(), self.encoder.feature_info.channels()))
+        if missing := [stride for stride in self.strides[1:] if stride not in channels]:
+            raise InputError(
+                f"timm model '{model}' has no features of stride {' and '.join(map(str, missing))}, only of "
+                f"{' and '.join(map(str, sorted(channels)))}; {_OTHERS}"
+            )
+        self.num_channels = [channels.get(stride, 0) for stride in self.strides]
+        self._levels = [self.encoder.feature_info.reduction().index(s) for s in self.strides if s in channels]
+        self._nhwc = getattr(self.encoder, "output_fmt", "NCHW") == "NHWC"
+        facts = _facts(model)
+        for name, values in (("mean", facts.mean), ("std", facts.std)):
+            values = torch.tensor(values).repeat(num_images).view(1, -1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+        self._check_shapes(model, num_images)
+
+    @staticmethod
+    def models() -> list[str]:
+        """Every name that `model` may have."""
+        import timm
+
+        return [*timm.list_models(), *timm.list_pretrained()]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3 num_images, H, W) in [0, 1] to five features (B, num_channels[k], H / stride, W / stride).
+
+        The first has no channels where the model has no stride of 2.
+        """
+        outputs = self.encoder((image - self.mean) / self.std)
+        features = [outputs[level] for level in self._levels]
+        if self._nhwc:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        if not self.num_channels[0]:
+            batch, _, height, width = image.shape
+            features.insert(0, image.new_empty(batch, 0, height // 2, width // 2))
+        return features
+
+    @torch.no_grad()
+    def _check_shapes(self, model: str, num_images: int) -> None:
+        """Run a small picture through: some models take one size only, and only running them tells."""
+        height, width = 64, 96
+        expected = [
+            (1, channels, height // stride, width // stride)
+            for channels, stride in zip(self.num_channels, self.strides)
+        ]
+        self.eval()  # the norms' statistics are not to see the empty picture
+        try:
+            shapes = [tuple(f.shape) for f in self(torch.zeros(1, 3 * num_images, height, width))]
+        except (RuntimeError, AssertionError, ValueError):
+            shapes = []
+        self.train()
+        if shapes != expected:
+            raise InputError(f"timm model '{model}' does not take every size that 32 divides; {_OTHERS}")
+
+
+def _create(model: str, in_chans: int, pretrained: bool) -> nn.Module:
+    import timm
+
+    facts = _facts(model)
+    if pretrained and not facts.has_weights:
+        raise InputError(f"timm has no weights for '{model}'; start with --weights_init scratch")
+    settings: dict[str, Any] = {"in_chans": in_chans, "pretrained": pretrained, "features_only": True}
+    try:
+        if facts.fixed_input_size:
+            try:  # Swin's way to take any size; other families do not know the word
+                return timm.create_model(model, **settings, strict_img_size=False)
+            except TypeError:
+                pass
+        return timm.create_model(model, **settings)
+    except OSError as error:
+        raise InputError(
+            f"no weights for timm model '{model}': {_cached(facts)} is missing and could not be fetched "
+            f"({error}); copy it from a machine that has it, or start with --weights_init scratch"
+        ) from error
+    except (RuntimeError, NotImplementedError, AttributeError, AssertionError) as error:
+        raise InputError(f"timm model '{model}' cannot be read out in stages: {error}") from error
+
+
+def _facts(model: str) -> Any:
+    """What timm records of a model: mean, std, where its weights are."""
+    import timm
+
+    return timm.get_pretrained_cfg(model)
+
+
+def _cached(facts: Any) -> Path:
+    """Where timm looks for the weights before it fetches them."""
+    from huggingface_hub import constants
+
+    if facts.hf_hub_id:
+        return Path(constants.HF_HUB_CACHE) / f"models--{facts.hf_hub_id.replace('/', '--')}"
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(facts.url).name
+
+
+def _nearest(model: str) -> str:
+    """As `utils.nearest_name`, but timm has too many models to list."""
+    near = difflib.get_close_matches(model, TimmEncoder.models(), n=3)
+    guess = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ";"
+    return f"{guess} (all: timm.list_models())"
