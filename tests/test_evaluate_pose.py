@@ -1,0 +1,274 @@
+"""Paths whose errors are known: straight, scaled, turned, drawn from a picture's brightness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import evaluate_pose
+import trajectories
+from evaluate_pose import judge_path, list_pictures, main, predict_motions
+from layers import pose_matrix
+from tests.goldens import Golden, tensor
+from trajectories import (
+    align,
+    angle,
+    chain,
+    motions_of,
+    position_error,
+    quaternions,
+    read_path,
+    rotations,
+    segment_errors,
+    snippet_errors,
+    snippet_path,
+    umeyama,
+    write_kitti,
+    write_tum,
+)
+from utils import InputError
+
+
+def straight(metres: float, step: float = 0.25) -> np.ndarray:
+    """Forward along z."""
+    path = np.tile(np.eye(4), (int(metres / step) + 1, 1, 1))
+    path[:, 2, 3] = np.arange(len(path)) * step
+    return path
+
+
+def about_y(degrees: float | np.ndarray) -> np.ndarray:
+    """(..., 3, 3) heading."""
+    a = np.radians(degrees)
+    zero, one = np.zeros_like(a), np.ones_like(a)
+    rows = [np.cos(a), zero, np.sin(a), zero, one, zero, -np.sin(a), zero, np.cos(a)]
+    return np.stack(rows, -1).reshape(*np.shape(a), 3, 3)
+
+
+def circle(radius: float = 30.0, count: int = 200) -> np.ndarray:
+    """Once round, nose first."""
+    path = np.tile(np.eye(4), (count, 1, 1))
+    a = np.linspace(0, 2 * np.pi, count)
+    path[:, :3, :3] = about_y(np.degrees(a))
+    path[:, 0, 3], path[:, 2, 3] = radius * (1 - np.cos(a)), radius * np.sin(a)
+    return path
+
+
+def test_the_five_frame_score_is_the_published_one():
+    golden = Golden("monodepth2_eval_pose")
+    values = golden.inputs()
+
+    def motions(axis_angle: str, translation: str) -> np.ndarray:
+        return (
+            pose_matrix(tensor(values[axis_angle])[:, 0], tensor(values[translation])[:, 0]).double().numpy()
+        )
+
+    predicted, true = motions("aa", "tr"), motions("gaa", "gtr")
+    golden.close("pred_xyz", snippet_path(predicted[:4], published=True))
+    golden.close("gt_xyz", snippet_path(true[:4], published=True))
+    golden.close("ate", snippet_errors(predicted, true, formula="published"))
+
+
+def test_motions_chain_to_the_path_they_come_from():
+    np.testing.assert_allclose(chain(motions_of(circle())), circle(), atol=1e-9)
+
+
+def test_a_step_forward_moves_the_world_backward():
+    """What is ahead comes nearer: T_later_from_earlier has a negative z."""
+    assert motions_of(straight(1))[0, 2, 3] == pytest.approx(-0.25)
+
+
+def test_one_percent_too_long_is_a_drift_of_one_percent():
+    truth = straight(400)
+    path = truth.copy()
+    path[:, 2, 3] *= 1.01
+    errors = segment_errors(path, truth)
+    assert errors["t_err"] == pytest.approx(1, rel=0.003)  # a segment ends up to a step late
+    assert errors["r_err"] == pytest.approx(0, abs=1e-9)
+    assert errors["segments"] == sum(len(range(0, 1600 - 4 * length, 10)) for length in (100, 200, 300))
+
+
+def test_a_constant_turn_is_a_drift_of_degrees():
+    truth = straight(300)
+    path = truth.copy()
+    path[:, :3, :3] = about_y(0.02 * truth[:, 2, 3])  # 2 degrees in 100 m
+    assert segment_errors(path, truth)["r_err"] == pytest.approx(2, rel=0.003)
+
+
+def test_a_short_path_has_no_drift():
+    errors = segment_errors(straight(50), straight(50))
+    assert np.isnan(errors["t_err"])
+    assert errors["segments"] == 0
+
+
+@pytest.mark.parametrize(("alignment", "error"), [("7dof", 0), ("scale", 0), ("6dof", 15), ("none", 21.2)])
+def test_alignment_takes_away_what_it_names(alignment, error):
+    """A circle of 15 m beside one of 30 m: concentric 15 m apart, from one start R / sqrt(2) on average."""
+    truth = circle()
+    truth[:, :3, 3] += [5, 2, -7]
+    path = circle()
+    path[:, :3, 3] *= 0.5
+    aligned, scale = align(path, truth, alignment)
+    assert scale == pytest.approx(2 if alignment in ("7dof", "scale") else 1)
+    assert position_error(aligned, truth) == pytest.approx(error, abs=0.1)
+
+
+def test_umeyama_finds_a_similarity_and_never_a_mirror():
+    draw = np.random.RandomState(0)
+    points, R, t = draw.standard_normal((20, 3)), about_y(40.0), np.array([1.0, 2, 3])
+    scale, rotation, translation = umeyama(points, 2.5 * points @ R.T + t)
+    assert scale == pytest.approx(2.5)
+    np.testing.assert_allclose(rotation, R, atol=1e-12)
+    np.testing.assert_allclose(translation, t, atol=1e-12)
+    mirrored = points * [-1, 1, 1]
+    assert np.linalg.det(umeyama(points, mirrored)[1]) == pytest.approx(1)
+
+
+def test_snippets_forgive_one_scale_each():
+    truth = motions_of(circle())
+    half = truth.copy()
+    half[:, :3, 3] /= 2
+    for formula, count in (("rmse", len(truth) - 3), ("published", len(truth))):
+        errors = snippet_errors(half, truth, formula=formula)
+        assert len(errors) == count
+        np.testing.assert_allclose(errors, 0, atol=1e-9)
+
+
+def test_the_published_snippet_score_divides_outside_the_root():
+    truth = motions_of(straight(2.5))
+    swaying = truth.copy()
+    swaying[:, 0, 3] = 0.01 * (-1.0) ** np.arange(len(truth))
+    right, published = snippet_errors(swaying, truth), snippet_errors(swaying, truth, formula="published")
+    assert published[0] == pytest.approx(right[0] / np.sqrt(5))
+
+
+def test_a_path_is_written_and_read_in_both_formats(tmp_path):
+    path = circle()
+    write_kitti(tmp_path / "kitti.txt", path)
+    write_tum(tmp_path / "tum.txt", path, np.arange(200) / 10)
+    for file in ("kitti.txt", "tum.txt"):
+        np.testing.assert_allclose(read_path(tmp_path / file), path, atol=1e-7)
+    assert np.loadtxt(tmp_path / "tum.txt")[5, 0] == 0.5
+
+
+def test_quaternions_hold_for_half_turns():
+    R = np.stack([np.eye(3), about_y(180.0), np.diag([1.0, -1, -1]), np.diag([-1.0, -1, 1]), about_y(1e-4)])
+    np.testing.assert_allclose(rotations(quaternions(R)), R, atol=1e-9)
+    np.testing.assert_allclose(angle(R), np.radians([0, 180, 180, 180, 1e-4]), atol=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------- the script
+
+
+class FromBrightness(torch.nn.Module):
+    """A pose network that reads how far the camera has come from how bright the picture is."""
+
+    def predict_pose(self, earlier: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
+        T = torch.eye(4).repeat(len(earlier), 1, 1)
+        T[:, 2, 3] = (earlier - later).mean((1, 2, 3)) * 255 / 5.4
+        return T
+
+
+@pytest.fixture
+def odometry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sequence 09 of KITTI odometry: 240 frames, a metre each, the picture as bright as the distance."""
+    pictures = tmp_path / "sequences" / "09" / "image_2"
+    pictures.mkdir(parents=True)
+    (tmp_path / "poses").mkdir()
+    for n in range(240):
+        Image.new("RGB", (64, 32), (n, n, n)).save(pictures / f"{n:06d}.png")
+    write_kitti(tmp_path / "poses" / "09.txt", straight(239, 1.0))
+    (tmp_path / "sequences" / "09" / "times.txt").write_text("\n".join(str(n / 10) for n in range(240)))
+    options = {"height": 32, "width": 64}
+    monkeypatch.setattr(evaluate_pose, "load_method", lambda *_: (FromBrightness(), options))
+    return tmp_path
+
+
+def call(root: Path, *words: str) -> dict:
+    main([*words, "--output", str(root / "out"), "--device", "cpu", "--num_workers", "0"])
+    file = root / "out" / "metrics.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def test_pictures_become_a_path_with_its_scores(odometry, capsys):
+    metrics = call(odometry, "--run", "r", "--data_path", str(odometry), "--eval_split", "odom_9")
+    assert metrics["t_err"] == pytest.approx(0, abs=1e-3)
+    assert metrics["scale"] == pytest.approx(5.4, rel=1e-4)
+    assert metrics["ate"] == pytest.approx(0, abs=1e-2)
+    assert metrics["five_frames_published"] == pytest.approx(0, abs=1e-4)
+    assert "239.0 m" in capsys.readouterr().out
+    assert np.array(Image.open(odometry / "out" / "trajectory.png")).shape[:2] == (720, 720)
+    assert np.loadtxt(odometry / "out" / "trajectory_tum.txt")[-1, 0] == pytest.approx(23.9)
+    assert np.load(odometry / "out" / "motions.npy").shape == (239, 4, 4)
+
+
+def test_a_model_trained_on_stereo_needs_no_scale(odometry):
+    metrics = call(odometry, "--run", "r", "--data_path", str(odometry), "--sequence", "9", "--eval_stereo")
+    assert metrics["alignment"] == "6dof"
+    assert metrics["scale"] == 1
+    assert metrics["t_err"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_saved_path_is_judged_again(odometry):
+    words = ["--data_path", str(odometry), "--sequence", "09"]
+    first = call(odometry, "--run", "r", *words)
+    for file in ("trajectory_kitti.txt", "trajectory_tum.txt", "motions.npy"):
+        again = call(odometry, "--ext_poses", str(odometry / "out" / file), *words)
+        assert again["t_err"] == pytest.approx(first["t_err"], abs=1e-3)
+
+
+def test_frames_of_ones_own_leave_a_path_without_scores(odometry):
+    images = odometry / "sequences" / "09" / "image_2"
+    assert call(odometry, "--run", "r", "--images", str(images)) == {}
+    assert len(read_path(odometry / "out" / "trajectory_kitti.txt")) == 240
+
+
+def test_batches_do_not_change_the_path(odometry):
+    files = list_pictures(odometry / "sequences" / "09" / "image_2")[:23]
+    paths = [
+        predict_motions(FromBrightness().predict_pose, files, 32, 64, batch_size=size, workers=workers)
+        for size, workers in ((1, 0), (4, 0), (22, 0), (50, 1))
+    ]
+    for path in paths[1:]:
+        np.testing.assert_array_equal(path, paths[0])
+
+
+def test_refusals_name_what_is_wrong(odometry):
+    pictures, poses = odometry / "sequences" / "09" / "image_2", odometry / "poses" / "09.txt"
+    data = ["--run", "r", "--data_path", str(odometry)]
+    for words, sentence in [
+        ([*data, "--sequence", "9", "--eval_mono", "--eval_stereo"], "exclude each other"),
+        ([*data], "give one of --eval_split odom_9"),
+        ([*data, "--eval_split", "eigen"], "odom_9, odom_10 or the like, got 'eigen'"),
+        ([*data, "--sequence", "11"], "there is no folder"),
+        (["--run", "r", "--images", str(pictures), "--poses", "no.txt"], "there is no file of poses"),
+        (["--ext_poses", "no.npy", "--images", str(pictures)], "there is no file"),
+    ]:
+        with pytest.raises(InputError, match=sentence):
+            call(odometry, *words)
+    with pytest.raises(InputError, match="3 frames, the true one 4"):
+        judge_path(straight(2, 1), straight(3, 1))
+    with pytest.raises(InputError, match="one of rmse, published"):
+        snippet_errors(np.eye(4)[None], np.eye(4)[None], formula="sum")
+    poses.write_text(poses.read_text() + "1 2 3\n")
+    with pytest.raises(InputError, match="line 241: a pose has 12 numbers"):
+        call(odometry, *data, "--sequence", "9")
+    (pictures / "000100.png").unlink()
+    with pytest.raises(InputError, match="after picture 000099 comes 000101"):
+        list_pictures(pictures)
+
+
+def test_a_picture_that_cannot_be_read_is_one_sentence(odometry):
+    (odometry / "sequences" / "09" / "image_2" / "000003.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"000003\.png cannot be read"):
+        call(odometry, "--run", "r", "--data_path", str(odometry), "--sequence", "9")
+
+
+def test_every_alignment_has_its_words():
+    for alignment in trajectories.ALIGNMENTS:
+        scores = judge_path(straight(120), straight(120), alignment)
+        assert alignment in evaluate_pose.table("09", alignment, scores)
