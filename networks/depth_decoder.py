@@ -3,7 +3,7 @@
     x = conv(join(up(conv(x)), features[level - 1])),   disparity[level] = sigmoid(conv(x)),   level = 4 ... 0
 
 Up is by nearest neighbour, and convolutions reflect the border: zeros there would look like an edge
-(Godard et al., ICCV 2019, supplement, table 4).
+(Godard et al., ICCV 2019, supplement).
 """
 
 from __future__ import annotations
