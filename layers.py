@@ -262,15 +262,15 @@ class PhotometricTarget:
     def __init__(self, target: Tensor, ssim_weight: float = 0.85) -> None:
         self.target = target.detach().float()
         self.ssim_weight = ssim_weight
-        self.mean = self.rest = None
+        self.statistics: tuple[Tensor, ...] = ()
         if ssim_weight > 0:
-            self.mean = _box_sum(self.target) / 9
-            square = _box_sum(self.target.square()) / 9
-            self.rest = square - self.mean.square() + _C2  # the target's share of the second factor below
+            mean = _box_sum(self.target) / 9
+            square = mean.square()
+            self.statistics = mean, square, _box_sum(self.target.square()) / 9 - square
 
     def error(self, images: Tensor) -> Tensor:
         """Per-pixel error of pictures against the target: (S, B, C, H, W) to (S, B, 1, H, W)."""
-        return _PhotometricError.apply(images.float(), self.target, self.mean, self.rest, self.ssim_weight)
+        return _PhotometricError.apply(images.float(), self.target, self.ssim_weight, *self.statistics)
 
 
 def _box_sum(x: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
@@ -310,9 +310,9 @@ def _box_sum_adjoint(x: Tensor, out: Tensor, rows: Tensor) -> Tensor:
 
 class _PhotometricError(torch.autograd.Function):
     """`PhotometricTarget.error`. With m = mean of J and r, s = means of J^2 and I J over a window, and the
-    target's mean u and rest q:
+    target's mean u and variance v:
 
-        A1 = 2 m u + C1,  A2 = 2 (s - m u) + C2,  B1 = m^2 + u^2 + C1,  B2 = r - m^2 + q,
+        A1 = 2 m u + C1,  A2 = 2 (s - m u) + C2,  B1 = m^2 + u^2 + C1,  B2 = r - m^2 + v + C2,
         SSIM = A1 A2 / B1 B2,
 
         dSSIM/ds = 2 A1 / B1 B2,   dSSIM/dr = -SSIM / B2,
@@ -322,15 +322,15 @@ class _PhotometricError(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, images: Tensor, target: Tensor, mean: Tensor, rest: Tensor, weight: float) -> Tensor:
+    def forward(ctx, images: Tensor, target: Tensor, weight: float, *statistics: Tensor) -> Tensor:
         with_gradient = ctx.needs_input_grad[0]
         error = images.new_empty(*images.shape[:2], 1, *images.shape[3:])
         slopes = images.new_empty(3, *images.shape) if with_gradient and weight > 0 else None
         buffers = [torch.empty_like(chunk) for chunk in [next(_chunks(images))[1]] * 7]
         for place, x in _chunks(images):
-            part = [tensor if tensor is None else tensor[place[1]] for tensor in (target, mean, rest)]
+            of_target = [values[place[1]] for values in statistics]
             kept = None if slopes is None else [slope[place] for slope in slopes]
-            _compare(x, *part, weight, error[place], kept, buffers)
+            _compare(x, target[place[1]], of_target, weight, error[place], kept, buffers)
         if with_gradient:
             ctx.save_for_backward(images, target, slopes)
             ctx.weight = weight
@@ -354,7 +354,7 @@ class _PhotometricError(torch.autograd.Function):
                 out.addcmul_(b, x, value=2)
                 _box_sum_adjoint(torch.mul(by_product, g, out=a), b, rows)
                 out.addcmul_(b, y)
-        return result, None, None, None, None
+        return result, None, None, None, None, None
 
 
 def _chunks(images: Tensor) -> Iterator[tuple[tuple, Tensor]]:
@@ -370,23 +370,27 @@ def _chunks(images: Tensor) -> Iterator[tuple[tuple, Tensor]]:
 def _compare(
     x: Tensor,
     y: Tensor,
-    u: Tensor,
-    q: Tensor,
+    of_target: list[Tensor],
     weight: float,
     error: Tensor,
     slopes: list[Tensor] | None,
     buffers: list[Tensor],
 ) -> None:
-    """Fill `error` (..., 1, H, W) and, where given, the three slopes of (1 - SSIM) / 2 / 9 for `x`."""
+    """Fill `error` (..., 1, H, W) and, where given, the three slopes of (1 - SSIM) / 2 / 9 for `x`.
+
+    The order of the sums makes the two factors of SSIM equal to the last bit where the pictures are, so
+    that what stands still has an error of exactly zero.
+    """
     m, r, s, a1, bb, rows, tmp = buffers
     torch.sub(x, y, out=tmp).abs_()
     torch.mean(tmp, -3, keepdim=True, out=error)
     if weight <= 0:
         return
+    u, u_square, v = of_target
     error *= 1 - weight
-    _box_sum(x, m, rows).mul_(1 / 9)
-    _box_sum(torch.mul(x, x, out=tmp), r, rows).mul_(1 / 9)
-    _box_sum(torch.mul(x, y, out=tmp), s, rows).mul_(1 / 9)
+    _box_sum(x, m, rows).div_(9)
+    _box_sum(torch.mul(x, x, out=tmp), r, rows).div_(9)
+    _box_sum(torch.mul(x, y, out=tmp), s, rows).div_(9)
     torch.mul(m, u, out=a1)
     s -= a1
     s *= 2
@@ -395,16 +399,16 @@ def _compare(
     a1 += _C1
     torch.mul(m, m, out=rows)
     r -= rows
-    r += q  # B2
-    rows.addcmul_(u, u)
+    r += v
+    r += _C2  # B2
+    rows += u_square
     rows += _C1  # B1
     torch.mul(rows, r, out=bb)
-    bb.reciprocal_()
-    torch.mul(a1, s, out=tmp).mul_(bb)  # SSIM
+    torch.mul(a1, s, out=tmp).div_(bb)  # SSIM
     if slopes is not None:
         by_mean, by_square, by_product = slopes
         # Outside [-1, 1] rounding alone put it there: the error is clamped and its slope is zero.
-        bb *= (tmp.abs() <= 1).to(bb.dtype).mul_(-0.5 / 9)
+        torch.div((tmp.abs() <= 1).to(bb.dtype).mul_(-0.5 / 9), bb, out=bb)
         torch.mul(a1, bb, out=by_product).mul_(2)
         torch.sub(s, a1, out=by_mean).mul_(u).mul_(bb)
         torch.mul(tmp, bb, out=by_square)  # SSIM / (B1 B2)

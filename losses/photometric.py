@@ -65,10 +65,7 @@ class Photometric(nn.Module):
             target, unwarped = compared[size]
             errors = target.error(warped)
             if scale in prediction.masks:
-                mask = prediction.masks[scale]
-                if mask.shape[-2:] != size:
-                    mask = F.interpolate(mask, size, mode="bilinear", align_corners=False)
-                errors = errors * mask.transpose(0, 1)[:, :, None]
+                errors = errors * prediction.masks[scale].transpose(0, 1)[:, :, None]
             error = self._over_sources(errors)
             if unwarped is None:
                 result[scale] = error, None

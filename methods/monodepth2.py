@@ -142,7 +142,8 @@ class Monodepth2(Method):
         return prediction
 
     def resample(self, batch: Batch, prediction: Prediction, motions: Mapping[Frame, Motion]) -> None:
-        """Fill depths, poses and warped sources of a prediction from its disparities and the motions.
+        """Fill depths, poses and warped sources of a prediction from its disparities and the motions, and
+        bring its masks to the size of the depths.
 
         Sources are stacked, one look-up a scale: (S·B, ...). Sources without a motion have their pose in the
         batch.
@@ -164,7 +165,9 @@ class Monodepth2(Method):
                 if scale:
                     pictures = F.interpolate(sources, disparity.shape[-2:], mode="area")
             elif scale:
-                disparity = F.interpolate(disparity, (height, width), mode="bilinear", align_corners=False)
+                disparity = _enlarge(disparity, (height, width))
+                if scale in prediction.masks:
+                    prediction.masks[scale] = _enlarge(prediction.masks[scale], (height, width))
             depth = disparity_to_depth(disparity, self.min_depth, self.max_depth)
             T = self._rescaled(poses, motions, depth, batch) if self.pose_model_type == "posecnn" else poses
             grid = sampling_grid(depth.repeat(count, 1, 1, 1), K, T)
@@ -282,6 +285,10 @@ class Monodepth2(Method):
         return torch.cat(
             [motions[f].matrix(nearness) if f in motions else T for f, T in zip(batch.sources, parts)]
         )
+
+
+def _enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(values, size, mode="bilinear", align_corners=False)
 
 
 def _checked_frames(frame_ids: Sequence[Frame]) -> tuple[Frame, ...]:

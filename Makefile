@@ -1,0 +1,32 @@
+# Every target sets up .venv by itself; nothing else on the machine is touched.
+
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/installed
+	$(RUN) tools/demo.py
+
+test: $(VENV)/installed
+	$(RUN) -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+bench: $(VENV)/installed
+	$(RUN) -m benchmarks.loader
+	$(RUN) -m benchmarks.step
+
+# The interpreter must be one we support; the file marks a finished installation of these requirements.
+$(VENV)/installed: requirements.txt setup.py
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else "Python 3.10 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .ruff_cache

@@ -1,0 +1,32 @@
+"""Name, version and requirements. Installs no module: Parallax runs from its checkout.
+
+A folder called `datasets` or `utils` must not become importable from a whole environment. Other code uses
+`torch.hub.load(<checkout>, ...)` (hubconf.py) or an exported model.
+"""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+
+def requirements() -> list[str]:
+    lines = (HERE / "requirements.txt").read_text().splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+setup(
+    name="parallax-depth",
+    version="0.1.0",
+    description="Self-supervised depth from video: train, compare, ship",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    install_requires=requirements(),
+    extras_require={
+        "dev": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6"],
+        "nuscenes": ["nuscenes-devkit>=1.2", "numpy<2"],
+    },
+    packages=[],
+    py_modules=[],
+)

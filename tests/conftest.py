@@ -1,0 +1,45 @@
+"""Scenes that tests draw for themselves, and what they skip without."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from layers import warp
+from structures import Batch
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+torch.set_num_threads(2)
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Small real recordings; the test is skipped where there are none."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the recordings in ../shared/data")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def drawn_batch() -> Batch:
+    """A textured wall 5 m ahead of a camera that steps 0.3 m to the right each frame: 2 samples, 64 x 96."""
+    torch.manual_seed(0)
+    texture = F.interpolate(torch.rand(2, 3, 12, 18), (64, 96), mode="bicubic", align_corners=False)
+    target = texture.clamp(0, 1)
+    K = torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]]).expand(2, 3, 3)
+    depth = torch.full((2, 1, 64, 96), 5.0)
+    images = {0: target}
+    for frame in (-1, 1):
+        T_target_from_source = torch.eye(4).repeat(2, 1, 1)
+        T_target_from_source[:, 0, 3] = 0.3 * frame
+        images[frame] = warp(target, depth, K, T_target_from_source)
+    return Batch(images, K, torch.arange(2))

@@ -1,0 +1,215 @@
+"""Monodepth2 against the recorded losses, gradients and training step, and by itself."""
+
+import numpy as np
+import pytest
+import torch
+
+from methods.monodepth2 import Monodepth2, Motion
+from structures import Batch, Prediction
+from tests.goldens import Golden, H, W, state_dict, tensor
+from utils import InputError
+
+# What the recorded configurations were trained with.
+CONFIGS = {
+    "default": {},
+    "no_automask": {"disable_automasking": True},
+    "avg": {"avg_reprojection": True},
+    "avg_no_automask": {"avg_reprojection": True, "disable_automasking": True},
+    "stereo_mono": {"frame_ids": (0, -1, 1, "s")},
+    "stereo_only": {"frame_ids": (0, "s")},
+    "v1_multiscale": {"v1_multiscale": True},
+    "no_ssim": {"no_ssim": True},
+    "predictive_mask": {"predictive_mask": True, "disable_automasking": True},
+    "posecnn": {"pose_model_type": "posecnn"},
+    "two_scales": {"scales": (0, 1)},
+}
+NAMES = {-1: "m1", 1: "p1", "s": "s"}
+GRADIENTS = {False: "monodepth2_loss_grads", True: "monodepth2_loss_grads_ac_true"}
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return Golden("monodepth2_loss")
+
+
+@pytest.fixture(scope="module")
+def given(golden):
+    return {name: tensor(value) for name, value in golden.inputs().items()}
+
+
+def build(name: str = "default", align_corners: bool = True, **settings) -> Monodepth2:
+    noiseless = {"photometric": {"noise": 0.0}}
+    return Monodepth2(
+        **{
+            "weights_init": "scratch",
+            "align_corners": align_corners,
+            "losses": noiseless,
+            **CONFIGS[name],
+            **settings,
+        }
+    )
+
+
+def make_batch(golden, given, frames) -> Batch:
+    K = torch.from_numpy(golden["K"])[:3, :3].expand(2, 3, 3)
+    poses = {"s": torch.from_numpy(golden["stereo_T"])} if "s" in frames else {}
+    images = {frame: given[f"frame_{NAMES.get(frame, frame)}"] for frame in frames}
+    return Batch(images, K, torch.arange(2), poses)
+
+
+@pytest.mark.parametrize("align_corners", [False, True], ids=["ac_false", "ac_true"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_losses_and_gradients_are_the_published_ones(golden, given, name, align_corners):
+    method = build(name, align_corners)
+    batch = make_batch(golden, given, method.frame_ids)
+    leaves = {
+        key: given[key].clone().requires_grad_()
+        for key in given
+        if key[:2] in ("aa", "tr") or key[:4] in ("disp", "mask")
+    }
+    motions = {
+        frame: Motion(leaves[f"aa_{NAMES[frame]}"][:, 0, 0], leaves[f"tr_{NAMES[frame]}"][:, 0, 0], frame < 0)
+        for frame in method.video_frames[1:]
+    }
+    prediction = Prediction({scale: leaves[f"disp{scale}"] for scale in method.scales})
+    if name == "predictive_mask":
+        prediction.masks = {scale: leaves[f"mask{scale}"] for scale in method.scales}
+    method.resample(batch, prediction, motions)
+    terms = method.losses(batch, prediction)
+    total = torch.stack(list(terms.values())).sum()
+    total.backward()
+
+    case = f"{name}.{'ac_true' if align_corners else 'ac_false'}"
+    golden.close(f"{case}.loss", total)
+    per_scale = sum(
+        method.loss_weights[key] * term.per_scale(batch, prediction)
+        for key, term in method.loss_terms.items()
+    )
+    golden.close(f"{case}.per_scale", per_scale)
+    for frame in motions:
+        for kind in ("aa", "tr"):
+            key = f"{kind}_{NAMES[frame]}"
+            golden.close(f"{case}.grad_{key}", leaves[key].grad, relative=3e-3)
+    # A sample on a pixel's border takes one side or the other by rounding; in float64 these gradients agree.
+    # An element of scale s collects 4**s pixels, so more of the coarse ones hold such a jump.
+    gradients = Golden(GRADIENTS[align_corners])
+    for key, leaf in leaves.items():
+        if f"{case}.grad_{key}" in gradients.facts and leaf.grad is not None:
+            outliers = 0.01 * (1 + int(key[-1]))
+            gradients.close(
+                f"{case}.grad_{key}", leaf.grad, relative=1e-4, percentile=True, outliers=outliers
+            )
+    maps = method.loss_terms["photometric"].maps(batch, prediction)
+    for scale, depth in prediction.depths.items():
+        if f"{case}.depth_{scale}" in golden.facts:
+            golden.close(f"{case}.depth_{scale}", depth)
+        if f"{case}.automask_{scale}" in golden.facts:
+            expected = golden[f"{case}.automask_{scale}"]
+            assert np.mean(maps[scale][1][:, 0].numpy() != expected) < 0.01
+    for scale, frame in ((0, -1), (3, 1)):
+        if f"{case}.warped_{NAMES[frame]}_{scale}" in golden.facts:
+            warped = prediction.warped[scale][batch.sources.index(frame)]
+            golden.close(f"{case}.warped_{NAMES[frame]}_{scale}", warped)
+
+
+@pytest.fixture(scope="module")
+def step():
+    return Golden("monodepth2_step_resnet18")
+
+
+def published(method: Monodepth2) -> None:
+    """The recorded checkpoint, in the published layout but for the classifier that is never used."""
+    files = {"encoder": "encoder", "depth": "depth", "pose_encoder": "pose_encoder", "pose": "pose"}
+    for child, file in files.items():
+        weights = state_dict(f"monodepth2_{file}_resnet18")
+        kept = {key: value for key, value in weights.items() if ".fc." not in key}
+        getattr(method, child).load_state_dict(kept)
+
+
+@pytest.mark.parametrize("name", ["default", "no_automask"])
+def test_a_whole_training_step_is_the_published_one(step, name):
+    given = {key: tensor(value) for key, value in step.inputs().items()}
+    method = build(name).train()
+    published(method)
+    K = torch.from_numpy(Golden("monodepth2_loss")["K"])[:3, :3].expand(2, 3, 3)
+    images = {0: given["frame_0"], -1: given["frame_m1"], 1: given["frame_p1"]}
+    batch = Batch(images, K, torch.arange(2))
+    prediction = method(batch)
+    terms = method.losses(batch, prediction)
+    total = sum(terms.values())
+    total.backward()
+
+    step.close(f"{name}.loss", total)
+    if name == "default":
+        step.close("T_m1", prediction.T_source_from_target[-1])
+        step.close("T_p1", prediction.T_source_from_target[1])
+        for scale, disparity in prediction.disparities.items():
+            step.close(f"disp_{scale}", disparity)
+    for child in ("encoder", "depth", "pose_encoder", "pose"):
+        gradients = dict(getattr(method, child).named_parameters())
+        norms = [gradients[key].grad.norm().item() for key in step[f"{child}.param_names"]]
+        step.close(f"{name}.{child}.grad_norm", np.array(norms), relative=2e-2)
+    step.close(f"{name}.encoder.conv1.grad", method.encoder.encoder.conv1.weight.grad, relative=2e-2)
+    step.close(
+        f"{name}.pose.net.3.bias.grad", dict(method.pose.named_parameters())["net.3.bias"].grad, relative=2e-2
+    )
+    running = dict(method.pose_encoder.named_buffers())
+    norms = [running[key].norm().item() for key in step["pose_encoder.running_names"]]
+    step.close("pose_encoder.running_norm", np.array(norms))
+    assert method.pose_encoder.encoder.bn1.num_batches_tracked == step["pose_encoder.num_batches_tracked"]
+
+
+def test_every_parameter_gets_a_gradient():
+    """So that DistributedDataParallel needs no search for unused ones."""
+    for name in CONFIGS:
+        method = build(name)
+        images = {frame: torch.rand(2, 3, 64, 96) for frame in method.frame_ids}
+        K = torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]]).expand(2, 3, 3)
+        poses = {"s": torch.eye(4).expand(2, 4, 4)} if "s" in images else {}
+        batch = Batch(images, K, torch.arange(2), poses)
+        sum(method.losses(batch, method(batch)).values()).backward()
+        without = [key for key, parameter in method.named_parameters() if parameter.grad is None]
+        assert not without, f"{name}: {without}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"frame_ids": (1, 0)}, "frame_ids must begin with 0"),
+        ({"frame_ids": (0,)}, "needs a source beside the target"),
+        ({"frame_ids": (0, 1, 1)}, "name a frame twice"),
+        ({"predictive_mask": True}, "add --disable_automasking"),
+        ({"pose_model_type": "posecn"}, "did you mean 'posecnn'"),
+        ({"losses": {"smothness": {}}}, "did you mean 'smoothness'"),
+        ({"losses": {"smoothness": {"wait": 1}}}, "loss smoothness has no setting 'wait'"),
+        ({"min_depth": 3.0, "max_depth": 2.0}, "0 < min_depth < max_depth, got 3.0 and 2.0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build(**settings)
+
+
+def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
+    torch.manual_seed(0)
+    method = build(scales=(0,), pose_model_type="posecnn", disable_automasking=True)
+    optimizer = torch.optim.Adam(method.parameters(), 1e-3)
+    history = []
+    for _ in range(20):
+        total = sum(method.losses(drawn_batch, method(drawn_batch)).values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        history.append(total.item())
+    assert np.mean(history[-3:]) < 0.8 * history[0]
+
+
+def test_depth_and_pose_are_predicted_from_pictures():
+    method = build().eval()
+    with torch.no_grad():
+        depth = method.predict_depth(torch.rand(2, 3, H, W))
+        T = method.predict_pose(torch.rand(2, 3, H, W), torch.rand(2, 3, H, W))
+    assert depth.shape == (2, 1, H, W)
+    assert depth.min() >= 0.1 - 1e-6
+    assert depth.max() <= 100 + 1e-3
+    assert T.shape == (2, 4, 4)
