@@ -43,6 +43,7 @@ PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".
 INTRINSICS_FILES = ("cam.txt", "intrinsics.txt")
 FRAMES_FILE = "frames.txt"
 NOT_SCENES = {"depth", "leres_depth", "seg_mask", FOLDER}
+SEQUENCE = 3  # pictures; fewer are a cover or contact sheet where scenes or videos lie beside them
 PARTS = ("train", "val", "test", "all")
 
 
@@ -97,8 +98,8 @@ class Folder(SequenceDataset):
             of them, and validation only tells how well the training pictures are explained.
         stride: frames from a target to its next source. Take more where the camera moves little.
         files: frames in their order, as names or patterns: "left.png 0*.png". As `frames.txt` in each scene.
-        depth_scale: value of a .png truth that is one metre: 1000 for millimetres (TUM, ScanNet), 5000 for
-            NYU as SC-Depth has it, 256 for KITTI.
+        depth_scale: value of a .png truth that is one metre: 256 as in KITTI and our synthetic world, 1000
+            for millimetres (TUM, ScanNet), 5000 for SC-Depth's NYUv2.
         max_depth: metres, up to which truth counts and predictions are judged.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
@@ -119,7 +120,7 @@ class Folder(SequenceDataset):
         val_fraction: float = 0.1,
         stride: int = 1,
         files: str | Sequence[str] | None = None,
-        depth_scale: float = 1000.0,
+        depth_scale: float = 256.0,
         max_depth: float = 80.0,
         gt_path: str | Path | None = None,
     ) -> None:
@@ -135,22 +136,14 @@ class Folder(SequenceDataset):
             raise InputError(f"depth_scale must be positive, got {depth_scale}")
         self.stride, self.depth_scale = stride, depth_scale
         self.protocol = Protocol("own pictures", "files beside the pictures", max_depth=max_depth)
-        root = Path(data_path)
-        found = find_scenes(root)
-        root = root if root.is_dir() else root.parent
-        if not (root / "train.txt").is_file() and all(name.startswith("training/") for name, _ in found):
-            root = root / "training"  # SC-Depth's archives hold training and testing
-            found = [(name.removeprefix("training/"), folder) for name, folder in found]
-        names = [name for name, _ in found]
-        parts = _listed_part(Path(split) if split else root, part, names, required=split is not None)
-        chosen = names if parts is None else parts
+        root, folders = find_scenes(Path(data_path))
+        listed = _listed_part(Path(split) if split else root, part, list(folders), required=split is not None)
         K = None if intrinsics is None else parse_intrinsics(intrinsics, "intrinsics")
         patterns = files.replace(",", " ").split() if isinstance(files, str) else files
-        folders = dict(found)
-        self.scenes = [_open_scene(name, folders[name], root, K, patterns) for name in chosen]
+        self.scenes = [_open_scene(name, folders[name], root, K, patterns) for name in listed or folders]
         offsets = [frame * stride for frame in frame_ids]
         spans = [range(len(scene.frames)) for scene in self.scenes]
-        if parts is None and part != "all":
+        if listed is None and part != "all":
             spans = _held_back(spans, part, val_fraction, stride)
         self.lines = [
             Target(scene, frame)
@@ -195,29 +188,31 @@ class Folder(SequenceDataset):
 # ----------------------------------------------------------------------------- finding scenes
 
 
-def find_scenes(root: Path) -> list[tuple[str, Path]]:
-    """(name, folder of pictures) of every scene at or below `root`, in natural order; videos are extracted.
+def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
+    """The root, and name → folder of pictures of every scene in natural order; videos are extracted.
+
+    The root is `data_path`, the folder of a video, or `training` in it where scenes lie there (SC-Depth).
 
     Raises:
         InputError: nothing is there, or a folder holds both pictures and videos.
     """
-    if root.is_file():
-        if root.suffix.lower() not in VIDEOS:
-            raise InputError(f"{root} is no folder and no video ({', '.join(sorted(VIDEOS))})")
-        return [(root.name, extract_video(root))]
-    if not root.is_dir():
-        raise InputError(f"there is no folder or video {root}; give your pictures with --data_path")
-    scenes = _scenes_in(root, ".")
-    if not scenes:
-        for folder in _subfolders(root):
-            scenes += _scenes_in(folder, folder.name)
-    if not scenes:
-        for folder in _subfolders(root / "training") if (root / "training").is_dir() else []:
-            scenes += _scenes_in(folder, f"training/{folder.name}")
-    if not scenes:
+    if data_path.is_file():
+        if data_path.suffix.lower() not in VIDEOS:
+            raise InputError(f"{data_path} is no folder and no video ({', '.join(sorted(VIDEOS))})")
+        return data_path.parent, {data_path.name: extract_video(data_path)}
+    if not data_path.is_dir():
+        raise InputError(f"there is no folder or video {data_path}; give your pictures with --data_path")
+    training = data_path / "training"
+    root = training if training.is_dir() and _scenes_below(training) else data_path
+    own = _scenes_in(root, ".")
+    pictures = len(_pictures_in(root))
+    if pictures < SEQUENCE and (below := _scenes_below(root)):
+        videos = {name: folder for name, folder in own.items() if folder != root}
+        return root, {**videos, **below}
+    if not own:
         endings = f"pictures ({', '.join(sorted(PICTURES))}), no videos ({', '.join(sorted(VIDEOS))})"
-        raise InputError(f"{root} holds no {endings} and no folders of them")
-    return scenes
+        raise InputError(f"{data_path} holds no {endings} and no folders of them")
+    return root, own
 
 
 def natural_key(name: str) -> list[tuple[bool, int, str]]:
@@ -228,17 +223,28 @@ def natural_key(name: str) -> list[tuple[bool, int, str]]:
     ]
 
 
-def _scenes_in(folder: Path, name: str) -> list[tuple[str, Path]]:
-    """The folder itself where it holds pictures, or each of its videos."""
-    names = sorted(_visible_files(folder), key=natural_key)
-    videos = [file for file in names if Path(file).suffix.lower() in VIDEOS]
-    if any(Path(file).suffix.lower() in PICTURES for file in names):
-        if videos:
-            raise InputError(
-                f"{folder} holds both pictures and videos; put {videos[0]} into a folder of its own"
-            )
-        return [(name, folder)]
-    return [((Path(name) / file).as_posix(), extract_video(folder / file)) for file in videos]
+def _scenes_below(root: Path) -> dict[str, Path]:
+    return {
+        name: place for folder in _subfolders(root) for name, place in _scenes_in(folder, folder.name).items()
+    }
+
+
+def _scenes_in(folder: Path, name: str) -> dict[str, Path]:
+    """The folder itself where it holds pictures, or each of its videos; name → folder of pictures."""
+    videos = [file for file in _visible_files(folder) if Path(file).suffix.lower() in VIDEOS]
+    pictures = _pictures_in(folder)
+    if videos and len(pictures) >= SEQUENCE:
+        raise InputError(f"{folder} holds both pictures and videos; put {videos[0]} into a folder of its own")
+    if pictures and not videos:
+        return {name: folder}
+    videos.sort(key=natural_key)
+    return {(Path(name) / file).as_posix(): extract_video(folder / file) for file in videos}
+
+
+def _pictures_in(folder: Path) -> list[str]:
+    """Names of the pictures in a folder, in natural order."""
+    names = (name for name in _visible_files(folder) if Path(name).suffix.lower() in PICTURES)
+    return sorted(names, key=natural_key)
 
 
 def _visible_files(folder: Path) -> list[str]:
@@ -272,8 +278,7 @@ def _open_scene(
 
 def _frames(folder: Path, patterns: Sequence[str] | None) -> list[str]:
     """The picture names of a scene in time: as listed, or all of them in natural order."""
-    names = [name for name in _visible_files(folder) if Path(name).suffix.lower() in PICTURES]
-    names.sort(key=natural_key)
+    names = _pictures_in(folder)
     listed = folder / FRAMES_FILE
     if patterns is not None:
         return _matching(names, patterns, f"files, in {folder}")

@@ -140,6 +140,16 @@ def test_sc_depths_archives_open_at_their_root(tmp_path):
     assert targets(open_folder(tmp_path, part="val")) == ["b/9.jpg"]
 
 
+def test_a_contact_sheet_beside_scenes_is_no_frame_and_pictures_beside_a_video_are_not_mixed(tmp_path):
+    for name in ("a", "b"):
+        draw_scene(tmp_path / name, 3)
+    draw(tmp_path / "gallery.png", 9, (10, 10))
+    assert targets(open_folder(tmp_path, part="all")) == ["a/9.png", "b/9.png"]
+    write_video(tmp_path / "a/clip.avi", 3)
+    with pytest.raises(InputError, match=r"a holds both pictures and videos; put clip.avi into a folder"):
+        open_folder(tmp_path)
+
+
 def write_video(path: Path, count: int) -> None:
     import cv2
 
@@ -218,12 +228,12 @@ def test_depth_beside_the_pictures_is_read_in_metres(tmp_path):
     metres[10, 20] = 2.5
     np.save(scene / "depth/8.npy", metres)
     sparse(scene / "depth/9.npz", metres)
-    Image.fromarray((metres * 1000).astype(np.uint16)).save(scene / "depth/10.png")
+    Image.fromarray((metres * 256).astype(np.uint16)).save(scene / "depth/10.png")
     dataset = open_folder(scene, part="all", frame_ids=(0,))
     for index in range(3):
         assert np.array_equal(dataset.depth(index)[0], metres)
     assert dataset.depth(3) is None
-    assert open_folder(scene, part="all", frame_ids=(0,), depth_scale=5000).depth(2).max() == 0.5
+    assert open_folder(scene, part="all", frame_ids=(0,), depth_scale=1280).depth(2).max() == 0.5
 
 
 def test_depth_with_names_of_its_own_is_matched_in_sorted_order_if_it_is_complete(tmp_path):
