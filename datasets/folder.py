@@ -100,7 +100,7 @@ class Folder(SequenceDataset):
         files: frames in their order, as names or patterns: "left.png 0*.png". As `frames.txt` in each scene.
         depth_scale: value of a .png truth that is one metre: 256 as in KITTI and our synthetic world, 1000
             for millimetres (TUM, ScanNet), 5000 for SC-Depth's NYUv2.
-        max_depth: metres, up to which truth counts and predictions are judged.
+        depth_cap: metres, up to which truth counts and predictions are judged.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
@@ -121,7 +121,7 @@ class Folder(SequenceDataset):
         stride: int = 1,
         files: str | Sequence[str] | None = None,
         depth_scale: float = 256.0,
-        max_depth: float = 80.0,
+        depth_cap: float = 80.0,
         gt_path: str | Path | None = None,
     ) -> None:
         if part not in PARTS:
@@ -135,7 +135,7 @@ class Folder(SequenceDataset):
         if depth_scale <= 0:
             raise InputError(f"depth_scale must be positive, got {depth_scale}")
         self.stride, self.depth_scale = stride, depth_scale
-        self.protocol = Protocol("own pictures", "files beside the pictures", max_depth=max_depth)
+        self.protocol = Protocol("own pictures", "files beside the pictures", max_depth=depth_cap)
         root, folders = find_scenes(Path(data_path))
         listed = _listed_part(Path(split) if split else root, part, list(folders), required=split is not None)
         K = None if intrinsics is None else parse_intrinsics(intrinsics, "intrinsics")
