@@ -109,8 +109,9 @@ class Protocol:
             "nearest": "depth, nearest pixel",
         }
         corners = ", corners aligned" if self.align_corners and self.resize != "nearest" else ""
+        kind = ", the lower of two middle values" if self.median == "lower" else ""
         aligned = {
-            "median": f"each picture by median(truth) / median(prediction), {self.median} median",
+            "median": f"each picture by median(truth) / median(prediction){kind}",
             "none": "none, predictions count as metric",
         }
         return {
@@ -119,7 +120,7 @@ class Protocol:
             "counts": f"{low} m < truth < {high} m" if self.cap_truth else f"truth > {low} m",
             "crop": self.crop,
             "resized": resized[self.resize] + corners,
-            "scale": f"x {self.scale:g}" if self.scale != 1 else "x 1",
+            "scale": f"predictions x {self.scale:g}",
             "alignment": aligned[self.alignment],
             "clamp": f"predictions to [{low}, {high}] m",
         }
@@ -484,12 +485,13 @@ class Result:
 
     def table(self) -> str:
         """The protocol card and the means, as text."""
-        lines = [f"  {key:<11}{value}" for key, value in self.card().items()]
         rows = {"": self.mean}
         if len(self.cameras) > 1:
             rows = {f"camera {n}": mean for n, mean in self.cameras.items()} | {"mean": self.mean}
-        ratio = f"truth / prediction: {self.ratio_median:.4g} (median; spread {100 * self.ratio_std:.1f} %)"
-        return "\n".join([*lines, f"  {'ratio':<11}{ratio}", "", _table(rows)])
+        ratio = f"truth / prediction {self.ratio_median:.4g} (median; spread {100 * self.ratio_std:.1f} %)"
+        card = {**self.card(), "ratio": ratio}
+        space = max(map(len, card)) + 2
+        return "\n".join([*(f"  {key:<{space}}{value}" for key, value in card.items()), "", _table(rows)])
 
     def save(self, folder: str | Path) -> None:
         """Write `results.json` and `per_image.csv` into `folder`."""

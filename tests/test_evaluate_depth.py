@@ -227,5 +227,5 @@ def test_a_truth_file_of_another_split_is_refused(run, drive):
 def test_a_card_is_a_protocol_in_words():
     card = Protocol("KITTI Eigen", "velodyne", crop="garg", alignment="none", scale=5.4).card()
     assert card["crop"] == "garg"
-    assert card["scale"] == "x 5.4"
+    assert card["scale"] == "predictions x 5.4"
     assert card["counts"] == "0.001 m < truth < 80 m"

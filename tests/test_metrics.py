@@ -270,6 +270,13 @@ def test_workers_and_batches_do_not_change_a_number(tmp_path):
     assert one.rows == many.rows
 
 
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_numbers(tmp_path):
+    wall = Wall(tmp_path)
+    cpu, gpu = (evaluate(from_brightness, wall, device=device, flip=True) for device in ("cpu", "cuda"))
+    assert gpu.mean == pytest.approx(cpu.mean, rel=1e-6)
+
+
 def test_looking_leaves_the_random_numbers_of_training_alone(tmp_path):
     wall, before = Wall(tmp_path), torch.get_rng_state()
     evaluate(from_brightness, wall, workers=1)
