@@ -314,7 +314,7 @@ class Trainer:
                 "best": self.best,
                 "metrics": metrics or {},
                 "rng": rng,
-                "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
+                "versions": {"torch": str(torch.__version__), "python": sys.version.split()[0]},
                 "world": self.world,
             }
             checkpoint = Checkpoint(self.method.state_dict(), self.settings, training=training)
