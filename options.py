@@ -145,7 +145,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("logs and checkpoints")
     group.add_argument("--log_frequency", type=int, default=250, help="steps between lines and pictures")
-    group.add_argument("--save_frequency", type=int, default=1, help="epochs between checkpoints")
+    group.add_argument("--save_frequency", type=int, default=1, help="epochs between validations and checkpoints")
     group.add_argument("--keep_checkpoints", type=int, default=5, help="kept beside last and best; 0: all")
     group.add_argument("--num_val", type=int, default=500, help="validation samples, evenly spaced; 0: all")
     return parser

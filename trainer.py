@@ -177,7 +177,8 @@ class Trainer:
             self._save("last")
             return
         self.epoch, self.position = self.epoch + 1, 0
-        self._validate_and_save()
+        if self.epoch % self.options.save_frequency == 0 or self._stop or self.step >= self.total_steps:
+            self._validate_and_save()
 
     def _batches(self) -> Iterator[tuple[Batch, float]]:
         """The rest of this epoch's batches, each with the seconds it was waited for."""
@@ -253,9 +254,7 @@ class Trainer:
         if better:
             self.best = value
         self.log.validation(self.step, self.epoch, metrics, goal, better)
-        last = self.step >= self.total_steps or self._stop
-        if self.epoch % self.options.save_frequency == 0 or better or last:
-            self._save("best" if better else "last", metrics)
+        self._save("best" if better else "last", metrics)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
