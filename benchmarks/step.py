@@ -1,0 +1,146 @@
+"""Seconds of a training step, split into networks, warping with loss, and the rest.
+
+    python -m benchmarks.step [--height 192 --width 640 --batch_size 4 --steps 5]
+
+Both ways train the same ResNet-18 depth and pose networks on the same pictures; beside ours stands the
+published warp and loss, written plainly (benchmarks/published.py). Steps take turns, and the median counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.published import Loss
+from methods.monodepth2 import Monodepth2
+from structures import Batch, Prediction
+from utils import run_main
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--height", type=int, default=192, help="network input")
+    parser.add_argument("--width", type=int, default=640, help="network input")
+    parser.add_argument("--batch_size", type=int, default=4, help="samples a step")
+    parser.add_argument("--steps", type=int, default=5, help="of each way, after one to warm up")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
+    )
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    batch = draw(args.batch_size, args.height, args.width).to(args.device)
+    method = Monodepth2(weights_init="scratch").to(args.device)
+    optimizer = torch.optim.Adam(method.parameters(), 1e-4)
+    loss = Loss(args.height, args.width)
+    loss.pixels = loss.pixels.to(args.device)
+    ways = {
+        "published": lambda: published_parts(method, loss, batch),
+        "ours": lambda: our_parts(method, batch),
+    }
+    times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
+    for _ in range(args.steps + 1):
+        for name, way in ways.items():
+            times[name].append(timed_step(way, optimizer, args.device))
+    name = f"{args.width}x{args.height}, batch {args.batch_size}, {args.device}, {args.threads} threads"
+    print(f"{name}; seconds, median of {args.steps}\n")
+    print(f"{'':<12}{'networks':>10}{'warp + loss':>14}{'rest':>8}{'step':>8}")
+    medians = {}
+    for name, measured in times.items():
+        parts = [statistics.median(part) for part in zip(*measured[1:])]
+        medians[name] = [*parts, sum(parts)]
+        print(f"{name:<12}{parts[0]:>10.3f}{parts[1]:>14.3f}{parts[2]:>8.3f}{sum(parts):>8.3f}")
+    ratios = [a / b for a, b in zip(medians["published"], medians["ours"])]
+    print(f"{'ratio':<12}{ratios[0]:>9.2f}x{ratios[1]:>13.2f}x{ratios[2]:>7.2f}x{ratios[3]:>7.2f}x")
+
+
+def draw(batch_size: int, height: int, width: int) -> Batch:
+    """Smooth pictures, so that warping has gradients."""
+    images = {
+        frame: F.interpolate(
+            torch.rand(batch_size, 3, height // 8, width // 8), (height, width), mode="bicubic"
+        )
+        for frame in (0, -1, 1)
+    }
+    K = torch.tensor([[0.58 * width, 0, width / 2], [0, 1.92 * height, height / 2], [0, 0, 1]])
+    clamped = {frame: image.clamp(0, 1) for frame, image in images.items()}
+    return Batch(clamped, K.expand(batch_size, 3, 3), torch.arange(batch_size))
+
+
+def our_parts(method: Monodepth2, batch: Batch) -> tuple[Callable, Callable]:
+    """The networks, and what turns their answer into a loss."""
+
+    def networks() -> tuple:
+        features = method._encode(batch.images)
+        return method.depth(features[0]), method._motions(batch.images, features)
+
+    def loss(answer: tuple) -> Tensor:
+        disparities, motions = answer
+        prediction = Prediction(disparities)
+        method.resample(batch, prediction, motions)
+        return sum(method.losses(batch, prediction).values())
+
+    return networks, loss
+
+
+def published_parts(method: Monodepth2, loss: Loss, batch: Batch) -> tuple[Callable, Callable]:
+    """The same networks, the published loss."""
+    K = torch.eye(4, device=batch.intrinsics.device).repeat(len(batch), 1, 1)
+    K[:, :3, :3] = batch.intrinsics
+
+    def by_published(answer: tuple) -> Tensor:
+        disparities, motions = answer
+        poses = {frame: motion.matrix() for frame, motion in motions.items()}
+        return loss(batch.images, disparities, poses, K)
+
+    return our_parts(method, batch)[0], by_published
+
+
+def timed_step(parts: Callable, optimizer: torch.optim.Optimizer, device: str) -> tuple[float, float, float]:
+    """Seconds of networks, warp and loss, and the rest, forward and backward.
+
+    The graph is cut between networks and loss, so that the backward pass of each is timed by itself.
+    """
+
+    def now() -> float:
+        if device != "cpu":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    networks, loss = parts()
+    t0 = now()
+    disparities, motions = networks()
+    t1 = now()
+    cut = {scale: out.detach().requires_grad_() for scale, out in disparities.items()}
+    cut_motions = {
+        frame: m._replace(
+            axis_angle=m.axis_angle.detach().requires_grad_(),
+            translation=m.translation.detach().requires_grad_(),
+        )
+        for frame, m in motions.items()
+    }
+    t2 = now()
+    loss((cut, cut_motions)).backward()
+    t3 = now()
+    outputs, gradients = list(disparities.values()), [leaf.grad for leaf in cut.values()]
+    for frame, motion in motions.items():
+        outputs += [motion.axis_angle, motion.translation]
+        gradients += [cut_motions[frame].axis_angle.grad, cut_motions[frame].translation.grad]
+    optimizer.zero_grad()
+    torch.autograd.backward(outputs, gradients)
+    t4 = now()
+    optimizer.step()
+    t5 = now()
+    return (t1 - t0) + (t4 - t3), t3 - t2, (t2 - t1) + (t5 - t4)
+
+
+if __name__ == "__main__":
+    run_main(main)
