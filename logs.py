@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from utils import PROJECT, atomic_path, to_yaml
 
 _SHOWN_SAMPLES = 4  # rows of a TensorBoard sheet
 _SMOOTHING = 0.95  # of the numbers beside the progress bar
+_LINE_SECONDS = 30.0  # between lines where the output is no terminal
 
 
 class RunLog:
@@ -46,11 +49,18 @@ class RunLog:
             path.write_text(to_yaml(settings))
         with atomic_path(folder / "revision.txt") as path:
             path.write_text(revision() + "\n")
+        _drop_later_steps(folder / "log.jsonl", step)
         self._jsonl = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115 closed in __exit__
-        self._board = SummaryWriter(folder / "tensorboard", purge_step=step)
-        interval = 0.5 if sys.stderr.isatty() else 30
+        self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self._total, self._first = total_steps, step
+        self._started = self._last_line = time.monotonic()
         self._bar = tqdm(
-            total=total_steps, initial=step, unit="step", dynamic_ncols=True, mininterval=interval
+            total=total_steps,
+            initial=step,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            mininterval=0.5,
+            bar_format="{desc} {percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt}, {remaining} left  {postfix}",
         )
 
     def __enter__(self) -> RunLog:
@@ -79,28 +89,47 @@ class RunLog:
         self._write({"step": step, "epoch": epoch, **numbers, **speed})
         for name, value in {**numbers, **speed}.items():
             self._board.add_scalar(f"train/{name}", value, step)
-            old = self._smooth.get(name, value)
-            self._smooth[name] = _SMOOTHING * old + (1 - _SMOOTHING) * value
-        hidden = ("grad_norm", "learning_rate", *speed)
-        shown = {name: f"{value:.4f}" for name, value in self._smooth.items() if name not in hidden}
-        rate, wait = self._smooth["samples_per_second"], self._smooth["data_wait"]
-        self._bar.set_description(f"epoch {epoch + 1}", refresh=False)
-        self._bar.set_postfix({**shown, "samples/s": f"{rate:.1f}", "data": f"{wait:.0%}"}, refresh=False)
+            if math.isfinite(value):
+                old = self._smooth.get(name, value)
+                self._smooth[name] = _SMOOTHING * old + (1 - _SMOOTHING) * value
+        self._show(step, epoch)
+
+    def _show(self, step: int, epoch: int) -> None:
+        """The progress bar or, where the output is a file, a line now and then."""
+        smooth = dict(self._smooth)
+        rate, wait = smooth.pop("samples_per_second"), smooth.pop("data_wait")
+        numbers = ", ".join(
+            f"{name} {value:.3g}"
+            for name, value in smooth.items()
+            if name not in ("grad_norm", "learning_rate")
+        )
+        # The terms last: a narrow window cuts them first.
+        state = f"{rate:.1f} samples/s, {wait:.0%} waiting for data, {numbers}"
+        self._bar.set_description_str(f"epoch {epoch + 1}", refresh=False)
+        self._bar.set_postfix_str(state, refresh=False)
         self._bar.update(1)
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line > _LINE_SECONDS:
+            self._last_line = now
+            left = (now - self._started) / (step - self._first) * (self._total - step)
+            time_left = tqdm.format_interval(left)
+            self.say(f"epoch {epoch + 1}, step {step} of {self._total}, {time_left} left: {state}")
 
     def validation(
-        self, step: int, epoch: int, metrics: Mapping[str, float], goal: str, better: bool
+        self, step: int, epochs: float, metrics: Mapping[str, float], best: str | None = None
     ) -> None:
-        """The numbers after an epoch; `goal` is the one that `best` follows."""
+        """The numbers after so many epochs; `best` names the one that was never better before."""
         if not self.active:
             return
         self._write(
-            {"step": step, "epoch": epoch, **{f"val/{name}": value for name, value in metrics.items()}}
+            {"step": step, "epoch": epochs, **{f"val/{name}": value for name, value in metrics.items()}}
         )
         for name, value in metrics.items():
             self._board.add_scalar(f"val/{name}", value, step)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self.say(f"epoch {epoch}, step {step}: {shown}" + (f"  (best {goal})" if better else ""))
+        self.say(
+            f"after epoch {epochs:.3g}, step {step}:  {shown}" + (f"  (best {best} so far)" if best else "")
+        )
 
     def pictures(self, step: int, shown: Mapping[str, Tensor]) -> None:
         """One sheet: a row a sample, a column for each of the method's pictures."""
@@ -118,6 +147,19 @@ class RunLog:
 
     def _write(self, record: Mapping[str, Any]) -> None:
         self._jsonl.write(json.dumps({**record, "time": round(time.time(), 3)}) + "\n")
+
+
+def _drop_later_steps(path: Path, step: int) -> None:
+    """Forget what a run logged beyond the step that it now goes on from."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        with contextlib.suppress(ValueError):  # a process that was killed leaves half a line
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(kept))
 
 
 def revision() -> str:

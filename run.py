@@ -8,30 +8,37 @@ python run.py --config ... --eval_only
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 
+from checkpoints import load_checkpoint
 from datasets import DATASETS
 from datasets._splits import split_names
 from losses import LOSSES
 from methods import METHODS
 from networks import NETWORKS
-from options import effective, parse, read_config
+from options import SECTIONS, build_parser, effective, parse, read_config
 from trainer import Trainer
 from utils import PROJECT, InputError, run_main, to_yaml
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; `--help` lists the options."""
     options = parse(arguments)
     if options.list:
         return print_components()
     folder = Path(options.log_dir).expanduser() / options.model_name
-    if options.resume == "auto" and (folder / "options.yaml").exists():
-        options = parse(arguments, saved=read_config(folder / "options.yaml"))
     if options.eval_only:
-        return evaluate_only(options, folder)
+        return evaluate_only(arguments, options, folder)
+    if saved := saved_options(options.resume, folder):
+        name = options.model_name
+        options = parse(arguments, saved=saved)
+        if options.resume == "auto":  # also where the folder was moved or renamed
+            options.log_dir, options.model_name = str(folder.parent), name
+        folder = Path(options.log_dir).expanduser() / options.model_name
     if options.resume == "never" and not options.dry_run and (folder / "checkpoints").exists():
         raise InputError(f"{folder} holds a run already; --resume auto goes on, --model_name starts another")
     try:
@@ -44,12 +51,31 @@ def main(arguments: list[str] | None = None) -> None:
             dist.destroy_process_group()
 
 
-def evaluate_only(options: argparse.Namespace, folder: Path) -> None:
-    """`--eval_only`: the run's best checkpoint, or what `--load_weights_folder` names."""
+def saved_options(resume: str, folder: Path) -> dict[str, Any]:
+    """The options of the run that `--resume` goes on with; empty for a new one."""
+    if resume == "auto" and (folder / "options.yaml").exists():
+        return read_config(folder / "options.yaml")
+    return {} if resume in ("auto", "never") else load_checkpoint(resume, which="last").options
+
+
+def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, folder: Path) -> None:
+    """`--eval_only`: the run's best checkpoint, or what `--load_weights_folder` names, with its options."""
     from evaluate_depth import main as evaluate
 
     source = options.load_weights_folder or str(folder)
-    evaluate(["--run", source, "--data_path", options.data_path, "--dataset", options.dataset["name"]])
+    if not Path(source).exists():
+        raise InputError(f"there is no run {source} to evaluate; name one with --model_name and --log_dir")
+    trained = load_checkpoint(source).options
+    known = {action.dest for action in build_parser()._actions} | set(SECTIONS)
+    options = parse(arguments, saved={key: value for key, value in trained.items() if key in known})
+    evaluate(
+        [
+            *(("--load_weights_folder", source) if Path(source).is_dir() else ("--pretrained_path", source)),
+            *("--data_path", options.data_path, "--dataset", options.dataset["name"]),
+            *("--batch_size", str(options.batch_size), "--num_workers", str(options.num_workers)),
+            *("--device", options.device),
+        ]
+    )
 
 
 def print_plan(trainer: Trainer, options: argparse.Namespace) -> None:
@@ -62,9 +88,7 @@ def print_plan(trainer: Trainer, options: argparse.Namespace) -> None:
     samples = len(trainer.train_set)
     print(f"{samples} training samples, {trainer.steps_per_epoch} steps an epoch on {trainer.device}")
     print(f"{len(trainer.val_indices)} validation samples, judged by {truth}")
-    print(
-        f"{parameters / 1e6:.1f} million parameters; {trainer.total_steps} steps in all; nothing was trained"
-    )
+    print(f"{parameters / 1e6:.1f} million parameters; {trainer.last_step} steps in all; nothing was trained")
 
 
 def print_components() -> None:

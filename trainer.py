@@ -7,9 +7,11 @@ augmentation are functions of (seed, epoch, sample), and the checkpoint holds th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -41,7 +43,7 @@ from logs import RunLog
 from methods import build_method
 from metrics import evaluate, gather
 from structures import Batch
-from utils import InputError, check_settings, seed_everything
+from utils import InputError, atomic_path, check_settings, seed_everything
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
 
@@ -69,19 +71,19 @@ class Trainer:
 
         self.epoch = self.step = self.position = 0  # position: steps done within the epoch
         self.best: float | None = None
+        self._not_finite = 0  # steps in a row
+        self._asked_to_stop = False
         self._build_data()
         self._build_method()
-        if options.resume != "never":
-            self._resume()
+        # Ranks share weights and data order, and draw different noise.
+        torch.manual_seed(options.seed + 1000 * self.rank)
+        if checkpoint := self._checkpoint_to_resume():
+            self._resume(checkpoint)
         elif options.load_weights_folder:
             self._start_from(options.load_weights_folder)
         self.network: nn.Module = self.method
         if self.world > 1:
             self.network = DistributedDataParallel(self.method)
-        # Ranks share weights and data order, and draw different noise.
-        if options.resume == "never" or not self._rng_restored:
-            torch.manual_seed(options.seed + 1000 * self.rank)
-        self._stop = False
 
     # Building.
 
@@ -95,15 +97,20 @@ class Trainer:
         )
         self.loader = self._loader(self.train_set, batches)
         self.steps_per_epoch = len(batches)
+        # Schedules follow the epochs. max_steps only stops, so that a larger one goes on as if never stopped.
         self.total_steps = options.num_epochs * self.steps_per_epoch
-        if options.max_steps:
-            self.total_steps = min(self.total_steps, options.max_steps)
-        self.val_set = build_dataset(vars(options), part="val")
-        count = min(len(self.val_set), options.num_val or len(self.val_set))
-        self.val_indices = np.linspace(0, len(self.val_set) - 1, count).round().astype(int).tolist()
+        self.last_step = min(self.total_steps, options.max_steps or self.total_steps)
+        self._build_validation()
+
+    def _build_validation(self) -> None:
+        """Single pictures where there is ground truth, otherwise targets with the sources of training."""
+        options = self.options
+        self.val_set = build_dataset(vars(options), part="val", frame_ids=(0,))
+        self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
         self.val_truth = any(self.val_set.depth(index) is not None for index in self.val_indices[:3])
-        if self.val_truth:
-            self.val_set = build_dataset(vars(options), part="val", frame_ids=(0,))
+        if not self.val_truth:
+            self.val_set = build_dataset(vars(options), part="val")
+            self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
 
     def _loader(self, dataset: Any, batches: Any) -> DataLoader:
         workers = self.options.num_workers
@@ -115,6 +122,7 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
+            worker_init_fn=_outlive_sigterm,
             generator=torch.Generator(),  # its own, so that opening a loader draws nothing from the run's
         )
 
@@ -145,19 +153,33 @@ class Trainer:
             fused=self.device.type == "cuda" or None,
         )
         self.parameters = [parameter for group in groups for parameter in group["params"]]
+        norms = [module for module in method.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+        self.statistics = [b for norm in norms for b in norm.buffers(recurse=False) if b.is_floating_point()]
+        self._statistics_before = [buffer.clone() for buffer in self.statistics]
 
     # Training.
 
     def train(self) -> None:
-        """All epochs that are left; returns early after SIGTERM, the state saved."""
-        signal.signal(signal.SIGTERM, self._on_sigterm)
-        with RunLog(self.folder, self.settings, self.total_steps, self.step, self.rank == 0) as log:
-            self.log = log
-            while self.step < self.total_steps and not self._stop:
-                self._train_epoch()
-            log.say(self._farewell())
+        """All that is left of the run; returns early after SIGTERM, the state saved."""
+        before = signal.signal(signal.SIGTERM, self._on_sigterm)
+        first = self.step
+        try:
+            with RunLog(self.folder, self.settings, self.last_step, self.step, self.rank == 0) as log:
+                self.log = log
+                log.say(self._greeting())
+                while not (self.finished or self._stopping()):
+                    self._train_epoch()
+            log.say(self._farewell(first))
+        finally:
+            signal.signal(signal.SIGTERM, before)
         if dist.is_initialized():
             dist.barrier()
+
+    @property
+    def finished(self) -> bool:
+        """All epochs are done, or max_steps; an epoch whose last step is done is still to be validated."""
+        stopped_short = self.step >= self.last_step and self.position < self.steps_per_epoch
+        return self.epoch >= self.options.num_epochs or stopped_short
 
     def _train_epoch(self) -> None:
         self.method.on_epoch_start(self.epoch, self.options.num_epochs)
@@ -170,15 +192,13 @@ class Trainer:
             self._log_step(terms, waited, time.perf_counter() - started)
             if self.step % self.options.log_frequency == 0 or self.step == 1:
                 self._log_pictures(batch, prediction)
-            self._stop = self._any_rank(self._stop)
-            if self._stop or self.step >= self.total_steps:
+            if self._stopping():
+                return self._save()
+            if self.step >= self.last_step:
                 break
-        if self._stop and self.position < self.steps_per_epoch:
-            self._save("last")
-            return
-        self.epoch, self.position = self.epoch + 1, 0
-        if self.epoch % self.options.save_frequency == 0 or self._stop or self.step >= self.total_steps:
-            self._validate_and_save()
+        if self.position >= self.steps_per_epoch:
+            self.epoch, self.position = self.epoch + 1, 0
+        self._validate_and_save()
 
     def _batches(self) -> Iterator[tuple[Batch, float]]:
         """The rest of this epoch's batches, each with the seconds it was waited for."""
@@ -199,33 +219,35 @@ class Trainer:
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_factor"]
+        torch._foreach_copy_(self._statistics_before, self.statistics)
         prediction = self.network(batch)
         terms = self.method.losses(batch, prediction)
         total = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        # After the reduction every rank has the same gradient, so all take the same decision.
         norm = nn.utils.clip_grad_norm_(self.parameters, self.options.clip_grad_norm or math.inf)
         values = torch.stack([total.detach(), norm.detach(), *(term.detach() for term in terms.values())])
-        names = ["loss", "grad_norm", *terms]
-        numbers = dict(zip(names, values.tolist()))
-        if math.isfinite(numbers["grad_norm"]) and math.isfinite(numbers["loss"]):
+        numbers = dict(zip(["loss", "grad_norm", *terms], values.tolist()))
+        if self._any_rank(not all(map(math.isfinite, numbers.values()))):
+            self._leave_out(batch, numbers)
+        else:
             self.optimizer.step()
             self._not_finite = 0
-        else:
-            self._keep_bad_batch(batch, numbers)
         return {**numbers, "learning_rate": rate}, batch, prediction
 
-    _not_finite = 0
-    _rng_restored = False
-
-    def _keep_bad_batch(self, batch: Batch, numbers: dict[str, float]) -> None:
+    def _leave_out(self, batch: Batch, numbers: dict[str, float]) -> None:
+        """Instead of an update: name the term that is not finite, keep the batch, give up after a few."""
+        # The pass forward has put the batch into the running statistics of the norms already.
+        torch._foreach_copy_(self.statistics, self._statistics_before)
         self._not_finite += 1
-        path = self.folder / f"not_finite_step_{self.step}_rank_{self.rank}.pt"
-        torch.save(vars(batch.to("cpu")), path)
+        path = self.folder / f"not_finite_step_{self.step + 1}_rank_{self.rank}.pt"
+        with atomic_path(path) as temporary:
+            torch.save(vars(batch.to("cpu")), temporary)
         bad = [name for name, value in numbers.items() if not math.isfinite(value)]
-        names = [name for name in bad if name not in ("loss", "grad_norm")] or bad
-        sentence = f"step {self.step}: {', '.join(names)} is not finite; the batch is kept in {path}"
+        bad = list(dict.fromkeys(name for names in self._gather(bad) for name in names))
+        terms = [name for name in bad if name not in ("loss", "grad_norm")] or bad
+        verb = "is" if len(terms) == 1 else "are"
+        sentence = f"step {self.step + 1}: {', '.join(terms)} {verb} not finite; the batch is kept in {path}"
         if self._not_finite >= MAX_NOT_FINITE:
             raise InputError(f"{sentence}; that was {self._not_finite} in a row, so the run stops")
         self.log.say(f"{sentence}; the step is left out")
@@ -246,44 +268,47 @@ class Trainer:
     # Validation.
 
     def _validate_and_save(self) -> None:
-        """After an epoch: validate, and keep `last`, and `best` where it is the best so far."""
+        """Validate, and keep `last`, and `best` where it is the best so far."""
         metrics = self.validate()
         goal = "abs_rel" if self.val_truth else "loss"
         value = metrics.get(goal, math.nan)
         better = math.isfinite(value) and (self.best is None or value < self.best)
         if better:
             self.best = value
-        self.log.validation(self.step, self.epoch, metrics, goal, better)
-        self._save("best" if better else "last", metrics)
+        epochs = self.epoch + self.position / self.steps_per_epoch
+        self.log.validation(self.step, epochs, metrics, goal if better else None)
+        if self.epoch % self.options.save_frequency == 0 or better or self.finished:
+            self._save(better, metrics)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Ground-truth errors where there is truth, otherwise the loss on held-out samples."""
         self.method.eval()
         indices = self.val_indices[self.rank :: self.world]
-        try:
-            if self.val_truth:
-                result = evaluate(
-                    self.method.predict_depth,
-                    self.val_set,
-                    batch_size=self.options.batch_size,
-                    device=self.device,
-                    workers=self.options.num_workers,
-                    indices=indices,
-                )
-                return dict(gather(result).mean)
-            return self._validation_loss(indices)
-        finally:
-            self.method.train()
+        with self._noise_kept():
+            if not self.val_truth:
+                return self._validation_loss(indices)
+            result = evaluate(
+                self.method.predict_depth,
+                self.val_set,
+                batch_size=self.options.batch_size,
+                device=self.device,
+                workers=self.options.num_workers,
+                indices=indices,
+            )
+            return dict(gather(result).mean)
 
     def _validation_loss(self, indices: list[int]) -> dict[str, float]:
         size = self.options.batch_size
         chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
         loader = DataLoader(
-            Guarded(self.val_set), batch_sampler=chunks, collate_fn=collate, generator=torch.Generator()
+            Guarded(self.val_set),
+            batch_sampler=chunks,
+            collate_fn=collate,
+            num_workers=self.options.num_workers,
+            generator=torch.Generator(),
         )
-        sums: dict[str, Tensor] = {}
-        noise = torch.get_rng_state()
+        sums: dict[str, float] = {}
         for batch in loader:
             if isinstance(batch, InputError):
                 raise batch
@@ -291,19 +316,21 @@ class Trainer:
             terms = self.method.losses(batch, self.method(batch))
             terms["loss"] = torch.stack(list(terms.values())).sum()
             for name, term in terms.items():
-                sums[name] = sums.get(name, 0) + term * len(batch)
-        torch.set_rng_state(noise)  # looking must not change what is trained next
-        names = list(sums)
-        totals = torch.stack([*sums.values(), torch.tensor(float(len(indices)), device=self.device)])
-        if self.world > 1:
-            dist.all_reduce(totals)
-        return {name: float(totals[n] / totals[-1]) for n, name in enumerate(names)}
+                sums[name] = sums.get(name, 0.0) + float(term) * len(batch)
+        shards = self._gather(sums)  # one may be empty: fewer samples than processes
+        names = dict.fromkeys(name for shard in shards for name in shard)
+        count = len(self.val_indices)
+        return {name: sum(shard.get(name, 0.0) for shard in shards) / count for name in names}
+
+    def _noise_kept(self) -> contextlib.AbstractContextManager:
+        """A block that may draw random numbers: looking must not change what is trained next."""
+        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
 
     # Checkpoints.
 
-    def _save(self, kind: str, metrics: dict[str, float] | None = None) -> None:
-        """Write this moment as `last`, or as an epoch's file that `best` and `last` point to."""
-        rng = self._gather_rng()
+    def _save(self, better: bool = False, metrics: dict[str, float] | None = None) -> None:
+        """Write this moment: the end of an epoch as the epoch's file, which `last` links to."""
+        rng = self._gather(_get_rng())
         if self.rank == 0:
             training = {
                 "optimizer": self.optimizer.state_dict(),
@@ -318,35 +345,38 @@ class Trainer:
             }
             checkpoint = Checkpoint(self.method.state_dict(), self.settings, training=training)
             folder = self.folder / "checkpoints"
-            if self.position:
-                save_checkpoint(folder / "last.pt", checkpoint)
-            else:
-                path = epoch_path(folder, self.epoch)
-                save_checkpoint(path, checkpoint)
+            path = folder / "last.pt" if self.position else epoch_path(folder, self.epoch)
+            save_checkpoint(path, checkpoint)
+            if not self.position:
                 update_link(folder / "last.pt", path)
-                if kind == "best":
-                    update_link(folder / "best.pt", path)
+            if better:
+                update_link(folder / "best.pt", path)
+            if self.options.keep_checkpoints:
                 prune_checkpoints(folder, self.options.keep_checkpoints)
         if dist.is_initialized():
             dist.barrier()
 
-    def _resume(self) -> None:
-        """Go on where a checkpoint stopped: `--resume auto` takes the run's last, if there is one."""
+    def _checkpoint_to_resume(self) -> Checkpoint | None:
+        """`--resume auto` takes the run's last checkpoint, if there is one yet."""
         wanted = self.options.resume
         path = self.folder / "checkpoints" / "last.pt" if wanted == "auto" else Path(wanted)
-        if wanted == "auto" and not path.exists():
-            return
+        if wanted == "never" or (wanted == "auto" and not path.exists()):
+            return None
         checkpoint = load_checkpoint(path, which="last")
-        state = checkpoint.training
-        if not state or "optimizer" not in state:
+        if "optimizer" not in (checkpoint.training or {}):
             raise InputError(f"{path} holds weights only and cannot be resumed; --load_weights_folder starts")
-        load_weights(self.method, checkpoint.weights, source=path)
+        return checkpoint
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        """Go on where a checkpoint stopped, on as many processes as there are now."""
+        state = checkpoint.training
+        load_weights(self.method, checkpoint.weights)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.step, self.position = state["epoch"], state["step"], state["position"]
-        self.best = state["best"]
+        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        samples = state["position"] * checkpoint.options["batch_size"] * state["world"]
+        self.position = samples // (self.options.batch_size * self.world)
         if len(state["rng"]) == self.world:
             _set_rng(state["rng"][self.rank])
-            self._rng_restored = True
 
     def _start_from(self, path: str) -> None:
         """Fine-tune: weights, and the optimiser's moments where a published folder has them."""
@@ -359,14 +389,6 @@ class Trainer:
         if self.rank == 0:
             print(f"{path} ({checkpoint.layout}): {report}")
 
-    def _gather_rng(self) -> list[dict[str, Any]]:
-        states: list[Any] = [None] * self.world
-        if self.world > 1:
-            dist.all_gather_object(states, _get_rng())
-        else:
-            states[0] = _get_rng()
-        return states
-
     # Logs.
 
     def _log_step(self, numbers: dict[str, float], waited: float, worked: float) -> None:
@@ -376,20 +398,41 @@ class Trainer:
     @torch.no_grad()
     def _log_pictures(self, batch: Batch, prediction: Any) -> None:
         if self.rank == 0:
-            noise = torch.get_rng_state()
-            self.log.pictures(self.step, self.method.pictures(batch, prediction))
-            torch.set_rng_state(noise)
+            with self._noise_kept():
+                self.log.pictures(self.step, self.method.pictures(batch, prediction))
 
-    def _farewell(self) -> str:
-        if self._stop:
+    def _greeting(self) -> str:
+        processes = f", {self.world} processes" if self.world > 1 else ""
+        begin = f"goes on after step {self.step} of" if self.step else "has"
+        return (
+            f"{self.folder} {begin} {self.last_step} steps: {len(self.train_set)} samples, "
+            f"{self.steps_per_epoch} steps an epoch, on {self.device}{processes}"
+        )
+
+    def _farewell(self, first: int) -> str:
+        if not self.finished:
             return f"stopped after step {self.step}, everything saved; --resume auto goes on from there"
-        best = f", best {'abs_rel' if self.val_truth else 'loss'} {self.best:.4f}" if self.best else ""
+        if self.step == first:
+            more = "num_epochs" if self.last_step == self.total_steps else "max_steps"
+            return f"{self.folder} has had all its {self.step} steps; a larger --{more} adds more"
+        goal = "abs_rel" if self.val_truth else "loss"
+        best = "" if self.best is None else f", best {goal} {self.best:.4f}"
         return f"trained {self.step} steps{best}; the run is in {self.folder}"
 
     # Processes.
 
     def _on_sigterm(self, *_: Any) -> None:
-        self._stop = True  # the step under way is finished first
+        self._asked_to_stop = True  # the step under way is finished first
+
+    def _stopping(self) -> bool:
+        return self._any_rank(self._asked_to_stop)
+
+    def _gather(self, value: Any) -> list[Any]:
+        """Every process's value."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
 
     def _any_rank(self, value: bool) -> bool:
         if self.world == 1:
@@ -406,6 +449,8 @@ def start_processes(device: str) -> torch.device:
         InputError: a GPU is asked for and there is none.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"device is auto, cpu, cuda or cuda:N, got '{device}'")
     if device.startswith("cuda") and not gpus:
         raise InputError(f"device {device} was asked for and there is no GPU here; try --device cpu")
     if device == "auto":
@@ -425,6 +470,16 @@ def start_processes(device: str) -> torch.device:
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     return chosen
+
+
+def _evenly_spaced(count: int, wanted: int) -> list[int]:
+    """`wanted` of the places 0 to count - 1, or all where `wanted` is 0."""
+    return np.linspace(0, count - 1, min(count, wanted or count)).round().astype(int).tolist()
+
+
+def _outlive_sigterm(_: int) -> None:
+    """A loader's worker leaves stopping to the trainer: SIGTERM often goes to a whole process group."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _get_rng() -> dict[str, Any]:
