@@ -60,7 +60,7 @@ class RunLog:
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
             mininterval=0.5,
-            bar_format="{desc} {percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt}, {remaining} left  {postfix}",
+            bar_format="{desc} {percentage:3.0f}% {bar:12} {n_fmt}/{total_fmt}, {remaining} left{postfix}",
         )
 
     def __enter__(self) -> RunLog:
@@ -96,15 +96,11 @@ class RunLog:
 
     def _show(self, step: int, epoch: int) -> None:
         """The progress bar or, where the output is a file, a line now and then."""
-        smooth = dict(self._smooth)
+        smooth = {n: value for n, value in self._smooth.items() if n not in ("grad_norm", "learning_rate")}
         rate, wait = smooth.pop("samples_per_second"), smooth.pop("data_wait")
-        numbers = ", ".join(
-            f"{name} {value:.3g}"
-            for name, value in smooth.items()
-            if name not in ("grad_norm", "learning_rate")
-        )
+        loss, *terms = (f"{name} {value:.3g}" for name, value in smooth.items())
         # The terms last: a narrow window cuts them first.
-        state = f"{rate:.1f} samples/s, {wait:.0%} waiting for data, {numbers}"
+        state = ", ".join([loss, f"{rate:.3g} samples/s", f"{wait:.0%} waiting for data", *terms])
         self._bar.set_description_str(f"epoch {epoch + 1}", refresh=False)
         self._bar.set_postfix_str(state, refresh=False)
         self._bar.update(1)
