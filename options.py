@@ -16,6 +16,7 @@ and on the command line `--dataset.baseline 0.54 --losses.smoothness.weight 1e-2
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,14 @@ def boolean(text: str) -> bool:
     return values[text.lower()]
 
 
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    boolean: "true or false",
+    frame_id: "frames like 0 -1 1 or s",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse whose refusals are our sentences."""
 
@@ -62,7 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("what to do")
     group.add_argument("--config", nargs="+", default=[], metavar="FILE", help="configs; later ones win")
-    group.add_argument("--eval_only", **switch, help="evaluate the run, or --load_weights_folder")
+    group.add_argument(
+        "--eval_only", **switch, help="judge the run or --load_weights_folder; evaluate_depth.py can more"
+    )
     group.add_argument("--list", **switch, help="print methods, networks, datasets, losses, configs, splits")
     group.add_argument("--dry_run", **switch, help="check everything, build everything, train nothing")
     group.add_argument("--resume", default="never", metavar="auto|never|FILE", help="go on from a checkpoint")
@@ -122,7 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--learning_rate", type=float, default=1e-4, help="of Adam")
     group.add_argument("--weight_decay", type=float, default=0.0, help="of AdamW, where it is not 0")
     group.add_argument("--num_epochs", type=int, default=20, help="passes over the training part")
-    group.add_argument("--max_steps", type=int, help="stop after this many steps, wherever the epochs are")
+    group.add_argument("--max_steps", type=int, help="stop after these; schedules follow num_epochs")
     group.add_argument("--scheduler", default="step", choices=("step", "cosine", "constant"), help="schedule")
     group.add_argument("--scheduler_step_size", type=int, default=15, help="epochs before the rate drops")
     group.add_argument("--scheduler_gamma", type=float, default=0.1, help="what it is multiplied by")
@@ -145,7 +156,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("logs and checkpoints")
     group.add_argument("--log_frequency", type=int, default=250, help="steps between lines and pictures")
-    group.add_argument("--save_frequency", type=int, default=1, help="epochs between validations and checkpoints")
+    group.add_argument(
+        "--save_frequency", type=int, default=1, help="epochs between validations and checkpoints"
+    )
     group.add_argument("--keep_checkpoints", type=int, default=5, help="kept beside last and best; 0: all")
     group.add_argument("--num_val", type=int, default=500, help="validation samples, evenly spaced; 0: all")
     return parser
@@ -221,11 +234,11 @@ def _checked(source: str, key: str, value: Any, actions: Mapping[str, argparse.A
     """A config's value as the command line would have given it."""
     if key not in actions and key not in SECTIONS:
         raise InputError(f"{source} has an unknown option '{key}'{nearest_name(key, [*actions, *SECTIONS])}")
-    if key in SECTIONS and isinstance(value, dict):
-        return value
-    if value is None or key in SECTIONS:
-        return value
+    if key in SECTIONS:
+        return _checked_section(source, key, value)
     action = actions[key]
+    if value is None and action.default is None:
+        return None
     kind = boolean if isinstance(action, argparse._StoreTrueAction) else (action.type or str)
     several = action.nargs == "+"
     if several and not isinstance(value, list):
@@ -233,11 +246,28 @@ def _checked(source: str, key: str, value: Any, actions: Mapping[str, argparse.A
     try:
         result = [kind(str(item)) for item in value] if several else kind(str(value))
     except (ValueError, TypeError):
-        wanted = getattr(kind, "__name__", str(kind))
+        wanted = _KINDS.get(kind, kind.__name__)
         raise InputError(f"{source}: {key} must be {wanted}, got {value!r}") from None
     if action.choices and result not in action.choices:
         raise InputError(f"{source}: there is no {key} '{result}'{nearest_name(str(result), action.choices)}")
     return result
+
+
+def _checked_section(source: str, key: str, value: Any) -> str | dict[str, Any]:
+    """A section as it is; only what chooses a component may be a bare name."""
+    if value is None:
+        return {}
+    if isinstance(value, str) and key in _NAMED:
+        return value
+    if not isinstance(value, dict):
+        form = "a name or {name: ..., setting: value}" if key in _NAMED else "{setting: value}"
+        raise InputError(f"{source}: {key} must be {form}, got {value!r}")
+    for term, settings in value.items():
+        if key == "losses" and not isinstance(settings, dict):
+            raise InputError(
+                f"{source}: losses.{term} must be settings like {{weight: 1.0}}, got {settings!r}"
+            )
+    return value
 
 
 def _command_line(
@@ -273,7 +303,9 @@ def _dotted(rest: Sequence[str], actions: Mapping[str, argparse.Action]) -> dict
         for step in path[:-1]:
             place = place.setdefault(step, {})
         place[path[-1]] = read_yaml(value)
-    return nested
+    return {
+        section: _checked_section("the command line", section, value) for section, value in nested.items()
+    }
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
@@ -284,8 +316,10 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             value = {**old, "name": value} if old.get("name") == value else {"name": value}
         elif key in SECTIONS and isinstance(value, dict) and old is not None:
             merged = {"name": old} if isinstance(old, str) else dict(old)
-            _merge_nested(merged, value)
-            value = merged
+            another = "name" in value and value["name"] != merged.get("name")
+            if not another:
+                _merge_nested(merged, value)
+                value = merged
         into[key] = value
 
 
@@ -323,16 +357,21 @@ def _finish(options: argparse.Namespace) -> None:
         options.data_path = str((Path(base) if base else PROJECT / "data") / options.dataset["name"])
     for name in ("batch_size", "num_epochs", "scheduler_step_size", "log_frequency", "save_frequency"):
         _at_least(options, name, 1)
-    for name in ("num_workers", "keep_checkpoints", "warmup_steps", "num_val", "seed"):
+    for name in ("num_workers", "keep_checkpoints", "num_val", "seed"):
         _at_least(options, name, 0)
+    for name in ("warmup_steps", "weight_decay", "min_learning_rate"):
+        _at_least(options, name, 0)
+    if options.max_steps is not None:
+        _at_least(options, "max_steps", 1)
     for name in ("height", "width"):
         value = getattr(options, name)
-        if value <= 0 or value % 32:
-            raise InputError(
-                f"{name} must be a multiple of 32, got {value}; try {max(32, round(value / 32) * 32)}"
-            )
-    if options.learning_rate <= 0:
-        raise InputError(f"learning_rate must be above 0, got {options.learning_rate}")
+        if value < 64 or value % 32:  # decoders reflect borders, which takes two rows at a 32nd of the size
+            nearest = max(64, round(value / 32) * 32)
+            raise InputError(f"{name} must be a multiple of 32 from 64 on, got {value}; try {nearest}")
+    for name in ("learning_rate", "scheduler_gamma", "clip_grad_norm"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{name} must be above 0, got {value}")
     if not 0 < options.min_depth < options.max_depth:
         raise InputError(f"need 0 < min_depth < max_depth, got {options.min_depth} and {options.max_depth}")
     if not options.scales or any(not 0 <= scale <= 3 for scale in options.scales):

@@ -198,7 +198,8 @@ class Trainer:
                 break
         if self.position >= self.steps_per_epoch:
             self.epoch, self.position = self.epoch + 1, 0
-        self._validate_and_save()
+        if self.epoch % self.options.save_frequency == 0 or self.finished:
+            self._validate_and_save()
 
     def _batches(self) -> Iterator[tuple[Batch, float]]:
         """The rest of this epoch's batches, each with the seconds it was waited for."""
@@ -277,8 +278,7 @@ class Trainer:
             self.best = value
         epochs = self.epoch + self.position / self.steps_per_epoch
         self.log.validation(self.step, epochs, metrics, goal if better else None)
-        if self.epoch % self.options.save_frequency == 0 or better or self.finished:
-            self._save(better, metrics)
+        self._save(better, metrics)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -164,11 +164,18 @@ _YamlLoader.yaml_implicit_resolvers = {
 }
 
 
+class _YamlDumper(yaml.SafeDumper):
+    """Quotes the words that the loader above would take for numbers."""
+
+
+_YamlDumper.yaml_implicit_resolvers = _YamlLoader.yaml_implicit_resolvers
+
+
 def read_yaml(text: str) -> Any:
     """Parse YAML text."""
     return yaml.load(text, _YamlLoader)
 
 
 def to_yaml(settings: Mapping[str, Any]) -> str:
-    """Settings as YAML text that `read_config` reads back to the same values."""
-    return yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=110)
+    """Settings as YAML text that `read_yaml` reads back to the same values."""
+    return yaml.dump(dict(settings), Dumper=_YamlDumper, sort_keys=False, default_flow_style=None, width=110)
