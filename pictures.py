@@ -1,12 +1,26 @@
-"""What people look at: depth in colours, sheets of pictures."""
+"""What people look at: depth in colours, sheets of pictures, films, coloured points.
+
+Everything is written under a temporary name first, so that an interrupted run leaves no half file behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
+from PIL import GifImagePlugin, Image
 from torch import Tensor
+
+from utils import InputError, atomic_path
+
+PICTURE_FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF"}
+FILM_FORMATS = (".gif", ".mp4")
+JPEG_QUALITY = 95
+_STEADY_COLOURS = 96  # entries of a GIF's 256 that are the same in every frame
 
 
 def colourise(
@@ -52,3 +66,216 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarray:
             top, left = r * (height + gap), c * (width + gap)
             canvas[top : top + height, left : left + width] = picture
     return canvas
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[Path]:
+    """`atomic_path`, with a sentence where the disk is full or the folder closed.
+
+    Raises:
+        InputError: the file could not be written, and why.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def check_format(name: str, formats: Sequence[str]) -> None:
+    """Refuse a file ending that is not among `formats`; both with or without their dot.
+
+    Raises:
+        InputError: lists the known ones.
+    """
+    known = [ending.removeprefix(".") for ending in formats]
+    if name.removeprefix(".").lower() not in known:
+        raise InputError(f"cannot write '{name}'; known endings are {', '.join(known)}")
+
+
+def save_picture(path: str | Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) or (H, W) uint8 in the format that the ending of `path` names.
+
+    Raises:
+        InputError: an unknown ending, or it could not be written.
+    """
+    ending = Path(path).suffix
+    check_format(ending, list(PICTURE_FORMATS))
+    with writing(path) as temporary:
+        kind = PICTURE_FORMATS[ending[1:].lower()]
+        Image.fromarray(picture).save(temporary, format=kind, quality=JPEG_QUALITY)
+
+
+# ------------------------------------------------------------------------------------------------ points
+
+
+def point_cloud(
+    depth: np.ndarray,
+    intrinsics: np.ndarray,
+    picture: np.ndarray,
+    tolerance: float = 0.02,
+    radius: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coloured points of a depth map, without the veils between foreground and background.
+
+    A network's depth glides from an object to what lies behind it, and the points in between hang in the
+    air. Left out is therefore what `off_plane` finds uneven.
+
+    Args:
+        depth: (H, W), any unit along the optical axis.
+        intrinsics: (3, 3) pixels at H x W.
+        picture: (H, W, 3) uint8 RGB.
+        tolerance: up to which unevenness a point stays; infinite keeps every one.
+        radius: of the neighbourhood, pixels, about as far as an edge is smeared; W / 160 where not given,
+            which is four pixels of a network 640 wide.
+
+    Returns:
+        (P, 3) float32 in the unit of `depth`: x right, y down, z forward. (P, 3) uint8 RGB.
+    """
+    height, width = depth.shape
+    y, x = np.mgrid[0:height, 0:width]
+    rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(intrinsics).T
+    kept = off_plane(1 / depth, radius or max(2, round(width / 160))) <= tolerance
+    return (rays[kept] * depth[kept][:, None]).astype(np.float32), picture[kept]
+
+
+def off_plane(inverse_depth: np.ndarray, radius: int) -> np.ndarray:
+    """How far the neighbourhood of each pixel is from a plane, relative to its 1 / depth: (H, W).
+
+    1 / depth is linear on every plane, however slanted, so roads and walls are even at any distance. It is
+    the root mean square of what a linear fit over the (2 radius + 1) square leaves over.
+    """
+    import cv2
+
+    values = np.pad(np.asarray(inverse_depth, np.float64), radius, "reflect", reflect_type="odd")  # goes on
+    offsets = np.arange(-radius, radius + 1.0)
+    mean_of = np.full(len(offsets), 1 / len(offsets))
+    spread = np.mean(offsets**2)
+
+    def average(of: np.ndarray, along_x: np.ndarray = mean_of, along_y: np.ndarray = mean_of) -> np.ndarray:
+        return cv2.sepFilter2D(of, cv2.CV_64F, along_x, along_y)[radius:-radius, radius:-radius]
+
+    mean = average(values)
+    slope_x, slope_y = average(values, offsets * mean_of), average(values, mean_of, offsets * mean_of)
+    rest = average(values**2) - mean**2 - (slope_x**2 + slope_y**2) / spread
+    return np.sqrt(np.maximum(rest, 0)) / mean
+
+
+def write_ply(path: str | Path, points: np.ndarray, colours: np.ndarray, unit: str = "") -> None:
+    """A point cloud as binary PLY, which MeshLab, CloudCompare, Blender and Open3D read.
+
+    Args:
+        path: of the file.
+        points: (P, 3).
+        colours: (P, 3) uint8 RGB.
+        unit: of the points, in words; goes into the header.
+
+    Raises:
+        InputError: it could not be written.
+    """
+    layout = [(axis, "<f4") for axis in "xyz"] + [(colour, "u1") for colour in ("red", "green", "blue")]
+    vertices = np.empty(len(points), layout)
+    for n, axis in enumerate("xyz"):
+        vertices[axis] = points[:, n]
+    for n, colour in enumerate(("red", "green", "blue")):
+        vertices[colour] = colours[:, n]
+    header = ["ply", "format binary_little_endian 1.0", "comment x right, y down, z forward"]
+    header += [f"comment unit: {unit}"] if unit else []
+    header += [f"element vertex {len(points)}", *(f"property float {axis}" for axis in "xyz")]
+    header += [*(f"property uchar {colour}" for colour in ("red", "green", "blue")), "end_header"]
+    with writing(path) as temporary, open(temporary, "wb") as file:
+        file.write(("\n".join(header) + "\n").encode("ascii"))
+        file.write(vertices.tobytes())
+
+
+# ------------------------------------------------------------------------------------------------- films
+
+
+@contextlib.contextmanager
+def film(path: str | Path, fps: float, steady: str | None = None) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write a GIF or MP4 picture by picture; memory holds one, however long the film.
+
+        with film("depth.gif", fps=10) as write:
+            write(picture)  # (H, W, 3) uint8 RGB, all of one size
+
+    Args:
+        path: ends in .gif or .mp4.
+        fps: pictures in a second. A GIF counts in hundredths of a second and shows at most 50.
+        steady: a matplotlib colour map that keeps its place in every palette of a GIF, so that depth does
+            not change its colours when the picture beside it does.
+
+    Raises:
+        InputError: another ending, no picture at all, or it could not be written.
+    """
+    path = Path(path)
+    check_format(path.suffix, FILM_FORMATS)
+    with writing(path) as temporary:
+        kind = _gif(temporary, fps, steady) if path.suffix.lower() == ".gif" else _mp4(temporary, fps)
+        with kind as write:
+            yield write
+        if temporary.stat().st_size == 0:
+            raise InputError(f"{path}: there was no picture to make a film of")
+
+
+@contextlib.contextmanager
+def _gif(path: Path, fps: float, steady: str | None) -> Iterator[Callable[[np.ndarray], None]]:
+    """Pillow's own writer collects every frame before it writes the first; this one writes them as they come.
+
+    Each frame has a palette of its own, so no first look at the whole film is needed.
+    """
+    duration = max(2, round(100 / fps)) * 10  # milliseconds; browsers slow down what is faster
+    fixed = b""
+    if steady is not None:
+        entries = colormaps[steady](np.linspace(0, 1, _STEADY_COLOURS))[:, :3]
+        fixed = (entries * 255).astype(np.uint8).tobytes()
+    with open(path, "wb") as file:
+
+        def write(picture: np.ndarray) -> None:
+            image = Image.fromarray(picture)
+            if file.tell() == 0:
+                size = b"".join(side.to_bytes(2, "little") for side in image.size)
+                file.write(b"GIF89a" + size + b"\x00\x00\x00")  # no palette for all
+                file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")  # again and again
+            indexed = _to_palette(image, fixed)
+            parts = GifImagePlugin.getdata(indexed, duration=duration, include_color_table=True)
+            file.writelines(parts)
+            parts.clear()  # Pillow's own list, in a cycle that would keep many frames before it is collected
+
+        yield write
+        if file.tell():
+            file.write(b";")
+
+
+def _to_palette(image: Image.Image, fixed: bytes) -> Image.Image:
+    """256 colours: `fixed` ones and the best others for this picture."""
+    own = image.quantize(256 - len(fixed) // 3, dither=Image.Dither.NONE)
+    if not fixed:
+        return own
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(fixed + bytes(own.getpalette()))
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+@contextlib.contextmanager
+def _mp4(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    import cv2
+
+    named = path.with_suffix(".mp4")  # OpenCV goes by the ending
+    writer = None
+
+    def write(picture: np.ndarray) -> None:
+        nonlocal writer
+        if writer is None:
+            size = picture.shape[1], picture.shape[0]
+            writer = cv2.VideoWriter(str(named), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
+            if not writer.isOpened():
+                raise InputError(f"OpenCV cannot write MP4 to {path.parent} here; a GIF needs no codec")
+        writer.write(np.ascontiguousarray(picture[..., ::-1]))
+
+    try:
+        yield write
+        if writer is not None:
+            writer.release()
+            os.replace(named, path)
+    finally:
+        named.unlink(missing_ok=True)
