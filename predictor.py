@@ -1,0 +1,285 @@
+"""A trained model as it is used: pictures of any size in, depth of the same size out.
+
+    pictures (h, w)  ->  network size (H, W)  ->  1 / depth (H, W)  ->  enlarged to (h, w)  ->  depth
+
+The inverse is what is enlarged, since it is what the networks predict and is linear on every plane.
+`test_simple.py`, `test_video.py` and `hubconf.py` are this class with files around it.
+
+Depth is in metres where the model learned from stereo pairs, whose baseline it knows; learned from video
+alone, it is known up to one factor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor, nn
+
+from datasets._sequence import check_size, read_image, resize_image, resize_intrinsics
+from datasets.folder import PICTURES, natural_key
+from evaluate_depth import choose_device, set_decode_range, stereo_scale, trained_with_stereo
+from methods import load_method
+from utils import PROJECT, InputError, nearest_name
+
+MODELS = "models"  # folder of published checkpoints, for --model_name
+OWN_OUTPUT = "_disp"  # ends the stem of a coloured picture that we wrote
+
+Pictures = Tensor | np.ndarray | Image.Image | str | os.PathLike | Sequence
+
+
+class Predictor(nn.Module):
+    """Depth of pictures of any size.
+
+        depth = predictor(picture)  # a path, PIL picture, array or tensor, or a list: (B, 1, h, w)
+
+    Args:
+        method: a trained Method.
+        options: of its training.
+
+    Attributes:
+        height, width: the network's size, pixels.
+        metres: in one unit of the network's depth, and multiplied in; None where depth is known up to one
+            factor only.
+        unit: the same in words.
+        options: of the training.
+
+    Raises:
+        InputError: the options do not tell the network's size.
+    """
+
+    def __init__(self, method: nn.Module, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        if not (options.get("height") and options.get("width")):
+            raise InputError("the checkpoint does not tell the network's size; add --height and --width")
+        check_size(options["height"], options["width"])
+        self.method, self.options = method, dict(options)
+        self.height, self.width = options["height"], options["width"]
+        self.resize = options.get("resize") or "bicubic"
+        self.metres = stereo_scale(options) if trained_with_stereo(options) else None
+        self.unit = "metres" if self.metres else "up to one factor (learned from video alone)"
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, images: Pictures, intrinsics: Tensor | None = None) -> Tensor:
+        """Depth at the size of the pictures.
+
+        Args:
+            images: a tensor (B, 3, h, w) or (3, h, w), an array (B, h, w, 3) or (h, w, 3), uint8 or float in
+                [0, 1]; a PIL picture or a path; or a list of these, all of one size.
+            intrinsics: (B, 3, 3) pixels of the pictures, for the methods that need them.
+
+        Returns:
+            (B, 1, h, w), see `unit`, on the device of the model.
+
+        Raises:
+            InputError: what is no picture, or pictures of differing sizes.
+        """
+        pictures = as_pictures(images)
+        sizes = {tuple(picture.shape[-2:]) for picture in pictures}
+        if len(sizes) != 1:
+            raise InputError(f"pictures of one call must have one size (height, width), got {sorted(sizes)}")
+        return 1 / enlarge(self.inverse_depth(pictures, intrinsics), *sizes.pop())
+
+    @torch.no_grad()
+    def inverse_depth(self, pictures: Sequence[Tensor], intrinsics: Tensor | None = None) -> Tensor:
+        """1 / depth at the network's size.
+
+        Args:
+            pictures: (3, h, w) uint8 each, of any sizes.
+            intrinsics: (B, 3, 3) pixels of the pictures.
+
+        Returns:
+            (B, 1, H, W), 1 / `unit`.
+        """
+        device = next(self.method.parameters()).device
+        resized = [resize_image(picture, self.height, self.width, self.resize) for picture in pictures]
+        if intrinsics is not None:
+            pairs = zip(torch.as_tensor(intrinsics).cpu().numpy(), pictures)
+            size = (self.height, self.width)
+            followed = [resize_intrinsics(K, picture.shape[-2:], size) for K, picture in pairs]
+            intrinsics = torch.from_numpy(np.stack(followed)).float().to(device)
+        images = torch.stack(resized).to(device).float().div_(255)
+        return 1 / (self.method.predict_depth(images, intrinsics) * (self.metres or 1.0))
+
+
+def load_predictor(path: str | Path, device: str = "auto", which: str = "best", **options: Any) -> Predictor:
+    """A predictor from a run folder, a checkpoint file or a published checkpoint.
+
+    Args:
+        path: where it lies.
+        device: `auto` (the GPU where there is one), `cpu`, `cuda`, `cuda:1`, ...
+        which: of a run folder, `best` or `last`.
+        options: height or width that win over the checkpoint's.
+
+    Raises:
+        InputError: nothing known lies there, or no such device is here.
+    """
+    method, trained = load_method(path, choose_device(device), which)
+    return Predictor(method, {**trained, **options})
+
+
+def enlarge(inverse_depth: Tensor, height: int, width: int) -> Tensor:
+    """(B, 1, H, W) to (B, 1, height, width), bilinear."""
+    return F.interpolate(inverse_depth, (height, width), mode="bilinear", align_corners=False)
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+
+
+def as_pictures(images: Pictures) -> list[Tensor]:
+    """Whatever `Predictor` takes, as a list of (3, h, w) uint8 on the CPU.
+
+    Raises:
+        InputError: what is no picture, and what it was.
+    """
+    if isinstance(images, (list, tuple)):
+        return [picture for image in images for picture in as_pictures(image)]
+    if isinstance(images, (str, os.PathLike)):
+        return [read_upright(images)]
+    if isinstance(images, Image.Image):
+        images = np.array(images.convert("RGB"))
+    if isinstance(images, np.ndarray):
+        if images.ndim not in (3, 4) or images.shape[-1] != 3:
+            raise InputError(f"an array of pictures is (h, w, 3) or (B, h, w, 3) RGB, got {images.shape}")
+        images = torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3)
+    if not isinstance(images, Tensor):
+        raise InputError(f"expected pictures, got {type(images).__name__}")
+    if images.ndim not in (3, 4) or images.shape[-3] != 3:
+        raise InputError(f"a tensor of pictures is (3, h, w) or (B, 3, h, w), got {tuple(images.shape)}")
+    images = images.detach().cpu()
+    if images.is_floating_point():
+        low, high = images.min().item(), images.max().item()
+        if not (low >= 0 and high <= 1):  # also where something is not a number
+            raise InputError(f"pictures are uint8, or float in [0, 1]; got {low:g} to {high:g}")
+        images = images.mul(255).round().byte()
+    if images.dtype != torch.uint8:
+        raise InputError(f"pictures are uint8, or float in [0, 1]; got {images.dtype}")
+    return list(images if images.ndim == 4 else images[None])
+
+
+def read_upright(path: str | Path) -> Tensor:
+    """A picture as (3, h, w) uint8 RGB, turned as its EXIF entry says: telephones store them lying.
+
+    Raises:
+        InputError: missing, truncated or no picture.
+    """
+    picture = read_image(path)
+    with Image.open(path) as image:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return picture
+        upright = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    return torch.from_numpy(upright).permute(2, 0, 1)
+
+
+def find_pictures(places: str | Sequence[str]) -> list[Path]:
+    """The pictures that files, folders and patterns name, each once, a folder's in natural order.
+
+    What earlier predictions left beside the pictures is not among them; a file named alone is.
+
+    Raises:
+        InputError: a place is not there, or there is no picture in it.
+    """
+    places = [places] if isinstance(places, (str, Path)) else list(places)
+    found: dict[Path, None] = {}
+    for place in places:
+        files = _pictures_at(Path(place).expanduser())
+        if len(places) > 1 or files != [Path(place)]:
+            files = [path for path in files if not _is_own_output(path)]
+        if not files:
+            kinds = ", ".join(sorted(PICTURES))
+            raise InputError(f"there is no picture at {place} ({kinds}; a folder, a file or a pattern)")
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def _pictures_at(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    files = place.iterdir() if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
+    pictures = [p for p in files if p.suffix.lower() in PICTURES and p.is_file() and p.name[0] != "."]
+    return sorted(pictures, key=lambda path: natural_key(str(path)))
+
+
+def _is_own_output(path: Path) -> bool:
+    """Whether a picture lies beside it that it was predicted from: left.png for left_disp.jpg."""
+    source = path.stem.removesuffix(OWN_OUTPUT)
+    if source in ("", path.stem):
+        return False
+    return any(path.with_name(source + kind).is_file() for kind in ("", *PICTURES, *map(str.upper, PICTURES)))
+
+
+# ------------------------------------------------------------------------------------------ command line
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which model predicts and where; those of evaluate_depth.py."""
+    group = parser.add_argument_group("the model, one of")
+    group.add_argument("--run", metavar="FOLDER", help="a run folder of ours")
+    group.add_argument(
+        "--load_weights_folder", metavar="FOLDER", help="a published checkpoint folder, or a run"
+    )
+    group.add_argument("--pretrained_path", metavar="FILE", help="a checkpoint of a single file")
+    group.add_argument("--model_name", metavar="NAME", help=f"a published checkpoint folder in {MODELS}/")
+
+    group = parser.add_argument_group("how it predicts")
+    group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="of a run")
+    group.add_argument("--height", type=int, metavar="PIXELS", help="network input; else the checkpoint's")
+    group.add_argument("--width", type=int, metavar="PIXELS", help="network input; else the checkpoint's")
+    group.add_argument("--min_depth", type=float, metavar="M", help="depth at disparity 1, where not saved")
+    group.add_argument("--max_depth", type=float, metavar="M", help="depth at disparity 0, where not saved")
+
+    group = parser.add_argument_group("machine")
+    group.add_argument("--batch_size", type=int, default=4, help="pictures predicted at a time")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    group.add_argument("--no_cuda", action="store_true", help="the published way to write --device cpu")
+
+
+def check_model_arguments(args: argparse.Namespace) -> Path:
+    """The one model that the flags name.
+
+    Raises:
+        InputError: none, several, an unknown name, or a batch of nothing.
+    """
+    flags = ("run", "load_weights_folder", "pretrained_path", "model_name")
+    given = [f"--{flag}" for flag in flags if getattr(args, flag)]
+    if not given:
+        raise InputError(f"no model was given: add one of {', '.join(f'--{flag}' for flag in flags)}")
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} name two models; give one")
+    if args.batch_size < 1:
+        raise InputError(f"--batch_size must be 1 or more, got {args.batch_size}")
+    if args.model_name:
+        return _named_model(args.model_name)
+    return Path(args.run or args.load_weights_folder or args.pretrained_path)
+
+
+def open_predictor(args: argparse.Namespace) -> Predictor:
+    """The model that the flags of `add_model_arguments` name, ready to predict."""
+    path = check_model_arguments(args)
+    size = {name: getattr(args, name) for name in ("height", "width") if getattr(args, name)}
+    predictor = load_predictor(path, "cpu" if args.no_cuda else args.device, args.checkpoint, **size)
+    if args.min_depth or args.max_depth:
+        set_decode_range(predictor.method, args.min_depth, args.max_depth)
+    return predictor
+
+
+def _named_model(name: str) -> Path:
+    """models/<name> where the command is run, or in the project."""
+    roots = [Path(MODELS), PROJECT / MODELS]
+    for root in roots:
+        if (root / name).exists():
+            return root / name
+    names: Iterable[str] = (item.name for root in roots if root.is_dir() for item in root.iterdir())
+    raise InputError(
+        f"there is no {MODELS}/{name}{nearest_name(name, set(names))}; unpack the published checkpoint "
+        "there, or name its folder with --load_weights_folder"
+    )

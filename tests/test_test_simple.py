@@ -1,0 +1,231 @@
+"""Pictures in, depth out: what is written, how it hangs together, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import predictor
+from layers import disparity_to_depth
+from pictures import colourise
+from predictor import find_pictures, load_predictor
+from test_simple import main, name_outputs
+from tests import goldens
+from tests.plys import read_ply
+from tests.tiny_models import save_published, save_run
+from utils import InputError
+
+
+@pytest.fixture(autouse=True)
+def load_once(monkeypatch):
+    """Reading a checkpoint is what takes the time here, and is tested where it belongs."""
+    monkeypatch.setattr(predictor, "load_method", load_method)
+
+
+load_method = functools.cache(predictor.load_method)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Path:
+    return save_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def constant_run(tmp_path_factory) -> Path:
+    """A network that answers disparity 0.25 wherever it looks."""
+    return save_run(tmp_path_factory.mktemp("constant"), disparity=0.25)
+
+
+def draw(path: Path, height: int = 50, width: int = 70) -> Path:
+    """A smooth picture that belongs to its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = goldens.image(path.stem, 1, height, width)[0].transpose(1, 2, 0)
+    Image.fromarray((pixels * 255).astype(np.uint8)).save(path)
+    return path
+
+
+def predict(*words: object) -> None:
+    main([*map(str, words), "--device", "cpu"])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_every_output_has_the_size_of_its_picture(run, tmp_path, capsys):
+    draw(tmp_path / "in/a.png", 50, 70)
+    draw(tmp_path / "in/b.jpg", 130, 90)
+    predict(
+        "--image_path", tmp_path / "in", "--run", run, "--output", tmp_path / "out", "--save_npy", "--ply"
+    )
+    for stem, size in (("a", (50, 70)), ("b", (130, 90))):
+        depth, disparity = (np.load(tmp_path / f"out/{stem}_{name}.npy") for name in ("depth", "disp"))
+        assert depth.dtype == disparity.dtype == np.float32
+        assert depth.shape == disparity.shape == size
+        assert np.allclose(depth * disparity, 1)
+        with Image.open(tmp_path / f"out/{stem}_disp.png") as coloured:
+            assert np.array_equal(np.asarray(coloured), colourise(disparity))
+    assert names(tmp_path / "out") == sorted(
+        f"{stem}{ending}" for stem in "ab" for ending in ("_disp.png", "_depth.npy", "_disp.npy", ".ply")
+    )
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"2 pictures: <name>_disp.png, <name>_depth.npy, <name>_disp.npy, <name>.ply in {tmp_path / 'out'}; "
+        "depth is known up to one factor (learned from video alone)"
+    )
+
+
+def test_a_constant_disparity_is_a_flat_wall_at_its_depth(constant_run, tmp_path):
+    path = draw(tmp_path / "a.png")
+    predict("--image_path", path, "--run", constant_run, "--save_npy", "--ply", "--intrinsics", "80 80 30 20")
+    expected = 1 / (1 / 100 + (1 / 0.1 - 1 / 100) * 0.25)
+    assert np.allclose(np.load(tmp_path / "a_depth.npy"), expected, rtol=1e-5)
+    header, points, colours = read_ply(tmp_path / "a.ply")
+    assert "comment unit: up to one factor" in header
+    assert len(points) == 50 * 70
+    assert np.allclose(points[:, 2], expected, rtol=1e-5)
+    x, y = (np.rint(points[:, n] * 80 / points[:, 2] + c).astype(int) for n, c in ((0, 30), (1, 20)))
+    with Image.open(path) as picture:
+        assert np.array_equal(np.asarray(picture)[y, x], colours)
+
+
+def test_stereo_pairs_make_metres_and_video_does_not(constant_run, tmp_path, capsys):
+    stereo = save_run(tmp_path / "stereo", 0.25, frame_ids=[0, "s"], use_stereo=True)
+    draw(tmp_path / "a.png")
+    predict("--image_path", tmp_path / "a.png", "--run", constant_run, "--save_npy")
+    relative = np.load(tmp_path / "a_depth.npy")
+    predict("--image_path", tmp_path / "a.png", "--run", stereo, "--pred_metric_depth")
+    assert np.allclose(np.load(tmp_path / "a_depth.npy"), 5.4 * relative)
+    assert capsys.readouterr().out.endswith("depth is in metres\n")
+    with pytest.raises(InputError, match="--pred_metric_depth needs a model that knows metres"):
+        predict("--image_path", tmp_path / "a.png", "--run", constant_run, "--pred_metric_depth")
+
+
+def test_a_published_folder_predicts_with_its_own_resizing(tmp_path):
+    folder = save_published(tmp_path / "models/mono_640x192")
+    draw(tmp_path / "a.png", 64, 96)
+    predict("--image_path", tmp_path / "a.png", "--load_weights_folder", folder, "--save_npy")
+    published = load_predictor(folder, "cpu")
+    assert published.resize == "lanczos"
+    image = (np.array(Image.open(tmp_path / "a.png")) / 255).astype(np.float32)
+    disparity = published.method.predict_disparity(goldens.tensor(image.transpose(2, 0, 1)[None]))
+    expected = disparity_to_depth(disparity, 0.1, 100.0).detach().numpy()[0, 0]
+    assert np.allclose(np.load(tmp_path / "a_depth.npy"), expected, rtol=1e-4)
+
+
+def test_a_published_model_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_published(Path("models/mono_640x192"))
+    draw(Path("a.png"))
+    predict("--image_path", "a.png", "--model_name", "mono_640x192")
+    assert Path("a_disp.png").is_file()
+    with pytest.raises(InputError, match=r"no models/mono_640x19; did you mean 'mono_640x192'\?"):
+        predict("--image_path", "a.png", "--model_name", "mono_640x19")
+
+
+def test_a_second_run_does_not_predict_what_the_first_wrote(run, tmp_path):
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "left_disp.png")  # ours only where there is a left.png
+    for _ in range(2):
+        predict("--image_path", tmp_path, "--run", run, "--ext", "jpg")
+    assert names(tmp_path) == ["a.png", "a_disp.jpg", "left_disp.png", "left_disp_disp.jpg"]
+    assert find_pictures(str(tmp_path / "a*")) == [tmp_path / "a.png"]
+    with pytest.raises(InputError, match="there is no picture at"):
+        find_pictures(str(tmp_path / "a_*.jpg"))
+    assert find_pictures(str(tmp_path / "a_disp.jpg")) == [tmp_path / "a_disp.jpg"]
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(run, tmp_path):
+    for name in ("x/0.png", "y/0.png", "y/0.jpg"):
+        draw(tmp_path / "in" / name)
+    predict("--image_path", tmp_path / "in/*/*", "--run", run, "--output", tmp_path / "out")
+    assert names(tmp_path / "out") == ["x/0_disp.png", "y/0.jpg_disp.png", "y/0.png_disp.png"]
+    beside = name_outputs([Path("x/0.png"), Path("y/0.png")])
+    assert beside == {Path("x/0.png"): Path("x/0"), Path("y/0.png"): Path("y/0")}
+
+
+def test_the_batch_size_changes_nothing(run, tmp_path):
+    for n in range(3):
+        draw(tmp_path / f"in/{n}.png", 40 + n, 60)
+    for size in (1, 3):
+        predict("--image_path", tmp_path / "in", "--run", run, "--output", tmp_path / str(size), "--save_npy",
+                "--batch_size", size)  # fmt: skip
+    for n in range(3):
+        one, three = (np.load(tmp_path / size / f"{n}_depth.npy") for size in "13")
+        assert np.allclose(one, three, rtol=1e-4)
+
+
+def test_a_damaged_picture_is_named_and_the_others_are_done(run, tmp_path, capsys):
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "c.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:400])
+    with pytest.raises(SystemExit) as stopped:
+        predict("--image_path", tmp_path, "--run", run, "--output", tmp_path / "out")
+    assert stopped.value.code == 1
+    assert names(tmp_path / "out") == ["a_disp.png", "c_disp.png"]
+    said = capsys.readouterr()
+    assert said.out.startswith("2 pictures: ")
+    assert "1 of 3 pictures were left out" in said.err and "b.png cannot be read as a picture" in said.err
+
+
+def test_a_telephone_picture_is_turned_upright(run, tmp_path):
+    draw(tmp_path / "a.png", 50, 70)
+    with Image.open(tmp_path / "a.png") as picture:
+        lying = picture.getexif()
+        lying[0x0112] = 6  # to be shown turned by a quarter
+        picture.save(tmp_path / "b.jpg", exif=lying)
+    predict("--image_path", tmp_path / "b.jpg", "--run", run)
+    with Image.open(tmp_path / "b_disp.png") as coloured:
+        assert coloured.size == (50, 70)
+
+
+def test_points_take_the_intrinsics_beside_the_picture_and_say_when_they_assume(
+    constant_run, tmp_path, capsys
+):
+    draw(tmp_path / "a.png", 50, 70)
+    arguments = ("--image_path", tmp_path / "a.png", "--run", constant_run, "--ply")
+    predict(*arguments)
+    assert "their points assume a camera that sees 60 degrees from left to right" in capsys.readouterr().out
+    _, points, _ = read_ply(tmp_path / "a.ply")
+    angle = np.degrees(np.arctan(np.ptp(points[:, 0]) * 70 / 69 / 2 / points[0, 2]))
+    assert angle == pytest.approx(30, abs=1e-3)
+    (tmp_path / "cam.txt").write_text("140 140 34.5 24.5\n")
+    predict(*arguments)
+    assert "assume" not in capsys.readouterr().out
+    _, narrower, _ = read_ply(tmp_path / "a.ply")
+    assert np.ptp(narrower[:, 0]) / np.ptp(points[:, 0]) == pytest.approx(60.62 / 140, rel=1e-3)
+    (tmp_path / "cam.txt").write_text("140 140 134.5 24.5\n")
+    with pytest.raises(SystemExit):
+        predict(*arguments)
+    assert "are not the intrinsics of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--image_path", "*.gif", "--run", "RUN"], r"there is no picture at \*\.gif"),
+        (["--image_path", "a.png"], "no model was given: add one of --run, --load_weights_folder"),
+        (["--image_path", "a.png", "--run", "RUN", "--model_name", "m"], "--run and --model_name name two"),
+        (["--image_path", "a.png", "--run", "nowhere"], "there is no file or folder nowhere"),
+        (["--image_path", "a.png", "--run", "RUN", "--ext", "xyz"], "cannot write 'xyz'; known endings"),
+        (["--image_path", "a.png", "--run", "RUN", "--ply", "--intrinsics", "1 2 3"], r"expected 4 .* got 3"),
+        (["--image_path", "a.png", "--run", "RUN", "--intrinsics", "90 90 35 25"], "are for the points of"),
+        (["--image_path", "a.png", "--run", "RUN", "--height", "100"], "height must be a multiple of 32"),
+        (["--image_path", "a.png", "--run", "RUN", "--batch_size", "0"], "--batch_size must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_sentence(run, tmp_path, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "a.png")
+    with pytest.raises(InputError, match=sentence):
+        predict(*(str(run) if word == "RUN" else word for word in words))
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_real_pictures_of_every_kind_go_through(shared_data, run, tmp_path):
+    pictures = find_pictures(str(shared_data / "images"))
+    predict("--image_path", shared_data / "images", "--run", run, "--output", tmp_path, "--ply")
+    assert len(names(tmp_path)) == 2 * len(pictures) > 0
