@@ -1,0 +1,142 @@
+"""Frames and videos in, a film out."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import predictor
+from test_video import SteadyRange, arrange, main, open_frames
+from tests.test_pictures import read_film
+from tests.test_test_simple import draw
+from tests.tiny_models import save_run
+from utils import InputError
+
+COUNT = 5
+
+
+@pytest.fixture(autouse=True)
+def load_once(monkeypatch):
+    """Reading a checkpoint is what takes the time here, and is tested where it belongs."""
+    monkeypatch.setattr(predictor, "load_method", load_method)
+
+
+load_method = functools.cache(predictor.load_method)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Path:
+    return save_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def frames(tmp_path) -> Path:
+    """A folder of frames whose names sort wrongly as text."""
+    for n in range(8, 8 + COUNT):
+        draw(tmp_path / f"walk/frame{n}.png", 48, 64)
+    return tmp_path / "walk"
+
+
+@pytest.fixture
+def video(tmp_path) -> Path:
+    """Seven frames of rising brightness at 20 a second."""
+    import cv2
+
+    writer = cv2.VideoWriter(str(tmp_path / "walk.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 20, (64, 48))
+    for n in range(7):
+        writer.write(np.full((48, 64, 3), 30 * n, np.uint8))
+    writer.release()
+    return tmp_path / "walk.mp4"
+
+
+def predict(*words: object) -> None:
+    main([*map(str, words), "--device", "cpu"])
+
+
+def test_a_folder_becomes_a_gif_of_as_many_frames(run, frames, capsys):
+    predict("--image_path", frames, "--run", run)
+    shown = read_film(frames.parent / "walk_depth.gif")
+    assert len(shown) == COUNT
+    assert shown[0].shape == (72, 192, 3)  # side by side, each as wide as the network sees it
+    assert "5 frames at 10 a second" in capsys.readouterr().out
+    with Image.open(frames / "frame8.png") as picture:
+        first = np.asarray(picture.resize((96, 72)), float)
+    assert np.abs(shown[0][:, :96] - first).mean() < 12
+
+
+def test_a_video_becomes_a_video_at_its_own_speed(run, video, tmp_path, capsys):
+    predict("--image_path", video, "--run", run, "--every", 2, "--depth_only", "--output_width", 50)
+    shown = read_film(tmp_path / "walk_depth.mp4")
+    assert [frame.shape for frame in shown] == [(38, 50, 3)] * 4
+    assert "4 frames at 10 a second" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.mp4", "walk_depth.mp4"]
+
+
+def test_frames_are_read_in_the_order_of_their_numbers_and_every_nth(frames, video):
+    opened = open_frames([str(frames)], every=2)
+    assert opened.count == 3 and opened.fps == 5
+    brightness = [frame.float().mean().item() for frame in open_frames([str(video)], every=3).pictures]
+    assert brightness == pytest.approx([0, 90, 180], abs=4)
+
+
+def test_wide_pictures_stand_one_above_the_other():
+    assert arrange(torch.zeros(3, 100, 330), None, 640, False).axis == 0
+    assert arrange(torch.zeros(3, 100, 130), None, 640, False).axis == 1
+    assert arrange(torch.zeros(3, 101, 203), 101, 640, True).width % 2 == 0
+
+
+def test_colours_keep_their_meaning_when_something_near_drives_by():
+    street = torch.linspace(0, 1, 400).view(20, 20)
+    bus = torch.cat([street[:10], torch.full((10, 20), 5.0)])
+    colours = SteadyRange()
+    usual = colours.update(street)
+    assert colours.update(street) == pytest.approx(usual)
+    passing = colours.update(bus)
+    assert passing[1] < 1.3 * usual[1]  # by itself the frame would span five times as much
+
+
+def test_the_batch_size_changes_no_frame(run, frames, tmp_path):
+    for size in (1, 3):
+        predict(
+            "--image_path", frames, "--run", run, "--output", tmp_path / f"{size}.gif", "--batch_size", size
+        )
+    for one, three in zip(read_film(tmp_path / "1.gif"), read_film(tmp_path / "3.gif"), strict=True):
+        assert np.abs(one.astype(int) - three).mean() < 0.5
+
+
+def test_a_damaged_frame_is_named_and_the_film_goes_on(run, frames, capsys):
+    (frames / "frame10.png").write_bytes(b"nothing")
+    with pytest.raises(SystemExit) as stopped:
+        predict("--image_path", frames, "--run", run)
+    assert stopped.value.code == 1
+    assert len(read_film(frames.parent / "walk_depth.gif")) == COUNT - 1
+    assert "frame10.png cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--run", "RUN", "--output", "a.avi"], r"cannot write '\.avi'; known endings are gif, mp4"),
+        (["--run", "RUN", "--fps", "0"], "--fps must be above 0"),
+        (["--run", "RUN", "--every", "0"], "--every must be 1 or more, got 0"),
+        ([], "no model was given"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_sentence(run, frames, words, sentence):
+    with pytest.raises(InputError, match=sentence):
+        predict("--image_path", frames, *(str(run) if word == "RUN" else word for word in words))
+
+
+def test_what_is_no_video_is_said(tmp_path, frames, video):
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"broken\.mp4 cannot be read as a video"):
+        open_frames([str(tmp_path / "broken.mp4")])
+    with pytest.raises(InputError, match=r"there is no video .*none\.mp4"):
+        open_frames([str(tmp_path / "none.mp4")])
+    with pytest.raises(InputError, match="is a folder of videos; name one"):
+        open_frames([str(tmp_path)])
