@@ -1,0 +1,81 @@
+"""Parallax in other code, in one line.
+
+    import torch
+    model = torch.hub.load("path/to/parallax", "parallax", path="runs/monodepth2_kitti", source="local")
+    depth = model("street.jpg")  # (1, 1, h, w), at the picture's size; model.unit says metres or not
+
+`path` is a run folder, a checkpoint file or a published checkpoint; `model` takes paths, PIL pictures, arrays
+and tensors, one or many (predictor.py). It is an `nn.Module`: `model.to("cuda")` works.
+
+Our modules have everyday names, and the calling program may have a `utils` or `datasets` of its own. While a
+model is loaded those names are ours; before and after they are the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+dependencies = ["torch", "torchvision", "timm", "numpy", "PIL", "yaml", "tqdm", "matplotlib", "safetensors"]
+
+_FOLDER = Path(__file__).resolve().parent
+_NAMES = {path.stem for path in _FOLDER.glob("*.py")} | {
+    path.parent.name for path in _FOLDER.glob("*/__init__.py")
+}
+# Ours, kept between calls so that a class stays the same. The hub runs this file anew each time, so they are
+# kept where Python keeps modules, under a name that nobody else has.
+_kept = sys.modules.setdefault("_parallax_modules", ModuleType("_parallax_modules"))
+_loaded: dict[str, ModuleType] = vars(_kept).setdefault(str(_FOLDER), {})
+
+
+def parallax(path: str | Path, device: str = "auto", which: str = "best", **options: Any):
+    """A model, ready to predict depth.
+
+        model(images)   (B, 3, h, w) float in [0, 1] or uint8, a PIL picture, an array (h, w, 3), a path, or a
+                        list of these  ->  depth (B, 1, h, w)
+
+    Args:
+        path: a run folder, a checkpoint file or a published checkpoint.
+        device: `auto` (the GPU where there is one), `cpu`, `cuda`, ...
+        which: of a run folder, `best` or `last`.
+        options: height and width, to run the network at another size than it was trained with.
+
+    Returns:
+        A `predictor.Predictor`: an nn.Module with `height`, `width`, `unit`, `metres` and `options`.
+    """
+    with _our_modules():
+        from predictor import load_predictor
+
+        return load_predictor(path, device, which, **options)
+
+
+@contextlib.contextmanager
+def _our_modules() -> Iterator[None]:
+    """Within, `utils`, `datasets` and the others are ours; afterwards they are again what they were."""
+
+    def named_alike() -> dict[str, ModuleType]:
+        return {n: m for n, m in sys.modules.items() if n.split(".")[0] in _NAMES - {"hubconf"}}
+
+    before = named_alike()
+    if not all(_is_ours(module) for module in before.values()):
+        for name in before:
+            del sys.modules[name]
+    sys.modules.update({name: module for name, module in _loaded.items() if name not in sys.modules})
+    sys.path.insert(0, str(_FOLDER))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(_FOLDER))
+        for name, module in named_alike().items():
+            if before.get(name) is not module:
+                _loaded[name] = sys.modules.pop(name)
+        sys.modules.update(before)
+
+
+def _is_ours(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and _FOLDER in Path(file).resolve().parents

@@ -1,0 +1,86 @@
+"""The model in other people's code: any kind of picture, and nothing of ours left in their way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hubconf
+from predictor import Predictor
+from tests.test_test_simple import draw
+from tests.tiny_models import save_run
+from utils import PROJECT, InputError
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Path:
+    return save_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def model(run) -> Predictor:
+    return hubconf.parallax(run, device="cpu")
+
+
+def test_a_loaded_model_says_what_it_is(model):
+    assert (model.height, model.width) == (64, 96)
+    assert model.options["method"] == "monodepth2"
+    assert model.metres is None and model.unit.startswith("up to one factor")
+    assert not model.training
+
+
+def test_one_picture_gives_one_depth_however_it_is_handed_over(model, tmp_path):
+    path = draw(tmp_path / "a.png", 50, 70)
+    picture = Image.open(path)
+    array = np.array(picture)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    depth = model(path)
+    assert depth.shape == (1, 1, 50, 70) and (depth > 0).all()
+    for same in (str(path), picture, array, array / 255, tensor, tensor[None].float() / 255, [picture]):
+        assert torch.equal(model(same), depth)
+    assert model([path, array]).shape == (2, 1, 50, 70)
+
+
+def test_what_is_no_picture_is_refused_in_one_sentence(model):
+    with pytest.raises(InputError, match=r"uint8, or float in \[0, 1\]; got 0 to 255"):
+        model(torch.tensor([0.0, 255.0]).expand(3, 4, 2))
+    with pytest.raises(InputError, match=r"a tensor of pictures is .* got \(1, 4, 4\)"):
+        model(torch.zeros(1, 4, 4))
+    with pytest.raises(InputError, match=r"an array of pictures is .* got \(3, 4, 4\)"):
+        model(np.zeros((3, 4, 4)))
+    with pytest.raises(InputError, match=r"must have one size .* got \[\(4, 4\), \(5, 4\)\]"):
+        model([np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)])
+    with pytest.raises(InputError, match="expected pictures, got int"):
+        model(3)
+
+
+THEIRS = """
+import sys, torch
+import utils                                   # the caller's own
+model = torch.hub.load(sys.argv[1], "parallax", path=sys.argv[2], device="cpu", source="local")
+again = torch.hub.load(sys.argv[1], "parallax", path=sys.argv[2], device="cpu", source="local")
+assert type(model) is type(again)
+depth = model(torch.rand(2, 3, 50, 70))
+assert depth.shape == (2, 1, 50, 70), depth.shape
+assert utils is sys.modules["utils"] and utils.WHOSE == "theirs"
+assert not {"datasets", "layers", "methods", "predictor"} & set(sys.modules)
+import datasets                                # and this one, imported later
+assert datasets.WHOSE == "theirs"
+print("height", model.height)
+"""
+
+
+def test_hub_loads_from_another_program_that_has_modules_of_the_same_names(run, tmp_path):
+    for name in ("utils", "datasets"):
+        (tmp_path / f"{name}.py").write_text('WHOSE = "theirs"\n')
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    command = [sys.executable, "theirs.py", str(PROJECT), str(run)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "height 64" in done.stdout
