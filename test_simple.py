@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import math
 import os
 import sys
@@ -67,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     failed: list[InputError] = []
     assumed = 0
+    remaining = iter(outputs)
     with tqdm(total=len(outputs), unit="picture", disable=len(outputs) == 1) as bar:
-        paths = list(outputs)
-        for first in range(0, len(paths), args.batch_size):
+        while paths := list(itertools.islice(remaining, args.batch_size)):
             batch = []
-            for path in paths[first : first + args.batch_size]:
+            for path in paths:
                 try:
                     batch.append(read(path, outputs[path], args))
                 except InputError as error:
@@ -81,13 +82,14 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for item, inverse_depth in zip(batch, inverse_depths):
                     write_outputs(item, inverse_depth, predictor.unit, args)
                     assumed += item.assumed
-            bar.update(min(args.batch_size, len(paths) - first))
+            bar.update(len(paths))
     if assumed:
         print(
             f"no --intrinsics, and no {INTRINSICS_FILES[0]} beside {assumed} of the pictures: their points "
             f"assume a camera that sees {ASSUMED_ANGLE:g} degrees from left to right"
         )
-    print(f"{summary(outputs, len(failed), args)}; depth is {in_words(predictor.unit)}")
+    if len(failed) < len(outputs):
+        print(f"{summary(outputs, len(failed), args)}; depth is {in_words(predictor.unit)}")
     if failed:
         print(
             f"{len(failed)} of {len(outputs)} pictures were left out:", *failed, sep="\n  ", file=sys.stderr

@@ -169,6 +169,9 @@ def test_a_damaged_picture_is_named_and_the_others_are_done(run, tmp_path, capsy
     said = capsys.readouterr()
     assert said.out.startswith("2 pictures: ")
     assert "1 of 3 pictures were left out" in said.err and "b.png cannot be read as a picture" in said.err
+    with pytest.raises(SystemExit):
+        predict("--image_path", tmp_path / "b.png", "--run", run)
+    assert not capsys.readouterr().out  # nothing was written, and nothing says so
 
 
 def test_a_telephone_picture_is_turned_upright(run, tmp_path):
