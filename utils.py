@@ -95,13 +95,29 @@ class Registry:
         return self._classes[name]
 
 
+def settings_of(function: Callable) -> list[str]:
+    """The settings a function or a class's constructor takes by name.
+
+    A constructor with `**settings` hands them to the class it extends, whose settings then count as well.
+    """
+    is_class = isinstance(function, type)
+    owners = [o for o in inspect.getmro(function) if "__init__" in vars(o)] if is_class else []
+    names: dict[str, None] = {}
+    for call in [vars(owner)["__init__"] for owner in owners if owner is not object] or [function]:
+        parameters = inspect.signature(call).parameters.values()
+        names |= {p.name: None for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return [name for name in names if name != "self"]
+
+
 def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -> None:
     """Refuse settings that `function` does not take, with the nearest one it does.
 
     Raises:
         InputError: names `what` (a config section), the unknown key and the nearest valid one.
     """
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    known = settings_of(function)
     for key in settings:
         if key not in known:
             raise InputError(f"{what} has no setting '{key}'{nearest_name(key, known)}")

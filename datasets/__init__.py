@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from utils import InputError, Registry, check_settings
+from utils import InputError, Registry, check_settings, settings_of
 
 DATASETS = Registry("datasets")
 
@@ -28,6 +27,6 @@ def build_dataset(options: Mapping[str, Any], **overrides: Any) -> Any:
         raise InputError("the section 'dataset' has no name")
     dataset = DATASETS.get(name)
     check_settings(f"dataset {name}", dataset, settings)
-    taken = set(inspect.signature(dataset).parameters)
+    taken = settings_of(dataset)
     shared = {key: value for key, value in options.items() if key in taken and value is not None}
     return dataset(**{**shared, **settings, **overrides})

@@ -99,7 +99,7 @@ class Folder(SequenceDataset):
         stride: frames from a target to its next source. Take more where the camera moves little.
         files: frames in their order, as names or patterns: "left.png 0*.png". As `frames.txt` in each scene.
         depth_scale: value of a .png truth that is one metre: 256 as in KITTI and our synthetic world, 1000
-            for millimetres (TUM, ScanNet), 5000 for SC-Depth's NYUv2.
+            for millimetres (ScanNet), 5000 for TUM and SC-Depth's NYUv2.
         depth_cap: metres, up to which truth counts and predictions are judged.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from checkpoints import load_checkpoint, load_weights
-from utils import InputError, Registry, check_settings
+from utils import InputError, Registry, check_settings, settings_of
 
 METHODS = Registry("methods")
 
@@ -31,7 +30,7 @@ def build_method(options: Mapping[str, Any]) -> torch.nn.Module:
         raise InputError("the section 'method' has no name")
     method = METHODS.get(name)
     check_settings(f"method {name}", method, settings)
-    taken = set(inspect.signature(method).parameters)
+    taken = settings_of(method)
     shared = {key: value for key, value in options.items() if key in taken and value is not None}
     return method(**{**shared, **settings})
 
