@@ -46,6 +46,7 @@ from structures import Batch
 from utils import InputError, atomic_path, check_settings, seed_everything
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
+WORKER_GRACE = 30  # seconds
 
 
 class Trainer:
@@ -220,7 +221,7 @@ class Trainer:
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_factor"]
-        torch._foreach_copy_(self._statistics_before, self.statistics)
+        _copy(self.statistics, self._statistics_before)
         prediction = self.network(batch)
         terms = self.method.losses(batch, prediction)
         total = torch.stack(list(terms.values())).sum()
@@ -239,7 +240,7 @@ class Trainer:
     def _leave_out(self, batch: Batch, numbers: dict[str, float]) -> None:
         """Instead of an update: name the term that is not finite, keep the batch, give up after a few."""
         # The pass forward has put the batch into the running statistics of the norms already.
-        torch._foreach_copy_(self.statistics, self._statistics_before)
+        _copy(self._statistics_before, self.statistics)
         self._not_finite += 1
         path = self.folder / f"not_finite_step_{self.step + 1}_rank_{self.rank}.pt"
         with atomic_path(path) as temporary:
@@ -472,14 +473,20 @@ def start_processes(device: str) -> torch.device:
     return chosen
 
 
+def _copy(values: list[torch.Tensor], into: list[torch.Tensor]) -> None:
+    """Copy tensors in one go; there may be none."""
+    if values:
+        torch._foreach_copy_(into, values)
+
+
 def _evenly_spaced(count: int, wanted: int) -> list[int]:
     """`wanted` of the places 0 to count - 1, or all where `wanted` is 0."""
     return np.linspace(0, count - 1, min(count, wanted or count)).round().astype(int).tolist()
 
 
 def _outlive_sigterm(_: int) -> None:
-    """A loader's worker leaves stopping to the trainer: SIGTERM often goes to a whole process group."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """SIGTERM often goes to a whole process group: a loader's worker gives the step under way time to end."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))
 
 
 def _get_rng() -> dict[str, Any]:
