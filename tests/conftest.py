@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from layers import warp
 from structures import Batch
+from tools.make_synthetic import Plan, make
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -43,3 +46,27 @@ def drawn_batch() -> Batch:
         T_target_from_source[:, 0, 3] = 0.3 * frame
         images[frame] = warp(target, depth, K, T_target_from_source)
     return Batch(images, K, torch.arange(2))
+
+
+@pytest.fixture(scope="session")
+def tiny_kitti(tmp_path_factory) -> Path:
+    """Three drives of 6 frames, 64 x 96, in KITTI's layout; its own lists validate on 3 pictures."""
+    root = tmp_path_factory.mktemp("tiny") / "kitti"
+    make(Plan("kitti", root, sequences=3, frames=6, height=64, width=96, seed=0, ext="png"))
+    test = (root / "splits/test_files.txt").read_text().split()
+    (root / "splits/val_files.txt").write_text("".join(f"{test[0]} {frame} l\n" for frame in (1, 2, 3)))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """One scene of 14 pictures, 64 x 96: a textured wall seen from a camera that steps to the right."""
+    root = tmp_path_factory.mktemp("tiny_folder")
+    generator = torch.Generator().manual_seed(0)
+    wall = F.interpolate(torch.rand(1, 3, 16, 40, generator=generator), (64, 200), mode="bicubic")[0]
+    wall = (wall.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+    for frame in range(14):
+        picture = np.ascontiguousarray(wall[:, 4 * frame : 4 * frame + 96])
+        Image.fromarray(picture).save(root / f"{frame:03d}.png")
+    (root / "cam.txt").write_text("60 60 47.5 31.5\n")
+    return root

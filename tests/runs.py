@@ -1,0 +1,97 @@
+"""Small runs that end in seconds: their command line, and ways to start them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from checkpoints import Checkpoint, load_checkpoint
+from options import effective, parse
+from trainer import Trainer
+from utils import PROJECT
+
+
+def arguments(data: Path, log_dir: Path, **settings: Any) -> list[str]:
+    """The command line of a run called `run` on a tiny dataset; True stands for a bare flag."""
+    settings = {
+        "data_path": data,
+        "log_dir": log_dir,
+        "model_name": "run",
+        "dataset": "kitti" if (data / "splits").exists() else "folder",
+        "height": 64,
+        "width": 96,
+        "encoder": "timm/test_efficientnet",
+        "weights_init": "scratch",
+        "pose_model_type": "posecnn",
+        "scales": 0,
+        "batch_size": 4,
+        "num_epochs": 2,
+        "num_workers": 0,
+        "device": "cpu",
+        **settings,
+    }
+    if settings["dataset"] == "kitti":
+        settings["split"] = data / "splits"
+    words = []
+    for name, value in settings.items():
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return words
+
+
+def build(words: list[str]) -> Trainer:
+    """The Trainer of a command line."""
+    options = parse(words)
+    return Trainer(options, effective(options))
+
+
+def train(words: list[str]) -> Trainer:
+    """The Trainer of a command line, after training."""
+    trainer = build(words)
+    trainer.train()
+    return trainer
+
+
+def last(log_dir: Path) -> Checkpoint:
+    """The run's last checkpoint."""
+    return load_checkpoint(log_dir / "run", which="last")
+
+
+def records(log_dir: Path) -> list[dict[str, Any]]:
+    """The lines of the run's log.jsonl."""
+    return [json.loads(line) for line in (log_dir / "run/log.jsonl").read_text().splitlines()]
+
+
+def start(*words: str | Path, **popen: Any) -> subprocess.Popen:
+    """Start Python on `words` in the project, one thread, its outputs together as text."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        cwd=PROJECT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **popen,
+    )
+
+
+def finish(process: subprocess.Popen, expected: int = 0, timeout: float = 120) -> str:
+    """What it printed; fails unless it exits with `expected`."""
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    assert process.returncode == expected, output
+    return output
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]

@@ -1,0 +1,52 @@
+"""Two processes learn what one learns with the doubled batch."""
+
+import pytest
+import torch
+
+from tests import runs
+
+# Without batch norm, whose statistics are a process's own; jitter and mirroring are on, drawn per sample.
+SETTINGS = {"encoder": "timm/test_convnext", "losses.photometric.noise": 0, "num_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "world"),
+    [("torch.distributed.run", "tiny_kitti"), ("torch.distributed.launch", "tiny_folder")],
+)
+def test_two_processes_give_the_weights_of_one_with_the_doubled_batch(launcher, world, request, tmp_path):
+    data = request.getfixturevalue(world)
+    steps = {"tiny_kitti": 3, "tiny_folder": 2}[world]
+    settings = {**SETTINGS, "max_steps": steps}
+    two = runs.start(
+        *("-m", launcher, "--nproc_per_node", 2, "--master_port", runs.free_port(), "run.py"),
+        *runs.arguments(data, tmp_path / "two", batch_size=2, **settings),
+    )
+    runs.train(runs.arguments(data, tmp_path / "one", batch_size=4, **settings))
+    output = runs.finish(two)
+    assert "on cpu, 2 processes" in output and output.count("trained") == 1
+
+    one, two = runs.last(tmp_path / "one"), runs.last(tmp_path / "two")
+    assert (one.training["world"], two.training["world"]) == (1, 2)
+    assert two.training["step"] == steps
+    start = runs.build(runs.arguments(data, tmp_path / "start", **settings)).method.state_dict()
+    for key, weight in one.weights.items():
+        # Adam's first steps have the size of the learning rate, 1e-4, however small the gradient.
+        assert torch.allclose(two.weights[key], weight, rtol=0, atol=2e-6), key
+    moved = [key for key in start if (start[key] - one.weights[key]).abs().max() > 5e-5]
+    assert len(moved) > len(start) / 3  # the rest waits behind layer scales that begin near 0
+
+    (validated,) = [record for record in runs.records(tmp_path / "one") if "loss" not in record]
+    (sharded,) = [record for record in runs.records(tmp_path / "two") if "loss" not in record]
+    names = [name for name in validated if name.startswith("val/")]
+    assert len(names) >= 3
+    for name in names:
+        assert sharded[name] == pytest.approx(validated[name], rel=1e-4), name
+
+
+def test_a_process_without_data_of_its_own_does_not_keep_the_others_waiting(tiny_kitti, tmp_path):
+    """One validation picture for two processes; and the run goes on with one process where two stopped."""
+    words = runs.arguments(tiny_kitti, tmp_path, batch_size=4, num_val=1, **SETTINGS)
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", runs.free_port())
+    runs.finish(runs.start(*launch, "run.py", *words, "--max_steps", 1))
+    trainer = runs.train([*words, "--resume", "auto"])
+    assert (trainer.position, trainer.epoch, trainer.step) == (0, 1, 3)  # 8 samples, then twice 4

@@ -1,0 +1,342 @@
+"""A run as a whole: what it leaves behind, how it goes on, and what stops it."""
+
+import errno
+import math
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from checkpoints import load_checkpoint
+from tests import runs
+from trainer import MAX_NOT_FINITE, Trainer
+from utils import InputError, read_yaml
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums are to come out the same to the bit, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def assert_same(ours, theirs, where="checkpoint"):
+    """Equal to the bit, all the way down."""
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_same(ours[key], theirs[key], f"{where}.{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), where
+        for n, (one, other) in enumerate(zip(ours, theirs)):
+            assert_same(one, other, f"{where}[{n}]")
+    else:
+        assert ours == theirs, where
+
+
+# What a run leaves.
+
+
+@pytest.mark.parametrize("world", ["tiny_kitti", "tiny_folder"])
+def test_a_run_leaves_checkpoints_scalars_pictures_and_its_options(world, request, tmp_path):
+    words = runs.arguments(request.getfixturevalue(world), tmp_path, num_epochs=1, max_steps=2)
+    trainer = runs.train(words)
+    folder = tmp_path / "run"
+    goal = "abs_rel" if world == "tiny_kitti" else "loss"
+
+    for name in ("best", "last"):
+        checkpoint = load_checkpoint(folder, which=name)
+        assert_same(checkpoint.weights, dict(trainer.method.state_dict()))
+        assert checkpoint.training["metrics"][goal] == trainer.best
+        assert checkpoint.training["step"] == 2
+    first, second, validation = runs.records(tmp_path)
+    assert (first["step"], second["step"], validation["step"]) == (1, 2, 2)
+    assert first["loss"] == pytest.approx(first["photometric"] + first["smoothness"])
+    assert math.isfinite(validation[f"val/{goal}"])
+    options = read_yaml((folder / "options.yaml").read_text())
+    assert options == trainer.settings and options["encoder"] == "timm/test_efficientnet"
+    assert "torch" in (folder / "revision.txt").read_text()
+    board = EventAccumulator(str(folder / "tensorboard")).Reload().Tags()
+    assert {"train/loss", "train/learning_rate", f"val/{goal}"} <= set(board["scalars"])
+    assert board["images"] == ["target | disparity | warped_-1 | warped_1 | automask"]
+
+
+def test_best_stays_the_epoch_with_the_least_error(tiny_kitti, tmp_path, monkeypatch):
+    scores = iter([0.3, 0.2, 0.4])
+    monkeypatch.setattr(Trainer, "validate", lambda self: {"abs_rel": next(scores)})
+    words = runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=3, keep_checkpoints=1)
+    runs.train(words)
+    folder = tmp_path / "run"
+    assert load_checkpoint(folder, which="best").training["epoch"] == 2
+    assert load_checkpoint(folder, which="last").training["epoch"] == 3
+    kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert kept == ["best.pt", "epoch_0003.pt", "last.pt"]
+
+
+def test_save_frequency_spares_validations_and_keep_checkpoints_0_keeps_all(
+    tiny_kitti, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Trainer, "validate", lambda self: {"abs_rel": 0.3})
+    words = runs.arguments(
+        tiny_kitti, tmp_path, batch_size=16, num_epochs=5, keep_checkpoints=0, save_frequency=2
+    )
+    runs.train(words)
+    kept = sorted(path.name for path in (tmp_path / "run/checkpoints").glob("epoch_*"))
+    assert kept == ["epoch_0002.pt", "epoch_0004.pt", "epoch_0005.pt"]
+
+
+# How it goes on.
+
+STEPS = 6  # of two epochs of 4
+
+
+@pytest.fixture(scope="module")
+def straight(tiny_kitti, tmp_path_factory):
+    """Six steps in one go."""
+    torch.set_num_threads(1)
+    log_dir = tmp_path_factory.mktemp("straight")
+    seen = runs.train(busy(tiny_kitti, log_dir, max_steps=STEPS))
+    assert seen.steps_per_epoch == 4
+    return log_dir
+
+
+def busy(data, log_dir, **settings):
+    """A run in which everything that can be drawn is drawn."""
+    return runs.arguments(
+        data,
+        log_dir,
+        **{
+            "augment.jitter": 1.0,
+            "scheduler": "cosine",
+            "warmup_steps": 2,
+            "clip_grad_norm": 1.0,
+            **settings,
+        },
+    )
+
+
+@pytest.mark.parametrize("how", ["max_steps", "sigterm"])
+@pytest.mark.parametrize("stop", [2, 4, 5], ids=["within_an_epoch", "between_epochs", "within_the_next"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(stop, how, straight, tiny_kitti, tmp_path):
+    if how == "max_steps":
+        runs.train(busy(tiny_kitti, tmp_path, max_steps=stop))
+    else:
+        trainer = runs.build(busy(tiny_kitti, tmp_path, max_steps=STEPS))
+        stop_after(trainer, stop)
+        trainer.train()
+        assert not trainer.finished
+    assert runs.last(tmp_path).training["step"] == stop
+    torch.manual_seed(999)  # nothing of this process may matter
+    runs.train(busy(tiny_kitti, tmp_path, max_steps=STEPS, resume="auto"))
+
+    ours, theirs = runs.last(tmp_path), runs.last(straight)
+    assert_same(ours.weights, theirs.weights)
+    for part in ("optimizer", "rng", "epoch", "step", "position", "metrics"):
+        assert_same(ours.training[part], theirs.training[part], part)
+
+    def losses(log_dir):
+        return [(r["step"], r["loss"], r["learning_rate"]) for r in runs.records(log_dir) if "loss" in r]
+
+    assert losses(tmp_path) == losses(straight)
+
+
+def stop_after(trainer, step):
+    """SIGTERM arrives while step `step` is under way."""
+    inner = trainer._step
+
+    def interrupted(batch):
+        if trainer.step + 1 == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return inner(batch)
+
+    trainer._step = interrupted
+
+
+def test_sigterm_in_the_last_step_leaves_only_the_validation(tiny_kitti, tmp_path):
+    words = runs.arguments(tiny_kitti, tmp_path, batch_size=8, num_epochs=1)
+    trainer = runs.build(words)
+    stop_after(trainer, 2)
+    trainer.train()
+    assert not trainer.finished and trainer.best is None
+    trainer = runs.train([*words, "--resume", "auto"])
+    assert trainer.finished and trainer.step == 2 and trainer.best is not None
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_was_logged_beyond_the_checkpoint_is_forgotten(tiny_kitti, tmp_path):
+    words = runs.arguments(tiny_kitti, tmp_path)
+    runs.train([*words, "--max_steps", "2"])
+    with open(tmp_path / "run/log.jsonl", "a") as file:
+        file.write('{"step": 3, "loss": 9.0}\n{"step": 4, "lo')  # killed while writing
+    runs.train([*words, "--max_steps", "3", "--resume", "auto"])
+    assert [record["step"] for record in runs.records(tmp_path)] == [1, 2, 2, 3, 3]
+
+
+def test_a_run_that_has_all_its_steps_says_so(tiny_kitti, tmp_path, capsys):
+    words = runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1)
+    runs.train(words)
+    runs.train([*words, "--resume", "auto"])
+    assert "has had all its 1 steps; a larger --num_epochs adds more" in capsys.readouterr().err
+
+
+def test_another_batch_size_goes_on_at_the_same_sample(tiny_kitti, tmp_path):
+    runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=2, max_steps=4))
+    trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, batch_size=4, resume="auto"))
+    assert (trainer.step, trainer.position) == (4, 2)
+
+
+def test_fine_tuning_starts_from_weights_and_restarts_from_itself(tiny_kitti, tmp_path):
+    runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1))
+    settings = {"model_name": "tuned", "load_weights_folder": tmp_path / "run", "resume": "auto", "seed": 1}
+    words = runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1, **settings)
+    tuned = runs.build(words)  # nothing to resume yet
+    assert tuned.step == 0
+    assert_same(dict(tuned.method.state_dict()), runs.last(tmp_path).weights)
+    tuned.train()
+    assert runs.build(words).step == 1
+
+
+def test_weights_alone_cannot_be_resumed(tiny_kitti, tmp_path):
+    trainer = runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1))
+    torch.save(
+        {"parallax": 1, "weights": trainer.method.state_dict(), "options": {}}, tmp_path / "weights.pt"
+    )
+    with pytest.raises(InputError, match="holds weights only and cannot be resumed; --load_weights_folder"):
+        runs.build(runs.arguments(tiny_kitti, tmp_path, resume=tmp_path / "weights.pt"))
+
+
+def test_schedules_have_their_known_values():
+    def rate(step, epoch=0, **options):
+        defaults = {
+            "learning_rate": 1.0,
+            "scheduler": "constant",
+            "scheduler_step_size": 15,
+            "scheduler_gamma": 0.1,
+            "warmup_steps": 0,
+            "min_learning_rate": 0.0,
+        }
+        run = SimpleNamespace(
+            options=SimpleNamespace(**{**defaults, **options}), step=step, epoch=epoch, total_steps=100
+        )
+        return Trainer.learning_rate(run)
+
+    assert rate(50) == 1.0
+    assert [rate(0, epoch, scheduler="step") for epoch in (0, 14, 15, 30)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert [rate(step, warmup_steps=4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    cosine = {"scheduler": "cosine", "min_learning_rate": 0.2}
+    assert [rate(step, **cosine) for step in (0, 50, 100)] == pytest.approx([1.0, 0.6, 0.2])
+    assert rate(55, warmup_steps=10, **cosine) == pytest.approx(0.6)
+
+
+def test_max_steps_stops_and_leaves_the_schedule_alone(tiny_kitti, tmp_path):
+    words = runs.arguments(tiny_kitti, tmp_path, scheduler="cosine", max_steps=3)
+    assert [runs.build(words).last_step, runs.build(words).total_steps] == [3, 8]
+
+
+# What goes wrong.
+
+
+def poison(trainer, name, steps):
+    """The term `name` is not a number at these steps, counted from 1, through what the network sees."""
+    inner = trainer.method.losses
+
+    def losses(batch, prediction):
+        terms = inner(batch, prediction)
+        if trainer.step + 1 in steps:
+            terms[name] = terms[name] * math.nan
+        return terms
+
+    trainer.method.losses = losses
+
+
+def test_a_step_that_is_not_finite_is_named_kept_and_left_out(tiny_kitti, tmp_path, capsys):
+    trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
+    before = {key: value.clone() for key, value in trainer.method.state_dict().items()}
+    poison(trainer, "smoothness", {1})
+    trainer.train()
+    changed = [
+        key for key, value in trainer.method.state_dict().items() if not torch.equal(value, before[key])
+    ]
+    assert all(key.endswith("num_batches_tracked") for key in changed)  # nothing reads that counter
+    path = tmp_path / "run/not_finite_step_1_rank_0.pt"
+    sentence = f"step 1: smoothness is not finite; the batch is kept in {path}; the step is left out"
+    assert sentence in capsys.readouterr().err
+    kept = torch.load(path, weights_only=True)
+    assert kept["images"][0].shape == (4, 3, 64, 96) and kept["index"].shape == (4,)
+
+
+def test_a_run_gives_up_after_a_few_steps_in_a_row_that_are_not_finite(tiny_kitti, tmp_path):
+    trainer = runs.build(runs.arguments(tiny_kitti, tmp_path))
+    poison(trainer, "photometric", {1, 2, 4, 5, 6})  # step 3 is well, so the count begins again
+    with pytest.raises(InputError, match=r"step 6: photometric is not finite.*3 in a row, so the run stops"):
+        trainer.train()
+    assert MAX_NOT_FINITE == 3
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tiny_kitti, tmp_path, monkeypatch):
+    words = runs.arguments(tiny_kitti, tmp_path)
+    runs.train([*words, "--max_steps", "1"])
+    before = runs.last(tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    trainer = runs.build([*words, "--max_steps", "2", "--resume", "auto"])
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"could not write .*last\.pt: No space left.*untouched; free some"):
+        trainer.train()
+    assert_same(runs.last(tmp_path).weights, before.weights)
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["best.pt", "last.pt"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tiny_kitti, tmp_path):
+    with pytest.raises(InputError, match="cuda was asked for and there is no GPU here; try --device cpu"):
+        runs.build(runs.arguments(tiny_kitti, tmp_path, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"device": "gpu"}, "device is auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"batch_size": 17}, "batch_size 17 is more than the 16 training samples; lower it"),
+        ({"sync_batchnorm": True}, "sync_batchnorm needs GPUs; leave it out on the CPU"),
+        ({"augment.hue": 0.6}, r"hue must be in \[0, 0.5\], got 0.6"),
+        ({"augment.huge": 0.1}, "augment has no setting 'huge'; did you mean 'hue'"),
+        (
+            {"method.corners": 1},
+            "method monodepth2 has no setting 'corners'; did you mean 'align_corners'",
+        ),
+        ({"losses.smoothnes.weight": 1}, "no losses/smoothnes.py; did you mean 'smoothness'"),
+        (
+            {"losses.photometric.weights": 1},
+            "loss photometric has no setting 'weights'; did you mean 'ssim_weight'",
+        ),
+        ({"dataset.baselin": 1}, "dataset kitti has no setting 'baselin'; did you mean 'baseline'"),
+        ({"method": "monodeth2"}, "no methods/monodeth2.py; did you mean 'monodepth2'"),
+        ({"encoder": "resnet19"}, "resnet"),
+        ({"resume": "nowhere.pt"}, "there is no file or folder nowhere.pt"),
+        ({"load_weights_folder": "nowhere"}, "there is no file or folder nowhere"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_first_step(settings, sentence, tiny_kitti, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        runs.build(runs.arguments(tiny_kitti, tmp_path, **settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_picture_is_named_also_by_a_loader_process(tiny_folder, tmp_path):
+    scene = tmp_path / "scene"
+    scene.mkdir()
+    for path in tiny_folder.iterdir():
+        (scene / path.name).write_bytes(path.read_bytes()[: 100 if path.name == "004.png" else None])
+    trainer = runs.build(runs.arguments(scene, tmp_path, num_workers=1))
+    with pytest.raises(InputError, match=r"004\.png cannot be read as a picture .*truncated"):
+        trainer.train()
