@@ -48,6 +48,15 @@ def drawn_batch() -> Batch:
     return Batch(images, K, torch.arange(2))
 
 
+@pytest.fixture
+def one_thread():
+    """For sums that come out the same to the bit, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_kitti(tmp_path_factory) -> Path:
     """Three drives of 6 frames, 64 x 96, in KITTI's layout; its own lists validate on 3 pictures."""

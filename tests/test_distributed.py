@@ -5,6 +5,7 @@ import torch
 
 from tests import runs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 # Without batch norm, whose statistics are a process's own; jitter and mirroring are on, drawn per sample.
 SETTINGS = {"encoder": "timm/test_convnext", "losses.photometric.noise": 0, "num_epochs": 1}
 

@@ -15,14 +15,7 @@ from tests import runs
 from trainer import MAX_NOT_FINITE, Trainer
 from utils import InputError, read_yaml
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums are to come out the same to the bit, whatever the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def assert_same(ours, theirs, where="checkpoint"):

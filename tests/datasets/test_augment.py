@@ -1,0 +1,118 @@
+"""Mirroring keeps geometry true; jitter is torchvision's, drawn per sample whatever the batch."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.functional as tvf
+
+from datasets._augment import Augment, mirror
+from layers import backproject, project
+from structures import Batch
+from utils import InputError
+
+
+def batch_of(indices, cameras=1, height=8, width=12):
+    """Each sample's pictures are a function of its index."""
+    images = {frame: [] for frame in (0, -1, "s")}
+    for index in indices:
+        generator = torch.Generator().manual_seed(index)
+        for stack in images.values():
+            stack.append(torch.rand(cameras, 3, height, width, generator=generator))
+    K = torch.tensor([[9.0, 0, 4.2], [0, 8.0, 3.1], [0, 0, 1]]).repeat(len(indices) * cameras, 1, 1)
+    T = torch.eye(4).repeat(len(indices) * cameras, 1, 1)
+    T[:, :3, 3] = torch.tensor([0.3, -0.1, 0.2])
+    T[:, :3, :3] = torch.linalg.matrix_exp(torch.tensor([[0, -0.1, 0.2], [0.1, 0, -0.3], [-0.2, 0.3, 0.0]]))
+    stacked = {frame: torch.cat(stack) for frame, stack in images.items()}
+    return Batch(stacked, K, torch.tensor(indices), {"s": T}, cameras=cameras)
+
+
+def test_a_mirrored_point_lands_on_the_mirrored_pixel():
+    batch = batch_of([0])
+    mirrored = mirror(batch, torch.tensor([True]))
+    depth = 2 + 3 * torch.rand(1, 1, 8, 12, generator=torch.Generator().manual_seed(1))
+    T = batch.T_source_from_target["s"]
+    pixels = project(backproject(depth, batch.intrinsics), batch.intrinsics, T)[0].unflatten(-1, (8, 12))
+    points = backproject(depth.flip(-1), mirrored.intrinsics)
+    seen = project(points, mirrored.intrinsics, mirrored.T_source_from_target["s"])[0].unflatten(-1, (8, 12))
+    assert torch.allclose(seen[:, 0], 11 - pixels[:, 0].flip(-1), atol=1e-4)
+    assert torch.allclose(seen[:, 1], pixels[:, 1].flip(-1), atol=1e-4)
+
+
+def test_only_the_chosen_samples_are_mirrored_and_twice_is_not_at_all():
+    batch = batch_of([0, 1])
+    flip = torch.tensor([False, True])
+    once = mirror(batch, flip)
+    assert torch.equal(once.images["s"][0], batch.images["s"][0])
+    assert torch.equal(once.images["s"][1], batch.images["s"][1].flip(-1))
+    twice = mirror(once, flip)
+    assert torch.equal(twice.images[0], batch.images[0])
+    assert torch.allclose(twice.intrinsics, batch.intrinsics)
+    assert torch.equal(twice.T_source_from_target["s"], batch.T_source_from_target["s"])
+
+
+def test_jitter_is_torchvisions_for_the_same_draw():
+    adjust = (tvf.adjust_brightness, tvf.adjust_contrast, tvf.adjust_saturation, tvf.adjust_hue)
+    augment, batch = Augment(flip=0, jitter=1), batch_of([5, 6, 7, 8])
+    result = augment(batch, epoch=2)
+    orders = set()
+    for n, index in enumerate(batch.index.tolist()):
+        draw = augment._draw(2, index)
+        orders.add(tuple(draw.order))
+        for frame, images in batch.images.items():
+            expected = images[n]
+            for operation in draw.order:
+                expected = adjust[operation](expected, draw.amounts[operation])
+            # torchvision's grey weighs red 0.2989, ours 0.299
+            assert torch.allclose(result.augmented[frame][n], expected, atol=3e-4)
+    assert len(orders) > 1
+
+
+def test_losses_see_the_pictures_without_jitter():
+    batch = batch_of([0, 1])
+    before = {frame: image.clone() for frame, image in batch.images.items()}
+    result = Augment(flip=0, jitter=1)(batch, 0)
+    for frame, image in before.items():
+        assert torch.equal(result.images[frame], image) and torch.equal(batch.images[frame], image)
+        assert not torch.allclose(result.network_images[frame], image)
+
+
+def test_the_frames_and_cameras_of_a_sample_share_its_draw():
+    batch = batch_of([3], cameras=2)
+    batch.images = {frame: batch.images[0][:1].repeat(2, 1, 1, 1) for frame in batch.images}
+    result = Augment(flip=1, jitter=1)(batch, 0)
+    first = result.augmented[0][0]
+    assert all(torch.allclose(picture, first) for images in result.augmented.values() for picture in images)
+
+
+def test_a_draw_depends_on_seed_epoch_and_sample_and_on_nothing_else():
+    together = Augment()(batch_of([1, 2, 3, 4]), 7).network_images[0]
+    torch.manual_seed(123)
+    np.random.seed(123)
+    for n, index in enumerate([1, 2, 3, 4]):
+        alone = Augment()(batch_of([index]), 7).network_images[0][0]
+        assert torch.allclose(alone, together[n], atol=1e-6)
+    assert not torch.equal(Augment()(batch_of([1, 2, 3, 4]), 8).network_images[0], together)
+    assert not torch.equal(Augment(seed=1)(batch_of([1, 2, 3, 4]), 7).network_images[0], together)
+
+
+def test_draws_come_as_often_and_as_far_as_they_should():
+    draws = [Augment()._draw(0, index) for index in range(2000)]
+    assert abs(sum(draw.flip for draw in draws) / 2000 - 0.5) < 0.05
+    assert abs(sum(draw.order is not None for draw in draws) / 2000 - 0.5) < 0.05
+    amounts = np.array([draw.amounts for draw in draws])
+    assert np.allclose(amounts.min(0), [0.8, 0.8, 0.8, -0.1], atol=0.01)
+    assert np.allclose(amounts.max(0), [1.2, 1.2, 1.2, 0.1], atol=0.01)
+
+
+def test_without_jitter_networks_see_the_pictures_themselves():
+    result = Augment(flip=0, jitter=0)(batch_of([0, 1]), 0)
+    assert result.augmented is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [({"flip": 1.5}, "flip is a probability"), ({"hue": 0.7}, r"hue must be in \[0, 0.5\], got 0.7")],
+)
+def test_impossible_ranges_are_refused(settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Augment(**settings)

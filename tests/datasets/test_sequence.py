@@ -1,0 +1,107 @@
+"""What every dataset shares: decoding, resizing, intrinsics that follow, gaps found at the start."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets._sequence import SequenceDataset, read_image, resize_image, resize_intrinsics
+from utils import InputError
+
+
+class Drawn(SequenceDataset):
+    """Frame n of the folder is n.png; samples are the given frames."""
+
+    def __init__(self, data_path, lines, **settings):
+        self.lines = lines
+        super().__init__(data_path, **{"height": 32, "width": 64, **settings})
+
+    def paths(self, line, frame):
+        return [self.data_path / f"{line + frame}.png"]
+
+    def intrinsics(self, line, camera, height, width):
+        return np.array([[50.0, 0, width / 2], [0, 60.0, height / 2], [0, 0, 1]])
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    for frame in range(5):
+        Image.new("RGB", (96, 48), (frame, 10 * frame, 100)).save(tmp_path / f"{frame}.png")
+    return tmp_path
+
+
+def test_a_sample_is_a_batch_of_one_as_bytes_at_network_size(pictures):
+    sample = Drawn(pictures, [1, 2, 3])[1]
+    assert {frame: image[0, :, 5, 5].tolist() for frame, image in sample.images.items()} == {
+        0: [2, 20, 100],
+        -1: [1, 10, 100],
+        1: [3, 30, 100],
+    }
+    assert sample.images[0].shape == (1, 3, 32, 64) and sample.images[0].dtype == torch.uint8
+    assert sample.index.tolist() == [1]
+
+
+def test_resized_intrinsics_see_the_same_point_at_the_same_place_of_the_picture():
+    K = np.array([[50.0, 0, 40.3], [0, 60.0, 21.7], [0, 0, 1]])
+    point = np.array([0.3, -0.2, 2.0])
+    small = resize_intrinsics(K, (48, 96), (32, 48))
+    old, new = K @ point / 2, small @ point / 2
+    # A pixel's centre is an integer, so the left edge of the picture is at -0.5.
+    assert np.allclose((new[:2] + 0.5) / (48, 32), (old[:2] + 0.5) / (96, 48))
+    assert np.allclose(resize_intrinsics(K, (48, 96), (48, 96)), K)
+
+
+def test_lanczos_is_pillows_and_bicubic_close_to_it():
+    y, x = np.mgrid[:48, :96]
+    wave = np.stack(
+        [127 + 100 * np.sin(x / 9), 127 + 100 * np.cos(y / 7), 127 + 50 * np.sin((x + y) / 11)], -1
+    )
+    array = wave.round().astype(np.uint8)
+    picture = torch.from_numpy(array).permute(2, 0, 1)
+    expected = np.array(Image.fromarray(array).resize((64, 32), Image.Resampling.LANCZOS))
+    lanczos = resize_image(picture, 32, 64, "lanczos").permute(1, 2, 0).numpy()
+    assert np.array_equal(lanczos, expected)
+    bicubic = resize_image(picture, 32, 64).permute(1, 2, 0).numpy()
+    assert np.abs(bicubic.astype(int) - expected).mean() < 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
+def test_pictures_of_any_format_and_depth_of_colour_are_rgb(tmp_path, suffix):
+    Image.new("L", (8, 6), 77).save(tmp_path / f"grey{suffix}")
+    image = read_image(tmp_path / f"grey{suffix}")
+    assert image.shape == (3, 6, 8) and image.unique().tolist() == [77]
+
+
+def test_gaps_are_found_when_the_dataset_is_opened(pictures):
+    (pictures / "3.png").unlink()
+    with pytest.raises(InputError, match=r"no image at .*3\.png; 2 of 3 samples lack a picture \("):
+        Drawn(pictures, [1, 2, 3])
+    assert Drawn(pictures, [1, 2, 3], skip_missing=True).lines == [1]
+    with pytest.raises(InputError, match=r"2 of 2 samples lack a picture$"):
+        Drawn(pictures, [2, 3], skip_missing=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"height": 100}, "height must be a multiple of 32, got 100; try 96"),
+        ({"width": 0}, "width must be a multiple of 32, got 0; try 32"),
+        ({"resize": "nearest"}, "resize is 'bicubic' or 'lanczos', got 'nearest'"),
+        ({"lines": []}, "Drawn has no samples under"),
+        ({"data_path": "/nowhere"}, "there is no folder /nowhere; give the dataset's root with --data_path"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(pictures, settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Drawn(**{"data_path": pictures, "lines": [1], **settings})
+
+
+@pytest.mark.parametrize("name", ["1.png", "1.bmp"])
+def test_a_broken_picture_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(InputError, match=f"{name} cannot be read as a picture .*is it truncated"):
+        read_image(tmp_path / name)
+    with pytest.raises(InputError, match="there is no image at"):
+        read_image(tmp_path / "missing.png")

@@ -1,0 +1,142 @@
+"""Imports go one way, rare packages stay in the files that need them, and nothing is unpickled blindly."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from utils import PROJECT
+
+# A file may import from lower levels; files of one level do not know each other, but for those named below.
+LEVELS = [
+    {"utils", "structures"},
+    {"layers", "metrics", "checkpoints", "pictures", "trajectories"},
+    {"networks", "losses", "datasets"},
+    {"methods"},
+    {"logs"},
+    {"trainer"},
+    {"options", "run", "evaluate_depth", "evaluate_pose", "evaluate_segmentation", "predictor",
+     "test_simple", "test_video", "hubconf", "tools", "benchmarks"},
+]  # fmt: skip
+LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+# Two that share a level: an entry script may call another, and both records rest on utils.
+TOGETHER = {("checkpoints", "layers"), ("metrics", "layers"), ("structures", "utils")}
+FOLDERS = ("networks", "losses", "datasets", "methods")
+
+RARE = {
+    "nuscenes": {"datasets/nuscenes.py"},
+    "onnx": {"tools/export.py"},
+    "onnxruntime": {"tools/export.py"},
+    "wandb": {"logs.py"},
+    "av": {"datasets/_video.py"},
+    "cv2": {"datasets/_video.py", "pictures.py", "test_video.py", "tools/make_synthetic.py"},
+    "matplotlib": {"pictures.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
+    "timm": {"networks/timm_encoder.py"},
+}
+UNPICKLING = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve"}
+HARMLESS = {"pickle", "pickle.UnpicklingError"}  # the module's name, and the error that refusing raises
+
+SKIPPED = {"tests", "setup.py"}
+FILES = sorted(
+    path.relative_to(PROJECT)
+    for path in PROJECT.rglob("*.py")
+    if not {part for part in path.relative_to(PROJECT).parts if part.startswith(".")}
+    and path.relative_to(PROJECT).parts[0] in {*LEVEL, *(f"{name}.py" for name in LEVEL), *SKIPPED}
+)
+OURS = [path for path in FILES if path.parts[0] not in SKIPPED]
+
+
+def imported(path: Path) -> list[tuple[str, int]]:
+    """Dotted names that a file imports when it runs, with the line; of `from a import b` also a.b."""
+    found = []
+    tree = ast.parse((PROJECT / path).read_text())
+    tree.body = [node for node in tree.body if not _for_annotations(node)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found += [(node.module, node.lineno)]
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
+
+
+def _for_annotations(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def part_of(path: Path) -> str:
+    """`networks/resnet.py` belongs to networks, `layers.py` to layers."""
+    return path.parts[0].removesuffix(".py")
+
+
+def test_every_python_file_of_the_project_has_a_level():
+    tracked = [path.name for path in PROJECT.glob("*.py")]
+    packages = [path.parent.name for path in PROJECT.glob("*/*.py") if not path.parent.name.startswith(".")]
+    unknown = {name.removesuffix(".py") for name in [*tracked, *packages]} - {*LEVEL, "tests", "setup"}
+    assert not unknown, f"give {', '.join(sorted(unknown))} a place in LEVELS"
+
+
+@pytest.mark.parametrize("path", OURS, ids=str)
+def test_imports_point_one_way(path):
+    me = part_of(path)
+    for name, line in imported(path):
+        other = name.split(".")[0]
+        if other not in LEVEL or other == me:
+            continue
+        entry = LEVEL[me] == len(LEVELS) - 1
+        allowed = LEVEL[other] < LEVEL[me] or (me, other) in TOGETHER or entry
+        assert allowed, f"{path}:{line} imports {other}; what both need moves one level down"
+
+
+@pytest.mark.parametrize("path", [path for path in OURS if path.parts[0] in FOLDERS], ids=str)
+def test_siblings_do_not_import_each_other(path):
+    """But for the folder's private files, `__init__`, one's own package, and the method that one extends."""
+    folder, own = path.parts[0], path.parts[1].removesuffix(".py")
+    extended = set()
+    for name, line in imported(path):
+        parts = name.split(".")
+        if parts[0] != folder or len(parts) < 2 or not module_exists(folder, parts[1]):
+            continue
+        if parts[1].startswith("_") or parts[1] == own:
+            continue
+        assert folder == "methods", f"{path}:{line} imports its sibling {name}; share it in a _file.py"
+        extended.add(parts[1])
+    assert len(extended) <= 1, f"{path} extends more than one method: {extended}"
+    for base in extended:
+        again = {n.split(".")[1] for n, _ in imported(Path(folder, f"{base}.py")) if n.startswith("methods.")}
+        deeper = {name for name in again if module_exists(folder, name) and not name.startswith("_")}
+        assert not deeper, f"{path} extends {base}, which extends {deeper}; one level is enough"
+
+
+def module_exists(folder: str, name: str) -> bool:
+    return (PROJECT / folder / f"{name}.py").exists() or (PROJECT / folder / name / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", OURS, ids=str)
+def test_rare_and_heavy_packages_stay_in_the_files_that_need_them(path):
+    for name, line in imported(path):
+        package = name.split(".")[0]
+        assert package not in RARE or path.as_posix() in RARE[package], (
+            f"{path}:{line} imports {package}; import it in one of {sorted(RARE[package])}, or add the file"
+        )
+
+
+@pytest.mark.parametrize("path", OURS, ids=str)
+def test_nothing_is_unpickled_outside_checkpoints(path):
+    if path.name == "checkpoints.py":
+        return
+    for name, line in imported(path):
+        assert name.split(".")[0] not in UNPICKLING or name in HARMLESS, f"{path}:{line} imports {name}"
+    for node in ast.walk(ast.parse((PROJECT / path).read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        assert not ast.unparse(node.func).startswith("pickle."), f"{path}:{node.lineno} unpickles"
+        called, keywords = ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+        if called in ("torch.load", "torch.jit.load"):
+            assert keywords.get("weights_only") == "True", (
+                f"{path}:{node.lineno}: {called} runs a file's code"
+            )
+        assert keywords.get("allow_pickle", "False") == "False", f"{path}:{node.lineno} allows pickles"
+        assert "yaml.load" not in called or path.name == "utils.py", (
+            f"{path}:{node.lineno}: use utils.read_yaml"
+        )

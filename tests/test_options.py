@@ -1,0 +1,151 @@
+"""What a run's options are made of, and what is refused before the first picture is read."""
+
+import pytest
+
+from datasets import DATASETS
+from datasets._augment import Augment
+from losses import LOSSES
+from methods import METHODS
+from options import effective, parse, read_config
+from utils import PROJECT, InputError, check_settings, read_yaml, to_yaml
+
+CONFIGS = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "configs").glob("*.yaml"))
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_command_line_wins_over_configs_over_the_saved_run_over_defaults(tmp_path):
+    first = write(tmp_path / "a.yaml", "width: 320\nheight: 96\nbatch_size: 3\n")
+    second = write(tmp_path / "b.yaml", "height: 128\nbatch_size: 4\n")
+    saved = {"width": 96, "height": 64, "batch_size": 2, "seed": 7}
+    options = parse(["--config", first, second, "--batch_size", "5"], saved=saved)
+    assert (options.seed, options.width, options.height, options.batch_size) == (7, 320, 128, 5)
+    assert options.num_epochs == parse([]).num_epochs == 20
+
+
+def test_what_was_typed_wins_even_where_it_is_the_default(tmp_path):
+    config = write(tmp_path / "a.yaml", "num_layers: 50\nmethod: {name: monodepth2, num_layers: 34}\n")
+    assert parse(["--config", config, "--num_layers", "18"]).num_layers == 18
+
+
+def test_sections_are_merged_setting_by_setting(tmp_path):
+    first = write(
+        tmp_path / "a.yaml", "dataset: {name: kitti, baseline: 0.54}\nlosses: {smoothness: {weight: 1}}"
+    )
+    second = write(tmp_path / "b.yaml", "dataset: {gt_path: here}\nlosses: {photometric: {noise: 0}}")
+    words = ["--config", first, second, "--losses.photometric.ssim_weight", "0.5", "--augment.hue=0"]
+    options = parse(words)
+    assert options.dataset == {"name": "kitti", "baseline": 0.54, "gt_path": "here"}
+    assert options.losses == {"smoothness": {"weight": 1}, "photometric": {"noise": 0, "ssim_weight": 0.5}}
+    assert options.augment == {"hue": 0}
+
+
+@pytest.mark.parametrize("other", ["dataset: folder", "dataset: {name: folder}"])
+def test_another_component_does_not_inherit_the_settings_of_the_first(other, tmp_path):
+    first = write(tmp_path / "a.yaml", "dataset: {name: kitti, baseline: 0.54}")
+    options = parse(["--config", first, write(tmp_path / "b.yaml", other)])
+    assert options.dataset == {"name": "folder"}
+    assert parse(["--config", first, "--dataset", "kitti"]).dataset["baseline"] == 0.54
+
+
+def test_a_text_config_of_name_and_value_is_read(tmp_path):
+    text = "# a comment\nheight = 96  # pixels\nuse_stereo=True\nscales = 0 1\nlearning_rate = 1e-5"
+    options = parse(["--config", write(tmp_path / "a.txt", text)])
+    assert (options.height, options.scales, options.learning_rate) == (96, [0, 1], 1e-5)
+    assert options.frame_ids == [0, -1, 1, "s"]
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.e-4", ".0001", "1.0e-4", "+0.0001"])
+def test_every_way_to_write_a_number_is_a_number(text):
+    assert read_yaml(f"a: {text}") == {"a": 1e-4}
+    assert read_yaml("[1, -1, 0]") == [1, -1, 0]
+
+
+def test_effective_options_survive_yaml(tmp_path):
+    words = ["--learning_rate", "1e-5", "--frame_ids", "0", "s", "--model_name", "1e5", "--no_ssim"]
+    options = parse([*words, "--dataset.baseline", "0.54", "--losses.photometric.noise", "1e-7"])
+    settings = effective(options)
+    assert read_yaml(to_yaml(settings)) == settings
+    assert effective(parse([], saved=read_yaml(to_yaml(settings)))) == settings
+    assert settings["model_name"] == "1e5" and "resume" not in settings
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(["--help"])
+    output = capsys.readouterr().out
+    assert stop.value.code == 0 and "--learning_rate" in output and "(default: 0.0001)" in output
+
+
+def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARALLAX_DATA", "/somewhere")
+    options = parse(["--config", write(tmp_path / "mine.yaml", "dataset: folder")])
+    assert (options.model_name, options.data_path) == ("mine", "/somewhere/folder")
+    monkeypatch.delenv("PARALLAX_DATA")
+    assert parse([]).data_path == str(PROJECT / "data" / "kitti")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--heigth 64", "no option '--heigth'; did you mean 'height'"),
+        ("--losse.smoothness.weight 1", "no option '--losse.smoothness.weight'"),
+        ("--height 100", "height must be a multiple of 32 from 64 on, got 100; try 96"),
+        ("--height 32", "height must be a multiple of 32 from 64 on, got 32; try 64"),
+        ("--width 0", "width must be a multiple of 32 from 64 on, got 0; try 64"),
+        ("--height tall", "argument --height: invalid int value: 'tall'"),
+        ("--batch_size 0", "batch_size must be at least 1, got 0"),
+        ("--max_steps 0", "max_steps must be at least 1, got 0"),
+        ("--num_workers -1", "num_workers must be at least 0, got -1"),
+        ("--learning_rate 0", "learning_rate must be above 0, got 0"),
+        ("--clip_grad_norm 0", "clip_grad_norm must be above 0, got 0"),
+        ("--min_depth 5 --max_depth 1", "need 0 < min_depth < max_depth, got 5.0 and 1.0"),
+        ("--scales 0 4", "scales are among 0 1 2 3, got"),
+        ("--scheduler stepped", "invalid choice: 'stepped'"),
+        ("--config nowhere.yaml", "there is no config nowhere.yaml"),
+        ("--augment.hue", "--augment.hue needs a value"),
+        ("--losses.smoothness 0.1", r"losses.smoothness must be settings like {weight: 1.0}, got 0.1"),
+        ("stray", "unexpected argument 'stray'"),
+    ],
+)
+def test_an_impossible_command_line_is_refused_in_a_sentence(words, sentence):
+    with pytest.raises(InputError, match=sentence):
+        parse(words.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("heigth: 64", "a.yaml has an unknown option 'heigth'; did you mean 'height'"),
+        ("height: tall", "a.yaml: height must be a whole number, got 'tall'"),
+        ("height:", "a.yaml: height must be a whole number, got None"),
+        ("no_ssim: maybe", "no_ssim must be true or false, got 'maybe'"),
+        ("frame_ids: [0, l]", "frame_ids must be frames like 0 -1 1 or s"),
+        ("scheduler: steps", "there is no scheduler 'steps'; did you mean 'step'"),
+        ("losses: smoothness", "losses must be {setting: value}, got 'smoothness'"),
+        ("losses: {smoothness: 0.1}", "losses.smoothness must be settings like {weight: 1.0}, got 0.1"),
+        ("method: 3", r"method must be a name or {name: ..., setting: value}, got 3"),
+        ("- height", "must hold 'name: value' lines"),
+        ("a: [1", "a.yaml does not parse"),
+    ],
+)
+def test_an_impossible_config_is_refused_with_its_name(text, sentence, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        parse(["--config", write(tmp_path / "a.yaml", text)])
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_names_what_exists(config):
+    text = (PROJECT / config).read_text()
+    assert text.startswith("#") and "python " in text.split("\nmethod")[0], "the command stands on top"
+    assert "data_path" not in read_config(PROJECT / config), "data roots are never in a config"
+    options = parse(["--config", str(PROJECT / config)])
+    for section, registry in (("method", METHODS), ("dataset", DATASETS)):
+        settings = dict(getattr(options, section))
+        check_settings(section, registry.get(settings.pop("name")), settings)
+    for name, settings in options.losses.items():
+        check_settings(name, LOSSES.get(name), {k: v for k, v in settings.items() if k != "weight"})
+    Augment(**options.augment)

@@ -1,0 +1,112 @@
+"""run.py as people call it: train, look, stop, go on, evaluate."""
+
+import os
+import signal
+import time
+
+import pytest
+
+import run
+from tests import runs
+from utils import InputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_sigterm_to_the_whole_group_ends_the_step_saves_and_exits_well(tiny_kitti, tmp_path):
+    words = runs.arguments(tiny_kitti, tmp_path, num_epochs=1000, num_workers=1)
+    process = runs.start("run.py", *words, start_new_session=True)
+    log = tmp_path / "run/log.jsonl"
+    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 2)
+    os.killpg(process.pid, signal.SIGTERM)  # the loader's process gets it too
+    output = runs.finish(process)
+    step = runs.last(tmp_path).training["step"]
+    assert f"stopped after step {step}, everything saved; --resume auto goes on from there" in output
+    assert "Traceback" not in output
+
+    # From the options of the run folder alone, in a fresh process.
+    again = ["--log_dir", tmp_path, "--model_name", "run", "--resume", "auto", "--max_steps", step + 1]
+    output = runs.finish(runs.start("run.py", *again))
+    assert f"goes on after step {step} of {step + 1} steps" in output
+    assert f"trained {step + 1} steps" in output
+    assert runs.last(tmp_path).options["height"] == 64
+
+
+def test_list_names_every_component():
+    output = runs.finish(runs.start("run.py", "--list"))
+    for name in (
+        "monodepth2",
+        "depth_decoder",
+        "photometric",
+        "kitti_odom",
+        "kitti/eigen_zhou",
+        "configs/demo",
+    ):
+        assert f"  {name}" in output
+
+
+def test_an_error_is_one_sentence_and_exit_status_2():
+    output = runs.finish(runs.start("run.py", "--heigth", "64"), expected=2)
+    assert output == "error: there is no option '--heigth'; did you mean 'height'?\n"
+
+
+def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_path, capsys):
+    run.main([*runs.arguments(tiny_kitti, tmp_path), "--dry_run"])
+    output = capsys.readouterr().out
+    assert "16 training samples, 4 steps an epoch on cpu" in output
+    assert "3 validation samples, judged by ground truth" in output
+    assert "8 steps in all; nothing was trained" in output
+    assert "encoder: timm/test_efficientnet" in output
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_neither_overwritten_nor_gone_on_with_unasked(tiny_kitti, tmp_path):
+    words = runs.arguments(tiny_kitti, tmp_path, max_steps=1)
+    run.main(words)
+    with pytest.raises(InputError, match="holds a run already; --resume auto goes on, --model_name starts"):
+        run.main(words)
+    run.main([*words, "--dry_run"])
+    assert runs.last(tmp_path).training["step"] == 1
+
+
+def test_eval_only_judges_the_run_by_its_own_options(tiny_kitti, tmp_path, capsys):
+    run.main(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
+    capsys.readouterr()
+    run.main(["--log_dir", str(tmp_path), "--model_name", "run", "--eval_only", "--num_workers", "0"])
+    by_name = capsys.readouterr().out
+    assert "trained on   video, 96 x 64" in by_name and "abs_rel" in by_name
+    assert list((tmp_path / "run/evaluation").glob("*/results.json"))
+
+    for source in (tmp_path / "run", tmp_path / "run/checkpoints/last.pt"):
+        run.main(["--eval_only", "--load_weights_folder", str(source), "--num_workers", "0"])
+        table = capsys.readouterr().out.partition("abs_rel")[2].splitlines()[1]
+        assert table == by_name.partition("abs_rel")[2].splitlines()[1]
+
+
+def test_eval_only_without_a_run_says_which_is_missing(tmp_path):
+    with pytest.raises(
+        InputError, match=r"there is no run .*nothing to evaluate; name one with --model_name"
+    ):
+        run.main(["--log_dir", str(tmp_path), "--model_name", "nothing", "--eval_only"])
+
+
+def test_a_run_goes_on_from_a_named_checkpoint_with_the_options_in_it(tiny_kitti, tmp_path):
+    run.main(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
+    run.main(["--resume", str(tmp_path / "run/checkpoints/last.pt"), "--max_steps", "2"])
+    assert runs.last(tmp_path).training["step"] == 2
+
+
+def test_a_run_folder_that_was_renamed_goes_on_in_its_new_place(tiny_kitti, tmp_path):
+    run.main(runs.arguments(tiny_kitti, tmp_path / "old", max_steps=1))
+    (tmp_path / "old").rename(tmp_path / "new")
+    again = ["--log_dir", str(tmp_path / "new"), "--model_name", "run", "--resume", "auto"]
+    run.main([*again, "--max_steps", "2"])
+    assert runs.last(tmp_path / "new").training["step"] == 2
+    assert not (tmp_path / "old").exists()

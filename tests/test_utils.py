@@ -1,0 +1,103 @@
+"""Registries, nearest names, files that are whole or absent, YAML."""
+
+import os
+
+import pytest
+
+from utils import (
+    InputError,
+    Registry,
+    atomic_path,
+    check_settings,
+    nearest_name,
+    read_lines,
+    read_yaml,
+    run_main,
+    seed_everything,
+    to_yaml,
+)
+
+
+def test_a_component_is_called_after_its_file_unless_it_says_otherwise():
+    registry = Registry("losses")
+    registry.register(type("Plain", (), {"__module__": "losses.plain"}))
+    registry.register("other")(type("Other", (), {"__module__": "losses.plain"}))
+    assert {"plain", "other"} <= set(registry.names())
+    with pytest.raises(ValueError, match="two classes are registered as losses/plain"):
+        registry.register(type("Second", (), {"__module__": "losses.plain"}))
+    with pytest.raises(InputError, match=r"no losses/plane\.py; did you mean 'plain'"):
+        registry.get("plane")
+
+
+def test_a_name_far_from_all_lists_them_and_a_near_one_is_guessed():
+    assert nearest_name("zzz", ["b", "a"]) == " (available: a, b)"
+    assert nearest_name("heigth", ["height", "width"]).startswith("; did you mean 'height'?")
+    assert nearest_name("a", []) == "; there is none yet"
+    many = [f"name_{n}" for n in range(20)]
+    assert nearest_name("nam_3", many) == "; did you mean 'name_3'?"
+
+
+def test_settings_that_a_constructor_does_not_take_are_refused():
+    class Thing:
+        def __init__(self, weight: float = 1.0) -> None: ...
+
+    check_settings("thing", Thing, {"weight": 2})
+    with pytest.raises(InputError, match="thing has no setting 'wieght'; did you mean 'weight'"):
+        check_settings("thing", Thing, {"wieght": 2})
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "new/file.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+    with pytest.raises(OSError), atomic_path(path) as temporary:
+        temporary.write_text("ha")
+        raise OSError("disk full")
+    assert path.read_text() == "whole" and os.listdir(path.parent) == ["file.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_lines_come_without_blank_ones_and_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(" a \n\n b\n")
+    assert read_lines(path) == ["a", "b"]
+    with pytest.raises(InputError, match="there is no file"):
+        read_lines(tmp_path / "other.txt")
+
+
+@pytest.mark.parametrize(
+    "value", ["1e5", "1e-4", "12", "yes", "2011-09-26", "a: b", "", 1e-7, True, None, [0, "s"]]
+)
+def test_what_is_written_as_yaml_is_read_back(value):
+    assert read_yaml(to_yaml({"key": value})) == {"key": value}
+
+
+def test_an_entry_script_turns_our_errors_into_sentences(capsys):
+    def refuse():
+        raise InputError("height is odd")
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(refuse)
+    assert stop.value.code == 2 and capsys.readouterr().err == "error: height is odd\n"
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(interrupt)
+    assert stop.value.code == 130
+
+
+def test_a_seed_decides_python_numpy_and_torch():
+    import random
+
+    import numpy as np
+    import torch
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    seed_everything(3)
+    first = draw()
+    seed_everything(3)
+    assert draw() == first
