@@ -33,10 +33,9 @@ from datasets._sequence import SequenceDataset
 from datasets._splits import eigen_to_benchmark_ids, load_split, parts, split_names
 from methods import load_method
 from metrics import CROPS, FLIP_WORDS, Protocol, Result, evaluate, evaluate_disparities, predict_disparities
-from utils import PROJECT, InputError, atomic_path, check_settings, run_main
+from predictor import set_decode_range, stereo_scale, trained_on, trained_with_stereo
+from utils import PROJECT, InputError, atomic_path, check_settings, pick_device, run_main
 
-KITTI_BASELINE = 0.54  # metres between the colour cameras
-PUBLISHED_BASELINE = 0.1  # what Monodepth2 calls it in training: depths are metres / 5.4
 SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: pictures are counted, not looked at
 BENCHMARK_SIZE = (352, 1216)  # height, width of every picture of KITTI's depth benchmark
 BENCHMARK_MAX_DEPTH = 80.0  # metres
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     check_arguments(args)
     model, saved = args.run or args.load_weights_folder or args.pretrained_path, args.ext_disp_to_eval
-    device = choose_device("cpu" if args.no_cuda else args.device)
+    device = pick_device("cpu" if args.no_cuda else args.device)
     method, options = load_method(model, device, args.checkpoint) if model else (None, SAVED_OPTIONS)
     if args.min_depth or args.max_depth:
         set_decode_range(method, args.min_depth, args.max_depth)
@@ -190,27 +189,6 @@ def evaluate_method(
 # ------------------------------------------------------------------------------------- what to judge, and how
 
 
-def trained_on(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and settings of the dataset a model was trained on; KITTI where nothing says so."""
-    section = options.get("dataset") or "kitti"
-    if isinstance(section, str):
-        return section, {}
-    return section.get("name", "kitti"), {key: value for key, value in section.items() if key != "name"}
-
-
-def trained_with_stereo(options: Mapping[str, Any]) -> bool:
-    """Whether stereo pairs were among what it learned from, so that its depth has one known scale."""
-    return bool(options.get("use_stereo")) or "s" in options.get("frame_ids", ())
-
-
-def stereo_scale(options: Mapping[str, Any]) -> float:
-    """Metres in one unit of a stereo-trained model's depth: 5.4 where KITTI's 0.54 m were called 0.1."""
-    name, settings = trained_on(options)
-    if name.startswith("kitti"):
-        return KITTI_BASELINE / settings.get("baseline", PUBLISHED_BASELINE)
-    return 1.0
-
-
 def choose_split(
     name: str, options: Mapping[str, Any], wanted: str | None = None
 ) -> tuple[str | None, str | None]:
@@ -297,29 +275,6 @@ def describe(name: str, split: str | None, part: str | None, options: Mapping[st
         trained = "stereo pairs" if trained_with_stereo(options) else "video"
         about["trained on"] = f"{trained}, {options['width']} x {options['height']}"
     return about
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """`auto` is the GPU where there is one.
-
-    Raises:
-        InputError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"there is no device '{name}' here; --device auto takes what there is") from None
-    return device
-
-
-def set_decode_range(method: nn.Module | None, min_depth: float | None, max_depth: float | None) -> None:
-    """Replace the depths at disparity 1 and 0, which some published checkpoints do not record."""
-    if not (hasattr(method, "min_depth") and hasattr(method, "max_depth")):
-        raise InputError("--min_depth and --max_depth are a model's decode range; this one has none")
-    method.min_depth, method.max_depth = min_depth or method.min_depth, max_depth or method.max_depth
 
 
 def default_output(source: str | Path, split: str | None, part: str | None) -> Path:

@@ -28,8 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datasets._sequence import read_image, resize_image
-from evaluate_depth import choose_device, stereo_scale, trained_with_stereo
 from methods import load_method
+from predictor import stereo_scale, trained_with_stereo
 from trajectories import (
     ALIGNMENTS,
     align,
@@ -44,7 +44,7 @@ from trajectories import (
     write_kitti,
     write_tum,
 )
-from utils import PROJECT, InputError, atomic_path, run_main
+from utils import PROJECT, InputError, atomic_path, pick_device, run_main
 
 PICTURES = (".jpg", ".jpeg", ".png")  # in this order where a frame is there twice
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.ext_poses:
         path = read_motions_or_path(args.ext_poses)
     else:
-        device = choose_device("cpu" if args.no_cuda else args.device)
+        device = pick_device("cpu" if args.no_cuda else args.device)
         method, options = load_method(model, device, args.checkpoint)
         stereo = args.eval_stereo or (not args.eval_mono and trained_with_stereo(options))
         scale = args.scale or (stereo_scale(options) if stereo else 1.0)

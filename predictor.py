@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from datasets._sequence import check_size, read_image, resize_image, resize_intrinsics
 from datasets.folder import PICTURES, natural_key
-from evaluate_depth import choose_device, set_decode_range, stereo_scale, trained_with_stereo
 from methods import load_method
-from utils import PROJECT, InputError, nearest_name
+from utils import PROJECT, InputError, nearest_name, pick_device
 
+KITTI_BASELINE = 0.54  # metres between the colour cameras
+PUBLISHED_BASELINE = 0.1  # what Monodepth2 calls it in training: depths are metres / 5.4
 MODELS = "models"  # folder of published checkpoints, for --model_name
 OWN_OUTPUT = "_disp"  # ends the stem of a coloured picture that we wrote
 
@@ -123,7 +124,7 @@ def load_predictor(path: str | Path, device: str = "auto", which: str = "best", 
     Raises:
         InputError: nothing known lies there, or no such device is here.
     """
-    method, trained = load_method(path, choose_device(device), which)
+    method, trained = load_method(path, pick_device(device), which)
     return Predictor(method, {**trained, **options})
 
 
@@ -283,3 +284,34 @@ def _named_model(name: str) -> Path:
         f"there is no {MODELS}/{name}{nearest_name(name, set(names))}; unpack the published checkpoint "
         "there, or name its folder with --load_weights_folder"
     )
+
+
+# ------------------------------------------------------------------------------------- the scale of a model
+
+
+def trained_on(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of the dataset a model was trained on; KITTI where nothing says so."""
+    section = options.get("dataset") or "kitti"
+    if isinstance(section, str):
+        return section, {}
+    return section.get("name", "kitti"), {key: value for key, value in section.items() if key != "name"}
+
+
+def set_decode_range(method: nn.Module | None, min_depth: float | None, max_depth: float | None) -> None:
+    """Replace the depths at disparity 1 and 0, which some published checkpoints do not record."""
+    if not (hasattr(method, "min_depth") and hasattr(method, "max_depth")):
+        raise InputError("--min_depth and --max_depth are a model's decode range; this one has none")
+    method.min_depth, method.max_depth = min_depth or method.min_depth, max_depth or method.max_depth
+
+
+def stereo_scale(options: Mapping[str, Any]) -> float:
+    """Metres in one unit of a stereo-trained model's depth: 5.4 where KITTI's 0.54 m were called 0.1."""
+    name, settings = trained_on(options)
+    if name.startswith("kitti"):
+        return KITTI_BASELINE / settings.get("baseline", PUBLISHED_BASELINE)
+    return 1.0
+
+
+def trained_with_stereo(options: Mapping[str, Any]) -> bool:
+    """Whether stereo pairs were among what it learned from, so that its depth has one known scale."""
+    return bool(options.get("use_stereo")) or "s" in options.get("frame_ids", ())

@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 import random
-import re
 import signal
 import sys
 import time
@@ -43,7 +42,7 @@ from logs import RunLog
 from methods import build_method
 from metrics import evaluate, gather
 from structures import Batch
-from utils import InputError, atomic_path, check_settings, seed_everything
+from utils import InputError, atomic_path, check_settings, pick_device, seed_everything
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
 WORKER_GRACE = 30  # seconds
@@ -449,24 +448,8 @@ def start_processes(device: str) -> torch.device:
     Raises:
         InputError: a GPU is asked for and there is none.
     """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise InputError(f"device is auto, cpu, cuda or cuda:N, got '{device}'")
-    if device.startswith("cuda") and not gpus:
-        raise InputError(f"device {device} was asked for and there is no GPU here; try --device cpu")
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if device == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        if local >= gpus:
-            raise InputError(
-                f"process {local} has no GPU of its own, there are {gpus}; lower --nproc_per_node"
-            )
-        device = f"cuda:{local}"
-    chosen = torch.device(device)
+    chosen = pick_device(device)
     if chosen.type == "cuda":
-        if (chosen.index or 0) >= gpus:
-            raise InputError(f"there is no {device}, there are {gpus} GPUs")
         torch.cuda.set_device(chosen)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
