@@ -13,11 +13,16 @@ from torch import Tensor, nn
 
 from losses import LOSSES
 from structures import Batch, Prediction
+from utils import InputError
 
 
 @LOSSES.register
 class Explainability(nn.Module):
-    """Binary cross entropy of the predicted masks against one."""
+    """Binary cross entropy of the predicted masks against one.
+
+    Raises:
+        InputError: the method predicts no masks.
+    """
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over scales. Returns a scalar."""
@@ -26,4 +31,8 @@ class Explainability(nn.Module):
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
         """(number of scales,)."""
         masks = prediction.masks.values()
+        if not masks:
+            raise InputError(
+                "explainability weighs predicted masks and there are none; add --predictive_mask"
+            )
         return torch.stack([F.binary_cross_entropy(mask, torch.ones_like(mask)) for mask in masks])

@@ -1,0 +1,79 @@
+"""Photometric error: nothing where the picture appears, known values where it does not."""
+
+import pytest
+import torch
+
+from losses.photometric import Photometric
+from structures import Batch, Prediction
+from utils import InputError
+
+
+def flat(value, count=1):
+    return torch.full((count, 3, 8, 10), float(value))
+
+
+def scene(target, *sources):
+    frames = dict(zip((-1, 1), sources))
+    return Batch({0: target, **frames}, torch.eye(3).expand(len(target), 3, 3), torch.arange(len(target)))
+
+
+def warped(*sources):
+    return Prediction({}, warped={0: torch.stack(sources)})
+
+
+def l1(**settings):
+    return Photometric(**{"ssim_weight": 0.0, "automask": False, "noise": 0.0, **settings})
+
+
+def test_a_perfect_prediction_costs_nothing():
+    target = torch.rand(2, 3, 8, 10)
+    loss = Photometric(noise=0.0)(scene(target, torch.rand(2, 3, 8, 10)), warped(target))
+    assert loss.abs() < 1e-6
+
+
+def test_two_flat_pictures_differ_by_their_distance():
+    loss = l1()(scene(flat(0.5), flat(0)), warped(flat(0.2)))
+    assert loss.item() == pytest.approx(0.3)
+
+
+def test_ssim_of_two_flat_pictures_has_its_closed_form():
+    x, y, c1 = 0.5, 0.2, 0.01**2
+    similarity = (2 * x * y + c1) / (x**2 + y**2 + c1)  # the variances are 0
+    loss = l1(ssim_weight=1.0)(scene(flat(x), flat(0)), warped(flat(y)))
+    assert loss.item() == pytest.approx((1 - similarity) / 2, abs=1e-4)
+
+
+def test_the_minimum_forgives_what_one_source_does_not_see_and_the_mean_does_not():
+    batch, prediction = scene(flat(0.5), flat(0), flat(0)), warped(flat(0.4), flat(0.9))
+    assert l1()(batch, prediction).item() == pytest.approx(0.1)
+    assert l1(reduction="mean")(batch, prediction).item() == pytest.approx(0.25)
+
+
+def test_pixels_that_the_unwarped_source_explains_better_are_masked_and_their_gradient_is_zero():
+    source = flat(0.5)
+    source[..., 5:] = 0.0  # the left half stands still
+    guess = flat(0.4).requires_grad_()
+    loss = l1(automask=True)
+    batch, prediction = scene(flat(0.5), source), warped(guess)
+    _, automask = loss.maps(batch, prediction)[0]
+    assert not automask[..., :5].any() and automask[..., 5:].all()
+    loss(batch, prediction).backward()
+    assert not guess.grad[..., :5].any() and (guess.grad[..., 5:] < 0).all()
+    assert loss(batch, prediction).item() == pytest.approx(0.05)
+
+
+def test_scales_are_averaged():
+    prediction = Prediction({}, warped={0: flat(0.4)[None], 1: flat(0.2)[None]})
+    assert l1()(scene(flat(0.5), flat(0)), prediction).item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"ssim_weight": 1.5}, r"ssim_weight must be in \[0, 1\], got 1.5"),
+        ({"reduction": "max"}, "reduction over sources is 'min' or 'mean', got 'max'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Photometric(**settings)
