@@ -8,6 +8,7 @@ python run.py --config ... --eval_only
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
     """`--eval_only`: the run's best checkpoint, or what `--load_weights_folder` names, with its options."""
     from evaluate_depth import main as evaluate
 
-    source = options.load_weights_folder or str(folder)
+    typed = any(str(word).startswith("--load_weights_folder") for word in arguments or sys.argv[1:])
+    # What a config names is where its run started from, not what came of it.
+    source = options.load_weights_folder if typed else str(folder)
     if not Path(source).exists():
         raise InputError(f"there is no run {source} to evaluate; name one with --model_name and --log_dir")
     trained = load_checkpoint(source).options
