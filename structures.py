@@ -61,12 +61,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move to `device`; uint8 pictures become float in [0, 1] there, a quarter of the bytes moved."""
-
-        def move(tensor: Tensor) -> Tensor:
-            tensor = tensor.to(device, non_blocking=True)
-            return tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor
-
-        return self.map(move)
+        moved = self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        for pictures in (moved.images, moved.augmented or {}):
+            for frame, picture in pictures.items():
+                if picture.dtype == torch.uint8:
+                    pictures[frame] = picture.float().div_(255)
+        return moved
 
     def pin_memory(self) -> Batch:
         """Page-locked memory, so that `to` overlaps with computing. The DataLoader calls this."""

@@ -8,6 +8,7 @@ intrinsics that follow, missing files found when the dataset is opened.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -179,14 +180,16 @@ def read_image(path: str | Path) -> Tensor:
     path = Path(path)
     try:
         if path.suffix.lower() in _DECODED_BY_TORCHVISION:
-            data = torch.from_numpy(np.fromfile(path, np.uint8))
-            return decode_image(data, ImageReadMode.RGB)
+            picture = decode_image(torch.from_numpy(np.fromfile(path, np.uint8)), ImageReadMode.RGB)
+            # A PNG may hold 16 bits a channel; the upper eight are the picture.
+            return picture if picture.dtype == torch.uint8 else (picture.int() >> 8).byte()
         with Image.open(path) as picture:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     except FileNotFoundError:
         raise InputError(f"there is no image at {path}") from None
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = re.sub(r".*\.cpp:\d+, ", "", reason)  # torchvision names the line of its own source
         raise InputError(f"{path} cannot be read as a picture ({reason}); is it truncated?") from None
 
 

@@ -1,8 +1,13 @@
 """Scenes that tests draw for themselves, and what they skip without."""
 
+import os
 from pathlib import Path
 
 import numpy as np
+
+# A thread that spins while it waits takes the core of the one it waits for. To be said before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +19,7 @@ from tools.make_synthetic import Plan, make
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the two test processes have a core each
 
 
 def pytest_collection_modifyitems(items):
