@@ -94,6 +94,30 @@ class Registry:
             raise InputError(f"there is no {self.package}/{name}.py{nearest_name(name, self._classes)}")
         return self._classes[name]
 
+    def build(self, section: str, options: Mapping[str, Any], **overrides: Any) -> Any:
+        """The component that `options[section]` names, from the options its constructor takes.
+
+        Args:
+            section: `method` or `dataset`. The option is a name, or a section `{"name": ..., setting: value}`
+                whose settings win over options of the same name.
+            options: of a run.
+            overrides: settings that win over both.
+
+        Raises:
+            InputError: an unknown component or setting, with the nearest that exists; what the component
+                itself refuses.
+        """
+        chosen = options[section]
+        settings = {"name": chosen} if isinstance(chosen, str) else dict(chosen)
+        name = settings.pop("name", None)
+        if not name:
+            raise InputError(f"the section '{section}' has no name")
+        component = self.get(name)
+        check_settings(f"{section} {name}", component, settings)
+        taken = settings_of(component)
+        shared = {key: value for key, value in options.items() if key in taken and value is not None}
+        return component(**{**shared, **settings, **overrides})
+
 
 def settings_of(function: Callable) -> list[str]:
     """The settings a function or a class's constructor takes by name.

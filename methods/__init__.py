@@ -9,30 +9,14 @@ from typing import Any
 import torch
 
 from checkpoints import load_checkpoint, load_weights
-from utils import InputError, Registry, check_settings, settings_of
+from utils import Registry
 
 METHODS = Registry("methods")
 
 
 def build_method(options: Mapping[str, Any]) -> torch.nn.Module:
-    """The method that `options["method"]` names, from the options its constructor takes.
-
-    A method is a name, or a section `{"name": ..., setting: value}` whose settings win over options of the
-    same name.
-
-    Raises:
-        InputError: an unknown method or setting, with the nearest that exists.
-    """
-    section = options["method"]
-    settings = {} if isinstance(section, str) else {k: v for k, v in section.items() if k != "name"}
-    name = section if isinstance(section, str) else section.get("name")
-    if not name:
-        raise InputError("the section 'method' has no name")
-    method = METHODS.get(name)
-    check_settings(f"method {name}", method, settings)
-    taken = settings_of(method)
-    shared = {key: value for key, value in options.items() if key in taken and value is not None}
-    return method(**{**shared, **settings})
+    """The method that `options["method"]` names. See `Registry.build`."""
+    return METHODS.build("method", options)
 
 
 def load_method(

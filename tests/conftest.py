@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-# A thread that spins while it waits takes the core of the one it waits for. To be said before torch is imported.
+# A waiting thread that spins takes the core of the one it waits for. To be said before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
