@@ -34,7 +34,7 @@ from datasets._splits import eigen_to_benchmark_ids, load_split, parts, split_na
 from methods import load_method
 from metrics import CROPS, FLIP_WORDS, Protocol, Result, evaluate, evaluate_disparities, predict_disparities
 from predictor import set_decode_range, stereo_scale, trained_on, trained_with_stereo
-from utils import PROJECT, InputError, atomic_path, check_settings, pick_device, run_main
+from utils import PROJECT, WORKERS, InputError, atomic_path, check_settings, pick_device, run_main
 
 SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: pictures are counted, not looked at
 BENCHMARK_SIZE = (352, 1216)  # height, width of every picture of KITTI's depth benchmark
@@ -443,7 +443,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("machine")
     group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="of a run")
     group.add_argument("--batch_size", type=int, default=16)
-    group.add_argument("--num_workers", type=int, default=4)
+    group.add_argument("--num_workers", type=int, default=WORKERS)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     group.add_argument("--no_cuda", **switch, help="the published way to write --device cpu")
     return parser

@@ -44,7 +44,7 @@ from trajectories import (
     write_kitti,
     write_tum,
 )
-from utils import PROJECT, InputError, atomic_path, pick_device, run_main
+from utils import PROJECT, WORKERS, InputError, atomic_path, pick_device, run_main
 
 PICTURES = (".jpg", ".jpeg", ".png")  # in this order where a frame is there twice
 
@@ -365,7 +365,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="of a run")
     group.add_argument("--batch_size", type=int, default=16)
-    group.add_argument("--num_workers", type=int, default=4)
+    group.add_argument("--num_workers", type=int, default=WORKERS)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     group.add_argument("--no_cuda", **switch, help="the published way to write --device cpu")
     return parser

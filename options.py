@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from utils import PROJECT, InputError, nearest_name, read_yaml
+from utils import PROJECT, WORKERS, InputError, nearest_name, read_yaml
 
 SECTIONS = ("method", "dataset", "augment", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
@@ -98,7 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos as published"
     )
     group.add_argument("--skip_missing", **switch, help="train without samples that lack a picture")
-    group.add_argument("--num_workers", type=int, default=4, help="loader processes per training process")
+    group.add_argument(
+        "--num_workers", type=int, default=WORKERS, help="loader processes of each process"
+    )
     group.add_argument("--png", **switch, help="accepted and not needed: jpg or png is found by looking")
 
     group = parser.add_argument_group("model")

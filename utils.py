@@ -21,6 +21,7 @@ import torch
 import yaml
 
 PROJECT = Path(__file__).resolve().parent
+WORKERS = min(8, os.cpu_count() or 1)  # loader processes where nobody says how many
 
 
 class InputError(ValueError):

@@ -11,5 +11,5 @@ DATASETS = Registry("datasets")
 
 
 def build_dataset(options: Mapping[str, Any], **overrides: Any) -> Any:
-    """The dataset that `options["dataset"]` names, `part="val"` and the like winning. See `Registry.build`."""
+    """The dataset that `options["dataset"]` names; overrides win. See `Registry.build`."""
     return DATASETS.build("dataset", options, **overrides)
