@@ -98,9 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos as published"
     )
     group.add_argument("--skip_missing", **switch, help="train without samples that lack a picture")
-    group.add_argument(
-        "--num_workers", type=int, default=WORKERS, help="loader processes of each process"
-    )
+    group.add_argument("--num_workers", type=int, default=WORKERS, help="loader processes of each process")
     group.add_argument("--png", **switch, help="accepted and not needed: jpg or png is found by looking")
 
     group = parser.add_argument_group("model")

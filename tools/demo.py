@@ -17,14 +17,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-import torch.nn.functional as F
-from PIL import Image
 
 from datasets import build_dataset
-from methods import load_method
+from datasets._sequence import read_image
 from metrics import Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
-from pictures import as_picture, colourise, sheet
-from utils import PROJECT, InputError, atomic_path, run_main
+from pictures import as_picture, colourise, save_picture, sheet
+from predictor import Predictor, load_predictor
+from utils import PROJECT, InputError, run_main
 
 CONFIG = "configs/demo.yaml"
 SHOWN = 6  # rows of the sheet of pictures
@@ -52,9 +51,12 @@ def main() -> None:
         ["run.py", "--config", CONFIG, "--data_path", data, "--split", data / "splits", "--log_dir", args.out]
         + ["--model_name", "run", "--seed", args.seed, "--resume", "auto", *args.run_options],
     )
-    results, shown = judge(run, data)
     pictures = args.out / "pictures"
-    draw(pictures / "depth.png", *shown)
+    predictor = load_predictor(run)
+    results = judge(predictor, data)
+    results["learned from video"].save(run / "evaluation" / "test")
+    dense = open_part(predictor.options, data, "test", ground_truth="improved")
+    draw(pictures / "depth.png", predictor, dense)
     sequence = sorted(path for path in data.glob("*/*_sync") if path.is_dir())[-1]
     step(
         "A film of a held-out street",
@@ -95,41 +97,37 @@ def step(title: str, command: list) -> None:
         raise InputError(f"the demo stopped, since {words[0]} ended with status {status}")
 
 
-def judge(run: Path, data: Path) -> tuple[dict[str, Result], tuple]:
+def open_part(options: dict, data: Path, part: str, **settings: str) -> torch.utils.data.Dataset:
+    """Single pictures of a part of the demo's world."""
+    here = {**options, "data_path": str(data), "split": str(data / "splits")}
+    return build_dataset(here, part=part, frame_ids=(0,), **settings)
+
+
+def judge(predictor: Predictor, data: Path) -> dict[str, Result]:
     """The learned depth beside one constant depth and the training set's mean depth at each pixel."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    method, options = load_method(run, device)
-    options = {**options, "data_path": str(data), "split": str(data / "splits")}
-    train, test = (build_dataset(options, part=part, frame_ids=(0,)) for part in ("train", "test"))
-    dense = build_dataset(options, part="test", frame_ids=(0,), ground_truth="improved")
+    options = predictor.options
+    train, test = (open_part(options, data, part) for part in ("train", "test"))
     mean = mean_depth_map(train, options["height"] // 4, options["width"] // 4)
     predictors = {
         "one constant depth": constant_predictor(),
         "mean depth of each pixel": map_predictor(mean),
-        "learned from video": method.predict_depth,
+        "learned from video": predictor.method.predict_depth,
     }
-    results = {}
-    for name, predict in predictors.items():
-        results[name] = evaluate(predict, test, device=device, batch_size=options["batch_size"])
-    results["learned from video"].save(run / "evaluation" / "test")
-    return results, (method, dense, device)
+    device = next(predictor.method.parameters()).device
+    return {name: evaluate(predict, test, device=device) for name, predict in predictors.items()}
 
 
-@torch.no_grad()
-def draw(path: Path, method: torch.nn.Module, dataset: torch.utils.data.Dataset, device: str) -> None:
-    """Rows of picture, learned depth and true depth, near things bright."""
+def draw(path: Path, predictor: Predictor, dataset: torch.utils.data.Dataset) -> None:
+    """Rows of picture, learned depth and true depth at the pictures' own size, near things bright."""
     rows = []
     for index in torch.linspace(0, len(dataset) - 1, SHOWN).round().int().tolist():
-        batch = dataset[index].to(device)
-        learned = 1 / method.predict_depth(batch.images[0], batch.intrinsics)[0, 0]
-        depth = torch.from_numpy(dataset.depth(index))[None].float()
+        picture = read_image(dataset.paths(dataset.lines[index], 0)[0])
+        depth = torch.from_numpy(dataset.depth(index))[0]
         nearness = torch.where(depth > 0, 1 / depth.clamp(min=1e-3), 0)  # the sky has none
-        truth = F.interpolate(nearness, learned.shape, mode="nearest")[0, 0]
-        rows.append([as_picture(batch.images[0][0]), colourise(learned), colourise(truth)])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        Image.fromarray(sheet(rows)).save(temporary, format="PNG")
-    print(f"wrote {path}: picture, learned depth, true depth")
+        learned = 1 / predictor(picture)[0, 0]
+        rows.append([as_picture(picture / 255), colourise(learned), colourise(nearness)])
+    save_picture(path, sheet(rows))
+    print(f"\nwrote {path}: picture, learned depth, true depth")
 
 
 if __name__ == "__main__":
