@@ -68,7 +68,7 @@ def judge(depth: Tensor, truth: Tensor) -> dict[str, float]:
     valid = (truth[0, 0] < MAX_DEPTH) & rows
     prediction, target = resized[0, 0][valid].numpy(), truth[0, 0][valid].numpy()
     prediction = np.clip(prediction * np.median(target) / np.median(prediction), 1e-3, MAX_DEPTH)
-    errors = depth_errors(torch.from_numpy(prediction), torch.from_numpy(target))
+    errors = depth_errors(torch.from_numpy(prediction)[None], torch.from_numpy(target)[None])
     return dict(zip(METRICS, errors.flatten().tolist()))
 
 
