@@ -33,8 +33,8 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser("demo.py", description="Learn depth from a synthetic video.")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything it makes")
-    parser.add_argument("--sequences", type=int, default=8, help="streets; a quarter of them is held out")
-    parser.add_argument("--frames", type=int, default=40, help="pictures of each, per camera")
+    parser.add_argument("--sequences", type=int, default=20, help="streets; a quarter of them is held out")
+    parser.add_argument("--frames", type=int, default=16, help="pictures of each, per camera")
     parser.add_argument("--height", type=int, default=128, help="of the pictures on disk")
     parser.add_argument("--width", type=int, default=416, help="of the pictures on disk")
     parser.add_argument("--seed", type=int, default=0, help="of the world and of the training")
