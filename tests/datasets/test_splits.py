@@ -325,7 +325,7 @@ def test_a_picture_is_no_list(tmp_path):
     [
         (("kitty", "eigen", "test"), "there are no splits for 'kitty'; did you mean 'kitti'?"),
         (("kitti", "eigen_zou", "train"), "kitti has no split 'eigen_zou'; did you mean 'eigen_zhou'?"),
-        (("kitti", "", "train"), "kitti has no split ''; (available: benchmark, "),
+        (("kitti", "", "train"), "kitti has no split '' (available: benchmark, "),
         (("kitti", "odom", "test_9"), "split 'odom' has no part 'test_9'; did you mean 'test_09'?"),
         (("kitti", "splits/nowhere", "train"), "there is no folder splits/nowhere"),
     ],
