@@ -18,12 +18,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import functools
 import json
 import os
 import pickle
 import re
 import shutil
 import tempfile
+import types
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -640,11 +642,46 @@ _NUMPY = {
     **{f"numpy.{core}.multiarray.scalar": _numpy_scalar for core in ("core", "_core")},  # numpy 1 and 2
     **{f"numpy.{core}.multiarray._reconstruct": _numpy_array for core in ("core", "_core")},
 }
+_TORCH = tuple(int(number) for number in torch.__version__.split(".")[:2])
 _STAND_INS = {
     **_NUMPY,
     "argparse.Namespace": Namespace,
+    "builtins.set": set,  # later torch versions know these two by themselves
+    "_codecs.encode": _latin1,
     "yacs.config.CfgNode": collections.OrderedDict,
 }
+
+
+@contextlib.contextmanager
+def _stand_ins_allowed() -> Iterator[None]:
+    """Let `torch.load` build the stand-ins where a file names what they stand for."""
+    if _TORCH >= (2, 6):
+        with torch.serialization.safe_globals([(value, name) for name, value in _STAND_INS.items()]):
+            yield
+        return
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([_renamed(value, name) for name, value in _STAND_INS.items()])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+@functools.cache
+def _renamed(value: Any, name: str) -> Any:
+    """A stand-in under the name it stands for: before torch 2.6 that is how an allowed thing is found."""
+    module, _, short = name.rpartition(".")
+    if f"{value.__module__}.{value.__name__}" == name:
+        return value
+    if isinstance(value, type) and value.__module__ == __name__:
+        renamed = value  # itself, since what it builds must be of this very type
+    elif isinstance(value, type):
+        renamed = type(short, (value,), {})
+    else:
+        renamed = types.FunctionType(value.__code__, value.__globals__, short, value.__defaults__)
+    renamed.__module__, renamed.__name__ = module, short
+    return renamed
 
 
 def _read_file(path: Path) -> Any:
@@ -660,7 +697,7 @@ def _read_file(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
-        with torch.serialization.safe_globals([(value, name) for name, value in _STAND_INS.items()]):
+        with _stand_ins_allowed():
             return _plain(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a broken file makes torch.load raise nearly anything
         if refused := re.search(r"GLOBAL (\S+)", str(error)):

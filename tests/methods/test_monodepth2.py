@@ -192,8 +192,8 @@ def test_settings_that_cannot_work_are_refused(settings, sentence):
 
 def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
     torch.manual_seed(0)
-    method = build(scales=(0,), pose_model_type="posecnn", disable_automasking=True)
-    optimizer = torch.optim.Adam(method.parameters(), 1e-3)
+    method = build(scales=(0,), disable_automasking=True, min_depth=0.02, max_depth=20.0)
+    optimizer = torch.optim.Adam(method.parameters(), 3e-4)
     history = []
     for _ in range(20):
         total = sum(method.losses(drawn_batch, method(drawn_batch)).values())
@@ -201,7 +201,7 @@ def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
         total.backward()
         optimizer.step()
         history.append(total.item())
-    assert np.mean(history[-3:]) < 0.8 * history[0]
+    assert np.mean(history[-3:]) < 0.2 * history[0]
 
 
 def test_depth_and_pose_are_predicted_from_pictures():
