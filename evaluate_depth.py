@@ -71,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures = None
     if model or not (truth_file or for_server):  # saved predictions and saved truth need no pictures
         gt_folder = None if truth_file else args.gt_path
-        pictures = open_dataset(name, args.data_path, options, split, part, gt_folder, args.skip_missing)
+        pictures = open_dataset(
+            name, args.data_path, options, split, part, gt_folder, args.skip_missing, args.ground_truth
+        )
     truth = SavedTruth(truth_file, name, split, part) if truth_file else pictures
 
     output = Path(args.output or default_output(model or saved, split, part))
@@ -221,16 +223,19 @@ def open_dataset(
     part: str | None = None,
     gt_path: str | Path | None = None,
     skip_missing: bool = False,
+    ground_truth: str | None = None,
 ) -> SequenceDataset:
     """A dataset's single pictures, at the size and with the resizing the model was trained with.
 
-    Settings of the training's own dataset, such as its baseline, hold where it is evaluated on the same one.
+    Settings of the training's own dataset, such as its baseline, hold where it is evaluated on the same one;
+    but for the ground truth, which belongs to the split that is evaluated.
 
     Raises:
-        InputError: no such dataset or folder, or it does not take a split, part or gt_path.
+        InputError: no such dataset or folder, or it does not take one of these settings.
     """
     trained_name, settings = trained_on(options)
-    chosen = {"split": split, "part": part, "gt_path": gt_path}
+    settings = {key: value for key, value in settings.items() if key != "ground_truth"}
+    chosen = {"split": split, "part": part, "gt_path": gt_path, "ground_truth": ground_truth}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     check_settings(f"dataset {name}", DATASETS.get(name), chosen)
     inherited = {key: options.get(key) for key in ("height", "width", "resize")}
@@ -408,6 +413,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="eigen, eigen_benchmark, any split, a folder of lists; benchmark: pictures for KITTI's server",
     )
     group.add_argument("--gt_path", help="a published gt_depths.npz, or the folder of our exported truth")
+    group.add_argument("--ground_truth", help="another than the split's own: velodyne_camera, improved, ...")
     group.add_argument("--skip_missing", **switch, help="leave out samples that lack a picture")
 
     group = parser.add_argument_group("how")

@@ -29,6 +29,10 @@ def load_method(
         device: where to put it.
         which: of a run folder, `best` or `last`.
 
+    Returns:
+        The method and its options. Networks for training alone that the file lacks are not there either: a
+        method without a pose network refuses to predict poses instead of inventing them.
+
     Raises:
         InputError: nothing known lies there, or its keys do not fit.
     """
@@ -37,4 +41,8 @@ def load_method(
     method = build_method(options)
     only_for_training = {"pose_encoder", "pose", "predictive_mask"}
     load_weights(method, checkpoint.weights, source=str(path), allow_missing=only_for_training)
+    held = {key.partition(".")[0] for key in checkpoint.weights}
+    for name in only_for_training - held:
+        if hasattr(method, name):
+            delattr(method, name)
     return method.to(device).eval(), checkpoint.options

@@ -193,7 +193,8 @@ class Monodepth2(Method):
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] twice to (B, 4, 4) T_later_from_earlier."""
-        if self.pose_model_input == "all" or not hasattr(self, "pose"):
+        needed = ("pose_encoder", "pose") if self.pose_model_type == "separate_resnet" else ("pose",)
+        if self.pose_model_input == "all" or not all(hasattr(self, name) for name in needed):
             raise InputError("this model has no pose network for a pair of frames (pose_model_input pairs)")
         with self.networks_autocast():
             images: dict[Frame, Tensor] = {0: earlier, 1: later}

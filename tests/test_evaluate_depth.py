@@ -226,3 +226,12 @@ def test_a_card_is_a_protocol_in_words():
     assert card["crop"] == "garg"
     assert card["scale"] == "predictions x 5.4"
     assert card["counts"] == "0.001 m < truth < 80 m"
+
+
+def test_the_ground_truth_is_the_evaluated_splits_own_unless_it_is_named(drive):
+    trained = {"name": "kitti", "ground_truth": "velodyne_camera", "intrinsics": "fixed"}
+    options = {"height": 64, "width": 96, "dataset": trained}
+    place = (drive / "kitti", options, str(drive / "lists"), "test")
+    assert evaluate_depth.open_dataset("kitti", *place).ground_truth == "velodyne"
+    named = evaluate_depth.open_dataset("kitti", *place, ground_truth="improved")
+    assert named.ground_truth == "improved"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from methods import load_method
 from methods.monodepth2 import Monodepth2, Motion
 from structures import Batch, Prediction
 from tests.goldens import Golden, H, W, state_dict, tensor
@@ -213,3 +214,16 @@ def test_depth_and_pose_are_predicted_from_pictures():
     assert depth.min() >= 0.1 - 1e-6
     assert depth.max() <= 100 + 1e-3
     assert T.shape == (2, 4, 4)
+
+
+def test_a_checkpoint_without_pose_networks_predicts_depth_and_refuses_poses(tmp_path):
+    for file, name in (("encoder", "encoder"), ("depth", "depth")):
+        weights = state_dict(f"monodepth2_{file}_resnet18")
+        extra = {"height": H, "width": W, "use_stereo": False} if file == "encoder" else {}
+        torch.save({**weights, **extra}, tmp_path / f"{name}.pth")
+    method, _ = load_method(tmp_path)
+    pictures = torch.rand(1, 3, H, W)
+    with torch.no_grad():
+        assert method.predict_depth(pictures).shape == (1, 1, H, W)
+    with pytest.raises(InputError, match="no pose network"):
+        method.predict_pose(pictures, pictures)
