@@ -9,6 +9,8 @@ from pathlib import Path
 from setuptools import setup
 
 HERE = Path(__file__).parent
+# The devkit does not run with numpy 2, and numpy 1 does not run with Python 3.13.
+NUSCENES = ['nuscenes-devkit>=1.2; python_version < "3.13"', 'numpy<2; python_version < "3.13"']
 
 
 def requirements() -> list[str]:
@@ -24,8 +26,8 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=requirements(),
     extras_require={
-        "dev": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6"],
-        "nuscenes": ["nuscenes-devkit>=1.2", "numpy<2"],
+        "dev": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6", *NUSCENES],
+        "nuscenes": NUSCENES,
     },
     packages=[],
     py_modules=[],

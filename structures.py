@@ -31,6 +31,12 @@ class Batch:
         augmented: frame → what networks see where it differs from `images` (colour jitter). Losses always
             read `images`.
         cameras: N.
+        rig_from_camera: (B·N, 4, 4) each camera's place on the vehicle, metres; None where it is not known.
+        maps: name → (B·N, C, H, W) what is known of each pixel of the target, such as `visible` (bool, False
+            where the camera sees its own vehicle) or `labels` (uint8 train ids).
+        points: name → (B·N, K, 2 + C) what is known of single places in the target: x and y in pixels at
+            H x W, then the rest, such as a depth. A list is as long as the dataset makes it; a row of padding
+            has a depth of 0.
         extra: name → (B·N, ...), what a particular method asks of its data.
     """
 
@@ -40,6 +46,9 @@ class Batch:
     T_source_from_target: dict[Frame, Tensor] = field(default_factory=dict)
     augmented: dict[Frame, Tensor] | None = None
     cameras: int = 1
+    rig_from_camera: Tensor | None = None
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    points: dict[str, Tensor] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
 
     @property

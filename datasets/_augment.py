@@ -89,9 +89,11 @@ class _Draw:
 
 
 def mirror(batch: Batch, flip: Tensor) -> Batch:
-    """Mirror the samples where `flip` (B·N,) is true: pictures, principal point and known poses.
+    """Mirror the samples where `flip` (B·N,) is true: pictures, maps, points, principal point, poses, rig.
 
     With F = diag(-1, 1, 1), a mirrored camera sees F x, so a pose T becomes F T F and cx becomes W - 1 - cx.
+    The vehicle is mirrored left to right, S = diag(1, -1, 1), so rig_from_camera becomes S T F: a proper
+    rotation again, and the motion between any two cameras is what F T F makes of it.
     """
     if not flip.any():
         return batch
@@ -101,11 +103,18 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
     def picture(image: Tensor) -> Tensor:
         return torch.where(image_flip, image.flip(-1), image)
 
+    def places(points: Tensor) -> Tensor:
+        x = torch.where(flip[:, None], width - 1 - points[..., 0], points[..., 0])
+        return torch.cat([x[..., None], points[..., 1:]], -1)
+
     width = batch.images[0].shape[-1]
     intrinsics = batch.intrinsics.clone()
     intrinsics[:, 0, 2] = torch.where(flip, width - 1 - intrinsics[:, 0, 2], intrinsics[:, 0, 2])
     sign = torch.where(flip, -1.0, 1.0)[:, None] * intrinsics.new_tensor([1, 0, 0, 0])
     sign = sign + intrinsics.new_tensor([0, 1, 1, 1])  # (B·N, 4): F's diagonal, or ones
+    rig = batch.rig_from_camera
+    if rig is not None:
+        rig = sign[:, [1, 0, 2, 3], None] * rig * sign[:, None, :]
     return dataclasses.replace(
         batch,
         images={frame: picture(image) for frame, image in batch.images.items()},
@@ -113,6 +122,9 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
         T_source_from_target={
             frame: sign[:, :, None] * T * sign[:, None, :] for frame, T in batch.T_source_from_target.items()
         },
+        rig_from_camera=rig,
+        maps={name: picture(values) for name, values in batch.maps.items()},
+        points={name: places(points) for name, points in batch.points.items()},
     )
 
 

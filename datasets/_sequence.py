@@ -32,7 +32,7 @@ class SequenceDataset(Dataset):
     """Target and source frames of video, one Batch of one a sample.
 
     A subclass sets `lines` before it calls `super().__init__` and defines `paths`, `intrinsics` and, where
-    it has them, `pose` and `depth`.
+    it has them, `pose`, `rig_from_camera`, `maps`, `points` and `depth`.
 
     Args:
         data_path: the dataset's root folder.
@@ -48,7 +48,8 @@ class SequenceDataset(Dataset):
     """
 
     protocol: ClassVar[Protocol]  # how this dataset is evaluated
-    cameras: ClassVar[int] = 1
+    cameras: int = 1
+    camera_names: Sequence[str] = ()  # what tables call the cameras of a rig
     lines: Sequence[Any]
 
     def __init__(
@@ -77,13 +78,29 @@ class SequenceDataset(Dataset):
         """The picture of each camera, for frame `frame` beside the sample `line`."""
         raise NotImplementedError
 
+    def pictures(self, line: Any, frame: Frame) -> list[Tensor]:
+        """(3, h, w) uint8 RGB of each camera; for a dataset that crops, rectifies or unpacks what it reads."""
+        return [read_image(path) for path in self.paths(line, frame)]
+
     def intrinsics(self, line: Any, camera: int, height: int, width: int) -> np.ndarray:
-        """(3, 3) pixels at the picture's own size (height, width)."""
+        """(3, 3) pixels at the size (height, width) of what `pictures` gives."""
         raise NotImplementedError
 
     def pose(self, line: Any, frame: Frame) -> np.ndarray | None:
         """(N, 4, 4) T_source_from_target where it is known beforehand, as for "s"; otherwise None."""
         return None
+
+    def rig_from_camera(self, line: Any) -> np.ndarray | None:
+        """(N, 4, 4) each camera's place on the vehicle, metres; None where it is not known."""
+        return None
+
+    def maps(self, line: Any) -> dict[str, Tensor]:
+        """What is known of each pixel of the target: name → (N, C, height, width), the network's size."""
+        return {}
+
+    def points(self, line: Any) -> dict[str, Tensor]:
+        """What is known of single places in the target: name → (N, K, 2 + C), see `structures.Batch`."""
+        return {}
 
     def depth(self, index: int) -> np.ndarray | None:
         """(N, h, w) metres at the dataset's own size, 0 where unknown; None where there is no truth."""
@@ -103,7 +120,7 @@ class SequenceDataset(Dataset):
         images: dict[Frame, Tensor] = {}
         poses: dict[Frame, Tensor] = {}
         for frame in self.frame_ids:
-            pictures = [read_image(path) for path in self.paths(line, frame)]
+            pictures = self.pictures(line, frame)
             if frame == 0:
                 sizes = [picture.shape[-2:] for picture in pictures]
             images[frame] = torch.stack([self._resize(picture) for picture in pictures])
@@ -111,12 +128,16 @@ class SequenceDataset(Dataset):
             if pose is not None:
                 poses[frame] = torch.from_numpy(np.asarray(pose, np.float32))
         intrinsics = np.stack([self.network_intrinsics(line, n, *size) for n, size in enumerate(sizes)])
+        rig = self.rig_from_camera(line)
         return Batch(
             images=images,
             intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
             index=torch.tensor([index]),
             T_source_from_target=poses,
             cameras=self.cameras,
+            rig_from_camera=None if rig is None else torch.from_numpy(np.asarray(rig, np.float32)),
+            maps=self.maps(line),
+            points=self.points(line),
         )
 
     def network_intrinsics(self, line: Any, camera: int, height: int, width: int) -> np.ndarray:

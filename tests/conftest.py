@@ -15,7 +15,8 @@ from PIL import Image
 
 from layers import warp
 from structures import Batch
-from tools.make_synthetic import Plan, make
+from tools.layouts._base import Plan
+from tools.make_synthetic import make
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -17,7 +17,9 @@ from losses import LOSSES
 from methods import METHODS
 from methods._base import Method
 from networks import NETWORKS
-from tools.make_synthetic import LAYOUTS, Plan, make
+from tools.layouts import LAYOUTS
+from tools.layouts._base import Plan
+from tools.make_synthetic import make
 
 REGISTRIES = {"networks": NETWORKS, "losses": LOSSES, "methods": METHODS, "datasets": DATASETS}
 COMPONENTS = [(folder, name) for folder, registry in REGISTRIES.items() for name in registry.names()]
@@ -29,7 +31,7 @@ NEEDS = {
     ("networks", "pose_decoder"): {"num_channels": CHANNELS, "num_input_features": 2},
     ("networks", "timm"): {"model": "test_efficientnet"},
 }
-# The layout of tools/make_synthetic.py that a dataset reads, where its name is another.
+# The layout of tools/layouts that a dataset reads, where its name is another.
 LAYOUT_OF: dict[str, str] = {}
 
 each = pytest.mark.parametrize(("folder", "name"), COMPONENTS, ids=["/".join(pair) for pair in COMPONENTS])
@@ -61,8 +63,8 @@ def test_it_is_built_from_its_defaults(folder, name, tmp_path):
 
 def build_small_dataset(name, tmp_path):
     layout = LAYOUT_OF.get(name, name)
-    assert layout in LAYOUTS, (
-        f"datasets/{name} has no layout in tools/make_synthetic.py; add one, or name it in LAYOUT_OF here"
+    assert layout in LAYOUTS.names(), (
+        f"datasets/{name} has no layout in tools/layouts; add one, or name it in LAYOUT_OF here"
     )
     root = tmp_path / "data"
     make(Plan(layout, root, sequences=2, frames=3, height=64, width=96, seed=0, ext="png"))

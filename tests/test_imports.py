@@ -29,7 +29,13 @@ RARE = {
     "onnxruntime": {"tools/export.py"},
     "wandb": {"logs.py"},
     "av": {"datasets/_video.py"},
-    "cv2": {"datasets/_video.py", "pictures.py", "test_video.py", "tools/make_synthetic.py"},
+    "cv2": {
+        "datasets/_video.py",
+        "pictures.py",
+        "test_video.py",
+        "tools/make_synthetic.py",
+        "tools/layouts/_base.py",
+    },
     "matplotlib": {"pictures.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
     "timm": {"networks/timm_encoder.py"},
 }

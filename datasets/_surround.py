@@ -1,0 +1,176 @@
+"""The base of surround data: N cameras round a vehicle, one sample a moment in time.
+
+Cameras go round the vehicle in one order, counter-clockwise seen from above, so the next one is the neighbour
+to the left: front, front_left, back_left, back, back_right, front_right. A dataset says where each stands
+(`rig_from_camera`: x forward, y left, z up, metres), where it sees its own vehicle (`mask_path`) and where the
+matches between neighbours lie (`match_path`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datasets._sequence import SequenceDataset, read_image
+from structures import Frame
+from utils import InputError, nearest_name
+
+RING = ("front", "front_left", "back_left", "back", "back_right", "front_right")
+MATCH_COLUMNS = ("x", "y", "depth", "angle", "distance_source", "distance_target")
+
+
+class SurroundDataset(SequenceDataset):
+    """Six cameras, or some of them, as one sample.
+
+    A subclass defines what `SequenceDataset` asks for, with `rig_from_camera`, and `mask_path` and `match_path`
+    where it has them. `paths`, `intrinsics`, ... go by `self.camera_names`.
+
+    Args:
+        data_path: the dataset's root folder.
+        camera_names: which cameras, in ring order; all six where not given.
+        frame_ids: 0 and the sources, offsets in frames.
+        height: network input height, pixels, a multiple of 32.
+        width: network input width, pixels, a multiple of 32.
+        resize: `bicubic` or `lanczos`.
+        skip_missing: leave out samples that lack a picture of any camera.
+        masks: read where each camera sees its own vehicle, as the map `visible`.
+        matches: folder of what tools/sift_matches.py wrote, as the points `matches`; None for none.
+        max_matches: rows of `matches` a camera, those nearest to their epipolar lines; the rest is padding.
+
+    Raises:
+        InputError: an unknown or repeated camera, frame "s", a mask or match file that is not there.
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        camera_names: Sequence[str] = RING,
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        height: int = 384,
+        width: int = 640,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+        masks: bool = False,
+        matches: str | Path | None = None,
+        max_matches: int = 1024,
+    ) -> None:
+        names = [camera_names] if isinstance(camera_names, str) else list(camera_names)
+        for name in names:
+            if name not in RING:
+                raise InputError(f"there is no camera '{name}'{nearest_name(name, RING)}")
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"camera_names must name one to six cameras, each once, got {names}")
+        if "s" in frame_ids:
+            raise InputError("a surround rig has no stereo partner: frame_ids are offsets such as 0 -1 1")
+        if max_matches < 1:
+            raise InputError(f"max_matches must be at least 1, got {max_matches}")
+        self.camera_names = sorted(names, key=RING.index)
+        self.cameras = len(self.camera_names)
+        self.masks, self.max_matches = masks, max_matches
+        self.matches = Path(matches) if matches else None
+        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+        if self.masks:
+            self.maps(self.lines[0])
+        if self.matches:
+            self._check_matches()
+
+    # What a subclass answers.
+
+    def mask_path(self, line: Any, camera: int) -> Path:
+        """A picture of the camera's size, not black where it sees its own vehicle."""
+        raise InputError(f"{type(self).__name__} has no masks; leave masks off")
+
+    def match_path(self, line: Any, camera: int) -> Path:
+        """The matches of a camera's picture: a .npy of (K, 6) in the columns `MATCH_COLUMNS`."""
+        raise InputError(f"{type(self).__name__} has no matches; leave matches off")
+
+    # What every rig shares.
+
+    def maps(self, line: Any) -> dict[str, Tensor]:
+        """`visible` (N, 1, height, width) bool, False where a camera sees its own vehicle."""
+        if not self.masks:
+            return {}
+        return {"visible": torch.cat([self._visible(self.mask_path(line, n)) for n in range(self.cameras)])}
+
+    def _visible(self, path: Path) -> Tensor:
+        if not path.is_file():
+            raise InputError(f"there is no mask {path}; tools/make_masks.py makes them from the recordings")
+        mask = read_image(path)[:1].float()[None]
+        size = (self.height, self.width)
+        # Interpolated fringes count as the vehicle, as in the published data.
+        return F.interpolate(mask, size, mode="bilinear", align_corners=False) == 0
+
+    def points(self, line: Any) -> dict[str, Tensor]:
+        """`matches` (N, max_matches, 6): x and y in pixels at the network's size, then depth in metres, angle
+        between the rays in degrees, and distances to the epipolar lines in pixels of the recording."""
+        if self.matches is None:
+            return {}
+        return {"matches": torch.stack([self._matches(line, n) for n in range(self.cameras)])}
+
+    def _matches(self, line: Any, camera: int) -> Tensor:
+        path = self.match_path(line, camera)
+        try:
+            rows = np.load(path, allow_pickle=False).astype(np.float32)
+        except FileNotFoundError:
+            raise InputError(f"there are no matches {path}; tools/sift_matches.py makes them") from None
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{path} cannot be read as matches ({error}); remove it and make it again"
+            ) from None
+        if rows.ndim != 2 or rows.shape[1] != len(MATCH_COLUMNS):
+            raise InputError(f"{path} must be (K, {len(MATCH_COLUMNS)}) matches, got {rows.shape}")
+        nearest = np.argsort(rows[:, 4:].max(1), kind="stable")[: self.max_matches]
+        rows = rows[np.sort(nearest)]
+        height, width = self.picture_size(line, camera)
+        rows[:, 0] = (rows[:, 0] + 0.5) * (self.width / width) - 0.5
+        rows[:, 1] = (rows[:, 1] + 0.5) * (self.height / height) - 0.5
+        padded = torch.zeros(self.max_matches, len(MATCH_COLUMNS))
+        padded[: len(rows)] = torch.from_numpy(rows)
+        return padded
+
+    def picture_size(self, line: Any, camera: int) -> tuple[int, int]:
+        """Height and width of the recording, pixels."""
+        raise NotImplementedError
+
+    def _check_matches(self) -> None:
+        for line in self.lines:
+            for camera in range(self.cameras):
+                path = self.match_path(line, camera)
+                if not path.is_file():
+                    raise InputError(f"there are no matches {path}; tools/sift_matches.py makes them")
+
+
+def pose_from_quaternion(quaternion: Sequence[float], translation: Sequence[float], where: str) -> np.ndarray:
+    """(4, 4) float64 of a unit quaternion (w, x, y, z) and a translation in metres.
+
+    Args:
+        quaternion: w, x, y, z; brought to length 1 exactly.
+        translation: x, y, z.
+        where: names them in the error.
+
+    Raises:
+        InputError: the quaternion is no rotation (its length is off by more than 0.001), or a number is not finite.
+    """
+    q, t = np.asarray(quaternion, np.float64), np.asarray(translation, np.float64)
+    if q.shape != (4,) or t.shape != (3,) or not (np.isfinite(q).all() and np.isfinite(t).all()):
+        raise InputError(
+            f"{where}: expected 4 + 3 finite numbers of a pose, got {q.tolist()} and {t.tolist()}"
+        )
+    length = np.linalg.norm(q)
+    if abs(length - 1) > 1e-3:
+        raise InputError(f"{where}: a rotation's quaternion has length 1, this one {length:.6g}")
+    w, x, y, z = q / length
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    pose[:3, 3] = t
+    return pose
