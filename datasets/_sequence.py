@@ -79,7 +79,7 @@ class SequenceDataset(Dataset):
         raise NotImplementedError
 
     def pictures(self, line: Any, frame: Frame) -> list[Tensor]:
-        """(3, h, w) uint8 RGB of each camera; for a dataset that crops, rectifies or unpacks what it reads."""
+        """(3, h, w) uint8 RGB of each camera; for datasets that crop, rectify or unpack what they read."""
         return [read_image(path) for path in self.paths(line, frame)]
 
     def intrinsics(self, line: Any, camera: int, height: int, width: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The base of surround data: N cameras round a vehicle, one sample a moment in time.
 
-Cameras go round the vehicle in one order, counter-clockwise seen from above, so the next one is the neighbour
-to the left: front, front_left, back_left, back, back_right, front_right. A dataset says where each stands
-(`rig_from_camera`: x forward, y left, z up, metres), where it sees its own vehicle (`mask_path`) and where the
-matches between neighbours lie (`match_path`).
+Cameras go round the vehicle in one order, counter-clockwise seen from above, so the next one is the
+neighbour to the left: front, front_left, back_left, back, back_right, front_right. A dataset says where each
+stands (`rig_from_camera`: x forward, y left, z up, metres), where it sees its own vehicle (`mask_path`) and
+where the matches between neighbours lie (`match_path`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MATCH_COLUMNS = ("x", "y", "depth", "angle", "distance_source", "distance_target
 class SurroundDataset(SequenceDataset):
     """Six cameras, or some of them, as one sample.
 
-    A subclass defines what `SequenceDataset` asks for, with `rig_from_camera`, and `mask_path` and `match_path`
-    where it has them. `paths`, `intrinsics`, ... go by `self.camera_names`.
+    A subclass defines what `SequenceDataset` asks for, with `rig_from_camera`, and `mask_path` and
+    `match_path` where it has them. `paths`, `intrinsics`, ... go by `self.camera_names`.
 
     Args:
         data_path: the dataset's root folder.
@@ -155,7 +155,8 @@ def pose_from_quaternion(quaternion: Sequence[float], translation: Sequence[floa
         where: names them in the error.
 
     Raises:
-        InputError: the quaternion is no rotation (its length is off by more than 0.001), or a number is not finite.
+        InputError: the quaternion is no rotation (its length is off by more than 0.001), or a number is not
+            finite.
     """
     q, t = np.asarray(quaternion, np.float64), np.asarray(translation, np.float64)
     if q.shape != (4,) or t.shape != (3,) or not (np.isfinite(q).all() and np.isfinite(t).all()):

@@ -117,13 +117,13 @@ def test_an_impossible_rig_is_refused(ring, settings, words):
 
 def test_a_missing_camera_mask_or_match_is_named(ring):
     (ring / "back.npy").unlink()
-    with pytest.raises(InputError, match="back.npy; tools/sift_matches.py makes them"):
+    with pytest.raises(InputError, match=r"back\.npy; tools/sift_matches.py makes them"):
         Ring(ring, matches=ring)
     (ring / "mask_front.png").unlink()
-    with pytest.raises(InputError, match="mask_front.png; tools/make_masks.py makes them"):
+    with pytest.raises(InputError, match=r"mask_front\.png; tools/make_masks.py makes them"):
         Ring(ring, masks=True)
     (ring / "back_left_000.png").unlink()
-    with pytest.raises(InputError, match="no image at .*back_left_000.png"):
+    with pytest.raises(InputError, match=r"no image at .*back_left_000\.png"):
         Ring(ring)
 
 

@@ -4,11 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.synthetic import World
+from datasets.synthetic import World, rotation
 from tools import make_synthetic
-from tools.layouts import kitti
 from tools.layouts._base import Plan
-from tools.layouts.kitti import KittiRig
+from tools.layouts.kitti import KittiRaw, KittiRig
 from tools.make_synthetic import main, make
 from utils import InputError
 
@@ -126,7 +125,7 @@ def test_inertial_packets_give_back_positions_and_speed_by_kittis_convention(kit
     truth = np.array([world.ego_pose(i / 10) @ rig.rig_from_imu for i in range(4)])
     np.testing.assert_allclose(positions - positions[0], truth[:, :3, 3] - truth[0, :3, 3], atol=1e-4)
     for i in range(4):
-        rebuilt = kitti.rotation(yaw[i], pitch[i], roll[i])
+        rebuilt = rotation(yaw[i], pitch[i], roll[i])
         np.testing.assert_allclose(rebuilt[:3, :3], truth[i, :3, :3], atol=1e-9)
     forward = packets[:, 8]
     steps = np.linalg.norm(np.diff(positions, axis=0), axis=1) * 10
@@ -165,7 +164,7 @@ def test_scene_folders_hold_pictures_and_an_intrinsics_file(tmp_path):
 
 def test_a_lone_sequence_is_cut_in_time(tmp_path):
     plan = Plan("kitti", tmp_path, 1, 10, 32, 96, 0, "png")
-    kitti.KittiRaw(plan).write_splits()
+    KittiRaw(plan).write_splits()
     frames = {
         name: [
             int(line.split()[1]) for line in (tmp_path / f"splits/{name}_files.txt").read_text().splitlines()

@@ -39,7 +39,7 @@ def _world(seed: int, seconds: float) -> World:
 
 
 class Layout:
-    """A dataset's place on disk. One frame of one sequence at a time, then what a sequence and the whole set have once."""
+    """A dataset's place on disk: one frame of one sequence at a time, then what there is once."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 
-from datasets._surround import RING
 from datasets.synthetic import Camera, View, World, rotation
 from tools.layouts._base import looking_ahead
 
@@ -76,6 +75,3 @@ class SurroundRig:
     def scan(self, world: World, time: float) -> np.ndarray:
         """(K, 4) float32 in the LiDAR's frame: x, y, z in metres, reflectance."""
         return world.scan(world.ego_pose(time) @ self.rig_from_lidar, time)
-
-
-__all__ = ["RING", "SurroundRig"]
