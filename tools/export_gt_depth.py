@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import re
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets import build_dataset
 from datasets._ground_truth import shard_path, write_exported
 from datasets._sequence import SequenceDataset
+from tools._shards import shard_of, torchrun_shard
 from utils import InputError, read_yaml, run_main
 
 WORTH_A_PROCESS = 100  # maps; starting one costs seconds
@@ -143,19 +143,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE", help="further dataset settings")
     return parser.parse_args(arguments)
-
-
-def shard_of(text: str) -> tuple[int, int]:
-    """`2/4` as (2, 4)."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"must be 1/N to N/N, such as 2/4, got '{text}'")
-    return int(match[1]), int(match[2])
-
-
-def torchrun_shard() -> tuple[int, int]:
-    """Each process's own where torchrun has started several, otherwise all of it."""
-    return int(os.environ.get("RANK", 0)) + 1, int(os.environ.get("WORLD_SIZE", 1))
 
 
 def setting(text: str) -> tuple[str, object]:
