@@ -1,4 +1,4 @@
-"""Which share of a preparation is this process's: `--shard 2/4`, or its rank where torchrun started several."""
+"""Which share of a preparation is this process's: `--shard 2/4`, or its rank under torchrun."""
 
 from __future__ import annotations
 
