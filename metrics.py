@@ -68,6 +68,8 @@ class Protocol:
         resize: what is brought to the truth's size: `disparity` or `depth`, bilinear, or the `nearest` depth.
         align_corners: the corner pixels' centres stay where they are; off is OpenCV's half-pixel rule.
         median: of an even count the mean of the two `middle` values (numpy) or the `lower` one (torch).
+        log10: `rmse_log` in decimal logarithms, as for Make3D; natural ones otherwise.
+        reported: the columns of `METRICS` this benchmark's tables have; all are measured.
 
     Raises:
         InputError: a setting that does not exist, caps that are not 0 < min_depth < max_depth.
@@ -84,6 +86,8 @@ class Protocol:
     resize: str = "disparity"
     align_corners: bool = False
     median: str = "middle"
+    log10: bool = False
+    reported: tuple[str, ...] = METRICS
 
     def __post_init__(self) -> None:
         choices = {"crop": CROPS, "alignment": ALIGNMENTS, "resize": RESIZES, "median": MEDIANS}
@@ -99,6 +103,11 @@ class Protocol:
             )
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InputError(f"predictions are multiplied by a positive number, got {self.scale}")
+        if not self.reported:
+            raise InputError(f"a protocol reports at least one of {', '.join(METRICS)}, got none")
+        for metric in self.reported:
+            if metric not in METRICS:
+                raise InputError(f"there is no metric '{metric}'{nearest_name(metric, METRICS)}")
 
     def card(self) -> dict[str, str]:
         """What it says, in words, for a person who reads a table."""
@@ -114,6 +123,7 @@ class Protocol:
             "median": f"each picture by median(truth) / median(prediction){kind}",
             "none": "none, predictions count as metric",
         }
+        logarithm = {"logarithm": "decimal, in rmse_log"} if self.log10 else {}
         return {
             "protocol": self.name,
             "truth": self.ground_truth,
@@ -123,6 +133,7 @@ class Protocol:
             "scale": f"predictions x {self.scale:g}",
             "alignment": aligned[self.alignment],
             "clamp": f"predictions to [{low}, {high}] m",
+            **logarithm,
         }
 
 
@@ -188,7 +199,9 @@ def crop_box(crop: str, height: int, width: int) -> tuple[int, int, int, int]:
     return int(top * height), int(bottom * height), int(left * width), int(right * width)
 
 
-def depth_errors(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
+def depth_errors(
+    prediction: Tensor, truth: Tensor, valid: Tensor | None = None, log10: bool = False
+) -> Tensor:
     """The seven errors of each picture.
 
         abs_rel   mean |t - p| / t             rmse      sqrt(mean (t - p)^2)
@@ -198,6 +211,7 @@ def depth_errors(prediction: Tensor, truth: Tensor, valid: Tensor | None = None)
     Args:
         prediction, truth: (B, P) metres, positive where valid.
         valid: (B, P) bool; all where not given.
+        log10: decimal logarithms in `rmse_log`.
 
     Returns:
         (B, 7) in the order of `METRICS`; nan for a picture without a valid pixel.
@@ -210,6 +224,7 @@ def depth_errors(prediction: Tensor, truth: Tensor, valid: Tensor | None = None)
     def mean(values: Tensor) -> Tensor:
         return torch.where(valid, values, 0).sum(1) / count
 
+    log = torch.log10 if log10 else torch.log
     difference = t - p
     factor = torch.maximum(t / p, p / t)
     inside = [mean((factor < 1.25**power).to(t.dtype)) for power in (1, 2, 3)]
@@ -217,7 +232,7 @@ def depth_errors(prediction: Tensor, truth: Tensor, valid: Tensor | None = None)
         mean(difference.abs() / t),
         mean(difference.square() / t),
         mean(difference.square()).sqrt(),
-        mean((t.log() - p.log()).square()).sqrt(),
+        mean((log(t) - log(p)).square()).sqrt(),
     ]
     return torch.stack(errors + inside, 1)
 
@@ -312,7 +327,8 @@ def measure(depth: Tensor, truth: Truth, protocol: Protocol) -> Measured:
     if protocol.alignment == "median":
         seen = seen * ratio[:, None]
     seen = seen.clamp(protocol.min_depth, protocol.max_depth)
-    return Measured(depth_errors(seen, truth.depth, truth.valid), ratio, truth.valid.sum(1))
+    errors = depth_errors(seen, truth.depth, truth.valid, protocol.log10)
+    return Measured(errors, ratio, truth.valid.sum(1))
 
 
 def batch_wide_errors(depth: Tensor, truth: Tensor) -> Tensor:
@@ -491,7 +507,13 @@ class Result:
         ratio = f"truth / prediction {self.ratio_median:.4g} (median; spread {100 * self.ratio_std:.1f} %)"
         card = {**self.card(), "ratio": ratio}
         space = max(map(len, card)) + 2
-        return "\n".join([*(f"  {key:<{space}}{value}" for key, value in card.items()), "", _table(rows)])
+        return "\n".join(
+            [
+                *(f"  {key:<{space}}{value}" for key, value in card.items()),
+                "",
+                _table(rows, self.protocol.reported),
+            ]
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write `results.json` and `per_image.csv` into `folder`."""
@@ -516,15 +538,16 @@ class Result:
 
 
 def compare(results: Mapping[str, Result]) -> str:
-    """The means of several predictors side by side, as text."""
-    return _table({name: result.mean for name, result in results.items()})
+    """The means of several predictors side by side, as text; an error that not all report is left out."""
+    columns = [key for key in METRICS if all(key in result.protocol.reported for result in results.values())]
+    return _table({name: result.mean for name, result in results.items()}, columns)
 
 
-def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    first = max(len(name) for name in rows) + 2
-    head = " " * first + " ".join(f"{key:>9}" for key in METRICS)
+def _table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str] = METRICS) -> str:
+    first = max(len(name) for name in rows) + 4
+    head = " " * first + " ".join(f"{key:>9}" for key in columns)
     body = [
-        f"  {name:<{first - 2}}" + " ".join(f"{mean[key]:9.3f}" for key in METRICS)
+        f"  {name:<{first - 2}}" + " ".join(f"{mean[key]:9.3f}" for key in columns)
         for name, mean in rows.items()
     ]
     return "\n".join([head, *body])
