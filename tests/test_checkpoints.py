@@ -196,7 +196,7 @@ def test_a_release_holds_weights_and_options_and_no_path_of_this_machine(tmp_pat
 
 
 def test_a_file_of_a_later_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "FORMAT", 2)
+    monkeypatch.setattr(checkpoints._own, "FORMAT", 2)
     save_checkpoint(tmp_path / "new.pt", small())
     monkeypatch.undo()
     with pytest.raises(InputError, match="checkpoint format 2, this Parallax reads format 1"):
@@ -506,7 +506,7 @@ def test_harmless_classes_of_published_files_become_plain_values(tmp_path, core)
     torch.save(content, stream, _use_new_zipfile_serialization=False)
     renamed = re.sub(rb"cnumpy\._?core\.", f"cnumpy.{core}.".encode(), stream.getvalue())
     (tmp_path / "x.pth").write_bytes(renamed)
-    loaded = checkpoints._read_file(tmp_path / "x.pth")
+    loaded = checkpoints._reading.read_file(tmp_path / "x.pth")
     assert loaded["options"] == {"lr": 0.5, "nested": {"x": 1}}
     assert loaded["scalar"] == 0.25
     assert loaded["array"].tolist() == [[0, 3], [1, 4], [2, 5]]

@@ -129,7 +129,7 @@ def test_rare_and_heavy_packages_stay_in_the_files_that_need_them(path):
 
 @pytest.mark.parametrize("path", OURS, ids=str)
 def test_nothing_is_unpickled_outside_checkpoints(path):
-    if path.name == "checkpoints.py":
+    if path.as_posix() == "checkpoints/_reading.py":
         return
     for name, line in imported(path):
         assert name.split(".")[0] not in UNPICKLING or name in HARMLESS, f"{path}:{line} imports {name}"

@@ -1,0 +1,97 @@
+"""Checkpoints: our own, and readers of published ones. Files come from strangers; none of their code runs.
+
+A checkpoint is the weights, keyed as a Method's `state_dict` (sub-network, then the published file's own
+key: `encoder.encoder.conv1.weight`, `depth.decoder.0.conv.conv.weight`), the options that rebuild the
+model, and the state of the training where there is one to go on with.
+
+    run folder           checkpoints/best.pt, last.pt, epoch_0007.pt, ... each of them complete
+    <name>.pt            ours: weights, options, training
+    <name>.safetensors   ours, for release: weights, options
+    Monodepth2 folder    encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth]
+
+Another layout is one file here with a `Layout` in it, `recognise` and `read`, and its place in LAYOUTS; the
+first that recognises wins. Both get a file's content as plain values; a folder of .pth files reads like one
+dict, file name to content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from checkpoints._loading import load_optimizer, load_weights
+from checkpoints._networks import decoder_scales, resnet_layers
+from checkpoints._own import (
+    PARALLAX,
+    epoch_path,
+    export_weights,
+    file_of_run,
+    prune_checkpoints,
+    save_checkpoint,
+    update_link,
+)
+from checkpoints._reading import Folder, load_ground_truth_npz, read_file
+from checkpoints._record import Checkpoint, Layout, first
+from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
+from utils import InputError
+
+__all__ = [
+    "LAYOUTS",
+    "Checkpoint",
+    "Layout",
+    "decoder_scales",
+    "epoch_path",
+    "export_weights",
+    "load_checkpoint",
+    "load_ground_truth_npz",
+    "load_optimizer",
+    "load_weights",
+    "prune_checkpoints",
+    "resnet_layers",
+    "save_checkpoint",
+    "update_link",
+    "write_monodepth2_folder",
+]
+
+LAYOUTS = [PARALLAX, MONODEPTH2]  # the first that recognises a content reads it
+
+
+def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
+    """Read a checkpoint of any known layout.
+
+    Args:
+        path: a run folder, one of its files, a release, a published folder or file.
+        which: of a run folder, `"best"` (the last where there is no best) or `"last"`.
+
+    Raises:
+        InputError: there is nothing of a known layout, a part of it is missing or broken, or it wants to
+            run code; in one sentence each.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}")
+    if path.is_dir():
+        path = file_of_run(path, which) or path
+    content = Folder(path) if path.is_dir() else read_file(path)
+    if isinstance(content, Mapping):
+        for layout in LAYOUTS:
+            if layout.recognise(content):
+                checkpoint = layout.read(content, path)
+                checkpoint.layout = layout.name
+                return checkpoint
+    raise InputError(_unrecognised(path, content))
+
+
+def _unrecognised(path: Path, content: Any) -> str:
+    known = "; ".join(f"{layout.name}: {layout.looks_like}" for layout in LAYOUTS)
+    if path.is_dir():
+        names = [item.name for item in sorted(path.iterdir())]
+        held = f"the folder {path} holds {first(names, 8) or 'nothing'}"
+    elif isinstance(content, Mapping):
+        held = f"{path} holds the entries {first(map(str, content), 8) or '(none)'}"
+        if path.stem in PUBLISHED_NETWORKS and path.suffix == ".pth":
+            held += f" (one file of a Monodepth2 folder? then name the folder, {path.parent})"
+    else:
+        held = f"{path} holds a {type(content).__name__}"
+    return f"{held}, which is no known layout ({known})"
