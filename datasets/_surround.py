@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ MATCH_COLUMNS = ("x", "y", "depth", "angle", "distance_source", "distance_target
 class SurroundDataset(SequenceDataset):
     """Six cameras, or some of them, as one sample.
 
+    `overlap` is the share of the picture's width, at either side, in which a neighbour may see the same.
     A subclass defines what `SequenceDataset` asks for, with `rig_from_camera`, and `mask_path` and
     `match_path` where it has them. `paths`, `intrinsics`, ... go by `self.camera_names`.
 
@@ -46,6 +47,8 @@ class SurroundDataset(SequenceDataset):
     Raises:
         InputError: an unknown or repeated camera, frame "s", a mask or match file that is not there.
     """
+
+    overlap: ClassVar[float] = 0.31
 
     def __init__(
         self,
