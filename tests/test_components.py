@@ -27,6 +27,7 @@ COMPONENTS = [(folder, name) for folder, registry in REGISTRIES.items() for name
 # Arguments without a default, for one small example of each.
 CHANNELS = (4, 8, 8, 8, 8)
 NEEDS = {
+    ("networks", "cross_view"): {"decoder": nn.Identity(), "num_channels": (8, 8, 8, 8, 8)},
     ("networks", "depth_decoder"): {"num_channels": CHANNELS},
     ("networks", "pose_decoder"): {"num_channels": CHANNELS, "num_input_features": 2},
     ("networks", "timm"): {"model": "test_efficientnet"},

@@ -1,0 +1,230 @@
+"""Cross-view attention: every camera's features look at those of all cameras before depth is decoded.
+
+    tokens = down(features of all N cameras),   X <- X + Attention(LN(X), position),   X <- X + MLP(LN(X))
+    features <- features + up(X)
+
+Each level is brought to the size of the coarsest one, so that a token meets all tokens of all views, and back
+(Wei et al., SurroundDepth, CoRL 2022).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from networks import NETWORKS
+from utils import InputError
+
+# Reduction of a level → kernel, dilation and output_padding of the transposed convolution that undoes it. It
+# reaches r times the size and leaves most pixels to its bias: the published shape of the weights.
+_UP = {16: (3, 7, 1), 8: (3, 3, 1), 4: (3, 1, 1), 2: (1, 1, 1), 1: (1, 1, 0)}
+
+
+@NETWORKS.register
+class CrossView(nn.Module):
+    """A depth decoder whose features have gone through attention over all cameras, level by level.
+
+    Keys: `cross.<level>.` and `decoder.`, what the decoder calls its own.
+
+    Args:
+        decoder: turns the features into maps, such as a `depth_decoder`.
+        num_channels: of the features, finest first. A feature of 0 channels is left as it is.
+        cameras: N, of one moment; they attend to each other, in any number.
+        blocks: of attention, one after the other, at each level.
+        heads: of each attention; divides the channels of every level.
+        skip: add what attention gives to the features, instead of taking it in their place.
+
+    Raises:
+        InputError: channels that the heads do not divide, a number below 1, not five features.
+    """
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        num_channels: Sequence[int],
+        cameras: int = 6,
+        blocks: int = 8,
+        heads: int = 8,
+        skip: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (("cameras", cameras), ("blocks", blocks), ("heads", heads)):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        if len(num_channels) != len(_UP):
+            raise InputError(f"cross-view attention takes 5 features, got {len(num_channels)}")
+        for channels in num_channels:
+            # Half the channels hold a token's row, half its column.
+            if channels % heads or channels % 2:
+                fitting = max(n for n in range(1, heads + 1) if not any(c % n for c in num_channels))
+                raise InputError(
+                    f"{heads} heads do not divide the {channels} channels of a feature; try heads {fitting}"
+                )
+        self.cameras, self.skip = cameras, skip
+        self.decoder = decoder
+        levels = zip(num_channels, _UP)
+        self.cross = nn.ModuleList(
+            CrossViewLevel(channels, reduction, blocks, heads) if channels else nn.Identity()
+            for channels, reduction in levels
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Five features (B·N, C, H / 2 ** (k + 1), W / 2 ** (k + 1)), camera fastest, to the decoder's maps.
+
+        Raises:
+            InputError: pictures that are no multiple of N, or a size that does not reduce evenly.
+        """
+        return self.decoder(self.attend(features))
+
+    def logits(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
+        """As `forward`, before the decoder's sigmoid."""
+        return self.decoder.logits(self.attend(features))
+
+    def attend(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The features after attention, in their shapes."""
+        if len(features[-1]) % self.cameras:
+            raise InputError(
+                f"{len(features[-1])} pictures are not whole moments of {self.cameras} cameras; give all "
+                f"cameras of a moment together, in ring order, or set cameras (--method.cameras)"
+            )
+        attended = []
+        for level, feature in zip(self.cross, features):
+            seen = (
+                level(feature.unflatten(0, (-1, self.cameras))).flatten(0, 1) if feature.shape[1] else feature
+            )
+            attended.append(feature + seen if self.skip and feature.shape[1] else seen)
+        return attended
+
+
+class CrossViewLevel(nn.Module):
+    """Attention over all cameras at one level: (B, N, C, H, W) to the same shape.
+
+    Args:
+        channels: C.
+        reduction: r, 1 to 16: attention runs at H / r x W / r.
+        blocks, heads: as `CrossView`.
+    """
+
+    def __init__(self, channels: int, reduction: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.down = _Down(channels, reduction)
+        self.blocks = nn.ModuleList(_Block(channels, heads) for _ in range(blocks))
+        self.up = _Up(channels, reduction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class.
+
+        Raises:
+            InputError: H or W that r does not divide.
+        """
+        samples, cameras, channels, height, width = x.shape
+        if height % self.reduction or width % self.reduction:
+            raise InputError(
+                f"a feature of {height} x {width} pixels is not {self.reduction} times a smaller one; the "
+                "picture's height and width must be multiples of 32"
+            )
+        views = self.down(x.flatten(0, 1))
+        h, w = views.shape[-2:]
+        code = position_code(channels, h, w, views.device).repeat(cameras, 1)  # (N·hw, C)
+        for block in self.blocks:
+            tokens = views.view(samples, cameras, channels, h * w).transpose(2, 3).flatten(1, 2)
+            tokens = block(tokens, code.to(tokens.dtype))
+            # A view's tokens lie as (hw, C) and are read on as (C, hw) without being turned back, so that
+            # channels and places are shuffled after every block. The published weights learned with that,
+            # and mean nothing without it.
+            views = tokens.reshape(samples * cameras, channels, h, w)
+        return self.up(views).unflatten(0, (samples, cameras))
+
+
+@functools.lru_cache(maxsize=32)
+def position_code(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Where a token lies, as (height·width, channels): half the channels for its row, half for its column.
+
+    Channel j of n holds sin (j even) or cos (j odd) of  place / 10000 ** (2 (j // 2) / n),  places from 1 on.
+    """
+    n = channels // 2
+    j = torch.arange(n, dtype=torch.float64)
+    wavelength = 10000 ** (2 * (j // 2) / n)
+
+    def of(count: int) -> Tensor:
+        angle = torch.arange(1, count + 1, dtype=torch.float64)[:, None] / wavelength
+        return torch.where(j % 2 == 0, angle.sin(), angle.cos())
+
+    rows = of(height)[:, None].expand(height, width, n)
+    columns = of(width)[None].expand(height, width, n)
+    return torch.cat([rows, columns], 2).flatten(0, 1).float().to(device)
+
+
+class _Down(nn.Module):
+    """Every r-th pixel, weighted, then mixed over channels."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 1, reduction, groups=channels, bias=False)
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.conv1(x))
+
+
+class _Up(nn.Module):
+    """r times the size again, then mixed over channels."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        kernel, dilation, more = _UP[reduction]
+        self.conv1 = nn.ConvTranspose2d(
+            channels, channels, kernel, reduction, 0, more, groups=channels, dilation=dilation
+        )
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.conv1(x))
+
+
+class _Block(nn.Module):
+    """Attention and a perceptron, each on normalised tokens and added: (B, T, C) to the same shape."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = _Attention(channels, heads)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = _Perceptron(channels)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x), code)
+        return x + self.mlp(self.norm2(x))
+
+
+class _Attention(nn.Module):
+    """Queries and keys know where they are; values do not."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_linear = nn.Linear(channels, channels, bias=False)
+        self.k_linear = nn.Linear(channels, channels, bias=False)
+        self.v_linear = nn.Linear(channels, channels, bias=False)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        placed = x + code
+        inputs = ((self.q_linear, placed), (self.k_linear, placed), (self.v_linear, x))
+        q, k, v = (linear(of).unflatten(2, (self.heads, -1)).transpose(1, 2) for linear, of in inputs)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class _Perceptron(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, 4 * channels)
+        self.fc2 = nn.Linear(4 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
