@@ -40,6 +40,7 @@ METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
 CROPS = {
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),  # Garg et al. 2016, what KITTI tables use
     "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),  # Eigen et al. 2014
+    "cityscapes": (1 / 3, 1.0, 0.09375, 0.90625),  # of the upper 768 rows: rows 256:, columns 192:1856
     "none": (0.0, 1.0, 0.0, 1.0),
 }
 ALIGNMENTS = ("median", "none")
@@ -62,7 +63,7 @@ class Protocol:
         min_depth: metres; truth at or below it does not count, predictions are clamped to it.
         max_depth: metres; predictions are clamped to it.
         cap_truth: truth at or beyond `max_depth` does not count.
-        crop: `garg`, `eigen` or `none`.
+        crop: `garg`, `eigen`, `cityscapes` or `none`.
         alignment: `median` (each picture's own factor) or `none` (metric, times `scale`).
         scale: what predictions are multiplied by before any alignment.
         resize: what is brought to the truth's size: `disparity` or `depth`, bilinear, or the `nearest` depth.
