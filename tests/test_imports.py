@@ -34,7 +34,7 @@ RARE = {
         "pictures.py",
         "test_video.py",
         "tools/make_synthetic.py",
-        "tools/layouts/_base.py",
+        "tools/layouts/_base.py", "tools/sift_matches.py", "benchmarks/sift_matches.py",
     },
     "matplotlib": {"pictures.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
     "timm": {"networks/timm_encoder.py"},
