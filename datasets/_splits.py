@@ -5,12 +5,13 @@ Ours live in `splits/<dataset>/<split>/<part>.txt`, one line per drive and side,
     2011_09_26_drive_0022 lr 5-574,577-798       both cameras of these frames
     8 l 4056,12                                  left camera only, in this order
     image - 0-499                                no side at all
+    aachen_0-3,7 - 2-27                          Cityscapes: sequences aachen_000000 and so on, as runs too
     include ../eigen/test.txt                    every sample of another list, in its order
     without val.txt                              whatever this other list holds is taken out again
     without 2011_09_26_drive_0002 l 0,3,72,75    and so are these
 
-The published form, one sample per line as `<folder> <frame> <side>`, is read as well: a folder holding
-`train_files.txt` and `val_files.txt` is a split too.
+The published form, one sample per line as `<folder> <frame> <side>` (of Cityscapes `<city> <name>`), is read as
+well: a folder holding `train_files.txt` and `val_files.txt` is a split too.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ PUBLISHED_FORMS = {1: "<name>", 2: "<folder> <frame>", 3: "<folder> <frame> <sid
 
 PART_FILE = re.compile(r"(train|val|test)(?:_files)?(_\w+)?")
 KITTI_DRIVE = re.compile(r"\d{4}_\d\d_\d\d_drive_\d{4}")
+CITY_RUNS = re.compile(r"([a-z]+)_(\d+(?:[-,]\d+)+)")
+CITY_FRAME = re.compile(r"(([a-z]+)_\d{6})_(\d{6})")
+CITY_SEQUENCE = re.compile(r"([a-z]+)_\d{6}")
 RUN = re.compile(r"(\d+)(?:-(\d+))?")
 
 NumberedTokens = list[tuple[int, list[str]]]  # a list's lines, split at blanks, with their line numbers
@@ -205,20 +209,32 @@ def _read_named(path: Path, source: str, readers: tuple[Path, ...]) -> list[Spli
 
 def _expand(drive: str, sides: str, frames: str, source: str) -> list[SplitLine]:
     """`8 lr 4-5` to four samples: frame 4 left, 4 right, 5 left, 5 right."""
-    runs = [RUN.fullmatch(run) for run in frames.split(",")]
-    if sides not in COMPACT_SIDES or not all(runs):
+    runs = _numbers(frames, source)
+    if sides not in COMPACT_SIDES or runs is None:
         raise _compact_error(source, [drive, sides, frames])
-    folder, samples = _folder_of(drive), []
+    folders = [_folder_of(drive)]
+    if match := CITY_RUNS.fullmatch(drive):
+        folders = [f"{match[1]}_{number:06d}" for number in _numbers(match[2], source)]
+    return [
+        SplitLine(folder, frame, side, source)
+        for folder in folders
+        for frame in runs
+        for side in COMPACT_SIDES[sides]
+    ]
+
+
+def _numbers(text: str, source: str) -> list[int] | None:
+    """`1-3,7` to [1, 2, 3, 7]; None where it is not of this form."""
+    runs = [RUN.fullmatch(run) for run in text.split(",")]
+    if not all(runs):
+        return None
+    numbers: list[int] = []
     for run in runs:
         first, last = int(run[1]), int(run[2] or run[1])
         if last < first:
             raise InputError(f"{source}: the run {run[0]} goes backwards; did you mean {last}-{first}?")
-        samples += [
-            SplitLine(folder, frame, side, source)
-            for frame in range(first, last + 1)
-            for side in COMPACT_SIDES[sides]
-        ]
-    return samples
+        numbers += range(first, last + 1)
+    return numbers
 
 
 def _compact_error(source: str, tokens: list[str]) -> InputError:
@@ -247,6 +263,8 @@ def _parse_published(tokens: list[str], width: int) -> tuple[str, int, str | Non
         raise ValueError("")
     if width == 1:
         return tokens[0], 0, None
+    if width == 2 and (match := CITY_FRAME.fullmatch(tokens[1])) and match[2] == tokens[0]:
+        return match[1], int(match[3]), None
     if not tokens[1].isdecimal():
         raise ValueError(" with a frame number from 0 on")
     if width == 2:
@@ -282,8 +300,14 @@ def compact_lines(samples: Iterable[SplitLine], keep_order: bool = False) -> lis
 
 
 def published_lines(samples: Iterable[SplitLine]) -> list[str]:
-    """Samples as published lists have them: `2011_09_26/2011_09_26_drive_0001_sync 12 l`, or `image 12`."""
-    return [f"{line.folder} {line.frame} {line.side or ''}".rstrip() for line in samples]
+    """Samples as published lists have them: `2011_09_26/2011_09_26_drive_0001_sync 12 l`, or `image 12`, or
+    `aachen aachen_000000_000002`."""
+    return [
+        f"{match[1]} {line.folder}_{line.frame:06d}"
+        if (match := CITY_SEQUENCE.fullmatch(line.folder))
+        else f"{line.folder} {line.frame} {line.side or ''}".rstrip()
+        for line in samples
+    ]
 
 
 def _groups_in_order(samples: Iterable[SplitLine]) -> list[tuple[str, str, list[int]]]:
