@@ -45,6 +45,7 @@ class Monodepth2(Method):
         num_layers: of the ResNet encoders: 18, 34, 50, 101 or 152.
         encoder: any other depth encoder by name (networks/, or a timm model); None is ResNet `num_layers`.
         pose_encoder: likewise for pose; None is the ResNet of the same depth, or 18 beside another encoder.
+        decoder: of the disparities, a file of networks/: `depth_decoder`, `grid_decoder`, ...
         weights_init: `pretrained` on ImageNet, or `scratch`.
         scales: of the disparities that are trained, 0 the input size.
         min_depth, max_depth: what the sigmoid's ends mean, in the unit of the translations.
@@ -69,6 +70,7 @@ class Monodepth2(Method):
         num_layers: int = 18,
         encoder: str | None = None,
         pose_encoder: str | None = None,
+        decoder: str = "depth_decoder",
         weights_init: str = "pretrained",
         scales: Sequence[int] = (0, 1, 2, 3),
         min_depth: float = 0.1,
@@ -101,15 +103,17 @@ class Monodepth2(Method):
 
         pretrained = weights_init == "pretrained"
         depth_encoder = encoder or f"resnet{num_layers}"
-        self.encoder = build_encoder(depth_encoder, pretrained=pretrained)
-        decoder = NETWORKS.get("depth_decoder")
-        self.depth = decoder(self.encoder.num_channels, self.scales)
+        decoder_class = NETWORKS.get(decoder)
+        # A decoder that goes on to the picture's own size wants a feature of that size as well.
+        context = getattr(decoder_class, "joins_context", False)
+        self.encoder = build_encoder(depth_encoder, pretrained=pretrained, context=context)
+        self.depth = decoder_class(self.encoder.num_channels, self.scales)
         if len(self.video_frames) > 1:
             default = depth_encoder if depth_encoder.startswith("resnet") else "resnet18"
             self._build_pose(pose_encoder or default, pretrained)
         if predictive_mask:
             sources = len(self.frame_ids) - 1
-            self.predictive_mask = decoder(self.encoder.num_channels, self.scales, num_outputs=sources)
+            self.predictive_mask = decoder_class(self.encoder.num_channels, self.scales, num_outputs=sources)
 
         self.loss_weights: dict[str, float] = {}
         self.loss_terms = nn.ModuleDict()
@@ -132,12 +136,8 @@ class Monodepth2(Method):
         images = batch.network_images
         with self.networks_autocast():
             features = self._encode(images)
-            disparities = {scale: out.float() for scale, out in self.depth(features[0]).items()}
-            masks = {}
-            if hasattr(self, "predictive_mask"):
-                masks = {scale: out.float() for scale, out in self.predictive_mask(features[0]).items()}
+            prediction = self._decode(features[0])
             motions = self._motions(images, features) if len(self.video_frames) > 1 else {}
-        prediction = Prediction(disparities, masks=masks)
         self.resample(batch, prediction, motions)
         return prediction
 
@@ -168,12 +168,22 @@ class Monodepth2(Method):
                 disparity = _enlarge(disparity, (height, width))
                 if scale in prediction.masks:
                     prediction.masks[scale] = _enlarge(prediction.masks[scale], (height, width))
-            depth = disparity_to_depth(disparity, self.min_depth, self.max_depth)
+            depth = self.depth_of(disparity, batch)
             T = self._rescaled(poses, motions, depth, batch) if self.pose_model_type == "posecnn" else poses
             grid = sampling_grid(depth.repeat(count, 1, 1, 1), K, T)
             warped = sample(pictures, grid, self.align_corners)
             prediction.depths[scale] = depth
             prediction.warped[scale] = warped.unflatten(0, (count, -1))
+
+    def depth_of(self, disparity: Tensor, batch: Batch) -> Tensor:
+        """(B·N, 1, h, w) depth from the sigmoid output. A method that makes up for the focal length
+        overrides this with `batch.intrinsics`.
+
+        Without, things in a picture that was zoomed into by `batch.extra["zoom"]` (B·N,) look as many times
+        nearer as they are.
+        """
+        depth = disparity_to_depth(disparity, self.min_depth, self.max_depth)
+        return depth * batch.extra["zoom"][:, None, None, None] if "zoom" in batch.extra else depth
 
     def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """The terms of the constructor's `losses`, weighted."""
@@ -250,6 +260,14 @@ class Monodepth2(Method):
         together = self.encoder(torch.cat([images[frame] for frame in self.frame_ids]))
         split = [level.chunk(len(self.frame_ids)) for level in together]
         return {frame: [level[n] for level in split] for n, frame in enumerate(self.frame_ids)}
+
+    def _decode(self, features: list[Tensor]) -> Prediction:
+        """The disparities and masks of one picture's features, float32."""
+        disparities = {scale: out.float() for scale, out in self.depth(features).items()}
+        masks = {}
+        if hasattr(self, "predictive_mask"):
+            masks = {scale: out.float() for scale, out in self.predictive_mask(features).items()}
+        return Prediction(disparities, masks=masks)
 
     def _motions(
         self, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
