@@ -187,7 +187,7 @@ def test_two_cameras_before_a_wall_find_its_distance(wall):
         good = rows[camera][usable(rows[camera])]
         truth = wall_points(wall, camera)[1]
         known = nearest_depth(truth, good[:, 0], good[:, 1])
-        assert len(good) > 30 and np.median(np.abs(good[:, 2] - known) / known) < 0.02
+        assert len(good) > 15 and np.median(np.abs(good[:, 2] - known) / known) < 0.02
     assert len(rows[0]) == len(rows[1])
 
 
@@ -207,7 +207,7 @@ def test_the_report_holds_matches_against_the_lidar(wall, tmp_path):
     write_matches(wall, range(2))
     text = report(wall, range(2), 5, tmp_path / "report.json")
     cameras = json.loads((tmp_path / "report.json").read_text())["cameras"]
-    assert cameras["front"]["usable"] > 30 and cameras["front"]["median_relative_error"] < 0.02
+    assert cameras["front"]["usable"] > 15 and cameras["front"]["median_relative_error"] < 0.02
     assert "front_left" in text and "%" in text
 
 
