@@ -1,7 +1,7 @@
-"""A world to train in: streets rendered with known depth, poses, semantics and LiDAR.
+"""A world to train in: streets and rooms rendered with known depth, poses, semantics and, outdoors, LiDAR.
 
 A world is a ground plane and a few hundred solids (boxes and ellipsoids) along a gently curving street,
-drawn from one seed: houses, walls, trees, hedges, poles, parked and moving cars. Rays are cast from the
+drawn from one seed: houses, walls, trees, hedges, poles, parked and moving cars. A room, seen by a hand-held camera, is in `_room.py`. Rays are cast from the
 pixel centres, so depth is exact, and every surface carries noise of many octaves. An octave whose cells
 shrink below a few pixels is faded out,
 
@@ -13,59 +13,15 @@ warping one into another with the true depth and pose leaves little error, where
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ._paint import Paint
-from ._rays import Solids, borders, footprints_of, rotation, trace
+from ._rays import Solids, footprints_of, rotation, trace
+from ._room import Room
 from ._street import SKY, Street
+from ._view import Camera, View, render
 
-__all__ = ["Camera", "View", "World", "rotation"]
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera.
-
-    Args:
-        intrinsics: (3, 3) pixels; (0, 0) is a pixel's centre.
-        width: pixels.
-        height: pixels.
-    """
-
-    intrinsics: np.ndarray
-    width: int
-    height: int
-
-    @classmethod
-    def like_kitti(cls, height: int, width: int) -> Camera:
-        """Focal lengths 0.58 of the width, principal point close to the middle."""
-        focal = 0.58 * width
-        centre = ((width - 1) / 2 - 0.009 * width, (height - 1) / 2 - 0.03 * height)
-        return cls(np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]]), width, height)
-
-    def directions(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """(3, P) rays through pixels (u, v), x right, y down, z forward, with z = 1."""
-        pixels = np.stack([u, v, np.ones_like(u)]).astype(np.float64)
-        return np.linalg.inv(self.intrinsics) @ pixels
-
-
-@dataclass(frozen=True)
-class View:
-    """What a camera sees.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        depth: (H, W) float32 metres along the optical axis; 0 for the sky.
-        semantics: (H, W) uint8 Cityscapes train ids.
-        moving: (H, W) bool, pixels on something that moves.
-    """
-
-    image: np.ndarray
-    depth: np.ndarray
-    semantics: np.ndarray
-    moving: np.ndarray
+__all__ = ["Camera", "Room", "View", "World", "rotation"]
 
 
 class World:
@@ -114,21 +70,9 @@ class World:
 
     def render(self, camera: Camera, world_from_camera: np.ndarray, time: float) -> View:
         """The world at `time` seconds through `camera`, placed by world_from_camera (4, 4)."""
-        height, width = camera.height, camera.width
         solids = self._at(time)
-        v, u = (a.ravel() for a in np.mgrid[:height, :width])
-        colour, depth, solid, surface = self._look(camera, world_from_camera, solids, u, v)
-        edge = borders(surface.reshape(height, width)).ravel().nonzero()[0]
-        if len(edge):  # only where two surfaces meet does a pixel need more than one ray: nine
-            dv, du = (a.reshape(-1, 1) / 3 for a in np.mgrid[-1:2, -1:2])
-            nine = (u[edge] + du).ravel(), (v[edge] + dv).ravel()
-            fine = self._look(camera, world_from_camera, solids, *nine)[0]
-            colour[edge] = fine.reshape(9, -1, 3).mean(0)
-        return View(
-            image=(colour.clip(0, 1) * 255 + 0.5).astype(np.uint8).reshape(height, width, 3),
-            depth=depth.reshape(height, width),
-            semantics=(surface >> 2 & 255).astype(np.uint8).reshape(height, width),
-            moving=((solid >= 0) & (solids.mover[solid] >= 0)).reshape(height, width),
+        return render(
+            lambda u, v: self._look(camera, world_from_camera, solids, u, v), camera.height, camera.width
         )
 
     def scan(
@@ -153,8 +97,8 @@ class World:
 
     def _look(
         self, camera: Camera, world_from_camera: np.ndarray, solids: Solids, u: np.ndarray, v: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Colour (P, 3), depth (P,), solid (P,) (-1 ground, -2 sky) and a surface number (P,) of pixels."""
+    ) -> tuple[np.ndarray, ...]:
+        """What `render` asks of pixels (u, v)."""
         rotate, origin = world_from_camera[:3, :3], world_from_camera[:3, 3]
         directions = (rotate @ camera.directions(u, v)).astype(np.float32)
         step = np.stack([rotate[:, 0] / camera.intrinsics[0, 0], rotate[:, 1] / camera.intrinsics[1, 1]])
@@ -176,7 +120,8 @@ class World:
         clear[sky] = 1
         colour = colour * clear + self._paint.horizon * (1 - clear)
         depth[sky] = 0
-        return colour, depth, solid, (np.maximum(solid, -1) + 1) << 10 | label << 2 | face
+        moving = (solid >= 0) & (solids.mover[solid] >= 0)
+        return colour, depth, label, moving, (np.maximum(solid, -1) + 1) << 10 | label << 2 | face
 
     def _at(self, time: float) -> Solids:
         """The solids where they are at `time`."""

@@ -6,6 +6,7 @@ averaged over the footprint, and so a picture holds nothing finer than its pixel
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ class Paint:
 
     def __init__(self, rng: np.random.Generator, street: Street) -> None:
         self.street = street
+        self.brushes: dict[int, Brush] = {FACADE: self._facade, BODY: _body, CABIN: _cabin}
         self._noise = _noise_table(rng)
         self._draw_light(rng)
 
@@ -160,11 +162,11 @@ class Paint:
         offset = solid * 37.7 + face * 11.3 + np.sign(point[0]) * 5.1
         noise = self._octaves(u + offset.astype(np.float32), v, np.maximum(fu, fv), CELLS, FINE)
         colour = solids.colour[solid] * (1 + solids.contrast[solid] * noise)[:, None]
-        for paint, brush in ((FACADE, self._facade), (BODY, _body), (CABIN, _cabin)):
+        for paint, brush in self.brushes.items():
             of = (solids.paint[solid] == paint).nonzero()[0]
             if len(of):
                 at = (u, v, fu * 1.5, fv * 1.5, face, np.sign(point[0]), half, solid, noise)
-                colour[of] = brush(colour[of], _Spots(*(a[..., of] for a in at)), solids)
+                colour[of] = brush(colour[of], Spots(*(a[..., of] for a in at)), solids)
         facing = normal[0] * (c * self._to_sun[0] + s * self._to_sun[1])
         facing = (
             facing + normal[1] * (c * self._to_sun[1] - s * self._to_sun[0]) + normal[2] * self._to_sun[2]
@@ -173,7 +175,7 @@ class Paint:
         light = self._ambient * sky[:, None] + self._sun * facing.clip(0, 1)[:, None]
         return (colour * light).astype(np.float32), face
 
-    def _facade(self, colour: np.ndarray, at: _Spots, solids: Solids) -> np.ndarray:
+    def _facade(self, colour: np.ndarray, at: Spots, solids: Solids) -> np.ndarray:
         """Windows in rows, a darker ground floor, a cornice; roofs stay plain."""
         wide, tall, share = solids.pattern[at.solid].T
         width, height = at.half_width, at.half[2]
@@ -267,7 +269,7 @@ def _blend(colour: np.ndarray, paint: tuple[float, ...] | np.ndarray, share: np.
 
 
 @dataclass
-class _Spots:
+class Spots:
     """Places on the faces of solids, P of them; lengths in metres."""
 
     u: np.ndarray  # across the face, 0 in the middle
@@ -289,7 +291,10 @@ class _Spots:
         return np.where(self.face == 0, self.half[1], self.half[0])
 
 
-def _body(colour: np.ndarray, at: _Spots, solids: Solids) -> np.ndarray:
+Brush = Callable[[np.ndarray, Spots, Solids], np.ndarray]  # colour (P, 3) → colour (P, 3)
+
+
+def _body(colour: np.ndarray, at: Spots, solids: Solids) -> np.ndarray:
     """The lower part of a car: sills, doors, wheels, lights, plates."""
     flank, end = at.face == 1, at.face == 0
     colour = _blend(colour, (0.07, 0.07, 0.08), _band(at.v, 0, 0.24, at.fv) * at.upright * 0.9)
@@ -305,7 +310,7 @@ def _body(colour: np.ndarray, at: _Spots, solids: Solids) -> np.ndarray:
     return _blend(colour, (0.92, 0.92, 0.88), plate)
 
 
-def _cabin(colour: np.ndarray, at: _Spots, solids: Solids) -> np.ndarray:
+def _cabin(colour: np.ndarray, at: Spots, solids: Solids) -> np.ndarray:
     """The upper part of a car: glass with pillars and a roof edge."""
     height = at.half[2]
     glass = _band(at.u, 0, at.half_width - 0.1, at.fu) * _band(at.v, height - 0.02, height - 0.1, at.fv)

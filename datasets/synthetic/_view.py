@@ -1,0 +1,76 @@
+"""Cameras, and what they see: one ray for a pixel, nine where two surfaces meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._rays import borders
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera.
+
+    Args:
+        intrinsics: (3, 3) pixels; (0, 0) is a pixel's centre.
+        width: pixels.
+        height: pixels.
+    """
+
+    intrinsics: np.ndarray
+    width: int
+    height: int
+
+    @classmethod
+    def like_kitti(cls, height: int, width: int) -> Camera:
+        """Focal lengths 0.58 of the width, principal point close to the middle."""
+        focal = 0.58 * width
+        centre = ((width - 1) / 2 - 0.009 * width, (height - 1) / 2 - 0.03 * height)
+        return cls(np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]]), width, height)
+
+    def directions(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """(3, P) rays through pixels (u, v), x right, y down, z forward, with z = 1."""
+        pixels = np.stack([u, v, np.ones_like(u)]).astype(np.float64)
+        return np.linalg.inv(self.intrinsics) @ pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """What a camera sees.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        depth: (H, W) float32 metres along the optical axis; 0 for the sky.
+        semantics: (H, W) uint8 Cityscapes train ids.
+        moving: (H, W) bool, pixels on something that moves.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray
+    semantics: np.ndarray
+    moving: np.ndarray
+
+
+# Pixels u (P,), v (P,) → colour (P, 3), depth (P,), label (P,), moving (P,), and a number (P,) that differs
+# between surfaces.
+Look = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
+
+
+def render(look: Look, height: int, width: int) -> View:
+    """A whole picture, antialiased where two surfaces meet."""
+    v, u = (a.ravel() for a in np.mgrid[:height, :width])
+    colour, depth, label, moving, surface = look(u, v)
+    edge = borders(surface.reshape(height, width)).ravel().nonzero()[0]
+    if len(edge):  # only there does a pixel need more than one ray: nine
+        dv, du = (a.reshape(-1, 1) / 3 for a in np.mgrid[-1:2, -1:2])
+        fine = look((u[edge] + du).ravel(), (v[edge] + dv).ravel())[0]
+        colour[edge] = fine.reshape(9, -1, 3).mean(0)
+    return View(
+        image=(colour.clip(0, 1) * 255 + 0.5).astype(np.uint8).reshape(height, width, 3),
+        depth=depth.reshape(height, width),
+        semantics=label.astype(np.uint8).reshape(height, width),
+        moving=moving.reshape(height, width),
+    )
