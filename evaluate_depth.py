@@ -299,7 +299,7 @@ class SavedTruth:
         InputError: the file cannot be read, or holds another count of maps than the split has samples.
     """
 
-    cameras = 1
+    cameras, camera_names = 1, ()
 
     def __init__(self, path: str | Path, name: str, split: str, part: str) -> None:
         self.maps = load_ground_truth_npz(path)

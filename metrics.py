@@ -68,7 +68,8 @@ class Protocol:
         scale: what predictions are multiplied by before any alignment.
         resize: what is brought to the truth's size: `disparity` or `depth`, bilinear, or the `nearest` depth.
         align_corners: the corner pixels' centres stay where they are; off is OpenCV's half-pixel rule.
-        median: of an even count the mean of the two `middle` values (numpy) or the `lower` one (torch).
+        median: of an even count the mean of the two `middle` values (numpy) or the `lower` one (torch). The
+            spread of the ratios then follows the same library: torch divides by one less.
         log10: `rmse_log` in decimal logarithms, as for Make3D; natural ones otherwise.
         reported: the columns of `METRICS` this benchmark's tables have; all are measured.
 
@@ -164,12 +165,14 @@ class Truth:
         height, width = maps.shape[-2:]
         top, bottom, left, right = crop_box(protocol.crop, height, width)
         pictures = []
-        for depth in np.asarray(maps, np.float64)[:, top:bottom, left:right]:
-            counts = depth > protocol.min_depth
+        for depth in maps[:, top:bottom, left:right]:
+            rows, columns = np.nonzero(depth > 0)  # few of a rig's 14 million pixels
+            known = depth[rows, columns].astype(np.float64)
+            counts = known > protocol.min_depth
             if protocol.cap_truth:
-                counts &= depth < protocol.max_depth
-            rows, columns = np.nonzero(counts)
-            pictures.append([depth[rows, columns], rows + top, columns + left, np.ones(len(rows), bool)])
+                counts &= known < protocol.max_depth
+            known, rows, columns = known[counts], rows[counts], columns[counts]
+            pictures.append([known, rows + top, columns + left, np.ones(len(rows), bool)])
         longest = max(1, *(len(picture[0]) for picture in pictures))
         parts = [[_padded(torch.from_numpy(part), longest) for part in picture] for picture in pictures]
         return Truth(*map(torch.stack, zip(*parts)), torch.tensor([[height, width]] * len(maps)))
@@ -316,12 +319,22 @@ def measure(depth: Tensor, truth: Truth, protocol: Protocol) -> Measured:
     Returns:
         Errors, ratios and counts of each picture; the ratio is applied where the protocol aligns by it.
     """
+    return _measure_seen(_seen(depth, truth, protocol), truth, protocol)
+
+
+def _seen(depth: Tensor, truth: Truth, protocol: Protocol) -> Tensor:
+    """(B, K) predicted depth where truth counts, resized as the protocol says."""
     maps = depth[:, 0].double()
     maps = 1 / maps if protocol.resize == "disparity" else maps
     seen = look_up(
         maps, truth.rows, truth.columns, truth.sizes, protocol.align_corners, protocol.resize == "nearest"
     )
-    seen = (1 / seen if protocol.resize == "disparity" else seen) * protocol.scale
+    return 1 / seen if protocol.resize == "disparity" else seen
+
+
+def _measure_seen(seen: Tensor, truth: Truth, protocol: Protocol) -> Measured:
+    """Scale, align and clamp (B, K) predicted depth, and take its errors."""
+    seen = seen * protocol.scale
     ratio = masked_median(truth.depth, truth.valid, protocol.median) / masked_median(
         seen, truth.valid, protocol.median
     )
@@ -459,34 +472,48 @@ class Result:
         rows: one a picture, in the dataset's order.
         asked: pictures looked at; those without a valid pixel of truth have no row.
         about: further lines of the protocol card, such as split and flip.
+        camera_names: what tables call a rig's cameras.
     """
 
     protocol: Protocol
     rows: list[Row]
     asked: int
     about: dict[str, str] = field(default_factory=dict)
+    camera_names: tuple[str, ...] = ()
 
     @property
     def mean(self) -> dict[str, float]:
-        """Each error's mean over pictures: what papers report."""
-        return self._mean(self.rows)
+        """What papers report: each error's mean over pictures; of a rig the mean over its cameras' means, in
+        which a camera with less truth counts as much as the others (SurroundDepth's "all")."""
+        cameras = list(self.cameras.values())
+        if len(cameras) < 2:
+            return self._mean(self.rows)
+        return {key: float(np.mean([camera[key] for camera in cameras])) for key in METRICS}
 
     @property
     def ratio_median(self) -> float:
-        """Median over pictures of median(truth) / median(prediction)."""
-        return float(np.median([row.ratio for row in self.rows])) if self.rows else math.nan
+        """Median over pictures of median(truth) / median(prediction), of the protocol's kind."""
+        ratios = sorted(row.ratio for row in self.rows)
+        if self.protocol.median == "lower" and ratios:
+            return ratios[(len(ratios) - 1) // 2]
+        return float(np.median(ratios)) if ratios else math.nan
 
     @property
     def ratio_std(self) -> float:
-        """Population spread of the ratios, relative to their median: 0.1 is 10 %."""
-        ratios = np.array([row.ratio for row in self.rows])
-        return float(np.std(ratios / np.median(ratios))) if self.rows else math.nan
+        """Spread of the ratios, relative to their median: 0.1 is 10 %. See `Protocol.median`."""
+        ratios = np.array([row.ratio for row in self.rows]) / self.ratio_median
+        missing = self.protocol.median == "lower"
+        return float(np.std(ratios, ddof=int(missing))) if len(ratios) > missing else math.nan
 
     @property
     def cameras(self) -> dict[int, dict[str, float]]:
         """Camera -> each error's mean over its pictures."""
         numbers = sorted({row.camera for row in self.rows})
         return {n: self._mean([row for row in self.rows if row.camera == n]) for n in numbers}
+
+    def camera_name(self, camera: int) -> str:
+        """The dataset's own name for a camera, or its number."""
+        return self.camera_names[camera] if self.camera_names else f"camera {camera}"
 
     @staticmethod
     def _mean(rows: list[Row]) -> dict[str, float]:
@@ -504,7 +531,8 @@ class Result:
         """The protocol card and the means, as text."""
         rows = {"": self.mean}
         if len(self.cameras) > 1:
-            rows = {f"camera {n}": mean for n, mean in self.cameras.items()} | {"mean": self.mean}
+            rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
+            rows["mean over cameras"] = self.mean
         ratio = f"truth / prediction {self.ratio_median:.4g} (median; spread {100 * self.ratio_std:.1f} %)"
         card = {**self.card(), "ratio": ratio}
         space = max(map(len, card)) + 2
@@ -525,7 +553,9 @@ class Result:
             "pictures": len(self.rows),
             "without_truth": self.asked - len(self.rows),
             "mean": self.mean,
-            "cameras": self.cameras if len(self.cameras) > 1 else {},
+            "cameras": {
+                self.camera_name(n): mean for n, mean in self.cameras.items() if len(self.cameras) > 1
+            },
             "ratio": {"median": self.ratio_median, "std_over_median": self.ratio_std},
         }
         with atomic_path(folder / "results.json") as path:
@@ -535,20 +565,25 @@ class Result:
             writer.writerow(["index", "camera", "name", "pixels", "ratio", *METRICS])
             for row in self.rows:
                 numbers = [row.ratio, *(row.errors[key] for key in METRICS)]
-                writer.writerow([row.index, row.camera, row.name, row.pixels, *(f"{n:.9g}" for n in numbers)])
+                camera = self.camera_names[row.camera] if self.camera_names else row.camera
+                writer.writerow([row.index, camera, row.name, row.pixels, *(f"{n:.9g}" for n in numbers)])
 
 
 def compare(results: Mapping[str, Result]) -> str:
-    """The means of several predictors side by side, as text; an error that not all report is left out."""
-    columns = [key for key in METRICS if all(key in result.protocol.reported for result in results.values())]
-    return _table({name: result.mean for name, result in results.items()}, columns)
+    """The means of several evaluations side by side, as text; "-" for what a benchmark does not report."""
+    rows = {
+        name: {key: value for key, value in result.mean.items() if key in result.protocol.reported}
+        for name, result in results.items()
+    }
+    return _table(rows, [key for key in METRICS if any(key in row for row in rows.values())])
 
 
-def _table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str] = METRICS) -> str:
+def _table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
     first = max(len(name) for name in rows) + 4
     head = " " * first + " ".join(f"{key:>9}" for key in columns)
     body = [
-        f"  {name:<{first - 2}}" + " ".join(f"{mean[key]:9.3f}" for key in columns)
+        f"  {name:<{first - 2}}"
+        + " ".join(f"{mean[key]:9.3f}" if key in mean else f"{'-':>9}" for key in columns)
         for name, mean in rows.items()
     ]
     return "\n".join([head, *body])
@@ -577,7 +612,7 @@ def evaluate(
 
     Args:
         predict: images (B, 3, H, W) in [0, 1] and intrinsics (B, 3, 3) on `device` to depth (B, 1, H, W).
-            The caller puts networks into eval mode.
+            The caller puts networks into eval mode. A rig's cameras are folded into B, varying fastest.
         dataset: with ground truth.
         protocol: the dataset's own where not given.
         batch_size: samples at a time, each of all its cameras.
@@ -591,12 +626,39 @@ def evaluate(
     Raises:
         InputError: none of the samples has ground truth, a picture cannot be read.
     """
-    protocol = protocol or dataset.protocol
-    _check_truth(dataset, protocol, indices)
-    loader = _loader(_Items(dataset, protocol), indices, batch_size, workers, progress)
-    depths = ((places, _predict(predict, batch.to(device), flip), truth) for places, batch, truth in loader)
+    protocols = {"": protocol or dataset.protocol}
+    return evaluate_several(
+        predict, dataset, protocols, batch_size, device, flip, workers, progress, indices, about
+    )[""]
+
+
+def evaluate_several(
+    predict: Predict,
+    dataset: SequenceDataset,
+    protocols: Mapping[str, Protocol],
+    batch_size: int = 16,
+    device: torch.device | str = "cpu",
+    flip: bool = False,
+    workers: int = 0,
+    progress: bool = False,
+    indices: Sequence[int] | None = None,
+    about: Mapping[str, str] | None = None,
+) -> dict[str, Result]:
+    """Judge each prediction by several protocols: everything is read and predicted once.
+
+    Args:
+        protocols: name -> protocol. Those with equal caps and crop share their truth too.
+        predict, dataset, batch_size, device, flip, workers, progress, indices, about: as `evaluate`.
+
+    Returns:
+        name -> what was found; `gather` and `join` take each by itself.
+    """
+    _check_truth(dataset, protocols, indices)
+    items = _Items(dataset, tuple(protocols.values()))
+    loader = _loader(items, indices, batch_size, workers, progress)
+    depths = ((places, _predict(predict, batch.to(device), flip), truths) for places, batch, truths in loader)
     about = {**(about or {}), "flip": FLIP_WORDS[flip]}
-    return _judge(depths, dataset, protocol, indices, about)
+    return _judge(depths, dataset, protocols, indices, about)
 
 
 def evaluate_disparities(
@@ -618,7 +680,23 @@ def evaluate_disparities(
     Raises:
         InputError: their number or shape does not fit the dataset; no ground truth.
     """
-    protocol = protocol or dataset.protocol
+    protocols = {"": protocol or dataset.protocol}
+    return evaluate_several_disparities(
+        disparities, dataset, protocols, batch_size, device, workers, progress, about
+    )[""]
+
+
+def evaluate_several_disparities(
+    disparities: np.ndarray,
+    dataset: SequenceDataset,
+    protocols: Mapping[str, Protocol],
+    batch_size: int = 16,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    progress: bool = False,
+    about: Mapping[str, str] | None = None,
+) -> dict[str, Result]:
+    """`evaluate_disparities` by several protocols at once."""
     expected = len(dataset) * dataset.cameras
     if disparities.ndim != 3 or not np.issubdtype(disparities.dtype, np.floating):
         raise InputError(
@@ -628,17 +706,18 @@ def evaluate_disparities(
     if len(disparities) != expected:
         raise InputError(
             f"{len(disparities)} saved disparities do not belong to the {expected} pictures of "
-            f"{protocol.name}; they must be in its order, one each"
+            f"{_first(protocols).name}; they must be in its order, one each"
         )
-    _check_truth(dataset, protocol)
+    _check_truth(dataset, protocols)
     stacks = disparities.reshape(len(dataset), dataset.cameras, 1, *disparities.shape[1:])
 
     def depth(places: list[int]) -> Tensor:
         return 1 / torch.from_numpy(stacks[places].astype(np.float64)).flatten(0, 1).to(device)
 
-    loader = _loader(_Items(dataset, protocol, pictures=False), None, batch_size, workers, progress)
-    depths = ((places, depth(places), truth) for places, _, truth in loader)
-    return _judge(depths, dataset, protocol, None, about)
+    items = _Items(dataset, tuple(protocols.values()), pictures=False)
+    loader = _loader(items, None, batch_size, workers, progress)
+    depths = ((places, depth(places), truths) for places, _, truths in loader)
+    return _judge(depths, dataset, protocols, None, about)
 
 
 def predict_disparities(
@@ -651,7 +730,7 @@ def predict_disparities(
     progress: bool = False,
 ) -> Iterator[Tensor]:
     """1 / depth of a dataset's pictures in order, (B·N, H, W) a time; no truth is read. As `evaluate`."""
-    for _, batch, _ in _loader(_Items(dataset, None), None, batch_size, workers, progress):
+    for _, batch, _ in _loader(_Items(dataset), None, batch_size, workers, progress):
         yield 1 / _predict(predict, batch.to(device), flip)[:, 0]
 
 
@@ -681,42 +760,54 @@ def join(shards: Sequence[Result]) -> Result:
     return dataclasses.replace(shards[0], rows=[rows[key] for key in sorted(rows)], asked=len(rows) + lacking)
 
 
+Truths = dict[tuple, Truth]  # by what of a protocol decides which truth counts, see `_counting`
+
+
+def _counting(protocol: Protocol) -> tuple:
+    """What decides which pixels of truth count: protocols that agree in it share them."""
+    return protocol.min_depth, protocol.max_depth if protocol.cap_truth else None, protocol.crop
+
+
 class _Items(TorchDataset):
     """Samples with what counts of their truth, read where the loader's workers are.
 
-    Without a protocol there is no truth, without `pictures` no Batch.
+    Without protocols there is no truth, without `pictures` no Batch.
     """
 
-    def __init__(self, dataset: SequenceDataset, protocol: Protocol | None, pictures: bool = True) -> None:
-        self.dataset, self.protocol, self.pictures = dataset, protocol, pictures
+    def __init__(
+        self, dataset: SequenceDataset, protocols: Sequence[Protocol] = (), pictures: bool = True
+    ) -> None:
+        self.dataset, self.pictures = dataset, pictures
+        self.protocols = {_counting(protocol): protocol for protocol in protocols}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[int, Batch | None, Truth | None] | InputError:
+    def __getitem__(self, index: int) -> tuple[int, Batch | None, Truths] | InputError:
         try:
             batch = self.dataset[index] if self.pictures else None
-            return index, batch, self._truth(index) if self.protocol else None
+            return index, batch, self._truths(index) if self.protocols else {}
         except InputError as error:  # raised in a worker it would arrive as a traceback, returned as itself
             return error
 
-    def _truth(self, index: int) -> Truth:
+    def _truths(self, index: int) -> Truths:
         maps = self.dataset.depth(index)
-        return Truth.of(np.zeros((self.dataset.cameras, 1, 1)) if maps is None else maps, self.protocol)
+        maps = np.zeros((self.dataset.cameras, 1, 1)) if maps is None else maps
+        return {key: Truth.of(maps, protocol) for key, protocol in self.protocols.items()}
 
 
-def _collate(samples: list[Any]) -> tuple[list[int], Batch | None, Truth | None] | InputError:
+def _collate(samples: list[Any]) -> tuple[list[int], Batch | None, Truths] | InputError:
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
     places, batches, truths = zip(*samples)
     batch = None if batches[0] is None else Batch.cat(list(batches))
-    return list(places), batch, None if truths[0] is None else Truth.cat(truths)
+    return list(places), batch, {key: Truth.cat([truth[key] for truth in truths]) for key in truths[0]}
 
 
 def _loader(
     items: _Items, indices: Sequence[int] | None, batch_size: int, workers: int, progress: bool
-) -> Iterator[tuple[list[int], Batch | None, Truth | None]]:
+) -> Iterator[tuple[list[int], Batch | None, Truths]]:
     sampler = range(len(items)) if indices is None else indices
     loader = DataLoader(
         items,
@@ -742,31 +833,54 @@ def _predict(predict: Predict, batch: Batch, flip: bool) -> Tensor:
     return depth
 
 
-def _check_truth(dataset: SequenceDataset, protocol: Protocol, indices: Sequence[int] | None = None) -> None:
+def _check_truth(
+    dataset: SequenceDataset, protocols: Mapping[str, Protocol], indices: Sequence[int] | None = None
+) -> None:
     """Refuse a dataset without any truth before its first picture is read; one shard may have none."""
     if indices is None and all(dataset.depth(index) is None for index in range(len(dataset))):
-        raise InputError(f"none of the {len(dataset)} samples of {protocol.name} has ground truth")
+        name = _first(protocols).name
+        raise InputError(f"none of the {len(dataset)} samples of {name} has ground truth")
+
+
+def _first(protocols: Mapping[str, Protocol]) -> Protocol:
+    return next(iter(protocols.values()))
 
 
 def _judge(
-    depths: Iterable[tuple[list[int], Tensor, Truth]],
+    depths: Iterable[tuple[list[int], Tensor, Truths]],
     dataset: SequenceDataset,
-    protocol: Protocol,
+    protocols: Mapping[str, Protocol],
     indices: Sequence[int] | None,
     about: Mapping[str, str] | None,
-) -> Result:
-    """The loop of every evaluation: one row for each picture that has truth."""
-    rows = []
-    for places, depth, truth in depths:
+) -> dict[str, Result]:
+    """The loop of every evaluation: by each protocol one row for each picture that has truth."""
+    rows: dict[str, list[Row]] = {name: [] for name in protocols}
+    for places, depth, truths in depths:
         depth = depth.cpu() if depth.device.type == "mps" else depth  # which has no float64
-        measured = measure(depth, truth.to(depth.device), protocol)
-        errors, ratios, pixels = measured.errors.tolist(), measured.ratio.tolist(), measured.pixels.tolist()
-        for n, count in enumerate(pixels):
-            if count:
-                index, camera = places[n // dataset.cameras], n % dataset.cameras
-                numbers = dict(zip(METRICS, errors[n]))
-                rows.append(Row(index, camera, dataset.name(index), count, ratios[n], numbers))
-    if not rows and indices is None:
-        raise InputError(f"no pixel of {protocol.name}'s ground truth counts; look at its caps and crop")
-    asked = len(dataset) if indices is None else len(indices)
-    return Result(protocol, rows, asked * dataset.cameras, dict(about or {}))
+        truths = {key: truth.to(depth.device) for key, truth in truths.items()}
+        looked_up: dict[tuple, Tensor] = {}
+        for name, protocol in protocols.items():
+            truth = truths[_counting(protocol)]
+            way = (*_counting(protocol), protocol.resize, protocol.align_corners)
+            if way not in looked_up:
+                looked_up[way] = _seen(depth, truth, protocol)
+            measured = _measure_seen(looked_up[way], truth, protocol)
+            rows[name] += _rows(measured, places, dataset)
+    asked = (len(dataset) if indices is None else len(indices)) * dataset.cameras
+    for name, protocol in protocols.items():
+        if not rows[name] and indices is None:
+            raise InputError(f"no pixel of {protocol.name}'s ground truth counts; look at its caps and crop")
+    names = tuple(dataset.camera_names)
+    return {
+        name: Result(protocol, rows[name], asked, dict(about or {}), names)
+        for name, protocol in protocols.items()
+    }
+
+
+def _rows(measured: Measured, places: Sequence[int], dataset: SequenceDataset) -> Iterator[Row]:
+    errors, ratios, pixels = measured.errors.tolist(), measured.ratio.tolist(), measured.pixels.tolist()
+    for n, count in enumerate(pixels):
+        if count:
+            index, camera = places[n // dataset.cameras], n % dataset.cameras
+            numbers = dict(zip(METRICS, errors[n]))
+            yield Row(index, camera, dataset.name(index), count, ratios[n], numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,8 @@ from datasets._sequence import SequenceDataset
 from metrics import (
     METRICS,
     Protocol,
+    Result,
+    Row,
     Truth,
     batch_wide_errors,
     compare,
@@ -25,6 +28,8 @@ from metrics import (
     depth_errors,
     evaluate,
     evaluate_disparities,
+    evaluate_several,
+    evaluate_several_disparities,
     flip_post_process,
     join,
     look_up,
@@ -149,6 +154,86 @@ def test_the_training_log_has_one_median_for_the_batch():
     golden = Golden("monodepth2_eval")
     values = golden.inputs()
     golden.close("train_metric", batch_wide_errors(tensor(values["tdepth"]), tensor(values["tgt"])))
+
+
+TORCH = {"align_corners": True, "median": "lower"}  # how BDEdepth resizes and aligns
+NYU = Protocol("", "", max_depth=10, resize="nearest", median="lower")
+MAKE3D = Protocol("", "", max_depth=70, resize="nearest", median="lower", log10=True, reported=METRICS[:4])
+METRES = {"alignment": "none", "scale": 5.4}
+
+
+def decoded(disparity: np.ndarray, max_depth: float = 100.0) -> torch.Tensor:
+    """(B, 1, H, W) depth of a sigmoid disparity, which reaches from 0.1 m to `max_depth`."""
+    return 1 / (1 / max_depth + (1 / 0.1 - 1 / max_depth) * tensor(disparity))
+
+
+def joined(disparity: np.ndarray, mirrored: np.ndarray, max_depth: float = 100.0) -> torch.Tensor:
+    """The same of a picture and of its mirror image, whose disparity is still mirrored."""
+    direct, other = 1 / decoded(disparity, max_depth), 1 / decoded(mirrored, max_depth)
+    return 1 / flip_post_process(direct.double(), other.flip(-1).double())
+
+
+@pytest.mark.parametrize(
+    ("case", "protocol"),
+    [
+        ("kitti_eigen", Protocol("", "", crop="garg", **TORCH)),
+        ("kitti_benchmark", Protocol("", "", cap_truth=False, **TORCH)),
+        ("kitti_stereo", Protocol("", "", crop="garg", **TORCH, **METRES)),
+        ("kitti_postprocess", Protocol("", "", crop="garg", **TORCH)),
+        ("kitti_during_training", Protocol("", "", crop="garg", median="lower")),
+        ("nyu", NYU),
+        ("nyu_max100", NYU),
+        ("nyu_postprocess", NYU),
+        ("make3d", MAKE3D),
+        ("make3d_stereo", replace(MAKE3D, **METRES)),
+        ("cityscapes", Protocol("", "", **TORCH)),
+    ],
+)
+def test_bdedepths_four_benchmarks_get_their_published_numbers(case, protocol):
+    golden = Golden("bdedepth_eval")
+    values, benchmark = golden.inputs(), case.split("_")[0].replace("cityscapes", "city")
+    far = 10.0 if case in ("nyu", "nyu_postprocess") else 100.0
+    disparity = values[f"disp_{benchmark}"]
+    depth = decoded(disparity, far)
+    if "postprocess" in case:
+        depth = joined(disparity, values[f"disp_{benchmark}_flip"], far)
+    if f"{benchmark}_gt" in values:
+        truths = list(values[f"{benchmark}_gt"])
+    else:
+        truths = [values[f"{benchmark}_gt{n}"] for n in range(2)]
+    if benchmark == "city":  # the car's bonnet is cut off, the borders do not count
+        truths = [truth[:768] for truth in truths]
+        for truth in truths:
+            truth[:256] = truth[:, :192] = truth[:, 1856:] = 0
+    measured = measure(depth, Truth.cat([Truth.of(truth[None], protocol) for truth in truths]), protocol)
+    columns = [METRICS.index(name) for name in protocol.reported]
+    golden.close(case, measured.errors[:, columns])
+    if f"{case}.count" in golden.arrays:
+        assert measured.pixels.tolist() == golden[f"{case}.count"].tolist()
+
+
+def test_make3ds_log_error_is_in_decimal_logarithms():
+    golden = Golden("bdedepth_eval")
+    values = golden.inputs()
+    truth, prediction = tensor(values["cgt"])[None], tensor(values["cpred"])[None]
+    golden.close("depth_errors", depth_errors(prediction, truth)[0])
+    golden.close("make3d_errors", depth_errors(prediction, truth, log10=True)[0, :4])
+    assert "decimal" in MAKE3D.card()["logarithm"]
+    assert "logarithm" not in PLAIN.card()
+
+
+@pytest.mark.parametrize(
+    ("case", "max_depth", "focal"), [("ddad", 200.0, True), ("nusc", 80.0, True), ("nofocal", 200.0, False)]
+)
+def test_six_cameras_get_surround_depths_published_numbers(case, max_depth, focal):
+    golden = Golden("surrounddepth_eval")
+    values = golden.inputs()
+    depth = joined(values["disp"], values["disp_flip"], max_depth)
+    if focal:
+        depth = depth * tensor(golden["K_0"])[:, 0, 0].view(6, 1, 1, 1).double() / (0.58 * 96)
+    for alignment, name in (("median", "scale_ambiguous"), ("none", "scale_aware")):
+        protocol = Protocol("", "", min_depth=0.1, max_depth=max_depth, resize="depth", alignment=alignment)
+        golden.close(f"{case}.{name}", measure(depth, Truth.of(values["gt"], protocol), protocol).errors)
 
 
 @pytest.mark.parametrize("old", [(24, 40), (100, 300), (7, 5)])
@@ -308,6 +393,59 @@ def test_each_camera_of_a_rig_has_its_rows(tmp_path):
     assert "camera 2" in result.table()
 
 
+def test_a_rigs_mean_is_over_its_cameras_and_tables_call_them_by_name():
+    def row(index: int, camera: int, error: float) -> Row:
+        return Row(index, camera, f"moment {index}", 10, 1.0, dict.fromkeys(METRICS, error))
+
+    rows = [row(0, 0, 0.1), row(0, 1, 0.5), row(1, 0, 0.3)]  # the second camera has truth once
+    result = Result(PLAIN, rows, 4, camera_names=("front", "back"))
+    assert result.mean["abs_rel"] == pytest.approx((0.2 + 0.5) / 2)
+    names = [line.split("  ")[1] for line in result.table().splitlines()[-3:]]
+    assert names == ["front", "back", "mean over cameras"]
+
+
+def test_the_spread_of_ratios_is_numpys_or_torchs():
+    rows = [Row(n, 0, "", 1, ratio, {}) for n, ratio in enumerate([4.0, 1.0, 2.0, 3.0])]
+    numpys, torchs = Result(PLAIN, rows, 4), Result(replace(PLAIN, median="lower"), rows, 4)
+    assert (numpys.ratio_median, torchs.ratio_median) == (2.5, 2.0)
+    ratios = torch.tensor([4.0, 1.0, 2.0, 3.0])
+    assert torchs.ratio_std == pytest.approx((ratios / ratios.median()).std().item())
+    assert numpys.ratio_std == pytest.approx(np.std(ratios.numpy() / 2.5))
+
+
+def test_several_protocols_share_one_prediction(tmp_path):
+    wall = Wall(tmp_path, count=3, cameras=2, truth={0, 2})
+    calls = []
+
+    def half(images, intrinsics):
+        calls.append(len(images))
+        return from_brightness(images, intrinsics) / 2
+
+    protocols = {"aligned": PLAIN, "metric": METRIC, "far": replace(PLAIN, min_depth=15)}
+    several = evaluate_several(half, wall, protocols, batch_size=2)
+    assert calls == [4, 2]
+    for name, protocol in protocols.items():
+        assert several[name] == evaluate(half, wall, protocol, batch_size=2)
+    saved = torch.cat(list(predict_disparities(half, wall))).numpy()
+    again = evaluate_several_disparities(saved, wall, protocols)
+    assert again["metric"].mean == pytest.approx(several["metric"].mean, rel=1e-5)
+    shards = [evaluate_several(half, wall, protocols, indices=[n], batch_size=1) for n in range(3)]
+    for name in protocols:
+        whole = join([shard[name] for shard in shards])
+        assert whole.mean == pytest.approx(several[name].mean)
+        assert whole.asked == several[name].asked == 6
+
+
+def test_a_table_has_the_columns_its_benchmark_reports(tmp_path):
+    wall = Wall(tmp_path, count=1)
+    few = evaluate(from_brightness, wall, replace(METRIC, reported=("abs_rel", "rmse_log")))
+    assert few.table().splitlines()[-2].split() == ["abs_rel", "rmse_log"]
+    assert set(few.mean) == set(METRICS)
+    beside = compare({"few": few, "all": evaluate(from_brightness, wall)}).splitlines()
+    assert beside[0].split() == list(METRICS)
+    assert beside[1].split().count("-") == 5
+
+
 def test_results_are_saved_with_their_card(tmp_path):
     wall = Wall(tmp_path, truth={0, 2})
     result = evaluate(from_brightness, wall, about={"split": "drawn"})
@@ -362,6 +500,10 @@ def test_refusals_name_what_is_wrong(tmp_path):
         evaluate(from_brightness, wall, Protocol("far", "", min_depth=50))
     with pytest.raises(InputError, match="did you mean 'garg'"):
         Protocol("", "", crop="grag")
+    with pytest.raises(InputError, match="there is no metric 'absrel'; did you mean 'abs_rel'"):
+        Protocol("", "", reported=("absrel",))
+    with pytest.raises(InputError, match="reports at least one of abs_rel"):
+        Protocol("", "", reported=())
     with pytest.raises(InputError, match="0 < min_depth < max_depth, got 90 and 80"):
         Protocol("", "", min_depth=90)
     with pytest.raises(ValueError, match=r"\(5, 1, H, W\), got \(5, 32, 64\)"):
