@@ -75,3 +75,19 @@ class SurroundRig:
     def scan(self, world: World, time: float) -> np.ndarray:
         """(K, 4) float32 in the LiDAR's frame: x, y, z in metres, reflectance."""
         return world.scan(world.ego_pose(time) @ self.rig_from_lidar, time)
+
+
+def quaternion(rotation: np.ndarray) -> list[float]:
+    """w, x, y, z of length 1, with w >= 0, of a (3, 3) rotation."""
+    # The quaternion is the eigenvector of Bar-Itzhack's matrix with the largest eigenvalue, whatever the angle.
+    r = rotation
+    symmetric = np.array(
+        [
+            [r[0, 0] + r[1, 1] + r[2, 2], 0, 0, 0],
+            [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], 0, 0],
+            [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0],
+            [r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1]],
+        ]
+    )
+    q = np.linalg.eigh(symmetric, UPLO="L")[1][:, -1]
+    return (q if q[0] >= 0 else -q).tolist()
