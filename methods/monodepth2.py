@@ -150,7 +150,9 @@ class Monodepth2(Method):
         """
         height, width = batch.images[0].shape[-2:]
         prediction.T_source_from_target = {
-            frame: motions[frame].matrix() if frame in motions else batch.T_source_from_target[frame]
+            frame: self.pose_of(motions[frame], batch)
+            if frame in motions
+            else batch.T_source_from_target[frame]
             for frame in batch.sources
         }
         count = len(batch.sources)
@@ -184,6 +186,10 @@ class Monodepth2(Method):
         """
         depth = disparity_to_depth(disparity, self.min_depth, self.max_depth)
         return depth * batch.extra["zoom"][:, None, None, None] if "zoom" in batch.extra else depth
+
+    def pose_of(self, motion: Motion, batch: Batch) -> Tensor:
+        """(B·N, 4, 4) T_source_from_target from what the pose network said of one source."""
+        return motion.matrix()
 
     def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """The terms of the constructor's `losses`, weighted."""
