@@ -1,0 +1,354 @@
+"""DDAD: six cameras and a long-range LiDAR on Toyota's cars (Guizilini et al. 2020).
+
+    <root>/ddad.json
+    <root>/000187/scene_<sha1>.json, calibration/<key>.json
+    <root>/000187/rgb/CAMERA_01/15616458249936530.png          or .jpg, as the JSON says
+    <root>/000187/point_cloud/LIDAR/15616458250027900.npz
+    <root>/masks/CAMERA_01/000187.png                          tools/make_masks.py writes these
+
+A sample is one moment, named by the time stamp that its cameras share, ten a second. Depth is known where a
+LiDAR point lands: points go through the LiDAR's own pose and the camera's own pose, which makes up for the
+car's motion between both time stamps. What SurroundDepth trains and evaluates on follows from the JSON files
+by a rule, so that no list and no index need be fetched.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from datasets import DATASETS
+from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, read_scene, scene_files
+from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._sequence import resize_intrinsics
+from datasets._splits import SplitLine, load_split
+from datasets._surround import RING, SurroundDataset
+from metrics import Protocol
+from structures import Frame
+from utils import InputError, nearest_name
+
+CAMERAS = dict(zip(RING, ("CAMERA_01", "CAMERA_05", "CAMERA_07", "CAMERA_09", "CAMERA_08", "CAMERA_06")))
+LIDAR = "LIDAR"
+RULE = "surrounddepth"  # the split that is made by rule
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One sample: a place in a scene.
+
+    Attributes:
+        scene: its number among the scenes that are open.
+        sample: its number in the scene's file.
+        source: what asked for it, for error sentences.
+    """
+
+    scene: int
+    sample: int
+    source: str
+
+
+@DATASETS.register
+class Ddad(SurroundDataset):
+    """DDAD, or any DGP set with its sensors, from the JSON files.
+
+    Args:
+        data_path: the folder that holds ddad.json.
+        split: `surrounddepth`, the published rule, or a folder with lists of your own in the published form
+            (`train.txt`, `val.txt` of one time stamp a line).
+        part: train, val or test.
+        camera_names: which cameras, in ring order; all six where not given.
+        frame_ids: 0 and the sources, offsets in samples.
+        height: network input height, pixels, a multiple of 32.
+        width: network input width, pixels, a multiple of 32.
+        resize: `bicubic` or `lanczos`.
+        skip_missing: leave out scenes that are not there and samples that lack a picture.
+        masks: read where each camera sees its own vehicle: on (from `<data_path>/masks` or `mask`), off, or
+            the folder they lie in.
+        matches: folder of what tools/sift_matches.py wrote; None for none.
+        max_matches: rows of matches a camera.
+        poses: give the recorded motion of the cameras, metres, as `T_source_from_target`.
+        ground_truth: `lidar`, or None for no depth.
+        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
+        index: the dataset's JSON file, where the folder holds several.
+
+    Raises:
+        InputError: a scene, calibration or camera is not there, or no rotation; see `SurroundDataset`.
+    """
+
+    protocol: ClassVar[Protocol] = Protocol(
+        "DDAD as SurroundDepth",
+        "LiDAR of the same sample, moved to the camera's time",
+        min_depth=0.1,
+        max_depth=200.0,
+        resize="depth",
+    )
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        split: str = RULE,
+        part: str = "train",
+        camera_names: Sequence[str] = RING,
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        height: int = 384,
+        width: int = 640,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+        masks: bool | str | Path = False,
+        matches: str | Path | None = None,
+        max_matches: int = 1024,
+        poses: bool = False,
+        ground_truth: str | None = "lidar",
+        gt_path: str | Path | None = None,
+        index: str | Path | None = None,
+    ) -> None:
+        if ground_truth not in ("lidar", None):
+            raise InputError(
+                f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, ['lidar'])}"
+            )
+        self.poses, self.ground_truth = poses, ground_truth
+        root = Path(data_path)
+        self.mask_folders = [root / "masks", root / "mask"] if isinstance(masks, bool) else [Path(masks)]
+        self.index = find_index(root, index)
+        asked = [camera_names] if isinstance(camera_names, str) else camera_names
+        self.sensors = [CAMERAS[name] for name in RING if name in asked]
+        self.lines = self._find_lines(str(split), part, [f for f in frame_ids if f != "s"], skip_missing)
+        super().__init__(
+            data_path,
+            camera_names,
+            frame_ids,
+            height,
+            width,
+            resize,
+            skip_missing,
+            bool(masks),
+            matches,
+            max_matches,
+        )
+        gt_folder = Path(gt_path) if gt_path else self.data_path / FOLDER
+        self.exported = ExportedDepth(exported_path(gt_folder, split, part, ground_truth or "none"))
+        self._check_calibration()
+
+    # Which samples.
+
+    def _find_lines(self, split: str, part: str, frames: list[int], skip_missing: bool) -> list[Moment]:
+        parts = scene_files(self.index)
+        by_rule = split == RULE
+        if by_rule and not parts.get(part):
+            raise InputError(f"{self.index} has no scenes for '{part}'{nearest_name(part, parts)}")
+        paths = parts[part] if by_rule else [path for paths in parts.values() for path in paths]
+        self.scenes = self._open_scenes(list(dict.fromkeys(paths)), skip_missing)
+        cameras = range(len(self.sensors))
+        lacking = [scene.lacking(cameras) for scene in self.scenes]
+        self._report_lacking(lacking)
+        stamps = [scene.stamps[:, 0] if len(self.sensors) else np.arange(0) for scene in self.scenes]
+        if by_rule:
+            chosen = [(place, f"{self.index}, {part}") for place in published_samples(stamps, part)]
+        else:
+            lines = load_split("ddad", split, part)
+            chosen = list(zip(find_stamps(lines, stamps), (line.source for line in lines)))
+        moments = []
+        for (scene, sample), source in chosen:
+            around = [sample + frame for frame in frames]
+            inside = min(around) >= 0 and max(around) < len(self.scenes[scene])
+            if inside and not lacking[scene][around].any():
+                moments.append(Moment(scene, sample, source))
+            elif not by_rule and not skip_missing:
+                name = f"{source}: {self.scenes[scene].name} {stamps[scene][sample]}"
+                why = f"a picture of {', '.join(self.sensors)}" if inside else "a neighbour in its scene"
+                raise InputError(
+                    f"{name} lacks {why}, here or in frames {frames} (--skip_missing leaves it out)"
+                )
+        return moments
+
+    def _open_scenes(self, paths: list[Path], skip_missing: bool) -> list[Scene]:
+        missing = [path for path in paths if not path.is_file()]
+        if missing and not (skip_missing and len(missing) < len(paths)):
+            raise InputError(
+                f"{self.index} lists {missing[0]}, which is not there; {len(missing)} of {len(paths)} scenes "
+                f"are missing: {EXTRACT_AGAIN} (--skip_missing takes the others)"
+            )
+        sensors = [*self.sensors, LIDAR]
+        return [read_scene(path, sensors) for path in paths if path not in set(missing)]
+
+    def _report_lacking(self, lacking: list[np.ndarray]) -> None:
+        """Say which samples are left out for want of a camera; the DGP library drops them silently."""
+        total, count = sum(map(len, lacking)), sum(int(each.sum()) for each in lacking)
+        if not count:
+            return
+        number = next(n for n, each in enumerate(lacking) if each.any())
+        scene, sample = self.scenes[number], int(np.flatnonzero(lacking[number])[0])
+        camera = next(name for n, name in enumerate(self.sensors) if scene.stamps[sample, n] < 0)
+        sentence = (
+            f"{count} of {total} samples lack a camera; the first is {scene.path}, sample {sample}: {camera}"
+        )
+        if count == total:
+            raise InputError(f"{sentence}; choose others with camera_names, or {EXTRACT_AGAIN}")
+        warnings.warn(f"{sentence}. They are left out.", stacklevel=4)
+
+    def _check_calibration(self) -> None:
+        """Read each calibration, and refuse one that lacks a camera, before the first picture."""
+        seen = set()
+        for line in self.lines:
+            scene = self.scenes[line.scene]
+            key = line.scene, scene.calibration_keys[line.sample]
+            if key not in seen:
+                seen.add(key)
+                for camera in self.sensors:
+                    scene.calibration(line.sample).K(camera)
+                    scene.calibration(line.sample).place(camera)
+
+    # One sample.
+
+    def name(self, index: int) -> str:
+        """Scene and time stamp: `000187 15616458249936530`."""
+        line = self.lines[index]
+        return f"{self.scenes[line.scene].name} {self.scenes[line.scene].stamps[line.sample, 0]}"
+
+    def paths(self, line: Moment, frame: Frame) -> list[Path]:
+        scene = self.scenes[line.scene]
+        return [scene.file(line.sample + frame, camera) for camera in range(self.cameras)]
+
+    def picture_size(self, line: Moment, camera: int) -> tuple[int, int]:
+        height, width = self.scenes[line.scene].sizes[line.sample, camera].tolist()
+        if not (height and width):
+            with Image.open(self.paths(line, 0)[camera]) as picture:
+                width, height = picture.size
+        return height, width
+
+    def intrinsics(self, line: Moment, camera: int, height: int, width: int) -> np.ndarray:
+        """Of the recording; they follow where the pictures on disk were made smaller."""
+        K = self.scenes[line.scene].calibration(line.sample).K(self.sensors[camera])
+        return resize_intrinsics(K, self.picture_size(line, camera), (height, width))
+
+    def rig_from_camera(self, line: Moment) -> np.ndarray:
+        calibration = self.scenes[line.scene].calibration(line.sample)
+        return np.stack([calibration.place(camera) for camera in self.sensors])
+
+    def pose(self, line: Moment, frame: Frame) -> np.ndarray | None:
+        """(N, 4, 4) each camera's recorded motion, metres; None where `poses` is off."""
+        if not self.poses:
+            return None
+        scene = self.scenes[line.scene]
+        return np.stack(
+            [
+                np.linalg.inv(scene.world_from_sensor(line.sample + frame, camera))
+                @ scene.world_from_sensor(line.sample, camera)
+                for camera in range(self.cameras)
+            ]
+        )
+
+    def mask_path(self, line: Moment, camera: int) -> Path:
+        """Ours, `CAMERA_01/000187.png`, or the published one, `CAMERA_01/000187/mask.png`."""
+        scene, sensor = self.scenes[line.scene].name, self.sensors[camera]
+        places = [folder / sensor / f"{scene}.png" for folder in self.mask_folders]
+        published = [folder / sensor / scene / "mask.png" for folder in self.mask_folders]
+        return next((path for path in places + published if path.is_file()), places[0])
+
+    def match_path(self, line: Moment, camera: int) -> Path:
+        scene = self.scenes[line.scene]
+        stamp = scene.stamps[line.sample, camera]
+        return self.matches / scene.name / self.sensors[camera] / f"{stamp}.npy"
+
+    # Depth.
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """(N, h, w) metres at the cameras' own size, 0 where unknown; from an exported file if it has it."""
+        if self.ground_truth is None:
+            return None
+        depth = self.exported.get(self.name(index))
+        return self.measured_depth(index) if depth is None else depth
+
+    def measured_depth(self, index: int) -> np.ndarray | None:
+        """The same from the LiDAR's points; None where the scene has none. Export goes through here.
+
+        Raises:
+            InputError: some points of the scene are missing or truncated, or a pose is.
+        """
+        line, lidar = self.lines[index], len(self.sensors)
+        scene = self.scenes[line.scene]
+        if self.ground_truth is None or scene.stamps[line.sample, lidar] < 0:
+            return None
+        path = scene.file(line.sample, lidar)
+        if not path.parent.is_dir():  # left out when the archive was extracted, or removed after the export
+            return None
+        world_from_lidar = scene.world_from_sensor(line.sample, lidar)
+        world = world_from_lidar[:3, :3] @ read_points(path).T + world_from_lidar[:3, 3:]
+        height, width = self.picture_size(line, 0)
+        maps = np.zeros((self.cameras, height, width), np.float32)
+        for camera in range(self.cameras):
+            world_from_camera = scene.world_from_sensor(line.sample, camera)
+            K = scene.calibration(line.sample).K(self.sensors[camera])
+            rows, columns, metres = project_points(world, world_from_camera, K, height, width)
+            maps[camera, rows, columns] = metres
+        return maps
+
+
+def find_index(root: Path, index: str | Path | None = None) -> Path:
+    """The dataset's JSON file: the only one in the folder, or the one that is named.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    if index is not None:
+        path = Path(index) if Path(index).is_file() else root / index
+        if not path.is_file():
+            raise InputError(f"there is no dataset file {path}")
+        return path
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}; give the dataset's root with --data_path")
+    found = sorted(root.glob("*.json"))
+    if not found:
+        raise InputError(f"{root} holds no ddad.json; --data_path is the folder that holds it and the scenes")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise InputError(f"{root} holds {names}; say which one with --dataset.index")
+    return found[0]
+
+
+def published_samples(stamps: Sequence[np.ndarray], part: str) -> list[tuple[int, int]]:
+    """SurroundDepth's choice: to train, each time stamp once but the ends of all scenes; else every sample.
+
+    Some scenes overlap in time, so one time stamp may lie in two of them. To train it counts once, in the
+    first of both, and not at all if it is the first or last of either. In validation it counts twice.
+
+    Args:
+        stamps: of each scene in order, (S,) the cameras' time stamps in order.
+        part: train or another.
+
+    Returns:
+        (scene, sample) in order.
+    """
+    every = [(scene, sample) for scene, column in enumerate(stamps) for sample in range(len(column))]
+    if part != "train":
+        return every
+    ends = {int(stamp) for column in stamps if len(column) for stamp in (column[0], column[-1])}
+    first: dict[int, tuple[int, int]] = {}
+    for scene, sample in every:
+        first.setdefault(int(stamps[scene][sample]), (scene, sample))
+    return [place for stamp, place in first.items() if stamp not in ends]
+
+
+def find_stamps(lines: Sequence[SplitLine], stamps: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    """Where the time stamps of a list are: (scene, sample), in the first scene that has them.
+
+    Raises:
+        InputError: one is in no scene.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    for scene, column in enumerate(stamps):
+        for sample, stamp in enumerate(column.tolist()):
+            places.setdefault(str(stamp), (scene, sample))
+    unknown = [line for line in lines if line.folder not in places]
+    if unknown:
+        raise InputError(
+            f"{unknown[0].source}: no scene has a sample at {unknown[0].folder}; {len(unknown)} of "
+            f"{len(lines)} time stamps are in none of the {len(stamps)} scenes: {EXTRACT_AGAIN}"
+        )
+    return [places[line.folder] for line in lines]
