@@ -1,9 +1,9 @@
 """A world to train in: streets and rooms rendered with known depth, poses, semantics and, outdoors, LiDAR.
 
 A world is a ground plane and a few hundred solids (boxes and ellipsoids) along a gently curving street,
-drawn from one seed: houses, walls, trees, hedges, poles, parked and moving cars. A room, seen by a hand-held camera, is in `_room.py`. Rays are cast from the
-pixel centres, so depth is exact, and every surface carries noise of many octaves. An octave whose cells
-shrink below a few pixels is faded out,
+drawn from one seed: houses, walls, trees, hedges, poles, parked and moving cars; `Room` is its counterpart
+indoors. Rays are cast from the pixel centres, so depth is exact, and every surface carries noise of many
+octaves. An octave whose cells shrink below a few pixels is faded out,
 
     colour = base * (1 + contrast * sum_k fade(cell_k / footprint) * noise_k(u / cell_k, v / cell_k)),
 

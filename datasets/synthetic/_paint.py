@@ -159,7 +159,7 @@ class Paint:
         v = np.where(face == 2, point[1], point[2] + half[2])
         fu = np.where(face == 0, footprints[1], footprints[0])
         fv = np.where(face == 2, footprints[1], footprints[2])
-        offset = solid * 37.7 + face * 11.3 + np.sign(point[0]) * 5.1
+        offset = self._offset(solid, face, point)
         noise = self._octaves(u + offset.astype(np.float32), v, np.maximum(fu, fv), CELLS, FINE)
         colour = solids.colour[solid] * (1 + solids.contrast[solid] * noise)[:, None]
         for paint, brush in self.brushes.items():
@@ -174,6 +174,10 @@ class Paint:
         sky = (0.82 + 0.18 * normal[2]) * (0.7 + 0.3 * _smooth((point[2] + solids.centre[solid, 2]) / 1.6))
         light = self._ambient * sky[:, None] + self._sun * facing.clip(0, 1)[:, None]
         return (colour * light).astype(np.float32), face
+
+    def _offset(self, solid: np.ndarray, face: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """(P,) metres by which the noise is shifted, so that no two solids look alike."""
+        return solid * 37.7 + face * 11.3 + np.sign(point[0]) * 5.1
 
     def _facade(self, colour: np.ndarray, at: Spots, solids: Solids) -> np.ndarray:
         """Windows in rows, a darker ground floor, a cornice; roofs stay plain."""

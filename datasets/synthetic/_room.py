@@ -68,9 +68,7 @@ class Room:
 
     def render(self, camera: Camera, world_from_camera: np.ndarray, time: float) -> View:
         """The room through `camera`, placed by world_from_camera (4, 4); nothing moves in it."""
-        return render(
-            lambda u, v: self._look(camera, world_from_camera, u, v), camera.height, camera.width
-        )
+        return render(lambda u, v: self._look(camera, world_from_camera, u, v), camera.height, camera.width)
 
     def _look(
         self, camera: Camera, world_from_camera: np.ndarray, u: np.ndarray, v: np.ndarray
@@ -92,7 +90,7 @@ class _Furnished:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
-        self.half = rng.uniform([2.2, 1.9], [3.6, 3.0])
+        self.half = rng.uniform([2.4, 2.1], [3.8, 3.2])
         self.height = rng.uniform(2.4, 2.9)
         self.solids: list[Solid] = []
         self._shell()
@@ -105,14 +103,14 @@ class _Furnished:
         wood = WOODS[rng.integers(len(WOODS))] * rng.uniform(0.9, 1.15)
         floor = {"paint": PLANKS, "pattern": (rng.uniform(0.1, 0.22), rng.uniform(0.9, 1.8), 0)}
         self._box((0, 0, -BASE / 2), (a + 0.3, b + 0.3, BASE / 2), FLOOR, wood, contrast=0.14, **floor)
-        white = np.array((0.90, 0.89, 0.86))
-        self._box((0, 0, height + 0.1), (a + 0.3, b + 0.3, 0.1), CEILING, white, contrast=0.05)
+        white = np.array((0.95, 0.95, 0.93))
+        self._box((0, 0, height + 0.1), (a + 0.3, b + 0.3, 0.1), CEILING, white, contrast=0.03)
         colour, other = WALLS[rng.choice(len(WALLS), 2, replace=False)]
         bare = rng.random(4) < (0.35, 0.2, 0.35, 0.2)
         for side in range(4):
             along, out = self._spans(side)
             pattern = rng.uniform(0.12, 0.5), 0, (0 if rng.random() < 0.5 else rng.uniform(0.3, 0.6))
-            contrast = rng.uniform(0.015, 0.035) if bare[side] else rng.uniform(0.08, 0.16)
+            contrast = rng.uniform(0.01, 0.025) if bare[side] else rng.uniform(0.05, 0.10)
             pattern = (1, 0, 0) if bare[side] else pattern
             paint = other if side == 2 else colour
             self._stand(side, 0, -0.1, (along + 0.2, 0.1, height / 2), WALL, paint, height / 2,
@@ -213,7 +211,7 @@ class _Furnished:
         self, centre: tuple, half: tuple, label: int, colour: np.ndarray, yaw: float = 0.0, **more: object
     ) -> None:
         x, y, z = centre
-        settings = {"paint": PLAIN, "contrast": 0.15, **more}
+        settings = {"paint": PLAIN, "contrast": 0.1, **more}
         colour = np.clip(colour, 0.03, 0.95)
         self.solids.append(Solid((x, y, z + BASE), tuple(half), yaw, label, colour, **settings))
 
@@ -237,11 +235,15 @@ class RoomPaint(Paint):
 
     def _draw_light(self, rng: np.random.Generator) -> None:
         warmth = rng.uniform(-0.06, 0.10)
-        self._ambient = np.float32(rng.uniform(0.66, 0.84) * np.array([1 + warmth, 1, 1 - warmth]))
+        self._ambient = np.float32(rng.uniform(0.78, 0.96) * np.array([1 + warmth, 1, 1 - warmth]))
         self._sun = np.float32(rng.uniform(0.14, 0.30) * np.array([1.05, 1, 0.92]))
         azimuth, height = rng.uniform(0, 6.28), rng.uniform(0.3, 0.8)
         flat = np.cos(height)
         self._to_sun = np.array([np.cos(azimuth) * flat, np.sin(azimuth) * flat, np.sin(height)])
+
+    def _offset(self, solid: np.ndarray, face: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """As for a street, but without a seam in the middle of a wall."""
+        return solid * 37.7 + face * 11.3
 
     def _tints(self, x: np.ndarray, period: np.ndarray, footprint: np.ndarray, key: np.ndarray) -> np.ndarray:
         """(P,) a random value in [-1, 1] for each cell of `period`, averaged over the footprint."""
