@@ -103,7 +103,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("model")
     group.add_argument("--method", default="monodepth2", help="a file of methods/")
-    group.add_argument("--num_layers", type=int, default=18, help="of ResNet encoders: 18, 34, 50, 101, 152")
+    group.add_argument(
+        "--num_layers",
+        type=int,
+        help="of ResNet encoders: 18, 34, 50, 101, 152; else the method's own, 18 or 34",
+    )
     group.add_argument("--encoder", help="another depth encoder: a network, or any timm model")
     group.add_argument("--pose_encoder", help="another pose encoder")
     group.add_argument(

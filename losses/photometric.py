@@ -3,7 +3,8 @@
     mean over pixels of  min( min_s pe(I, I_s -> I),  min_s pe(I, I_s) ),      pe = 0.85 SSIM + 0.15 L1
 
 The minimum over sources forgives what one of them does not see; the second minimum, over the sources as
-they are, leaves out what moves with the camera or not at all (Monodepth2, eqs. 4 and 5).
+they are, leaves out what moves with the camera or not at all (Monodepth2, eqs. 4 and 5). Where the batch's
+map `visible` says that a camera sees its own vehicle, the error is 0 (SurroundDepth).
 """
 
 from __future__ import annotations
@@ -67,10 +68,15 @@ class Photometric(nn.Module):
             if scale in prediction.masks:
                 errors = errors * prediction.masks[scale].transpose(0, 1)[:, :, None]
             error = self._over_sources(errors)
-            if unwarped is None:
-                result[scale] = error, None
-            else:
-                result[scale] = torch.minimum(error, unwarped), error.detach() < unwarped
+            visible = _visible(batch, size)
+            if visible is not None:
+                error = error * visible
+            automask = None
+            if unwarped is not None:
+                automask = error.detach() < unwarped
+                error = torch.minimum(error, unwarped)
+                automask = automask if visible is None else automask & visible
+            result[scale] = error, automask
         return result
 
     @torch.no_grad()
@@ -95,6 +101,14 @@ class Photometric(nn.Module):
         for error in errors[1:]:  # several times faster than `min(0)`, which also gathers indices
             least = torch.minimum(least, error)
         return least
+
+
+def _visible(batch: Batch, size: torch.Size) -> Tensor | None:
+    """(B·N, 1, h, w) bool, True where all of a pixel shows the world; None where the batch does not know."""
+    visible = batch.maps.get("visible")
+    if visible is None or visible.shape[-2:] == size:
+        return visible
+    return F.interpolate(visible.float(), size, mode="area") == 1
 
 
 def _shrink(image: Tensor, size: torch.Size) -> Tensor:

@@ -149,10 +149,9 @@ class Monodepth2(Method):
         batch.
         """
         height, width = batch.images[0].shape[-2:]
+        predicted = {frame: self.pose_of(motion, batch) for frame, motion in motions.items()}
         prediction.T_source_from_target = {
-            frame: self.pose_of(motions[frame], batch)
-            if frame in motions
-            else batch.T_source_from_target[frame]
+            frame: predicted[frame] if frame in predicted else batch.T_source_from_target[frame]
             for frame in batch.sources
         }
         count = len(batch.sources)

@@ -12,6 +12,7 @@ import sys
 import pytest
 from torch import nn
 
+import utils
 from datasets import DATASETS, build_dataset
 from losses import LOSSES
 from methods import METHODS
@@ -56,7 +57,7 @@ def test_it_is_built_from_its_defaults(folder, name, tmp_path):
     missing = missing_settings(folder, name, component)
     assert not missing, f"{folder}/{name} needs {missing}: give an example in NEEDS of {__name__}"
     settings = dict(NEEDS.get((folder, name), {}))
-    if "weights_init" in inspect.signature(component).parameters:
+    if "weights_init" in utils.settings_of(component):
         settings["weights_init"] = "scratch"  # nothing is to be fetched
     built = component(**settings)
     assert isinstance(built, Method if folder == "methods" else nn.Module)

@@ -1,0 +1,109 @@
+"""SfM matches: where neighbouring cameras were matched and triangulated, depth in metres is known.
+
+    mean over cameras of  mean over its matches of  |depth(x, y) - triangulated depth|
+
+The matches come from tools/sift_matches.py. They are few and rough, and what they teach is the scale
+(Wei et al., SurroundDepth, CoRL 2022, section 3.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from losses import LOSSES
+from structures import Batch, Prediction
+from utils import InputError
+
+
+@LOSSES.register
+class SfmMatches(nn.Module):
+    """Mean absolute difference of depth and matches, metres. A camera without a match has no say.
+
+    Args:
+        threshold: pixels of the recording; a match farther from its epipolar line does not count.
+        max_depth: metres; a match at or beyond it does not count.
+        min_angle: degrees between the two rays; a flatter triangle does not count.
+        published: height and width of the recordings, to look depth up where the published code does: half
+            a recorded pixel beside the match at the first scale, and near pixel (0, 0) at the others, since
+            it divides places by that size once more at each.
+        exchanged: divide x by the height and y by the width, as the published options of nuScenes do.
+
+    Raises:
+        InputError: a bound below 0, `exchanged` without `published`, a batch without matches, depth of
+            another size than the picture.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        max_depth: float = 200.0,
+        min_angle: float = 0.01,
+        published: Sequence[int] | None = None,
+        exchanged: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("threshold", threshold), ("max_depth", max_depth), ("min_angle", min_angle)):
+            if value < 0:
+                raise InputError(f"{name} must be at least 0, got {value}")
+        if exchanged and not published:
+            raise InputError("exchanged describes the published size; give published: [height, width]")
+        self.threshold, self.max_depth, self.min_angle = threshold, max_depth, min_angle
+        self.published, self.exchanged = published and tuple(published), exchanged
+
+    def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """Mean over scales. Returns a scalar."""
+        return self.per_scale(batch, prediction).mean()
+
+    def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """(number of scales,), in the order of `prediction.depths`; 0 where nothing was matched."""
+        losses, counts = self.per_camera(batch, prediction)
+        return losses.sum(1) / (counts > 0).sum().clamp(min=1)
+
+    def per_camera(self, batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor]:
+        """(scales, B·N) metres, 0 for a camera without a match, and (B·N,) how many matches count."""
+        matches = self._matches(batch)
+        valid = self.valid(matches)
+        counts = valid.sum(1)
+        losses = []
+        for number, depth in enumerate(prediction.depths.values()):
+            if depth.shape[-2:] != batch.images[0].shape[-2:]:
+                raise InputError("sfm_matches needs depth of the picture's size; leave v1_multiscale off")
+            grid = self._grid(matches[..., :2], depth.shape[-2:], number)
+            found = F.grid_sample(depth, grid[:, None], padding_mode="border", align_corners=True)[:, 0, 0]
+            error = torch.where(valid, (found - matches[..., 2]).abs(), 0.0)
+            losses.append(error.sum(1) / counts.clamp(min=1))
+        return torch.stack(losses), counts
+
+    def valid(self, matches: Tensor) -> Tensor:
+        """Which rows of (B·N, K, 6) count: (B·N, K) bool. Padding has a depth of 0."""
+        depth, angle, *distances = matches[..., 2:].unbind(-1)
+        valid = (depth > 0) & (depth < self.max_depth) & (angle > self.min_angle)
+        for distance in distances:
+            valid = valid & (distance < self.threshold)
+        # The published tools write ones for a pair of pictures without a match.
+        nothing = (matches[..., 2:] == 1).all(-1)
+        return valid if self.published else valid & ~nothing
+
+    @staticmethod
+    def _matches(batch: Batch) -> Tensor:
+        if "matches" not in batch.points:
+            raise InputError(
+                "sfm_matches needs matches and the dataset reads none; tools/sift_matches.py makes them, "
+                "and --dataset.matches FOLDER reads them"
+            )
+        return batch.points["matches"]
+
+    def _grid(self, places: Tensor, size: torch.Size, number: int) -> Tensor:
+        """(B·N, K, 2) pixels to grid_sample's [-1, 1], corner pixels' centres at the ends."""
+        height, width = size
+        network = places.new_tensor([width, height])
+        if self.published:
+            recorded = places.new_tensor(self.published).flip(0)  # x, y
+            divisor = recorded.flip(0) if self.exchanged else recorded
+            places = (places + 0.5) * (recorded / network) - 0.5
+            places = places / divisor ** (number + 1) * network - 0.5
+        return 2 * places / (network - 1) - 1

@@ -1,0 +1,119 @@
+"""Spatial photometric error: where their views overlap, neighbouring cameras see the same things.
+
+    mean over pixels and both neighbours of  visible · pe(I_k, I_n -> I_k),   T_n_from_k = inv(E_n) E_k
+
+with E the cameras' places on the vehicle. Where they stand is known in metres, so depth learns metres
+(Wei et al., SurroundDepth, CoRL 2022, section 3.3; pe as in the photometric term).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from layers import PhotometricTarget, invert_rigid, pixel_grid, sampling_grid
+from losses import LOSSES
+from structures import Batch, Prediction
+from utils import InputError
+
+
+@LOSSES.register
+class Spatial(nn.Module):
+    """Mean over scales of the error of each camera against its two neighbours in the ring, resampled.
+
+    The mean is over all pixels: what no neighbour sees counts 0, so a rig with less overlap has a smaller
+    term. Cameras that share no view with their neighbour in the list add nothing.
+
+    Args:
+        ssim_weight: share of SSIM in the error; the rest is the mean absolute difference.
+        published: take points that lie behind the neighbour for seen, as the published code does.
+
+    Raises:
+        InputError: a weight outside [0, 1], a batch of one camera or without the cameras' places, depth of
+            another size than the picture.
+    """
+
+    def __init__(self, ssim_weight: float = 0.85, published: bool = False) -> None:
+        super().__init__()
+        if not 0 <= ssim_weight <= 1:
+            raise InputError(f"ssim_weight must be in [0, 1], got {ssim_weight}")
+        self.ssim_weight = ssim_weight
+        self.published = published
+
+    def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """Mean over scales. Returns a scalar."""
+        return self.per_scale(batch, prediction).mean()
+
+    def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """(number of scales,), in the order of `prediction.depths`."""
+        neighbours = Neighbours(batch)
+        target = PhotometricTarget(batch.images[0], self.ssim_weight)
+        means = []
+        for depth in prediction.depths.values():
+            if depth.shape[-2:] != batch.images[0].shape[-2:]:
+                raise InputError("spatial needs depth of the picture's size; leave v1_multiscale off")
+            warped, seen = neighbours.warp(depth, in_front=not self.published)
+            error = target.error(warped) * seen
+            if "visible" in batch.maps:
+                error = error * batch.maps["visible"]
+            means.append(error.mean())
+        return torch.stack(means)
+
+
+class Neighbours:
+    """Both neighbours of every camera, stacked: first the one to the right (k - 1), then to the left (k + 1).
+
+    Args:
+        batch: with `rig_from_camera`, pictures at the depths' size.
+
+    Raises:
+        InputError: a batch of one camera or without the cameras' places.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        if batch.cameras < 2 or batch.rig_from_camera is None:
+            raise InputError(
+                f"the spatial term compares the cameras of a rig; this batch has {batch.cameras} "
+                f"{'camera' if batch.cameras == 1 else 'cameras without their places (rig_from_camera)'}"
+            )
+
+        def both(values: Tensor) -> Tensor:
+            views = batch.per_camera(values)
+            return torch.cat([views.roll(turn, 1).flatten(0, 1) for turn in (1, -1)])
+
+        images, rig = batch.images[0], batch.rig_from_camera
+        visible = batch.maps.get("visible", torch.ones_like(images[:, :1], dtype=torch.bool))
+        self.images, self.visible = both(images), both(visible.to(images.dtype))
+        self.intrinsics, self.source_intrinsics = batch.intrinsics.repeat(2, 1, 1), both(batch.intrinsics)
+        self.T_neighbour_from_camera = invert_rigid(both(rig)) @ rig.repeat(2, 1, 1)
+
+    def warp(self, depth: Tensor, in_front: bool = True) -> tuple[Tensor, Tensor]:
+        """The neighbours resampled into each camera's view.
+
+        Args:
+            depth: (B·N, 1, H, W) metres.
+            in_front: leave out points behind the neighbour, which project into its picture upside down.
+
+        Returns:
+            (2, B·N, 3, H, W), and (2, B·N, 1, H, W) of 0 and 1: where the neighbour sees the place, and not
+            its own vehicle.
+        """
+        depth = depth.repeat(2, 1, 1, 1)
+        T, K = self.T_neighbour_from_camera, self.intrinsics
+        grid = sampling_grid(depth, K, T, self.source_intrinsics)
+        if in_front:
+            grid = grid.masked_fill(_distance(depth, K, T) <= 0, 2.0)  # beyond the border
+        warped = F.grid_sample(self.images, grid, padding_mode="zeros", align_corners=True)
+        with torch.no_grad():
+            seen = F.grid_sample(self.visible, grid, "nearest", padding_mode="zeros", align_corners=True)
+        return warped.unflatten(0, (2, -1)), seen.unflatten(0, (2, -1))
+
+
+@torch.no_grad()
+def _distance(depth: Tensor, intrinsics: Tensor, T_neighbour_from_camera: Tensor) -> Tensor:
+    """(B, H, W, 1) metres along the neighbour's optical axis."""
+    height, width = depth.shape[-2:]
+    towards = T_neighbour_from_camera[:, 2:3, :3] @ torch.linalg.inv(intrinsics)
+    z = towards @ pixel_grid(height, width, depth.device) * depth.flatten(2)
+    return (z + T_neighbour_from_camera[:, 2:3, 3:]).view(-1, height, width, 1)

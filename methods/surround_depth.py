@@ -1,0 +1,142 @@
+"""SurroundDepth: the cameras round a vehicle see one world, move as one body, and may share one scale.
+
+    features of all cameras -> cross-view attention -> disparity -> depth = d(disparity) fx / focal_scale
+    joint pose:  T_ego from the cameras' mean feature,   T_k = inv(E_k) T_ego E_k   with E = rig_from_camera
+
+Three things can give metres, since the rig is known in metres: the overlap of neighbours (`spatial`), matches
+triangulated in it (`sfm_matches`), and the joint pose, which lets the first two reach every camera
+(Wei et al., SurroundDepth: entangling surrounding views for self-supervised multi-camera depth, CoRL 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layers import disparity_to_depth, invert_rigid
+from methods import METHODS
+from methods.monodepth2 import Monodepth2, Motion
+from networks import NETWORKS
+from structures import Batch, Frame, Prediction
+from utils import InputError
+
+
+@METHODS.register
+class SurroundDepth(Monodepth2):
+    """Monodepth2 over a rig of cameras, with its settings as well; `num_layers` is 34 where not given.
+
+    `losses: {spatial: {weight: 0.075}}` and `{sfm_matches: {weight: 0.1}}` add the terms that give metres.
+
+    Args:
+        cameras: N, of one moment, in ring order.
+        blocks: of attention at each of five levels; 0 takes attention away, and each camera sees by itself.
+        heads: of each attention; they divide the channels of every feature.
+        skip: add what attention gives to the features, instead of taking it in their place.
+        focal: multiply depth by fx / focal_scale, fx in pixels at the network's size, so that cameras of
+            different lenses may share one network: what looks alike is farther away behind a longer lens.
+        focal_scale: pixels; the fx at which `min_depth` and `max_depth` hold.
+        joint_pose: one motion of the vehicle, from all cameras, carried to each through the rig.
+
+    Raises:
+        InputError: what Monodepth2 refuses; a joint pose from a PoseCNN or of all frames at once; cameras in
+            the data that are not `cameras`, or whose places are not known.
+    """
+
+    def __init__(
+        self,
+        cameras: int = 6,
+        blocks: int = 8,
+        heads: int = 8,
+        skip: bool = True,
+        focal: bool = True,
+        focal_scale: float = 500.0,
+        joint_pose: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**{"num_layers": 34, **settings})
+        if focal_scale <= 0:
+            raise InputError(f"focal_scale is a focal length in pixels, above 0, got {focal_scale}")
+        if joint_pose and (self.pose_model_type == "posecnn" or self.pose_model_input == "all"):
+            raise InputError(
+                "joint_pose averages the features of pairs: pose_model_type separate_resnet or shared, "
+                f"pose_model_input pairs, got {self.pose_model_type} and {self.pose_model_input}"
+            )
+        self.cameras, self.joint_pose = cameras, joint_pose
+        self.focal, self.focal_scale = focal, focal_scale
+        if blocks:
+            cross_view = NETWORKS.get("cross_view")
+            self.depth = cross_view(self.depth, self.encoder.num_channels, cameras, blocks, heads, skip)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """As Monodepth2, of all cameras."""
+        if batch.cameras != self.cameras:
+            raise InputError(
+                f"the data has {batch.cameras} cameras and the method expects {self.cameras}; "
+                f"--method.cameras {batch.cameras} takes them"
+            )
+        return super().forward(batch)
+
+    def depth_of(self, disparity: Tensor, batch: Batch) -> Tensor:
+        """As Monodepth2, times fx / focal_scale. A zoomed picture has a longer fx already."""
+        if not self.focal:
+            return super().depth_of(disparity, batch)
+        return self._focal_depth(disparity, batch.intrinsics)
+
+    def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
+        """Depth of whole moments.
+
+        Args:
+            images: (B·N, 3, H, W) in [0, 1], all N cameras of a moment together in ring order.
+            intrinsics: (B·N, 3, 3) pixels at H x W; needed with `focal`.
+
+        Returns:
+            (B·N, 1, H, W).
+
+        Raises:
+            InputError: pictures that are no multiple of N, or no intrinsics.
+        """
+        if len(images) % self.cameras:
+            raise InputError(
+                f"{len(images)} pictures are not whole moments of {self.cameras} cameras; give all cameras "
+                "of a moment together, in ring order"
+            )
+        if not self.focal:
+            return super().predict_depth(images, intrinsics)
+        if intrinsics is None:
+            raise InputError("this model's depth follows the focal length: it needs the pictures' intrinsics")
+        return self._focal_depth(self.predict_disparity(images), intrinsics)
+
+    def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """(B·N, 3, H, W) in [0, 1] twice to T_later_from_earlier: (B·N, 4, 4) of each camera, or with
+        `joint_pose` (B, 4, 4) of the vehicle.
+        """
+        return super().predict_pose(earlier, later)
+
+    def pose_of(self, motion: Motion, batch: Batch) -> Tensor:
+        """(B·N, 4, 4), the vehicle's motion carried to each camera where there is one for all."""
+        T = motion.matrix()
+        if not self.joint_pose:
+            return T
+        if batch.rig_from_camera is None:
+            raise InputError("joint_pose carries one motion to every camera and needs their places")
+        rig = batch.rig_from_camera
+        return invert_rigid(rig) @ T.repeat_interleave(self.cameras, 0) @ rig
+
+    def _focal_depth(self, disparity: Tensor, intrinsics: Tensor) -> Tensor:
+        factor = intrinsics[:, 0, 0, None, None, None] / self.focal_scale
+        return disparity_to_depth(disparity, self.min_depth, self.max_depth) * factor
+
+    def _ask(
+        self, frames: list, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """As Monodepth2; a joint pose is read from the mean of the cameras' last features."""
+        if not self.joint_pose:
+            return super()._ask(frames, images, features)
+        if self.pose_model_type == "shared":
+            seen = [features[frame][-1] for frame in frames]
+        else:
+            seen = [self.pose_encoder(torch.cat([images[frame] for frame in frames], 1))[-1]]
+        return self.pose([[last.unflatten(0, (-1, self.cameras)).mean(1)] for last in seen])
