@@ -48,6 +48,7 @@ __all__ = [
     "load_optimizer",
     "load_weights",
     "prune_checkpoints",
+    "read_file",
     "resnet_layers",
     "save_checkpoint",
     "update_link",

@@ -9,13 +9,13 @@ Up is by nearest neighbour, and convolutions reflect the border: zeros there wou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks import NETWORKS
+from networks._blocks import ReflectedConv, check_sizes
 from utils import InputError
 
 WIDTHS = (16, 32, 64, 128, 256)  # channels at level 0, the input's size, to 4, a sixteenth of it
@@ -75,7 +75,7 @@ class DepthDecoder(nn.Module):
 
     def logits(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
         """As `forward`, before the sigmoid."""
-        _check_sizes(features)
+        check_sizes(features)
         blocks, heads = self.decoder[: 2 * len(WIDTHS)], self.decoder[2 * len(WIDTHS) :]
         head_of = dict(zip(self.scales, heads))
         logits = {}
@@ -91,17 +91,6 @@ class DepthDecoder(nn.Module):
         return {scale: logits[scale] for scale in self.scales}
 
 
-class ReflectedConv(nn.Module):
-    """3 x 3 convolution, the border reflected: (B, C, H, W) to (B, out_channels, H, W)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
-
-
 class ConvBlock(nn.Module):
     """Convolution and ELU."""
 
@@ -111,13 +100,3 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.elu(self.conv(x), inplace=True)
-
-
-def _check_sizes(features: Sequence[Tensor]) -> None:
-    sizes = [tuple(feature.shape[-2:]) for feature in features]
-    halve = all(fine == (2 * height, 2 * width) for fine, (height, width) in pairwise(sizes))
-    if not halve or min(sizes[-1]) < 2:  # one row alone has nothing to reflect
-        raise InputError(
-            "the picture's height and width must be multiples of 32 and at least 64; "
-            f"its features have {', '.join(f'{height} x {width}' for height, width in sizes)} pixels"
-        )

@@ -2,6 +2,9 @@
 
     x = (image - 0.45) / 0.225;   features[k] has stride 2 ** (k + 1)
 
+With a context there is one feature more, of the picture's own size: the first convolution once again, without
+its stride (Liu et al., RA-L 2024).
+
 Several images, stacked on the channels, enter through a wider first convolution: a pose network sees two
 frames that way (He et al., CVPR 2016; as in Godard et al., ICCV 2019).
 """
@@ -65,6 +68,33 @@ class Resnet(nn.Module):
         for stage in (net.layer2, net.layer3, net.layer4):
             features.append(stage(features[-1]))
         return features
+
+
+@NETWORKS.register("resnet_context")
+class ResnetContext(Resnet):
+    """ResNet with a feature of the picture's own size before its five. Keys are BDEdepth's.
+
+    The context begins with the weights of the first convolution and norm, and is trained on its own.
+
+    Args:
+        num_layers, num_images, pretrained: as `Resnet`.
+    """
+
+    strides = (1, 2, 4, 8, 16, 32)
+
+    def __init__(self, num_layers: int = 18, num_images: int = 1, pretrained: bool = False) -> None:
+        super().__init__(num_layers, num_images, pretrained)
+        self.num_channels = [64, *self.num_channels]
+        self.conv1 = nn.Conv2d(3 * num_images, 64, kernel_size=7, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        # Not the running statistics, as published: they settle within a few hundred steps.
+        self.conv1.load_state_dict(self.encoder.conv1.state_dict())
+        self.bn1.load_state_dict(dict(self.encoder.bn1.named_parameters()), strict=False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3 num_images, H, W) in [0, 1] to six features, the first (B, 64, H, W)."""
+        context = torch.relu(self.bn1(self.conv1((image - 0.45) / 0.225)))
+        return [context, *super().forward(image)]
 
 
 def _repeat_input(conv: nn.Conv2d, times: int, pretrained: bool) -> nn.Conv2d:

@@ -37,7 +37,7 @@ RARE = {
         "tools/layouts/_base.py", "tools/sift_matches.py", "benchmarks/sift_matches.py",
     },
     "matplotlib": {"pictures.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
-    "timm": {"networks/timm_encoder.py"},
+    "timm": {"networks/hrnet.py", "networks/timm_encoder.py"},
 }
 UNPICKLING = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve"}
 HARMLESS = {"pickle", "pickle.UnpicklingError"}  # the module's name, and the error that refusing raises

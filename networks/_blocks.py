@@ -1,0 +1,36 @@
+"""What the depth decoders share: a convolution that reflects the border, and the check of what they join."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from utils import InputError
+
+
+class ReflectedConv(nn.Module):
+    """3 x 3 convolution, the border reflected: (B, C, H, W) to (B, out_channels, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def check_sizes(features: Sequence[Tensor]) -> None:
+    """Features, finest first, must each be half the size of the one before, the last two rows high.
+
+    Raises:
+        InputError: features of a picture whose height or width is below 64 or no multiple of 32.
+    """
+    sizes = [tuple(feature.shape[-2:]) for feature in features]
+    halve = all(fine == (2 * height, 2 * width) for fine, (height, width) in pairwise(sizes))
+    if not halve or min(sizes[-1]) < 2:  # one row alone has nothing to reflect
+        raise InputError(
+            "the picture's height and width must be multiples of 32 and at least 64; "
+            f"its features have {', '.join(f'{height} x {width}' for height, width in sizes)} pixels"
+        )
