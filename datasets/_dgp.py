@@ -43,8 +43,8 @@ class Scene:
         stamps: (S, D) int64 microseconds as files are named by them; -1 where a sample lacks the sensor.
         files: S x D, relative to the scene's folder; "" where lacking.
         sizes: (S, D, 2) height and width of a picture, 0 where the file does not say.
-        quaternions, translations: (S, D, 4) w x y z and (S, D, 3) metres, world_from_sensor at the sensor's own
-            time; nan where the file does not say.
+        quaternions, translations: (S, D, 4) w x y z and (S, D, 3) metres, world_from_sensor at the sensor's
+            own time; nan where the file does not say.
         calibration_keys: S names of calibration files.
     """
 
@@ -151,9 +151,7 @@ def scene_files(path: str | Path) -> dict[str, list[Path]]:
         part = PARTS.get(str(key), str(key).lower())
         parts[part] = [path.parent / name for name in _field(split, "filenames", [])]
     if not any(parts.values()):
-        raise InputError(
-            f"{path} lists no scene under scene_splits; is it a DGP dataset file such as ddad.json?"
-        )
+        raise InputError(f"{path} lists no scene under scene_splits; is it a dataset file such as ddad.json?")
     return parts
 
 
@@ -175,9 +173,7 @@ def read_scene(path: str | Path, sensors: Sequence[str]) -> Scene:
     for row, sample in enumerate(samples):
         for key in _field(sample, "datum_keys", []):
             if key not in data:
-                raise InputError(
-                    f"{path}, sample {row}: there is no datum {key} in the file; {EXTRACT_AGAIN}"
-                )
+                raise InputError(f"{path}, sample {row}: the file holds no datum {key}; {EXTRACT_AGAIN}")
             head = _field(data[key], "id", {})
             column = columns.get(str(_field(head, "name", "")).upper())
             if column is None:

@@ -63,17 +63,11 @@ class SurroundDataset(SequenceDataset):
         matches: str | Path | None = None,
         max_matches: int = 1024,
     ) -> None:
-        names = [camera_names] if isinstance(camera_names, str) else list(camera_names)
-        for name in names:
-            if name not in RING:
-                raise InputError(f"there is no camera '{name}'{nearest_name(name, RING)}")
-        if not names or len(set(names)) < len(names):
-            raise InputError(f"camera_names must name one to six cameras, each once, got {names}")
         if "s" in frame_ids:
             raise InputError("a surround rig has no stereo partner: frame_ids are offsets such as 0 -1 1")
         if max_matches < 1:
             raise InputError(f"max_matches must be at least 1, got {max_matches}")
-        self.camera_names = sorted(names, key=RING.index)
+        self.camera_names = ring_order(camera_names)
         self.cameras = len(self.camera_names)
         self.masks, self.max_matches = masks, max_matches
         self.matches = Path(matches) if matches else None
@@ -147,6 +141,21 @@ class SurroundDataset(SequenceDataset):
                 path = self.match_path(line, camera)
                 if not path.is_file():
                     raise InputError(f"there are no matches {path}; tools/sift_matches.py makes them")
+
+
+def ring_order(camera_names: Sequence[str]) -> list[str]:
+    """Cameras counter-clockwise from the front.
+
+    Raises:
+        InputError: an unknown or repeated camera, or none.
+    """
+    names = [camera_names] if isinstance(camera_names, str) else list(camera_names)
+    for name in names:
+        if name not in RING:
+            raise InputError(f"there is no camera '{name}'{nearest_name(name, RING)}")
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"camera_names must name one to six cameras, each once, got {names}")
+    return sorted(names, key=RING.index)
 
 
 def pose_from_quaternion(quaternion: Sequence[float], translation: Sequence[float], where: str) -> np.ndarray:

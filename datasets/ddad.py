@@ -28,7 +28,7 @@ from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, rea
 from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
 from datasets._sequence import resize_intrinsics
 from datasets._splits import SplitLine, load_split
-from datasets._surround import RING, SurroundDataset
+from datasets._surround import RING, SurroundDataset, ring_order
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, nearest_name
@@ -109,16 +109,14 @@ class Ddad(SurroundDataset):
         index: str | Path | None = None,
     ) -> None:
         if ground_truth not in ("lidar", None):
-            raise InputError(
-                f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, ['lidar'])}"
-            )
+            raise InputError(f"ground_truth is 'lidar' or None, got '{ground_truth}'")
         self.poses, self.ground_truth = poses, ground_truth
         root = Path(data_path)
         self.mask_folders = [root / "masks", root / "mask"] if isinstance(masks, bool) else [Path(masks)]
         self.index = find_index(root, index)
-        asked = [camera_names] if isinstance(camera_names, str) else camera_names
-        self.sensors = [CAMERAS[name] for name in RING if name in asked]
-        self.lines = self._find_lines(str(split), part, [f for f in frame_ids if f != "s"], skip_missing)
+        self.sensors = [CAMERAS[name] for name in ring_order(camera_names)]
+        offsets = [frame for frame in frame_ids if frame != "s"]  # which SurroundDataset refuses
+        self.lines = self._find_lines(str(split), part, offsets, skip_missing)
         super().__init__(
             data_path,
             camera_names,
@@ -144,27 +142,25 @@ class Ddad(SurroundDataset):
             raise InputError(f"{self.index} has no scenes for '{part}'{nearest_name(part, parts)}")
         paths = parts[part] if by_rule else [path for paths in parts.values() for path in paths]
         self.scenes = self._open_scenes(list(dict.fromkeys(paths)), skip_missing)
-        cameras = range(len(self.sensors))
-        lacking = [scene.lacking(cameras) for scene in self.scenes]
+        lacking = [scene.lacking(range(len(self.sensors))) for scene in self.scenes]
         self._report_lacking(lacking)
-        stamps = [scene.stamps[:, 0] if len(self.sensors) else np.arange(0) for scene in self.scenes]
+        stamps = [scene.stamps[:, 0] for scene in self.scenes]
         if by_rule:
-            chosen = [(place, f"{self.index}, {part}") for place in published_samples(stamps, part)]
+            places = published_samples(stamps, part)
+            sources = [f"{self.index}, {part}"] * len(places)
         else:
             lines = load_split("ddad", split, part)
-            chosen = list(zip(find_stamps(lines, stamps), (line.source for line in lines)))
+            places, sources = find_stamps(lines, stamps), [line.source for line in lines]
         moments = []
-        for (scene, sample), source in chosen:
+        for (scene, sample), source in zip(places, sources):
             around = [sample + frame for frame in frames]
             inside = min(around) >= 0 and max(around) < len(self.scenes[scene])
             if inside and not lacking[scene][around].any():
                 moments.append(Moment(scene, sample, source))
             elif not by_rule and not skip_missing:
                 name = f"{source}: {self.scenes[scene].name} {stamps[scene][sample]}"
-                why = f"a picture of {', '.join(self.sensors)}" if inside else "a neighbour in its scene"
-                raise InputError(
-                    f"{name} lacks {why}, here or in frames {frames} (--skip_missing leaves it out)"
-                )
+                why = "a camera" if inside else "a neighbour in its scene"
+                raise InputError(f"{name} lacks {why} (frames {frames}); --skip_missing leaves it out")
         return moments
 
     def _open_scenes(self, paths: list[Path], skip_missing: bool) -> list[Scene]:
@@ -185,9 +181,8 @@ class Ddad(SurroundDataset):
         number = next(n for n, each in enumerate(lacking) if each.any())
         scene, sample = self.scenes[number], int(np.flatnonzero(lacking[number])[0])
         camera = next(name for n, name in enumerate(self.sensors) if scene.stamps[sample, n] < 0)
-        sentence = (
-            f"{count} of {total} samples lack a camera; the first is {scene.path}, sample {sample}: {camera}"
-        )
+        where = f"{scene.path}, sample {sample}: {camera}"
+        sentence = f"{count} of {total} samples lack a camera; the first is {where}"
         if count == total:
             raise InputError(f"{sentence}; choose others with camera_names, or {EXTRACT_AGAIN}")
         warnings.warn(f"{sentence}. They are left out.", stacklevel=4)

@@ -79,7 +79,7 @@ class SurroundRig:
 
 def quaternion(rotation: np.ndarray) -> list[float]:
     """w, x, y, z of length 1, with w >= 0, of a (3, 3) rotation."""
-    # The quaternion is the eigenvector of Bar-Itzhack's matrix with the largest eigenvalue, whatever the angle.
+    # Bar-Itzhack's matrix has it as the eigenvector of its largest eigenvalue, whatever the angle.
     r = rotation
     symmetric = np.array(
         [
