@@ -33,10 +33,15 @@ RARE = {
         "datasets/_video.py",
         "pictures.py",
         "test_video.py",
+        "tools/_doctor_checks.py",
+        "tools/_doctor_geometry.py",
         "tools/make_synthetic.py",
-        "tools/layouts/_base.py", "tools/sift_matches.py", "benchmarks/sift_matches.py",
+        "tools/layouts/_base.py",
+        "tools/sift_matches.py",
+        "benchmarks/sift_matches.py",
     },
     "matplotlib": {"pictures.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
+    "h5py": {"datasets/nyuv2.py", "tools/layouts/nyuv2.py"},
     "timm": {"networks/hrnet.py", "networks/timm_encoder.py"},
 }
 UNPICKLING = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve"}

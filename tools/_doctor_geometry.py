@@ -1,0 +1,277 @@
+"""What two pictures tell of the camera between them: matches, motion, depth at the matches, focal length.
+
+Nothing here is learned. SIFT corners are matched, five of them give the motion (essential matrix), all of
+them refine it, and every match is triangulated:
+
+    x_source ~ K (R K^-1 x + inverse_depth t),   |t| = 1
+
+The unit of depth is therefore the step between the two pictures. How well intrinsics K explain the matches is
+measured by their distance from the epipolar lines, in pixels (Sampson's first-order distance). That distance
+depends on the focal length only where the camera also turns: a step without rotation is explained by any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from layers import rigid, warp
+
+CORNERS = 1500  # SIFT keeps the strongest so many
+FEWEST = 25  # matches, below which nothing is said about a pair
+FACTORS = np.exp(np.linspace(np.log(0.4), np.log(2.5), 31))  # of the focal length; the middle one is 1
+SOFT = 0.5  # pixels; a match that is farther off than a few of these hardly counts
+
+
+@dataclass
+class Features:
+    """Corners of a picture: (K, 2) pixels and their (K, 128) descriptions."""
+
+    points: np.ndarray
+    descriptors: np.ndarray
+
+
+@dataclass
+class Motion:
+    """The camera's motion between two pictures.
+
+    Attributes:
+        target, source: (M, 2) pixels of the matches.
+        T_source_from_target: (4, 4), its translation of length 1; None where none was found.
+        explained: (M,) bool, matches that this motion explains.
+        inverse_depth: (M,) 1 / depth in the target, in steps; may be below 0 where noise wins.
+        sensitivity: (M,) pixels that a match moves for each 1 of inverse depth.
+        distance: median distance of explained matches from their epipolar lines, pixels.
+        shift: median displacement of the matches, pixels.
+        parallax: the same after the best rotation is taken away, pixels.
+    """
+
+    target: np.ndarray
+    source: np.ndarray
+    T_source_from_target: np.ndarray | None
+    explained: np.ndarray
+    inverse_depth: np.ndarray
+    sensitivity: np.ndarray
+    distance: float
+    shift: float
+    parallax: float
+
+
+def find_features(picture: np.ndarray) -> Features:
+    """SIFT corners of (H, W, 3) uint8."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    corners, descriptors = cv2.SIFT_create(CORNERS, contrastThreshold=0.02).detectAndCompute(grey, None)
+    points = np.array([corner.pt for corner in corners], np.float64).reshape(-1, 2)
+    return Features(points, np.zeros((0, 128), np.float32) if descriptors is None else descriptors)
+
+
+def match(a: Features, b: Features, ratio: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+    """(M, 2) and (M, 2) pixels of corners that are each other's best and clearly better than the second."""
+    if min(len(a.points), len(b.points)) < 2:
+        return np.zeros((0, 2)), np.zeros((0, 2))
+    there = cv2.BFMatcher().knnMatch(a.descriptors, b.descriptors, k=2)
+    back = {pair.queryIdx: pair.trainIdx for pair in cv2.BFMatcher().match(b.descriptors, a.descriptors)}
+    kept = [
+        (first.queryIdx, first.trainIdx)
+        for first, second in there
+        if first.distance < ratio * second.distance and back[first.trainIdx] == first.queryIdx
+    ]
+    ours, theirs = np.array(kept, int).reshape(-1, 2).T
+    return a.points[ours], b.points[theirs]
+
+
+def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion:
+    """The motion behind (M, 2) matched pixels under intrinsics K."""
+    count = len(target)
+    shift = float(np.median(np.linalg.norm(source - target, axis=1))) if count else 0.0
+    nothing = np.zeros(count)
+    motion = Motion(target, source, None, nothing.astype(bool), nothing, nothing, np.inf, shift, shift)
+    if count < FEWEST:
+        return motion
+    motion.parallax = _parallax(target, source, K)
+    cv2.setRNGSeed(0)
+    E, inside = cv2.findEssentialMat(target, source, K, cv2.RANSAC, 0.999, 1.0)
+    if E is None or E.shape != (3, 3) or inside.sum() < FEWEST // 2:
+        return motion
+    _, R, t, _ = cv2.recoverPose(E, target, source, K, mask=inside.copy())
+    chosen = inside[:, 0] > 0
+    R, t = _refine(R, t[:, 0], target[chosen], source[chosen], K)
+    distances = np.abs(epipolar_distance(R, t, target, source, K))
+    motion.explained = distances < 1.5
+    if motion.explained.sum() < FEWEST // 2:
+        return motion
+    motion.distance = float(np.median(distances[motion.explained]))
+    motion.T_source_from_target = np.eye(4)
+    motion.T_source_from_target[:3, :3], motion.T_source_from_target[:3, 3] = R, t
+    motion.inverse_depth, motion.sensitivity = triangulate(R, t, target, source, K)
+    return motion
+
+
+def epipolar_distance(
+    R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray
+) -> np.ndarray:
+    """(M,) signed Sampson distances in pixels."""
+    inverse = np.linalg.inv(K)
+    F = inverse.T @ _cross(t) @ R @ inverse
+    a, b = _homogeneous(target), _homogeneous(source)
+    line_b, line_a = a @ F.T, b @ F
+    norm = np.sqrt((line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1))
+    return (b * line_b).sum(1) / np.maximum(norm, 1e-12)
+
+
+def triangulate(
+    R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(M,) inverse depths in the target, unit of 1 / |t|, and how many pixels a match moves for each 1."""
+    inverse = np.linalg.inv(K)
+    turned = _homogeneous(target) @ inverse.T @ R.T
+    b = _homogeneous(source) @ inverse.T
+    # b x (R a + inverse_depth t) = 0, in the least-squares sense.
+    against, along = np.cross(b, turned), np.cross(b, t)
+    square = np.maximum((along**2).sum(1), 1e-18)
+    return -(against * along).sum(1) / square, K[0, 0] * np.sqrt(square)
+
+
+def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndarray | None:
+    """How badly each focal length explains the matches, whatever the motion.
+
+    Returns:
+        (len(FACTORS),) mean of log(1 + (distance / SOFT)^2) for fx and fy times each of FACTORS; None where
+        matches are few. Which matches count is decided without intrinsics (fundamental matrix).
+    """
+    if len(target) < 2 * FEWEST:
+        return None
+    cv2.setRNGSeed(0)
+    F, inside = cv2.findFundamentalMat(target, source, cv2.FM_RANSAC, 1.0, 0.999)
+    if F is None or F.shape != (3, 3) or inside.sum() < 2 * FEWEST:
+        return None
+    target, source = target[inside[:, 0] > 0], source[inside[:, 0] > 0]
+    middle = len(FACTORS) // 2
+    costs = np.full(len(FACTORS), np.inf)
+    for order in (range(middle, len(FACTORS)), range(middle, -1, -1)):
+        start = None
+        for n in order:
+            scaled = K * np.array([[FACTORS[n], 1, 1], [1, FACTORS[n], 1], [1, 1, 1]])
+            if start is None:
+                E, _ = cv2.findEssentialMat(target, source, scaled, cv2.RANSAC, 0.999, 1.0)
+                if E is None or E.shape != (3, 3):
+                    return None
+                _, R, t, _ = cv2.recoverPose(E, target, source, scaled)
+                start = R, t[:, 0]
+            start = _refine(*start, target, source, scaled)
+            distance = epipolar_distance(*start, target, source, scaled)
+            costs[n] = min(costs[n], np.log1p((distance / SOFT) ** 2).mean())
+    return costs
+
+
+def fill_depth(motion: Motion, height: int, width: int, neighbours: int = 6) -> np.ndarray | None:
+    """(height, width) depth in steps, from the triangulated matches: what lies nearest counts most.
+
+    None where too few matches have a depth.
+    """
+    good = motion.explained & (motion.sensitivity > 0)
+    if good.sum() < FEWEST // 2:
+        return None
+    points, inverse = motion.target[good], motion.inverse_depth[good]
+    trust = motion.sensitivity[good] ** 2
+    limit = 2 * np.percentile(inverse, 90)
+    inverse = np.clip(inverse, 0, max(limit, 1e-9))
+    y, x = np.mgrid[0:height:8, 0:width:8]
+    cells = np.stack([x.ravel(), y.ravel()], 1).astype(np.float64)
+    squares = ((cells[:, None] - points[None]) ** 2).sum(2)
+    nearest = np.argsort(squares, 1)[:, :neighbours]
+    weights = trust[nearest] / (np.take_along_axis(squares, nearest, 1) + (0.01 * width) ** 2)
+    coarse = (weights * inverse[nearest]).sum(1) / weights.sum(1)
+    coarse = coarse.reshape(y.shape).astype(np.float32)
+    fine = cv2.resize(coarse, (coarse.shape[1] * 8, coarse.shape[0] * 8), interpolation=cv2.INTER_LINEAR)
+    return 1 / np.maximum(fine[:height, :width], 1e-4 * max(float(inverse.max()), 1e-6))
+
+
+def warp_picture(
+    source: np.ndarray, depth: np.ndarray, K: np.ndarray, T_source_from_target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The source (H, W, 3) uint8 as the target sees it, and (H, W) bool, where it looks into the source."""
+    height, width = depth.shape
+    picture = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)[None].float()
+    pictures = torch.cat([picture, torch.ones_like(picture[:, :1])], 1)
+    T = rigid(*(torch.from_numpy(T_source_from_target[None, :3, a]).float() for a in (slice(3), 3)))
+    depth_map = torch.from_numpy(depth.astype(np.float32))[None, None]
+    warped = warp(pictures, depth_map, torch.from_numpy(K[None]).float(), T)[0]
+    u, v, z = _where(depth, K, T_source_from_target)
+    inside = (z > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
+    return warped[:3].round().clamp(0, 255).byte().permute(1, 2, 0).numpy(), inside
+
+
+def _where(depth: np.ndarray, K: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """(3, H, W): where each pixel of the target lands in the source, pixels, and its depth there."""
+    height, width = depth.shape
+    y, x = np.mgrid[0:height, 0:width]
+    rays = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+    points = T[:3, :3] @ (np.linalg.inv(K) @ rays * depth.ravel()) + T[:3, 3:]
+    pixels = K @ points
+    z = np.where(np.abs(pixels[2]) < 1e-9, 1e-9, pixels[2])
+    return np.stack([pixels[0] / z, pixels[1] / z, pixels[2]]).reshape(3, height, width)
+
+
+def _parallax(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> float:
+    """Median displacement that is left, in pixels, after the rotation that explains most of it."""
+    inverse = np.linalg.inv(K)
+    a, b = (_homogeneous(points) @ inverse.T for points in (target, source))
+    a, b = (rays / np.linalg.norm(rays, axis=1, keepdims=True) for rays in (a, b))
+    weights = np.ones(len(a))
+    for _ in range(10):
+        U, _, Vt = np.linalg.svd((b * weights[:, None]).T @ a)
+        R = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
+        rest = np.linalg.norm(b - a @ R.T, axis=1) * K[0, 0]
+        weights = 1 / (1 + (rest / max(float(np.median(rest)), 1e-3)) ** 2)
+    turned = a @ R.T @ K.T
+    pixels = turned[:, :2] / np.where(np.abs(turned[:, 2:]) < 1e-9, 1e-9, turned[:, 2:])
+    return float(np.median(np.linalg.norm(source - pixels, axis=1)))
+
+
+def _refine(
+    R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray, rounds: int = 12
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation and unit translation that bring the matches nearest to their epipolar lines (Gauss-Newton)."""
+    damping = 1e-3
+    rest = epipolar_distance(R, t, target, source, K)
+    cost = np.log1p((rest / SOFT) ** 2).sum()
+    for _ in range(rounds):
+        columns = [
+            (epipolar_distance(*_moved(R, t, step), target, source, K) - rest) / 1e-6
+            for step in 1e-6 * np.eye(5)
+        ]
+        J = np.stack(columns, 1)
+        weights = 1 / (1 + (rest / SOFT) ** 2)
+        A, g = (J * weights[:, None]).T @ J, (J * weights[:, None]).T @ rest
+        step = -np.linalg.solve(A + damping * np.diag(np.diag(A) + 1e-12), g)
+        step *= min(1.0, 0.3 / max(float(np.linalg.norm(step)), 1e-12))
+        moved = _moved(R, t, step)
+        rest_moved = epipolar_distance(*moved, target, source, K)
+        cost_moved = np.log1p((rest_moved / SOFT) ** 2).sum()
+        if cost_moved < cost:
+            done = cost - cost_moved < 1e-5 * cost
+            (R, t), rest, cost, damping = moved, rest_moved, cost_moved, damping / 5
+            if done:
+                break
+        else:
+            damping *= 10
+    return R, t
+
+
+def _moved(R: np.ndarray, t: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R turned by step[:3] radians, t turned by step[3:] across its own direction."""
+    across = np.linalg.svd(t[None])[2][1:]
+    moved = t + step[3:] @ across
+    return cv2.Rodrigues(step[:3])[0] @ R, moved / np.linalg.norm(moved)
+
+
+def _cross(t: np.ndarray) -> np.ndarray:
+    return np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+
+
+def _homogeneous(points: np.ndarray) -> np.ndarray:
+    return np.concatenate([points, np.ones((len(points), 1))], 1)
