@@ -108,7 +108,7 @@ class _Furnished:
         colour, other = WALLS[rng.choice(len(WALLS), 2, replace=False)]
         bare = rng.random(4) < (0.35, 0.2, 0.35, 0.2)
         for side in range(4):
-            along, out = self._spans(side)
+            along = self._spans(side)[0]
             pattern = rng.uniform(0.12, 0.5), 0, (0 if rng.random() < 0.5 else rng.uniform(0.3, 0.6))
             contrast = rng.uniform(0.01, 0.025) if bare[side] else rng.uniform(0.05, 0.10)
             pattern = (1, 0, 0) if bare[side] else pattern

@@ -1,5 +1,7 @@
 """The synthetic room: closed all around, depth as geometry says, pictures that agree with it."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -77,7 +79,7 @@ def test_the_hand_turns_much_and_moves_little():
     for seed in range(5):
         room = Room(seed, 10.0)
         poses = [room.ego_pose(t) for t in np.arange(0, 10, 0.1)]
-        steps = [np.linalg.inv(a) @ b for a, b in zip(poses, poses[1:])]
+        steps = [np.linalg.inv(a) @ b for a, b in itertools.pairwise(poses)]
         angles = np.degrees([np.arccos(np.clip((np.trace(T[:3, :3]) - 1) / 2, -1, 1)) for T in steps])
         metres = np.array([np.linalg.norm(T[:3, 3]) for T in steps])
         assert 1.0 < angles.mean() < 6.0  # a frame, at ten a second

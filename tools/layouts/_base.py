@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.synthetic import View, World
+from datasets.synthetic import Room, View, World
 from utils import atomic_path
 
 RATE = 10.0  # frames a second
@@ -32,10 +32,18 @@ class Plan:
     def world(self, sequence: int) -> World:
         return _world(self.seed * 1000 + sequence, self.frames / RATE)
 
+    def room(self, sequence: int) -> Room:
+        return _room(self.seed * 1000 + sequence, self.frames / RATE)
+
 
 @functools.lru_cache(maxsize=4)
 def _world(seed: int, seconds: float) -> World:
     return World(seed, seconds)
+
+
+@functools.lru_cache(maxsize=4)
+def _room(seed: int, seconds: float) -> Room:
+    return Room(seed, seconds)
 
 
 class Layout:

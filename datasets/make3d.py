@@ -1,0 +1,132 @@
+"""Make3D: 134 single pictures of a campus with laser depth, to evaluate on (Saxena, Sun and Ng 2009).
+
+    <root>/Test134/img-math1-p-282t0.jpg                     2272 rows, 1704 columns
+    <root>/Gridlaserdata/depth_sph_corr-math1-p-282t0.mat    `Position3DGrid` (55, 305, 4), the last is depth
+
+Pictures are upright and networks want them wide, so a band of half their width counts: rows 710 to 1562 of
+the picture, and of the laser's grid the rows 17 to 38 that cover it. Truth up to 70 m counts (criterion C1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from datasets import DATASETS
+from datasets._sequence import SequenceDataset, read_image
+from datasets._splits import SplitLine, load_split
+from metrics import Protocol
+from structures import Frame
+from utils import InputError
+
+SIZE = (2272, 1704)
+TOP, BOTTOM = 710, 1562  # rows of the picture that count
+GRID = (55, 305, 4)
+GRID_TOP, GRID_BOTTOM = 17, 38  # rows of the laser's grid that lie there
+K = np.array(  # the one camera, as Make3D's own tools have it
+    [[2407.3312729885838, 0, 833.72104535435108], [0, 2400.2091651084, 1110.7122391785729], [0, 0, 1]]
+)
+
+
+@DATASETS.register
+class Make3D(SequenceDataset):
+    """Make3D's test pictures; there is no video to train from.
+
+    Args:
+        data_path: the folder that holds `Test134` and `Gridlaserdata`.
+        split: `official`, or a folder with lists of your own (`test_files.txt`, an id a line).
+        part: test.
+        frame_ids: 0 alone.
+        height: network input height, pixels, a multiple of 32.
+        width: network input width, pixels, a multiple of 32.
+        resize: `bicubic` or `lanczos`.
+        skip_missing: leave out samples that lack a picture.
+    """
+
+    protocol: ClassVar[Protocol] = Protocol(
+        "Make3D C1",
+        "laser grid, rows 17 to 38 of 55",
+        min_depth=1e-6,
+        max_depth=70.0,
+        resize="nearest",
+        median="lower",
+        log10=True,
+        reported=("abs_rel", "sq_rel", "rmse", "rmse_log"),
+    )
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        split: str = "official",
+        part: str = "test",
+        frame_ids: Sequence[Frame] = (0,),
+        height: int = 192,
+        width: int = 640,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+    ) -> None:
+        if part == "train" or tuple(frame_ids) != (0,):
+            raise InputError(
+                "Make3D holds single pictures to evaluate on, and no video to train from; its part is 'test' "
+                f"and frame_ids are 0, got '{part}' and {' '.join(map(str, frame_ids))}"
+            )
+        self.lines = load_split("make3d", str(split), part)
+        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+
+    def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
+        return [self.data_path / "Test134" / f"img-{line.folder}.jpg"]
+
+    def pictures(self, line: SplitLine, frame: Frame) -> list[Tensor]:
+        """(3, 852, 1704) uint8, the band that counts."""
+        path = self.paths(line, frame)[0]
+        picture = read_image(path)
+        if picture.shape[1:] != SIZE:
+            height, width = picture.shape[1:]
+            raise InputError(f"{path} is {width}x{height}; Make3D's test pictures are 1704x2272, upright")
+        return [picture[:, TOP:BOTTOM]]
+
+    def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+        """Of the one camera, in pixels of the band."""
+        return K - np.array([[0, 0, 0], [0, 0, TOP], [0, 0, 0]])
+
+    def depth(self, index: int) -> np.ndarray:
+        """(1, 21, 305) metres."""
+        name = self.lines[index].folder
+        grid = read_grid(self.data_path / "Gridlaserdata" / f"depth_sph_corr-{name}.mat")
+        return grid[None, GRID_TOP:GRID_BOTTOM, :, 3].astype(np.float32)
+
+    def name(self, index: int) -> str:
+        return self.lines[index].folder
+
+
+def read_grid(path: Path) -> np.ndarray:
+    """The laser's `Position3DGrid` (55, 305, 4): vertical, horizontal, forward and depth, metres.
+
+    Raises:
+        InputError: missing, no MATLAB file of version 5, or with other contents.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        variables = loadmat(path, appendmat=False)
+    except FileNotFoundError:
+        raise InputError(f"there is no laser depth at {path}") from None
+    except NotImplementedError:
+        raise InputError(
+            f"{path} is a MATLAB file of version 7.3; the official ones are of version 5 (save it again with "
+            "-v7, or download it anew)"
+        ) from None
+    except (OSError, ValueError, TypeError, MatReadError) as error:
+        raise InputError(f"{path} cannot be read as a MATLAB file ({error}); is it truncated?") from None
+    if "Position3DGrid" not in variables:
+        names = ", ".join(sorted(name for name in variables if not name.startswith("__"))) or "none"
+        raise InputError(f"{path} has no variable 'Position3DGrid', only {names}")
+    grid = variables["Position3DGrid"]
+    if grid.shape != GRID:
+        raise InputError(f"{path}: expected Position3DGrid of shape {GRID}, got {grid.shape}")
+    return grid

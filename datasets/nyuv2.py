@@ -1,0 +1,428 @@
+"""NYU Depth V2: rooms seen by a hand-held Kinect (Silberman et al. 2012).
+
+    <root>/kitchen_0003/r-1294886360.208451-2996770081.ppm   video to train from, a folder for each scene; the
+                                                             raw recordings, or pictures of any other name
+    <root>/nyu_depth_v2_labeled.mat                          1449 pictures with depth, 654 of them for testing
+    <root>/nyu_test/00001.h5                                 or these, converted one by one: `rgb`, `depth`
+
+Training pictures are straightened: the colour camera's distortion is taken out, and a border of 16 pixels of
+640 x 480 with it, where straightening leaves no picture. Test pictures are straight already; what counts is
+the window of 427 rows and 561 columns that the Kinect's depth covers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets import DATASETS
+from datasets._sequence import SequenceDataset, read_image, resize_intrinsics
+from datasets._splits import SplitLine, load_split, split_names
+from metrics import Protocol
+from structures import Frame
+from utils import InputError, read_lines
+
+# The Kinect's colour camera, as its makers of the data set calibrated it, at 640 x 480.
+SIZE = (480, 640)
+K = np.array(
+    [[518.85790117450188, 0, 325.58244941119034], [0, 519.46961112127485, 253.73616633400465], [0, 0, 1]]
+)
+DISTORTION = np.array(  # k1, k2, p1, p2, k3 in OpenCV's order
+    [0.20796615318809061, -0.58613825163911781, 0.00072231363135888329, 0.0010479627195765181,
+     0.49856986684705107]
+)  # fmt: skip
+BORDER = 16  # pixels that go on each side of a straightened picture, of 640 x 480
+TOP, BOTTOM, LEFT, RIGHT = 44, 471, 40, 601  # rows and columns of a test picture that count
+
+OFFICIAL = "official"
+MAT = "nyu_depth_v2_labeled.mat"
+PICTURES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp"}
+COLOUR_NAMES = ("r-", "rgb_")  # where a folder holds depth pictures, too, those in colour begin like this
+COLUMNS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)  # of the nine pictures in a line of a published list, in time
+PUBLISHED_ORDER = (0, -4, -3, -2, -1, 1, 2, 3, 4)  # and as they stand in the line
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sample of video: number `frame` of the pictures of a scene, paths below the root."""
+
+    scene: Sequence[str] = field(repr=False)
+    frame: int
+    source: str
+
+    @property
+    def name(self) -> str:
+        return self.scene[self.frame]
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture with depth: `number` in the .mat, counted from 1, or the converted file `path`."""
+
+    number: int
+    path: str
+    source: str
+
+    @property
+    def name(self) -> str:
+        return self.path.removesuffix(".h5")
+
+
+@DATASETS.register
+class NyuV2(SequenceDataset):
+    """NYU Depth V2, trained from video and evaluated on the 654 official test pictures.
+
+    Args:
+        data_path: the folder that holds the scenes, and the .mat or the folder `nyu_test`.
+        split: `official`, or a folder with lists of your own. Official test are the 654 pictures; train and
+            val have no list: they are the scene folders, the last tenth of them val, less those that test
+            pictures were taken in, which the .mat tells where it is there. A list's lines are nine paths (the
+            target, four pictures before it and four after it: 0 -4 -3 -2 -1 1 2 3 4, as published) or one
+            test picture (`nyu_test/00001.h5`).
+        part: train, val or test.
+        frame_ids: 0 and the sources, as offsets in steps of `stride`; test pictures have 0 alone.
+        height: network input height, pixels, a multiple of 32.
+        width: network input width, pixels, a multiple of 32.
+        resize: `bicubic` or `lanczos`.
+        skip_missing: leave out samples that lack a picture.
+        undistort: straighten training pictures. Off for pictures that are straight already.
+        stride: pictures from a target to its next source. The Kinect took some 20 to 30 a second, of which
+            neighbours hardly differ; 10 is what published lists were made with.
+    """
+
+    protocol: ClassVar[Protocol] = Protocol(
+        "NYUv2",
+        "Kinect depth of the labelled set, holes filled in",
+        min_depth=1e-6,
+        max_depth=10.0,
+        resize="nearest",
+        median="lower",
+    )
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        split: str = OFFICIAL,
+        part: str = "train",
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        height: int = 288,
+        width: int = 384,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+        undistort: bool = True,
+        stride: int = 1,
+    ) -> None:
+        if not all(isinstance(frame, int) for frame in frame_ids):
+            raise InputError(
+                f"NYUv2 has no stereo pairs; frame_ids are whole numbers, got {tuple(frame_ids)}"
+            )
+        if stride < 1:
+            raise InputError(f"stride is a whole number of pictures from 1 on, got {stride}")
+        self.undistort, self.stride = undistort, stride
+        self._maps: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
+        self._labelled = LabelledFile(Path(data_path) / MAT)
+        offsets = [frame * stride for frame in frame_ids]
+        if str(split) == OFFICIAL and part in ("train", "val"):
+            self.lines = self._clips_of_folders(Path(data_path), part, offsets)
+        else:
+            self.lines = _read_list(str(split), part, offsets)
+        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+        if isinstance(self.lines[0], Still):
+            self._read(self.lines[0])  # a wrong file shows now and not in a worker
+
+    def paths(self, line: Clip | Still, frame: Frame) -> list[Path]:
+        if isinstance(line, Clip):
+            return [self.data_path / line.scene[line.frame + frame * self.stride]]
+        if frame != 0:
+            raise InputError(f"{line.source}: test pictures are single; frame_ids must be 0, got {frame}")
+        return [self._file(line)]
+
+    def pictures(self, line: Clip | Still, frame: Frame) -> list[Tensor]:
+        """(3, h, w) uint8: straightened without its border, or the window of a test picture that counts."""
+        if isinstance(line, Still):
+            return [torch.from_numpy(self._read(line)[0][:, TOP:BOTTOM, LEFT:RIGHT].copy())]
+        picture = read_image(self.paths(line, frame)[0])
+        height, width = picture.shape[1:]
+        dy, dx = border(height, width)
+        if not self.undistort:
+            return [picture[:, dy : height - dy, dx : width - dx]]
+        if (height, width) not in self._maps:
+            self._maps[height, width] = undistortion_maps(height, width)
+        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+        straight = cv2.remap(pixels, *self._maps[height, width], cv2.INTER_LINEAR)
+        return [torch.from_numpy(straight).permute(2, 0, 1)]
+
+    def intrinsics(self, line: Clip | Still, camera: int, height: int, width: int) -> np.ndarray:
+        """Of the one calibrated camera, for what `pictures` gives; it follows where copies are smaller."""
+        if isinstance(line, Still):
+            return _shifted(K, LEFT, TOP)
+        whole = _whole_size(height, width)
+        dy, dx = border(*whole)
+        return _shifted(resize_intrinsics(K, SIZE, whole), dx, dy)
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """(1, 427, 561) metres of a test picture; None for video."""
+        line = self.lines[index]
+        if isinstance(line, Clip):
+            return None
+        return self._read(line)[1][None, TOP:BOTTOM, LEFT:RIGHT].astype(np.float32)
+
+    def name(self, index: int) -> str:
+        return self.lines[index].name
+
+    # Test pictures.
+
+    def _file(self, line: Still) -> Path:
+        """The converted file where it is there, else the .mat."""
+        path = self.data_path / line.path
+        return path if path.is_file() or not self._labelled.path.is_file() else self._labelled.path
+
+    def _read(self, line: Still) -> tuple[np.ndarray, np.ndarray]:
+        """(3, 480, 640) uint8 and (480, 640) metres."""
+        path = self._file(line)
+        return self._labelled.picture(line.number) if path == self._labelled.path else read_converted(path)
+
+    # Scene folders.
+
+    def _clips_of_folders(self, root: Path, part: str, offsets: list[int]) -> list[Clip]:
+        scenes = find_scenes(root)
+        if not scenes:
+            raise InputError(
+                f"there are no folders of pictures under {root}; put the raw scenes there, or give the "
+                "folder of a published list (train_files.txt) with --split"
+            )
+        if self._labelled.path.is_file():
+            tested = self._labelled.scenes([line.number for line in official_test()])
+            places = {_place(name) for name in tested}
+            scenes = {name: frames for name, frames in scenes.items() if _place(name) not in places}
+            if not scenes:
+                raise InputError(f"every scene under {root} is one that test pictures were taken in")
+        clips = [
+            Clip(frames, frame, name)
+            for name, frames in _held_back(scenes, part).items()
+            for frame in range(len(frames))
+            if all(0 <= frame + offset < len(frames) for offset in offsets)
+        ]
+        if not clips:
+            longest = max(map(len, scenes.values()))
+            raise InputError(
+                f"{root}, part '{part}': no picture has its neighbours at {offsets}; the longest scene holds "
+                f"{longest} pictures"
+            )
+        return clips
+
+
+# ----------------------------------------------------------------------------- geometry
+
+
+def border(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns that go on each side of a straightened picture: 16 at 640 x 480."""
+    return round(BORDER * height / SIZE[0]), round(BORDER * width / SIZE[1])
+
+
+def undistortion_maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `cv2.remap` straightens a picture of this size with; its border is left out already."""
+    camera = resize_intrinsics(K, SIZE, (height, width))
+    dy, dx = border(height, width)
+    maps = cv2.initUndistortRectifyMap(camera, DISTORTION, None, camera, (width, height), cv2.CV_16SC2)
+    return tuple(np.ascontiguousarray(part[dy : height - dy, dx : width - dx]) for part in maps)
+
+
+def _whole_size(height: int, width: int) -> tuple[int, int]:
+    """The size of which (height, width) is left without the border."""
+    whole = []
+    for side, full in zip((height, width), SIZE):
+        near = round(side * BORDER / (full - 2 * BORDER))  # of several sizes that rounding allows, the first
+        tried = (side + 2 * more for more in (near, near + 1, near - 1))
+        whole.append(next(size for size in tried if size - 2 * round(BORDER * size / full) == side))
+    return whole[0], whole[1]
+
+
+def _shifted(camera: np.ndarray, dx: int, dy: int) -> np.ndarray:
+    """Intrinsics of a picture that lost `dx` columns on the left and `dy` rows at the top."""
+    return camera - np.array([[0, 0, dx], [0, 0, dy], [0, 0, 0]])
+
+
+# ----------------------------------------------------------------------------- pictures with depth
+
+
+class LabelledFile:
+    """The official `nyu_depth_v2_labeled.mat`, read picture by picture: it is HDF5 (MATLAB 7.3).
+
+    MATLAB stores columns first, so HDF5 sees `images` as (1449, 3, 640, 480), `depths` as (1449, 640, 480).
+
+    Args:
+        path: of the file; nothing need be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = None
+        self._process = -1
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path, "_file": None, "_process": -1}
+
+    def picture(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """(3, 480, 640) uint8 and (480, 640) metres of picture `number`, counted from 1 as MATLAB does.
+
+        Raises:
+            InputError: no HDF5, another content, fewer pictures.
+        """
+        file = self._open()
+        images, depths = (_variable(file, name, self.path) for name in ("images", "depths"))
+        if images.shape[1:] != (3, 640, 480) or depths.shape != (len(images), 640, 480):
+            raise InputError(
+                f"{self.path} is no labelled set: expected images (n, 3, 640, 480) and depths (n, 640, 480), "
+                f"got {images.shape} and {depths.shape}"
+            )
+        if not 1 <= number <= len(images):
+            raise InputError(f"{self.path} holds {len(images)} pictures, number {number} is asked for")
+        image, depth = _rows(images, number - 1, self.path), _rows(depths, number - 1, self.path)
+        return image.transpose(0, 2, 1), depth.T
+
+    def scenes(self, numbers: Sequence[int]) -> list[str]:
+        """The names of the scenes that pictures were taken in; those the file does not know are left out."""
+        file = self._open()
+        references = np.ravel(_variable(file, "scenes", self.path))
+        within = [number for number in numbers if number <= len(references)]
+        return ["".join(map(chr, np.ravel(file[references[number - 1]]))) for number in within]
+
+    def _open(self):  # an h5py.File
+        if self._file is None or self._process != os.getpid():  # forked workers must not share a position
+            self._file, self._process = _open_hdf5(self.path), os.getpid()
+        return self._file
+
+
+def read_converted(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """One converted .h5: (3, 480, 640) uint8 and (480, 640) metres.
+
+    Raises:
+        InputError: not readable, or with other contents.
+    """
+    with _open_hdf5(path) as file:
+        rgb, depth = (_rows(_variable(file, name, path), ..., path) for name in ("rgb", "depth"))
+    if rgb.shape != (3, *SIZE) or depth.shape != SIZE:
+        raise InputError(
+            f"{path} is no NYUv2 picture: expected rgb (3, 480, 640) and depth (480, 640), "
+            f"got {rgb.shape} and {depth.shape}"
+        )
+    return rgb, depth
+
+
+def _open_hdf5(path: Path):  # an h5py.File
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except OSError as error:
+        head = path.read_bytes()[:116] if path.is_file() else b""
+        if head.startswith(b"MATLAB 5.0"):
+            raise InputError(
+                f"{path} is a MATLAB file of version 5; the official one is of version 7.3 (save it again "
+                "with -v7.3, or download it anew)"
+            ) from None
+        raise InputError(f"{path} cannot be read as HDF5 ({error}); is it truncated?") from None
+
+
+def _variable(file, name: str, path: Path):  # an h5py.Dataset
+    if name not in file:
+        raise InputError(f"{path} has no variable '{name}', only {', '.join(sorted(file)) or 'none'}")
+    return file[name]
+
+
+def _rows(variable, rows, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(variable[rows])
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}); is it truncated?") from None
+
+
+# ----------------------------------------------------------------------------- lists and folders
+
+
+def official_test() -> list[Still]:
+    """The 654 official test pictures."""
+    return [_still(line) for line in load_split("nyuv2", OFFICIAL, "test")]
+
+
+def _still(line: SplitLine) -> Still:
+    """From `nyu_test 1`, as our lists have it, or `nyu_test/00001.h5`, as published."""
+    path = line.folder if line.folder.endswith(".h5") else f"{line.folder}/{line.frame:05d}.h5"
+    stem = Path(path).stem
+    if not stem.isdecimal():
+        raise InputError(
+            f"{line.source}: expected a numbered picture such as nyu_test/00001.h5, got '{path}'"
+        )
+    return Still(int(stem), path, line.source)
+
+
+def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
+    """A list of clips, nine paths a line, or of test pictures."""
+    path = Path(split) / f"{part}_files.txt"
+    listed = split not in split_names("nyuv2") and path.is_file()
+    rows = [line.split() for line in read_lines(path)] if listed else []
+    if not rows or len(rows[0]) == 1:
+        return [_still(line) for line in load_split("nyuv2", split, part)]
+    beyond = [offset for offset in offsets if offset not in COLUMNS]
+    if beyond:
+        raise InputError(
+            f"{path} lists the four pictures before and after a target; there is none at {beyond[0]}"
+        )
+    clips = []
+    for number, row in enumerate(rows, 1):
+        source = f"{path}, line {number}"
+        if len(row) != len(COLUMNS):
+            raise InputError(
+                f"{source}: expected nine paths (offsets {' '.join(map(str, PUBLISHED_ORDER))}), "
+                f"got {len(row)}"
+            )
+        by_offset = dict(zip(PUBLISHED_ORDER, row))
+        clips.append(Clip([by_offset[offset] for offset in COLUMNS], COLUMNS.index(0), source))
+    return clips
+
+
+def find_scenes(root: Path) -> dict[str, list[str]]:
+    """Name → pictures in time, paths below the root, of every folder that holds three pictures or more."""
+    scenes = {}
+    for folder, inner, names in os.walk(root):
+        inner[:] = sorted(name for name in inner if name[0] != "." and name != "nyu_test")
+        names = [name for name in names if Path(name).suffix.lower() in PICTURES]
+        coloured = [name for name in names if name.startswith(COLOUR_NAMES)]
+        frames = sorted(coloured or names, key=_natural_key)
+        place = Path(folder).relative_to(root)
+        if len(frames) > 2 and place != Path("."):
+            scenes[place.as_posix()] = [(place / name).as_posix() for name in frames]
+    return dict(sorted(scenes.items()))
+
+
+def _natural_key(name: str) -> list[str | int]:
+    """Sorts frame9 before frame10."""
+    return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", name)]
+
+
+def _place(scene: str) -> str:
+    """`kitchens/kitchen_0028b` to `kitchen_0028`: a room recorded several times has a letter for each."""
+    return re.sub(r"(?<=\d)[a-z]$", "", Path(scene).name)
+
+
+def _held_back(scenes: dict[str, list[str]], part: str) -> dict[str, list[str]]:
+    """The last tenth of the scenes is val; of a single scene, the last tenth of its pictures."""
+    if len(scenes) == 1:
+        ((name, frames),) = scenes.items()
+        cut = len(frames) - max(3, len(frames) // 10)
+        return {name: frames[:cut] if part == "train" else frames[cut:]}
+    cut = len(scenes) - max(1, len(scenes) // 10)
+    names = list(scenes)[:cut] if part == "train" else list(scenes)[cut:]
+    return {name: scenes[name] for name in names}
