@@ -38,9 +38,7 @@ def scene_message():
             {
                 "id": {"name": "CAMERA_01", "timestamp": "2020-01-01T00:00:00.050000Z"},
                 "key": "c0",
-                "datum": {
-                    "image": {"filename": "rgb/CAMERA_01/1.png", "height": 12, "pose": pose(FORWARD, 1.5)}
-                },
+                "datum": {"image": {"filename": "rgb/CAMERA_01/1.png", "height": 12, "pose": place}},
             },
         ],
     }
