@@ -67,7 +67,8 @@ class NuScenes(SurroundDataset):
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
         skip_missing: leave out samples that lack a camera, a picture, or a listed sample's neighbour.
-        masks: read `<data_path>/masks/<CHANNEL>/<scene>.png`, not black where a camera sees its own vehicle.
+        masks: read where each camera sees its own vehicle from `<data_path>/masks`, or a folder with them:
+            `<CHANNEL>/<scene>.png`, not black where it does.
         matches: folder of what tools/sift_matches.py wrote; None for none.
         max_matches: rows of matches a camera; the rest is padding.
         poses: give the known motion between the frames, from the recorded vehicle poses.
@@ -95,7 +96,7 @@ class NuScenes(SurroundDataset):
         width: int = 640,
         resize: str = "bicubic",
         skip_missing: bool = False,
-        masks: bool = False,
+        masks: bool | str | Path = False,
         matches: str | Path | None = None,
         max_matches: int = 1024,
         poses: bool = False,
@@ -107,6 +108,7 @@ class NuScenes(SurroundDataset):
                 f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, GROUND_TRUTHS)}"
             )
         self.ground_truth, self.poses = ground_truth, poses
+        self.mask_folder = Path(data_path) / "masks" if isinstance(masks, bool) else Path(masks)
         self.version = _find_version(Path(data_path), version, str(split))
         index = load_index(Path(data_path) / self.version)
         wanted = {camera_names} if isinstance(camera_names, str) else set(camera_names)
@@ -125,7 +127,7 @@ class NuScenes(SurroundDataset):
             width,
             resize,
             skip_missing,
-            masks,
+            bool(masks),
             matches,
             max_matches,
         )
@@ -244,7 +246,7 @@ class NuScenes(SurroundDataset):
         return np.stack([self._index.world_from_sensor(row) for row in self._rows[frame][line.number]])
 
     def mask_path(self, line: Sample, camera: int) -> Path:
-        return self.data_path / "masks" / CHANNELS[self.camera_names[camera]] / f"{line.scene}.png"
+        return self.mask_folder / CHANNELS[self.camera_names[camera]] / f"{line.scene}.png"
 
     def match_path(self, line: Sample, camera: int) -> Path:
         picture = Path(self._index.filename(self._rows[0][line.number, camera]))
@@ -485,7 +487,7 @@ def build_index(folder: Path) -> Index:
         raise InputError(
             f"the tables in {folder} do not fit together: {error} is missing; are all of one version?"
         ) from None
-    except (AssertionError, OSError, ValueError) as error:
+    except (AssertionError, IndexError, OSError, TypeError, ValueError) as error:
         raise InputError(f"nuscenes-devkit cannot read the tables in {folder}: {error}") from None
 
 
