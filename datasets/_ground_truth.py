@@ -2,27 +2,48 @@
 
 `tools/export_gt_depth.py` writes `<data_path>/gt_depths/<split>_<part>_<ground_truth>.npz`, and a dataset
 looks there before it goes to the raw measurements. Such a file is a plain zip of .npy arrays, without
-pickles: `names` (the samples, as the dataset calls them) and `000000`, `000001`, ..., one (N, h, w) map
-each in the order of `names`, metres, 0 where unknown. A sample is looked up by its name, so a file that
-was made for another list can never be taken for this one. Work that was cut into shards lies in files
-ending in `.1of4.npz` and so on, which are read together.
+pickles: `names` (the samples, as the dataset calls them) and one (N, h, w) map each in the order of `names`,
+metres, 0 where unknown. A map that is mostly known is one array; of a map that is mostly unknown, as a
+LiDAR's, only what is known is stored, a hundredth of six cameras' 56 MB:
+
+    000000                  (N, h, w) float32                                  or
+    000000.shape            N, h, w
+    000000.places           (K,) uint32, places in the flattened map, ascending
+    000000.metres           (K,) float32, what is there
+
+A sample is looked up by its name, so a file that was made for another list can never be taken for this one.
+Work that was cut into shards lies in files ending in `.1of4.npz` and so on, which are read together.
 
 A dataset that takes part has `exported`, an `ExportedDepth`, which its `depth` asks first, and
 `measured_depth(index)`, which goes to the raw measurements.
+
+While an export runs, what it has lies in chunks in `<...>.partial/`, each a file of the same kind; `Export`
+goes on from there, and in the end puts the chunks together without unpacking them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import shutil
+import struct
+import time
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from utils import InputError, atomic_path
 
 FOLDER = "gt_depths"
+SPARSE = 0.25  # a map of which less is known is stored as places and metres
+SAVE_EVERY = 5.0  # seconds of work that an interruption may cost
+UNIX = 3 << 8 | 45  # who wrote a zip file, by version 4.5 of its format
+DAMAGE = (OSError, EOFError, KeyError, IndexError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 def exported_path(folder: str | Path, split: str | Path | None, part: str, ground_truth: str) -> Path:
@@ -30,19 +51,33 @@ def exported_path(folder: str | Path, split: str | Path | None, part: str, groun
     return Path(folder) / f"{Path(split or 'all').name}_{part}_{ground_truth}.npz"
 
 
+def shard_path(path: Path, shard: int, shards: int) -> Path:
+    """Where part `shard` of `shards`, counted from 1, of the exported file `path` lies."""
+    return path if shards == 1 else path.with_name(f"{path.stem}.{shard}of{shards}.npz")
+
+
+# ------------------------------------------------------------------------------------------------- reading
+
+
 class ExportedDepth:
     """The maps of one exported file and its shards, each read when it is asked for.
 
     Args:
         path: `exported_path(...)`; nothing need be there.
+        at_first: evaluation writes the file when it is missing. Off where the measurements are single files
+            that are read as quickly, and which their owner may still change.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, at_first: bool = True) -> None:
+        self.path, self.at_first = Path(path), at_first
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again which files are there."""
         found = [*self.path.parent.glob(f"{self.path.stem}.*of*.npz"), *self.path.parent.glob(self.path.name)]
         self.paths = sorted(found, key=lambda path: path.stat().st_mtime_ns)  # what was written last wins
         self._places: dict[str, tuple[Path, str]] | None = None
-        self._open: dict[Path, np.lib.npyio.NpzFile] = {}
+        self._open: dict[Path, zipfile.ZipFile] = {}
         self._process = -1
 
     def __getstate__(self) -> dict:
@@ -56,31 +91,128 @@ class ExportedDepth:
             self._process, self._open = os.getpid(), {}
         if self._places is None:
             self._places = {
-                name: (path, f"{number:06d}") for path in self.paths for number, name in self._names(path)
+                name: (path, f"{number:06d}")
+                for path in self.paths
+                for number, name in enumerate(self._read(path, _read_names))
             }
         if name not in self._places:
             return None
         path, key = self._places[name]
-        return self._array(path, key)
+        return self._read(path, _read_map, key)
 
-    def _names(self, path: Path) -> Iterable[tuple[int, str]]:
-        return enumerate(self._array(path, "names").tolist())
-
-    def _array(self, path: Path, key: str) -> np.ndarray:
+    def _read(self, path: Path, reader: Callable[..., Any], *key: str) -> Any:
         try:
             if path not in self._open:
-                self._open[path] = np.load(path)
-            return self._open[path][key]
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+                self._open[path] = zipfile.ZipFile(path)
+            return reader(self._open[path], *key)
+        except DAMAGE as error:
             raise InputError(
                 f"{path} cannot be read as exported ground truth ({error}); "
                 "remove it or write it again with tools/export_gt_depth.py"
             ) from None
 
 
-def shard_path(path: Path, shard: int, shards: int) -> Path:
-    """Where part `shard` of `shards`, counted from 1, of the exported file `path` lies."""
-    return path if shards == 1 else path.with_name(f"{path.stem}.{shard}of{shards}.npz")
+def _read_array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    with archive.open(f"{key}.npy") as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _read_names(archive: zipfile.ZipFile, key: str = "names") -> list[str]:
+    return _read_array(archive, key).tolist()
+
+
+def _read_map(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    """(N, h, w) float32, from either form."""
+    if f"{key}.npy" in archive.NameToInfo:
+        return _read_array(archive, key)
+    depth = np.zeros(tuple(_read_array(archive, f"{key}.shape").tolist()), np.float32)
+    depth.reshape(-1)[_read_array(archive, f"{key}.places")] = _read_array(archive, f"{key}.metres")
+    return depth
+
+
+# ------------------------------------------------------------------------------------------------- writing
+
+
+class Member(NamedTuple):
+    """One array of an archive, ready to be written.
+
+    Attributes:
+        ending: what follows the map's number in its name.
+        data: the .npy file, deflated.
+        size: of the .npy file, bytes.
+        crc: its checksum.
+    """
+
+    ending: str
+    data: bytes
+    size: int
+    crc: int
+
+
+def encode(depth: np.ndarray) -> list[Member]:
+    """A (N, h, w) map in metres as the arrays it is stored as; the slow half of writing, done by workers."""
+    depth = np.asarray(depth, np.float32)
+    known = depth != 0
+    if np.count_nonzero(known) >= SPARSE * depth.size:
+        return [_member("", depth)]
+    places = np.flatnonzero(known)
+    return [
+        _member(".shape", np.array(depth.shape, np.uint32)),
+        _member(".places", places.astype(np.uint32)),
+        _member(".metres", depth.reshape(-1)[places]),
+    ]
+
+
+def _member(ending: str, array: np.ndarray) -> Member:
+    plain = io.BytesIO()
+    np.lib.format.write_array(plain, array, allow_pickle=False)
+    deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)  # stronger is slower and gains 2 %
+    data = deflate.compress(plain.getbuffer()) + deflate.flush()
+    return Member(ending, data, plain.tell(), zlib.crc32(plain.getbuffer()))
+
+
+class Archive:
+    """A zip file written from members that are deflated already, which `zipfile` cannot do.
+
+    With it several processes share the deflating, and chunks are put together by copying. Sizes and places
+    are as in PKWARE's APPNOTE 6.3; the 64-bit records are always there, so a file may grow beyond 4 GB.
+    Equal maps make equal bytes: no date is recorded.
+    """
+
+    DATE = (0, (1 << 5) | 1)  # time and date of 1980-01-01, the earliest a zip knows
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.names: list[str] = []
+        self._directory: list[bytes] = []
+
+    def add(self, name: str, members: Iterable[Member]) -> None:
+        """Write the map of the sample called `name`."""
+        for member in members:
+            self._write(f"{len(self.names):06d}{member.ending}", member)
+        self.names.append(name)
+
+    def close(self, **arrays: np.ndarray) -> None:
+        """Write `names` and further arrays, and the table of contents."""
+        for key, array in {"names": np.array(self.names, np.str_), **arrays}.items():
+            self._write(key, _member("", array))
+        start, directory = self.file.tell(), b"".join(self._directory)
+        count, size = len(self._directory), len(directory)
+        self.file.write(directory)
+        self.file.write(
+            struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, UNIX, 45, 0, 0, count, count, size, start)
+            + struct.pack("<4sIQI", b"PK\6\7", 0, start + size, 1)
+            + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+        )
+
+    def _write(self, key: str, member: Member) -> None:
+        name, offset = f"{key}.npy".encode(), self.file.tell()
+        sizes = struct.pack("<III", member.crc, len(member.data), member.size)
+        common = struct.pack("<HHHHH", 45, 0, zipfile.ZIP_DEFLATED, *self.DATE) + sizes
+        self.file.write(b"PK\3\4" + common + struct.pack("<HH", len(name), 0) + name + member.data)
+        place = struct.pack("<HHQ", 1, 8, offset)
+        rest = struct.pack("<HHHHHII", len(name), len(place), 0, 0, 0, 0o644 << 16, 0xFFFFFFFF)
+        self._directory.append(b"PK\1\2" + struct.pack("<H", UNIX) + common + rest + name + place)
 
 
 def write_exported(path: str | Path, maps: Iterable[tuple[str, np.ndarray]]) -> int:
@@ -92,17 +224,137 @@ def write_exported(path: str | Path, maps: Iterable[tuple[str, np.ndarray]]) -> 
     Raises:
         InputError: there were none; nothing is written.
     """
-    names: list[str] = []
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        archive = Archive(file)
         for name, depth in maps:
-            _write_array(archive, f"{len(names):06d}", np.asarray(depth, np.float32))
-            names.append(name)
-        if not names:
+            archive.add(name, encode(depth))
+        if not archive.names:
             raise InputError(f"there is no ground truth to write to {path}")
-        _write_array(archive, "names", np.array(names))
-    return len(names)
+        archive.close()
+    return len(archive.names)
 
 
-def _write_array(archive: zipfile.ZipFile, key: str, array: np.ndarray) -> None:
-    with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-        np.lib.format.write_array(member, array, allow_pickle=False)
+class Export:
+    """An export on its way, which an interruption does not undo.
+
+        export = Export(path, names, source)
+        for position in export.left:
+            export.add(position, ...)
+        export.finish()
+
+    Every few seconds a chunk of consecutive samples is written in `<path>.partial/`. A chunk says which
+    samples it looked at and where they came from; one that is damaged, of another list or of other
+    measurements is not used.
+
+    Args:
+        path: the file to be.
+        names: of the samples to look at, in order.
+        source: says where the maps come from; chunks of another are not used.
+
+    Attributes:
+        left: positions in `names` that no chunk holds.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], source: str) -> None:
+        self.path, self.folder = path, path.with_suffix(".partial")
+        self.names, self.source = list(names), hashlib.sha256(source.encode()).hexdigest()
+        self._chunks: dict[int, int] = {}  # where it starts: how many samples it looked at
+        for chunk in sorted(self.folder.glob("*.npz")):
+            if count := self._count(chunk):
+                self._chunks[int(chunk.stem)] = count
+        done = {n for start, count in self._chunks.items() for n in range(start, start + count)}
+        self.left = [n for n in range(len(self.names)) if n not in done]
+        self._pending: list[list[Member] | None] = []
+        self._start, self._saved = 0, time.monotonic()
+
+    def add(self, position: int, members: list[Member] | None) -> None:
+        """Take the sample at `position`: its encoded map, or None where it has no ground truth."""
+        if self._pending and position != self._start + len(self._pending):
+            self.save()
+        if not self._pending:
+            self._start = position
+        self._pending.append(members)
+        if time.monotonic() - self._saved > SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write what was taken since the last chunk as the next."""
+        self._saved = time.monotonic()
+        if not self._pending:
+            return
+        names = self.names[self._start : self._start + len(self._pending)]
+        with atomic_path(self._chunk(self._start)) as temporary, open(temporary, "wb") as file:
+            archive = Archive(file)
+            for name, members in zip(names, self._pending):
+                if members is not None:
+                    archive.add(name, members)
+            archive.close(asked=np.array(names, np.str_), source=np.array([self.source]))
+        self._chunks[self._start] = len(names)
+        self._pending = []
+
+    def finish(self) -> int:
+        """Put the chunks together as the finished file and remove them.
+
+        Returns:
+            How many maps it holds.
+
+        Raises:
+            InputError: there is no map, or a chunk is gone.
+        """
+        self.save()
+        if not any(self._holds_maps(start) for start in self._chunks):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise InputError(f"there is no ground truth to write to {self.path}")
+        with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
+            archive = Archive(file)
+            for start in sorted(self._chunks):
+                for name, members in self._maps(start):
+                    archive.add(name, members)
+            archive.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return len(archive.names)
+
+    def _chunk(self, start: int) -> Path:
+        return self.folder / f"{start:06d}.npz"
+
+    def _count(self, chunk: Path) -> int:
+        """How many samples a chunk has looked at; 0 for one that is damaged or not of this export."""
+        try:
+            with zipfile.ZipFile(chunk) as archive:
+                asked, source = _read_names(archive, "asked"), _read_names(archive, "source")
+                start, stop = int(chunk.stem), int(chunk.stem) + len(asked)
+                fits = source == [self.source] and asked == self.names[start:stop]
+                taken = any(other <= start < other + count for other, count in self._chunks.items())
+                return len(asked) if fits and not taken and archive.testzip() is None else 0
+        except DAMAGE:
+            return 0
+
+    def _holds_maps(self, start: int) -> bool:
+        with self._opened(start) as archive:
+            return bool(_read_names(archive))
+
+    def _maps(self, start: int) -> Iterator[tuple[str, list[Member]]]:
+        """The maps of a chunk, still deflated."""
+        with self._opened(start) as archive, open(self._chunk(start), "rb") as file:
+            for number, name in enumerate(_read_names(archive)):
+                key = f"{number:06d}"
+                endings = [""] if f"{key}.npy" in archive.NameToInfo else [".shape", ".places", ".metres"]
+                yield name, [_raw_member(archive, file, key, ending) for ending in endings]
+
+    def _opened(self, start: int) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self._chunk(start))
+        except DAMAGE as error:
+            raise InputError(
+                f"{self._chunk(start)} is gone or broken ({error}); does a second export of the same run? "
+                "start it again, it goes on from what is there"
+            ) from None
+
+
+def _raw_member(archive: zipfile.ZipFile, file: BinaryIO, key: str, ending: str) -> Member:
+    """A member of an open archive as it lies in its file, not unpacked."""
+    info = archive.getinfo(f"{key}{ending}.npy")
+    file.seek(info.header_offset + 26)
+    name_length, extra_length = struct.unpack("<HH", file.read(4))
+    file.seek(name_length + extra_length, os.SEEK_CUR)
+    return Member(ending, file.read(info.compress_size), info.file_size, info.CRC)

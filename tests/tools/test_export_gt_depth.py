@@ -1,13 +1,16 @@
 """Exported ground truth: what is written is what the dataset reads back, whoever wrote it."""
 
+import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from datasets._ground_truth import ExportedDepth, write_exported
+from datasets import _ground_truth
+from datasets._ground_truth import Export, ExportedDepth, encode, write_exported
 from datasets.kitti import Kitti
 from tools import export_gt_depth
 from utils import InputError
@@ -50,7 +53,7 @@ def lose_measurements(root: Path) -> None:
 
 def test_what_was_exported_is_read_back_when_the_measurements_are_gone(root, capsys):
     run(root, "--part", "test", "val")
-    assert "1 pictures have no ground truth" in capsys.readouterr().out
+    assert "1 samples have no ground truth" in capsys.readouterr().out
     lose_measurements(root)
     dataset = open_kitti(root)
     for index in range(4):
@@ -107,6 +110,147 @@ def test_the_exported_file_needs_no_pickle_and_appears_only_when_complete(tmp_pa
     write_exported(path, [("a", np.ones((1, 2, 3)))])
     arrays = np.load(path, allow_pickle=False)
     assert arrays["names"].tolist() == ["a"] and arrays["000000"].dtype == np.float32
+
+
+def rig(known: float, seed: int = 0) -> np.ndarray:
+    """(6, 40, 60) metres, of which a share is known."""
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random((6, 40, 60)) < known, rng.uniform(1, 200, (6, 40, 60)), 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("known", [0.0, 0.01, 0.2, 0.6, 1.0])
+def test_maps_come_back_to_the_bit_however_much_is_known(tmp_path, known):
+    path, maps = tmp_path / "maps.npz", {f"moment {seed}": rig(known, seed) for seed in range(3)}
+    assert write_exported(path, maps.items()) == 3
+    for name, depth in maps.items():
+        read = ExportedDepth(path).get(name)
+        assert read.dtype == np.float32 and np.array_equal(read, depth)
+    keys = np.load(path).files
+    assert ("000002.places" in keys) == (known < 0.25) and ("000002" in keys) == (known > 0.25)
+
+
+def test_six_cameras_with_one_percent_known_take_a_hundredth_of_the_room(tmp_path):
+    depth = np.zeros((6, 304, 484), np.float32)
+    depth.reshape(-1)[::100] = np.random.default_rng(0).uniform(1, 200, 8829)
+    write_exported(tmp_path / "maps.npz", [("moment", depth)])
+    assert (tmp_path / "maps.npz").stat().st_size < 0.02 * depth.nbytes
+    arrays = np.load(tmp_path / "maps.npz", allow_pickle=False)
+    again = np.zeros(arrays["000000.shape"], np.float32)
+    again.flat[arrays["000000.places"]] = arrays["000000.metres"]  # all that a stranger needs to know
+    assert np.array_equal(again, depth)
+
+
+def test_the_archive_is_a_zip_to_others(tmp_path):
+    write_exported(tmp_path / "maps.npz", [(f"{n}", rig(0.1, n)) for n in range(4)])
+    with zipfile.ZipFile(tmp_path / "maps.npz") as archive:
+        assert archive.testzip() is None
+        assert archive.namelist()[-1] == "names.npy" and len(archive.namelist()) == 13
+
+
+def stop_at(monkeypatch, frame: int | None) -> list[int]:
+    """Let the measurement of a frame fail, save after each sample; returns what is measured from now on."""
+    measured = []
+    original = Kitti._improved_depth
+
+    def improved(self, line):
+        if line.frame == frame:
+            raise InputError("the power is gone")
+        measured.append(line.frame)
+        return original(self, line)
+
+    monkeypatch.setattr(Kitti, "_improved_depth", improved)
+    monkeypatch.setattr(_ground_truth, "SAVE_EVERY", 0)
+    return measured
+
+
+@pytest.fixture
+def interrupted(root, monkeypatch) -> Path:
+    """The folder of an export that stopped before frame 3."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(InputError, match="the power is gone"):
+            run(root)
+    assert not (root / "gt_depths/lists_test_improved.npz").exists()
+    return root / "gt_depths/lists_test_improved.partial"
+
+
+def test_an_interrupted_export_goes_on_where_it_stopped(root, interrupted, monkeypatch):
+    assert len(list(interrupted.iterdir())) == 3
+    assert stop_and_run(root, monkeypatch) == [3, 4]
+    assert os.listdir(root / "gt_depths") == ["lists_test_improved.npz"]
+    resumed = (root / "gt_depths/lists_test_improved.npz").read_bytes()
+    run(root, "--out", str(root / "whole"))
+    assert (root / "whole/lists_test_improved.npz").read_bytes() == resumed
+
+
+def stop_and_run(root: Path, monkeypatch) -> list[int]:
+    measured = stop_at(monkeypatch, None)
+    run(root)
+    return measured
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "half written"])
+def test_a_damaged_chunk_is_made_again(root, interrupted, damage, monkeypatch):
+    chunk = interrupted / "000001.npz"
+    data = bytearray(chunk.read_bytes())
+    if damage == "cut":
+        chunk.write_bytes(data[: len(data) // 2])
+    elif damage == "changed":
+        data[60] ^= 1
+        chunk.write_bytes(data)
+    elif damage == "empty":
+        chunk.write_bytes(b"")
+    else:
+        chunk.rename(interrupted / ".000001.npz.abc.part")
+    assert stop_and_run(root, monkeypatch) == [1, 3, 4]
+    lose_measurements(root)
+    assert [open_kitti(root).depth(n)[0, 0, 0] for n in range(4)] == [1, 2, 3, 4]
+
+
+def test_chunks_of_another_list_are_not_used(root, interrupted, monkeypatch):
+    lines = (root / "lists/test_files.txt").read_text().splitlines()
+    (root / "lists/test_files.txt").write_text("\n".join([lines[1], lines[0], *lines[2:]]))
+    assert stop_and_run(root, monkeypatch) == [1, 0, 3, 4]
+
+
+def test_chunks_of_other_measurements_are_not_used(root, interrupted, monkeypatch):
+    moved = root / "copy"
+    moved.mkdir()
+    for item in (DRIVE.split("/")[0], "lists"):
+        (root / item).rename(moved / item)
+    measured = stop_at(monkeypatch, None)
+    data = ["--data_path", str(moved), "--split", str(moved / "lists"), "--set", "intrinsics=fixed"]
+    export_gt_depth.main([*data, "--ground_truth", "improved", "--out", str(root / "gt_depths")])
+    assert measured == [0, 1, 2, 3, 4]
+
+
+def test_a_killed_export_loses_what_it_had_not_saved(tmp_path):
+    def begin() -> Export:
+        return Export(tmp_path / "maps.npz", [f"{n}" for n in range(5)], "drawn")
+
+    killed = begin()
+    killed.add(0, encode(rig(0.1, 0)))
+    killed.add(1, None)
+    killed.save()
+    killed.add(2, encode(rig(0.1, 2)))
+    again = begin()
+    assert again.left == [2, 3, 4]
+    for n in again.left:
+        again.add(n, encode(rig(0.1, n)))
+    assert again.finish() == 4
+    exported = ExportedDepth(tmp_path / "maps.npz")
+    assert np.array_equal(exported.get("2"), rig(0.1, 2)) and exported.get("1") is None
+
+
+def test_a_finished_export_is_written_anew(root, monkeypatch):
+    run(root)
+    assert stop_and_run(root, monkeypatch) == [0, 1, 2, 3, 4]
+
+
+def test_a_folder_that_cannot_be_written_is_named(root, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match="gt_depths cannot be written; give another folder with --out"):
+        run(root)
 
 
 @pytest.mark.parametrize(
