@@ -1,0 +1,302 @@
+"""Cityscapes: street scenes of fifty cities, 30 frames of video a recording (Cordts et al. 2016).
+
+It is read from the official download, from sequences made small by tools/prepare_cityscapes.py, and from the
+triples of both published preparations; see datasets/_cityscapes.py. The camera of each recording is its own.
+
+Truth is stereo: with the disparity d of a rectified pair, in pixels of the full picture,
+
+    depth = baseline * fx / d,   d = (p - 1) / 256 for the value p of a disparity picture, 0 for unknown,
+
+or the files of ManyDepth, which were made from it. As in every published table the lower quarter, where the
+car's bonnet is, is cut off pictures and truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from datasets import DATASETS
+from datasets._cityscapes import (
+    IGNORED,
+    LABEL_IDS,
+    PARTS,
+    UPPER,
+    OfficialTree,
+    TripleTree,
+    frame_name,
+    open_tree,
+    to_train_ids,
+    upper_rows,
+)
+from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._sequence import SequenceDataset
+from datasets._splits import SplitLine, load_split
+from metrics import Protocol
+from structures import Frame
+from utils import InputError, nearest_name
+
+# What `ground_truth` may be, and how a protocol card words it.
+GROUND_TRUTHS = {
+    "published": "ManyDepth's files, from Cityscapes' disparity",
+    "disparity": "Cityscapes' disparity (semi-global matching), baseline x focal / disparity",
+}
+DISPARITIES = ("disparity_sequence", "disparity")
+
+
+@DATASETS.register
+class Cityscapes(SequenceDataset):
+    """Cityscapes as video, or its annotated frames with their labels.
+
+    Args:
+        data_path: the official tree, or a folder of prepared sequences of either kind.
+        split: `manydepth` (video), `fine` (every frame that has labels, read off `gtFine`), or a folder with
+            lists of your own in the published form (`train_files.txt`, ... of lines
+            `aachen aachen_000000_000002`).
+        part: train, val or test.
+        frame_ids: 0 and the sources, offsets in steps of `stride` frames.
+        height: network input height, pixels, a multiple of 32.
+        width: network input width, pixels, a multiple of 32.
+        resize: `bicubic` or `lanczos`.
+        skip_missing: leave out samples that lack a picture.
+        stride: raw frames between neighbours; the published 2 is 0.12 s.
+        top_rows: share of the rows that is kept of the official pictures, from the top; 1 keeps the bonnet.
+        ground_truth: `published`, `disparity`, None for no depth, or `auto`: published where its files are
+            there, otherwise disparity.
+        gt_path: folder of ground truth, the published `000_depth.npy`, ... or exported files;
+            `<data_path>/gt_depths` where not given.
+        labels: read the map `labels`, train ids, 255 where none counts. The official tree only.
+    """
+
+    lines: list[SplitLine]
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        split: str = "manydepth",
+        part: str = "train",
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        height: int = 192,
+        width: int = 512,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+        stride: int = 2,
+        top_rows: float = UPPER,
+        ground_truth: str | None = "auto",
+        gt_path: str | Path | None = None,
+        labels: bool = False,
+    ) -> None:
+        if not 0 < top_rows <= 1:
+            raise InputError(f"top_rows is a share of the rows in (0, 1], got {top_rows}")
+        if stride < 1:
+            raise InputError(f"stride is a whole number of frames from 1 on, got {stride}")
+        if "s" in frame_ids:
+            raise InputError("Cityscapes is read as video: frame_ids are offsets such as 0 -1 1, without 's'")
+        root = Path(data_path)
+        if not root.is_dir():
+            raise InputError(f"there is no folder {root}; give the dataset's root with --data_path")
+        self.stride, self.top_rows, self.labels = stride, top_rows, labels
+        self.tree = open_tree(root, top_rows)
+        self.fine = str(split) == "fine"
+        self.lines = self._annotated(part) if self.fine else load_split("cityscapes", str(split), part)
+        gt_folder = Path(gt_path) if gt_path else root / FOLDER
+        self.ground_truth = self._choose_truth(ground_truth, gt_folder, part)
+        self.gt_folder = gt_folder
+        self._numbers = {line.sample: number for number, line in enumerate(self.lines)}
+        self._check_frames(frame_ids)
+        super().__init__(root, frame_ids, height, width, resize, skip_missing)
+        self.exported = ExportedDepth(exported_path(gt_folder, split, part, self.ground_truth or "none"))
+        self.tree.check(self.lines)
+        self.network_intrinsics(self.lines[0], 0, *self.pictures(self.lines[0], 0)[0].shape[1:])
+        if labels:
+            self._check_labels()
+
+    @property
+    def protocol(self) -> Protocol:
+        """The published rules: of the 2048 x 768 that are kept, rows from 256 on, columns 192 to 1855."""
+        words = GROUND_TRUTHS.get(self.ground_truth, "none")
+        whole = self.top_rows != UPPER
+        return Protocol(
+            f"Cityscapes, upper {100 * self.top_rows:g} % of the rows" if whole else "Cityscapes",
+            words,
+            max_depth=80.0,
+            cap_truth=True,
+            crop="none" if whole else "cityscapes",
+            align_corners=True,
+            median="lower",
+        )
+
+    def name(self, index: int) -> str:
+        line = self.lines[index]
+        return frame_name(line.folder, line.frame)
+
+    def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
+        return [self.tree.picture_path(line.folder, self._number(line, frame), frame)]
+
+    def pictures(self, line: SplitLine, frame: Frame) -> list[Tensor]:
+        return [self.tree.picture(line.folder, self._number(line, frame), frame)]
+
+    def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+        return self.tree.intrinsics(line.folder, line.frame, height, width)
+
+    def maps(self, line: SplitLine) -> dict[str, Tensor]:
+        """`labels` (1, 1, height, width) uint8 train ids, by the nearest pixel."""
+        if not self.labels:
+            return {}
+        ids = torch.from_numpy(self.train_ids(line))[None, None]
+        return {"labels": F.interpolate(ids, (self.height, self.width), mode="nearest-exact")}
+
+    def train_ids(self, line: SplitLine) -> np.ndarray:
+        """(h, w) uint8, the labels of a frame at their own size, cut as its picture is."""
+        path = self._label_path(line)
+        labels = _read_picture(path, "labels")
+        if labels.ndim != 2 or labels.dtype != np.uint8:
+            raise InputError(
+                f"{path} holds no ids: expected one 8-bit channel, got {labels.dtype} {labels.shape}"
+            )
+        labels = labels[: upper_rows(len(labels), self.top_rows)]
+        if path.name.endswith("_labelIds.png"):
+            return to_train_ids(labels)
+        return np.where(labels < len(LABEL_IDS), labels, IGNORED).astype(np.uint8)
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """(1, h, w) metres of the rows that are kept, 0 where unknown; an exported file counts first."""
+        if self.ground_truth is None:
+            return None
+        depth = self.exported.get(self.name(index))
+        return self.measured_depth(index) if depth is None else depth
+
+    def measured_depth(self, index: int) -> np.ndarray | None:
+        """The same from the published files or the disparity; None where there are none."""
+        line = self.lines[index]
+        if self.ground_truth == "published":
+            depth = self._published_depth(line)
+        elif self.ground_truth == "disparity":
+            depth = self._depth_from_disparity(line)
+        else:
+            return None
+        return None if depth is None else depth[None, : round(self.top_rows * len(depth))]
+
+    def _published_depth(self, line: SplitLine) -> np.ndarray | None:
+        path = self.gt_folder / f"{self._numbers[line.sample]:03d}_depth.npy"
+        if not path.is_file():
+            return None
+        try:
+            depth = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path} cannot be read as a depth map ({error}); fetch it again") from None
+        if depth.ndim != 2:
+            raise InputError(f"{path} must be one (h, w) depth map, got {depth.shape}")
+        return depth.astype(np.float32)
+
+    def _depth_from_disparity(self, line: SplitLine) -> np.ndarray | None:
+        if not isinstance(self.tree, OfficialTree):
+            return None
+        files = (self.tree.file(kind, line.folder, line.frame, "disparity.png") for kind in DISPARITIES)
+        path = next((path for path in map(Path, files) if path.is_file()), None)
+        if path is None:
+            return None
+        values = _read_picture(path, "disparity")
+        if values.ndim != 2 or values.dtype.itemsize < 2:
+            raise InputError(
+                f"{path} is no disparity picture: expected one 16-bit channel, got {values.dtype}"
+            )
+        camera = self.tree.camera(line.folder, line.frame)
+        return depth_from_disparity(values, camera.baseline * camera.intrinsics[0, 0])
+
+    def _number(self, line: SplitLine, frame: Frame) -> int:
+        """The raw frame's number; a triple is named by its target."""
+        return line.frame if isinstance(self.tree, TripleTree) else line.frame + int(frame) * self.stride
+
+    def _annotated(self, part: str) -> list[SplitLine]:
+        root = self.tree.root
+        if part not in PARTS:
+            raise InputError(f"split 'fine' has no part '{part}'{nearest_name(part, PARTS)}")
+        if not isinstance(self.tree, OfficialTree):
+            raise InputError(
+                f"split 'fine' is read off the official tree's gtFine, which {self.tree.root} is not"
+            )
+        lines = self.tree.annotated(part)
+        if not lines:
+            raise InputError(
+                f"there are no labels {root}/gtFine/{part}/*/*_gtFine_labelIds.png; unpack "
+                f"gtFine_trainvaltest.zip into {root}"
+            )
+        return lines
+
+    def _choose_truth(self, ground_truth: str | None, folder: Path, part: str) -> str | None:
+        numbered = part == "test" and not self.fine  # the published files are, by the published test list
+        if ground_truth == "auto":
+            return "published" if numbered and (folder / "000_depth.npy").is_file() else "disparity"
+        if ground_truth is not None and ground_truth not in GROUND_TRUTHS:
+            raise InputError(
+                f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, GROUND_TRUTHS)}"
+            )
+        if ground_truth == "published" and not numbered:
+            raise InputError(
+                "the published ground truth is numbered by the test list of split manydepth; "
+                "ground_truth=disparity goes with any frame"
+            )
+        return ground_truth
+
+    def _check_frames(self, frame_ids: Sequence[Frame]) -> None:
+        if self.tree.frames is None:
+            return
+        for frame in frame_ids:
+            if frame not in self.tree.frames:
+                raise InputError(
+                    f"{self.tree.root} holds triples: frames -1, 0 and 1, got {frame}; "
+                    "tools/prepare_cityscapes.py prepares whole sequences"
+                )
+        if self.stride != 2 and len(frame_ids) > 1:
+            raise InputError(
+                f"{self.tree.root} holds triples of frames two apart, so stride must be 2, got {self.stride}"
+            )
+
+    def _label_path(self, line: SplitLine) -> Path:
+        if not isinstance(self.tree, OfficialTree):
+            raise InputError(
+                f"labels are read from the official tree's gtFine, which {self.tree.root} is not"
+            )
+        endings = ("gtFine_labelTrainIds.png", "gtFine_labelIds.png")
+        paths = [Path(self.tree.file("gtFine", line.folder, line.frame, ending)) for ending in endings]
+        return paths[0] if paths[0].is_file() else paths[1]
+
+    def _check_labels(self) -> None:
+        for line in self.lines:
+            path = self._label_path(line)
+            if not path.is_file():
+                raise InputError(
+                    f"{line.source}: there are no labels {path}; split=fine lists the frames that have some"
+                )
+
+
+def depth_from_disparity(values: np.ndarray, baseline_times_focal: float) -> np.ndarray:
+    """Cityscapes' 16-bit disparity as depth.
+
+    Args:
+        values: (h, w) uint16: 0 unknown, otherwise 256 * disparity + 1, in pixels of the full picture.
+        baseline_times_focal: metres x pixels of the full picture.
+
+    Returns:
+        (h, w) float32 metres, 0 where unknown or infinitely far.
+    """
+    disparity = (values.astype(np.float64) - 1) / 256
+    known = disparity > 0
+    return np.where(known, baseline_times_focal / np.where(known, disparity, 1), 0).astype(np.float32)
+
+
+def _read_picture(path: Path, what: str) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path} of {what}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as {what} ({error}); is it truncated?") from None

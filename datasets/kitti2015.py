@@ -1,0 +1,193 @@
+"""KITTI 2015: the 200 training scenes of the scene flow benchmark, with dense disparity (Menze, Geiger 2015).
+
+    <root>/training/image_2/000000_10.png       left; image_3 right; 000000_11.png is the moment after
+    <root>/training/disp_occ_0/000000_10.png    disparity of the left picture, LiDAR and fitted car models
+    <root>/training/calib_cam_to_cam/000000.txt
+
+With the rectified focal length f and the distance b of the cameras, both from the projection matrices,
+
+    depth = f b / d,   d = p / 256 for the value p of a disparity picture, 0 for unknown.
+
+It is an evaluation set: there is no video and no list, every part is all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from datasets import DATASETS
+from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._kitti import CalibrationFile
+from datasets._sequence import SequenceDataset, resize_intrinsics
+from metrics import Protocol
+from structures import Frame
+from utils import InputError, nearest_name
+
+FRAMES = {0: ("image_2", "10"), 1: ("image_2", "11"), "s": ("image_3", "10")}
+# What `ground_truth` may be, where it lies, and how a protocol card words it.
+GROUND_TRUTHS = {
+    "occ": ("disp_occ_0", "KITTI 2015 disparity, every pixel"),
+    "noc": ("disp_noc_0", "KITTI 2015 disparity, pixels that both cameras see"),
+}
+
+
+class Scene(NamedTuple):
+    """One of the 200, by its number."""
+
+    number: int
+
+    @property
+    def stem(self) -> str:
+        """`000000`, what its files begin with."""
+        return f"{self.number:06d}"
+
+
+@DATASETS.register
+class Kitti2015(SequenceDataset):
+    """The training pictures of KITTI's scene flow benchmark, with depth from its disparity.
+
+    Args:
+        data_path: the folder that holds `training`.
+        part: train, val or test; each is every scene.
+        frame_ids: 0, and 1 the moment after or "s" the right camera where they are wanted.
+        height: network input height, pixels, a multiple of 32.
+        width: network input width, pixels, a multiple of 32.
+        resize: `bicubic` or `lanczos`.
+        skip_missing: leave out scenes that lack a picture.
+        ground_truth: `occ` (every pixel), `noc` (only pixels that the right camera sees too), None for none.
+        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
+    """
+
+    lines: list[Scene]
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        part: str = "test",
+        frame_ids: Sequence[Frame] = (0,),
+        height: int = 192,
+        width: int = 640,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+        ground_truth: str | None = "occ",
+        gt_path: str | Path | None = None,
+    ) -> None:
+        if ground_truth is not None and ground_truth not in GROUND_TRUTHS:
+            raise InputError(
+                f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, GROUND_TRUTHS)}"
+            )
+        for frame in frame_ids:
+            if frame not in FRAMES:
+                raise InputError(
+                    "KITTI 2015 has the frames 0, 1 (the moment after) and s (the right camera), "
+                    f"got {frame}; to train, take kitti"
+                )
+        if part not in ("train", "val", "test"):
+            raise InputError(f"part is train, val or test, got '{part}'; each is every scene of KITTI 2015")
+        self.ground_truth = ground_truth
+        folder = Path(data_path) / "training" / "image_2"
+        names = sorted(path.name for path in folder.glob("*_10.png")) if folder.is_dir() else []
+        found = [re.fullmatch(r"(\d{6})_10\.png", name) for name in names]
+        self.lines = [Scene(int(match[1])) for match in found if match]
+        if Path(data_path).is_dir() and not self.lines:
+            raise InputError(
+                f"there are no pictures {folder}/000000_10.png, ...; "
+                f"unpack data_scene_flow.zip into {data_path}"
+            )
+        self._cameras: dict[int, CalibrationFile] = {}
+        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+        gt_folder = Path(gt_path) if gt_path else self.data_path / FOLDER
+        self.exported = ExportedDepth(exported_path(gt_folder, None, part, ground_truth or "none"))
+        for scene in self.lines:
+            self._calibration(scene)
+
+    @property
+    def protocol(self) -> Protocol:
+        """Whole pictures, up to 80 m."""
+        words = GROUND_TRUTHS[self.ground_truth][1] if self.ground_truth else "none"
+        return Protocol("KITTI 2015", words, max_depth=80.0, cap_truth=True, crop="none")
+
+    def name(self, index: int) -> str:
+        return f"{self.lines[index].stem}_10"
+
+    def paths(self, line: Scene, frame: Frame) -> list[Path]:
+        folder, moment = FRAMES[frame]
+        return [self.data_path / "training" / folder / f"{line.stem}_{moment}.png"]
+
+    def pose(self, line: Scene, frame: Frame) -> np.ndarray | None:
+        """The right camera stands one baseline to the right, in metres."""
+        if frame != "s":
+            return None
+        P_left, P_right = self._projections(line)
+        T_source_from_target = np.eye(4)
+        T_source_from_target[0, 3] = (P_right[0, 3] - P_left[0, 3]) / P_left[0, 0]
+        return T_source_from_target[None]
+
+    def intrinsics(self, line: Scene, camera: int, height: int, width: int) -> np.ndarray:
+        """Of the rectified camera; they follow where the pictures on disk were made smaller."""
+        calibration = self._calibration(line)
+        P = calibration.matrix("P_rect_02", 3, 4)
+        native_width, native_height = calibration.matrix("S_rect_02", 2).astype(int)
+        return resize_intrinsics(P[:, :3], (native_height, native_width), (height, width))
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """(1, h, w) metres, 0 where unknown; from an exported file if it has it."""
+        if self.ground_truth is None:
+            return None
+        depth = self.exported.get(self.name(index))
+        return self.measured_depth(index) if depth is None else depth
+
+    def measured_depth(self, index: int) -> np.ndarray | None:
+        """The same from the disparity; None where there is none. Export goes through here."""
+        if self.ground_truth is None:
+            return None
+        scene = self.lines[index]
+        folder = self.data_path / "training" / GROUND_TRUTHS[self.ground_truth][0]
+        path = folder / f"{scene.stem}_10.png"
+        if not path.is_file():
+            return None
+        disparity = read_disparity(path)
+        P_left, P_right = self._projections(scene)
+        known = disparity > 0
+        depth = np.where(known, (P_left[0, 3] - P_right[0, 3]) / np.where(known, disparity, 1), 0)
+        return depth[None].astype(np.float32)
+
+    def _projections(self, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+        calibration = self._calibration(scene)
+        left, right = (calibration.matrix(f"P_rect_0{camera}", 3, 4) for camera in (2, 3))
+        if right[0, 3] >= left[0, 3]:
+            raise InputError(f"{calibration.path}: camera 3 must stand to the right of camera 2")
+        return left, right
+
+    def _calibration(self, scene: Scene) -> CalibrationFile:
+        if scene.number not in self._cameras:
+            path = self.data_path / "training" / "calib_cam_to_cam" / f"{scene.stem}.txt"
+            way_out = f"; unpack data_scene_flow_calib.zip into {self.data_path}"
+            self._cameras[scene.number] = CalibrationFile(path, way_out)
+        return self._cameras[scene.number]
+
+
+def read_disparity(path: str | Path) -> np.ndarray:
+    """KITTI's 16-bit disparity pictures as (h, w) float64 pixels: value / 256, 0 where unknown.
+
+    Raises:
+        InputError: not readable, or not 16 bit.
+    """
+    try:
+        with Image.open(path) as picture:
+            values = np.array(picture)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read as a disparity picture ({error}); is it truncated?"
+        ) from None
+    if values.ndim != 2 or values.dtype.itemsize < 2:
+        raise InputError(
+            f"{path} is no disparity picture: expected one 16-bit channel, got {values.dtype} {values.shape}"
+        )
+    return values.astype(np.float64) / 256
