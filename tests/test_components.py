@@ -77,7 +77,7 @@ def build_small_dataset(name, tmp_path):
         f"datasets/{name} has no layout in tools/layouts; add one, or name it in LAYOUT_OF here"
     )
     root = tmp_path / "data"
-    make(Plan(layout, root, sequences=2, frames=3, height=64, width=96, seed=0, ext="png"))
+    make(Plan(layout, root, sequences=2, frames=5, height=64, width=96, seed=0, ext="png"))
     options = {"dataset": name, "data_path": root, "height": 64, "width": 96}
     if (root / "splits").is_dir():
         options["split"] = root / "splits"
