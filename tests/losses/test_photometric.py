@@ -77,3 +77,26 @@ def test_scales_are_averaged():
 def test_settings_that_cannot_be_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         Photometric(**settings)
+
+
+def test_where_a_camera_sees_its_own_vehicle_the_error_is_nothing_whatever_the_sources_show():
+    visible = torch.ones(1, 1, 8, 10, dtype=torch.bool)
+    visible[..., 6:, :] = False
+    batch, guess = scene(flat(0.5), flat(0)), flat(0.4).requires_grad_()
+    batch.maps = {"visible": visible}
+    loss = l1(automask=True)
+    error, automask = loss.maps(batch, warped(guess))[0]
+    assert not error[..., 6:, :].any() and not automask[..., 6:, :].any() and automask[..., :6, :].all()
+    value = loss(batch, warped(guess))
+    value.backward()
+    assert value.item() == pytest.approx(0.1 * 6 / 8)
+    assert not guess.grad[..., 6:, :].any()
+
+
+def test_a_coarse_pixel_counts_where_all_of_it_shows_the_world():
+    visible = torch.ones(1, 1, 8, 10, dtype=torch.bool)
+    visible[..., 5:, :] = False
+    batch = scene(flat(0.5), flat(0))
+    batch.maps = {"visible": visible}
+    error, _ = l1().maps(batch, Prediction({}, warped={1: torch.full((1, 1, 3, 4, 5), 0.4)}))[1]
+    assert error[..., :2, :].all() and not error[..., 2:, :].any()

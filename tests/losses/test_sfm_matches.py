@@ -1,0 +1,115 @@
+"""Matches: depth is compared where the match lies, at every scale, and only where there is one."""
+
+import pytest
+import torch
+
+from losses.sfm_matches import SfmMatches
+from structures import Batch, Prediction
+from utils import InputError
+
+HEIGHT, WIDTH = 32, 64
+
+
+def batch_of(*cameras, size=(HEIGHT, WIDTH)) -> Batch:
+    """A batch of one moment; each camera's rows (x, y, depth, angle, distance, distance), padded to 4."""
+    matches = torch.zeros(len(cameras), 4, 6)
+    for camera, rows in enumerate(cameras):
+        for number, row in enumerate(rows):
+            matches[camera, number] = torch.tensor(row)
+    images = {0: torch.rand(len(cameras), 3, *size)}
+    K = torch.eye(3).expand(len(cameras), 3, 3)
+    return Batch(images, K, torch.arange(1), cameras=len(cameras), points={"matches": matches})
+
+
+def sloped(count: int, scales=(0, 1, 2, 3)) -> Prediction:
+    """Depth x + 100 y metres at pixel (x, y) of every camera, for each scale at the picture's size."""
+    y, x = torch.meshgrid(torch.arange(float(HEIGHT)), torch.arange(float(WIDTH)), indexing="ij")
+    depth = (x + 100 * y).expand(count, 1, HEIGHT, WIDTH)
+    return Prediction({}, depths={scale: depth for scale in scales})
+
+
+def good(x, y, depth):
+    return (x, y, depth, 5.0, 0.2, 0.3)
+
+
+def test_the_right_depth_costs_nothing_and_a_wrong_one_its_distance_in_metres():
+    loss = SfmMatches(max_depth=10000.0)
+    right = batch_of([good(10.25, 3.0, 310.25), good(63.0, 31.0, 3163.0)])
+    assert loss(right, sloped(1)).item() == pytest.approx(0.0, abs=1e-2)
+    wrong = batch_of([good(10.25, 3.0, 300.25)])
+    assert loss(wrong, sloped(1)).item() == pytest.approx(10.0, rel=1e-3)
+
+
+def test_every_scale_is_looked_up_at_the_match_and_not_divided_by_the_size_once_more():
+    batch = batch_of([good(10.0, 1.0, 110.0)])
+    assert SfmMatches().per_scale(batch, sloped(1)).tolist() == pytest.approx([0, 0, 0, 0], abs=1e-2)
+    published = SfmMatches(published=(HEIGHT, WIDTH)).per_scale(batch, sloped(1))
+    # Half a pixel to the upper left, then the first pixel.
+    assert published.tolist() == pytest.approx([50.5, 110, 110, 110], abs=1e-2)
+
+
+def test_exchanged_width_and_height_are_published_and_not_ours():
+    batch = batch_of([good(10.0, 1.0, 110.0)])
+    exchanged = SfmMatches(published=(HEIGHT, WIDTH), exchanged=True).per_scale(batch, sloped(1, (0,)))
+    assert exchanged.item() == pytest.approx(
+        abs(2 * 10 - 0.5 - 110), abs=1e-2
+    )  # x doubled, y halved to row 0
+
+
+def test_padding_and_rows_that_say_nothing_was_matched_do_not_teach_a_depth_of_1_metre():
+    nothing = [(0.5, 0.5, 1.0, 1.0, 1.0, 1.0)] * 2
+    loss = SfmMatches(threshold=10.0)
+    _, counts = loss.per_camera(batch_of(nothing, [good(10.0, 1.0, 110.0)]), sloped(2))
+    assert counts.tolist() == [0, 1]
+    _, published = SfmMatches(threshold=10.0, published=(HEIGHT, WIDTH)).per_camera(
+        batch_of(nothing), sloped(1)
+    )
+    assert published.tolist() == [2]
+
+
+def test_a_camera_without_matches_has_no_say_and_no_nan():
+    batch = batch_of([], [good(10.0, 1.0, 100.0)])
+    prediction = sloped(2)
+    depth = prediction.depths[0].clone().requires_grad_()
+    loss = SfmMatches()(batch, Prediction({}, depths={0: depth}))
+    loss.backward()
+    assert loss.item() == pytest.approx(10.0, abs=1e-2)  # the other camera's, undivided
+    assert not depth.grad[0].any() and depth.grad[1].sum().item() == pytest.approx(1.0)
+    assert SfmMatches()(batch_of([], []), sloped(2)).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (10, 1, 200.0, 5.0, 0.2, 0.3),  # too far
+        (10, 1, 110.0, 0.01, 0.2, 0.3),  # rays too parallel
+        (10, 1, 110.0, 5.0, 1.0, 0.3),  # off the epipolar line
+        (10, 1, 110.0, 5.0, 0.2, 1.0),
+        (10, 1, -3.0, 5.0, 0.2, 0.3),  # behind the camera
+        (10, 1, float("nan"), 5.0, 0.2, 0.3),
+    ],
+)
+def test_a_match_beyond_a_bound_does_not_count(row):
+    losses, counts = SfmMatches().per_camera(batch_of([row]), sloped(1))
+    assert counts.item() == 0 and not losses.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"threshold": -1.0}, "threshold must be at least 0, got -1.0"),
+        ({"exchanged": True}, "give published"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, words):
+    with pytest.raises(InputError, match=words):
+        SfmMatches(**settings)
+
+
+def test_without_matches_it_says_how_to_get_them():
+    batch = batch_of([])
+    batch.points.clear()
+    with pytest.raises(InputError, match=r"sift_matches.py makes them, and --dataset.matches"):
+        SfmMatches()(batch, sloped(1))
+    with pytest.raises(InputError, match="leave v1_multiscale off"):
+        SfmMatches()(batch_of([]), Prediction({}, depths={1: torch.ones(1, 1, 16, 32)}))

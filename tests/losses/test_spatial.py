@@ -1,0 +1,133 @@
+"""Spatial term: nothing where neighbours agree, nothing where they do not see, and never what lies behind."""
+
+import numpy as np
+import pytest
+import torch
+
+from datasets._surround import pose_from_quaternion
+from layers import warp
+from losses.spatial import Neighbours, Spatial
+from structures import Batch, Prediction
+from utils import InputError
+
+H, W = 32, 48
+K = torch.tensor([[30.0, 0, 23.5], [0, 30.0, 15.5], [0, 0, 1]])
+
+
+def camera(degrees: float, left: float = 0.0) -> torch.Tensor:
+    """(4, 4) rig_from_camera: turned to the left by `degrees`, `left` metres to that side."""
+    half = np.radians(degrees) / 2
+    yaw = pose_from_quaternion((np.cos(half), 0, 0, np.sin(half)), (0, left, 0), "yaw")
+    return torch.from_numpy(yaw @ pose_from_quaternion((0.5, -0.5, 0.5, -0.5), (0, 0, 0), "ahead")).float()
+
+
+def rig(images, *places, visible=None) -> Batch:
+    n = len(images)
+    maps = {} if visible is None else {"visible": visible}
+    return Batch(
+        {0: images},
+        K.expand(n, 3, 3),
+        torch.arange(1),
+        cameras=n,
+        rig_from_camera=torch.stack(places),
+        maps=maps,
+    )
+
+
+def wall(depth: float = 5.0, count: int = 2) -> torch.Tensor:
+    return torch.full((count, 1, H, W), depth)
+
+
+def smooth(count: int) -> torch.Tensor:
+    torch.manual_seed(0)
+    coarse = torch.rand(count, 3, 8, 12)
+    return torch.nn.functional.interpolate(coarse, (H, W), mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def side_by_side(baseline: float = 0.5, depth: float = 5.0) -> Batch:
+    """Two cameras ahead of a wall; the second, to the left, sees what the first sees, moved to the right."""
+    first = smooth(1)
+    T = torch.eye(4)[None].clone()
+    T[:, 0, 3] = -baseline  # the first camera's x of a point of the second
+    second = warp(first, wall(depth, 1), K[None], T)
+    return rig(torch.cat([first, second]), camera(0), camera(0, left=baseline))
+
+
+def test_the_right_depth_of_a_wall_costs_next_to_nothing_and_a_wrong_one_more():
+    batch = side_by_side()
+    right, near, far = (
+        Spatial()(batch, Prediction({}, depths={0: wall(depth)})).item() for depth in (5.0, 2.5, 20.0)
+    )
+    assert right < 0.1 * min(near, far)
+
+
+def test_the_gradient_leads_to_metres():
+    """From 4 and from 6 m the wall goes towards its 5 m: the baseline is known in metres."""
+    for start, sign in ((4.0, -1), (6.0, 1)):
+        depth = wall(start).requires_grad_()
+        Spatial()(side_by_side(), Prediction({}, depths={0: depth})).backward()
+        assert sign * depth.grad.sum() > 0
+
+
+def test_neighbours_that_share_no_view_add_nothing():
+    batch = rig(smooth(2), camera(0), camera(180))
+    assert Spatial()(batch, Prediction({}, depths={0: wall()})).item() == 0
+
+
+def test_what_lies_behind_the_neighbour_is_not_seen_and_the_published_code_takes_it_for_seen():
+    batch = rig(smooth(2), camera(0), camera(180))
+    prediction = Prediction({}, depths={0: wall()})
+    assert Spatial(published=True)(batch, prediction).item() > 0.01
+    _, seen = Neighbours(batch).warp(wall())
+    assert not seen.any()
+
+
+def test_the_ring_closes_and_each_camera_meets_its_two_neighbours():
+    """Six pictures of one grey each: camera 0 is compared with 5 and with 1."""
+    greys = torch.linspace(0, 1, 6)[:, None, None, None].expand(6, 3, H, W)
+    batch = rig(greys, *(camera(0) for _ in range(6)))
+    warped, seen = Neighbours(batch).warp(wall(count=6))
+    assert seen.all()
+    torch.testing.assert_close(warped[0, :, 0, 16, 24], torch.tensor([1, 0, 0.2, 0.4, 0.6, 0.8]))
+    torch.testing.assert_close(warped[1, :, 0, 16, 24], torch.tensor([0.2, 0.4, 0.6, 0.8, 1, 0]))
+
+
+def test_two_moments_do_not_meet():
+    first, second = side_by_side(), rig(smooth(2), camera(0), camera(180))
+    both = Batch.cat([first, second])
+    alone = Spatial()(first, Prediction({}, depths={0: wall(4.0)}))
+    together = Spatial()(both, Prediction({}, depths={0: wall(4.0, 4)}))
+    torch.testing.assert_close(together, alone / 2)  # the second moment's half adds nothing
+
+
+def test_the_vehicle_itself_does_not_count_in_the_target_nor_in_the_neighbour():
+    batch = side_by_side()
+    prediction = Prediction({}, depths={0: wall(3.0)})
+    whole = Spatial()(batch, prediction)
+    for camera_number in (0, 1):
+        visible = torch.ones(2, 1, H, W, dtype=torch.bool)
+        visible[camera_number] = False  # either as target or as neighbour it is in each comparison
+        batch.maps = {"visible": visible}
+        assert whole > 0 and Spatial()(batch, prediction) == 0
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        (rig(smooth(1), camera(0)), "this batch has 1 camera$"),
+        (
+            Batch({0: smooth(2)}, K.expand(2, 3, 3), torch.arange(1), cameras=2),
+            "cameras without their places",
+        ),
+    ],
+)
+def test_what_is_no_rig_is_refused(batch, words):
+    with pytest.raises(InputError, match=words):
+        Spatial()(batch, Prediction({}, depths={0: wall()}))
+
+
+def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match=r"ssim_weight must be in \[0, 1\], got 2"):
+        Spatial(ssim_weight=2)
+    with pytest.raises(InputError, match="leave v1_multiscale off"):
+        Spatial()(side_by_side(), Prediction({}, depths={1: torch.ones(2, 1, 16, 24)}))
