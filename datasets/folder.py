@@ -158,7 +158,9 @@ class Folder(SequenceDataset):
             )
         super().__init__(root, frame_ids, height, width, resize, skip_missing)
         gt_folder = Path(gt_path) if gt_path else root / FOLDER
-        self.exported = ExportedDepth(exported_path(gt_folder, split, part, self.ground_truth))
+        self.exported = ExportedDepth(
+            exported_path(gt_folder, split, part, self.ground_truth), at_first=False
+        )
 
     def paths(self, line: Target, frame: Frame) -> list[Path]:
         scene = self.scenes[line.scene]
