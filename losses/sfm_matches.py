@@ -67,6 +67,7 @@ class SfmMatches(nn.Module):
         """(scales, B·N) metres, 0 for a camera without a match, and (B·N,) how many matches count."""
         matches = self._matches(batch)
         valid = self.valid(matches)
+        matches = torch.where(valid[..., None], matches, 0.0)  # also what is not a number
         counts = valid.sum(1)
         losses = []
         for number, depth in enumerate(prediction.depths.values()):

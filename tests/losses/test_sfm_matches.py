@@ -51,9 +51,7 @@ def test_every_scale_is_looked_up_at_the_match_and_not_divided_by_the_size_once_
 def test_exchanged_width_and_height_are_published_and_not_ours():
     batch = batch_of([good(10.0, 1.0, 110.0)])
     exchanged = SfmMatches(published=(HEIGHT, WIDTH), exchanged=True).per_scale(batch, sloped(1, (0,)))
-    assert exchanged.item() == pytest.approx(
-        abs(2 * 10 - 0.5 - 110), abs=1e-2
-    )  # x doubled, y halved to row 0
+    assert exchanged.item() == pytest.approx(110 - 19.5, abs=1e-2)  # x doubled, y halved to row 0
 
 
 def test_padding_and_rows_that_say_nothing_was_matched_do_not_teach_a_depth_of_1_metre():
@@ -61,10 +59,8 @@ def test_padding_and_rows_that_say_nothing_was_matched_do_not_teach_a_depth_of_1
     loss = SfmMatches(threshold=10.0)
     _, counts = loss.per_camera(batch_of(nothing, [good(10.0, 1.0, 110.0)]), sloped(2))
     assert counts.tolist() == [0, 1]
-    _, published = SfmMatches(threshold=10.0, published=(HEIGHT, WIDTH)).per_camera(
-        batch_of(nothing), sloped(1)
-    )
-    assert published.tolist() == [2]
+    published = SfmMatches(threshold=10.0, published=(HEIGHT, WIDTH))
+    assert published.per_camera(batch_of(nothing), sloped(1))[1].tolist() == [2]
 
 
 def test_a_camera_without_matches_has_no_say_and_no_nan():
@@ -87,11 +83,14 @@ def test_a_camera_without_matches_has_no_say_and_no_nan():
         (10, 1, 110.0, 5.0, 0.2, 1.0),
         (10, 1, -3.0, 5.0, 0.2, 0.3),  # behind the camera
         (10, 1, float("nan"), 5.0, 0.2, 0.3),
+        (float("nan"), 1, float("inf"), 5.0, 0.2, 0.3),
     ],
 )
 def test_a_match_beyond_a_bound_does_not_count(row):
-    losses, counts = SfmMatches().per_camera(batch_of([row]), sloped(1))
-    assert counts.item() == 0 and not losses.any()
+    depth = torch.ones(1, 1, HEIGHT, WIDTH, requires_grad=True)
+    losses, counts = SfmMatches().per_camera(batch_of([row]), Prediction({}, depths={0: depth}))
+    losses.sum().backward()
+    assert counts.item() == 0 and not losses.any() and not depth.grad.any()
 
 
 @pytest.mark.parametrize(

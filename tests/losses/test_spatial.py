@@ -24,13 +24,9 @@ def camera(degrees: float, left: float = 0.0) -> torch.Tensor:
 def rig(images, *places, visible=None) -> Batch:
     n = len(images)
     maps = {} if visible is None else {"visible": visible}
+    places = torch.stack(places)
     return Batch(
-        {0: images},
-        K.expand(n, 3, 3),
-        torch.arange(1),
-        cameras=n,
-        rig_from_camera=torch.stack(places),
-        maps=maps,
+        {0: images}, K.expand(n, 3, 3), torch.arange(1), cameras=n, rig_from_camera=places, maps=maps
     )
 
 
@@ -117,7 +113,7 @@ def test_the_vehicle_itself_does_not_count_in_the_target_nor_in_the_neighbour():
         (rig(smooth(1), camera(0)), "this batch has 1 camera$"),
         (
             Batch({0: smooth(2)}, K.expand(2, 3, 3), torch.arange(1), cameras=2),
-            "cameras without their places",
+            "without their places",
         ),
     ],
 )
