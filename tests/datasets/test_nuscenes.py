@@ -187,8 +187,10 @@ def test_depth_equals_what_the_devkit_makes_of_the_same_scan(drawn):
 
 def test_the_six_maps_of_a_real_key_frame_are_those_of_the_published_export(shared_data, tmp_path):
     sample = lists(tmp_path / "lists", REAL_TOKEN)
-    dataset = NuScenes(shared_data / "nuscenes_sample", frame_ids=(0,), **sample)
+    shutil.copytree(shared_data / "nuscenes_sample", tmp_path / "data")  # the index is written beside
+    dataset = NuScenes(tmp_path / "data", frame_ids=(0,), **sample)
     assert dataset.version == "v1.0-mini" and dataset.name(0) == f"scene-0061 {REAL_TOKEN}"
+    assert NuScenes(tmp_path / "data", split="mini", frame_ids=(0,)).name(0) == dataset.name(0)
     maps = dataset.measured_depth(0)
     assert maps.shape == (6, 900, 1600) and maps.dtype == np.float32
     for name, depth in zip(RING, maps):
