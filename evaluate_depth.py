@@ -3,11 +3,15 @@
     python evaluate_depth.py --run runs/monodepth2_kitti --data_path kitti_data
     python evaluate_depth.py --load_weights_folder mono_640x192 --data_path kitti_data --post_process
     python evaluate_depth.py --ext_disp_to_eval mono_640x192_eigen.npy --eval_mono --gt_path gt_depths.npz
+    python evaluate_depth.py --run runs/monodepth2_kitti --kitti_path K --make3d_path M --nyuv2_path N
 
 Size, decode range and dataset come from the checkpoint; the caps of the evaluation are the protocol's and
 have nothing to do with the decode range. What was trained on video alone is aligned by each picture's median,
-what was trained on stereo pairs counts as metric. The numbers are printed under the protocol card and saved
-as results.json and per_image.csv.
+what was trained on stereo pairs counts as metric. The cameras of a rig are judged both ways from the same
+predictions: scale-ambiguous, each picture aligned by its median, and scale-aware, as metres. The numbers are
+printed under the protocol card and saved as results.json and per_image.csv.
+
+Ground truth that has to be measured first, as from LiDAR scans, is exported by the first evaluation.
 """
 
 from __future__ import annotations
@@ -30,13 +34,36 @@ from torch import Tensor, nn
 from checkpoints import load_ground_truth_npz
 from datasets import DATASETS, build_dataset
 from datasets._sequence import SequenceDataset
-from datasets._splits import eigen_to_benchmark_ids, load_split, parts, split_names
+from datasets._splits import eigen_to_benchmark_ids, judged_part, load_split, split_names
+from datasets._surround import SurroundDataset
 from methods import load_method
-from metrics import CROPS, FLIP_WORDS, Protocol, Result, evaluate, evaluate_disparities, predict_disparities
+from metrics import (
+    CROPS,
+    FLIP_WORDS,
+    Protocol,
+    Result,
+    compare,
+    evaluate,
+    evaluate_several,
+    evaluate_several_disparities,
+    predict_disparities,
+)
 from predictor import set_decode_range, stereo_scale, trained_on, trained_with_stereo
-from utils import PROJECT, WORKERS, InputError, atomic_path, check_settings, pick_device, run_main
+from tools.export_gt_depth import export_at_first
+from utils import PROJECT, WORKERS, InputError, atomic_path, check_settings, pick_device, read_yaml, run_main
 
+TOGETHER = ("kitti", "make3d", "nyuv2", "cityscapes", "ddad", "nuscenes", "kitti2015")  # in one call
+KITTI_BENCHMARKS = ("eigen", "eigen_benchmark")  # whichever of these --kitti_path has the data of
+BOTH_WAYS = {"scale-ambiguous": "median", "scale-aware": "none"}  # the alignments a rig is judged by
+PROTOCOL_SETTINGS = (
+    "cap_truth",
+    "resize",
+    "align_corners",
+    "median",
+    "log10",
+)  # that have no flag of their own
 SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: pictures are counted, not looked at
+FOR_TRAINING = ("ground_truth", "masks", "matches", "max_matches", "poses", "labels")  # settings of a dataset
 BENCHMARK_SIZE = (352, 1216)  # height, width of every picture of KITTI's depth benchmark
 BENCHMARK_MAX_DEPTH = 80.0  # metres
 
@@ -45,17 +72,90 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     args = build_parser().parse_args(argv)
     check_arguments(args)
-    model, saved = args.run or args.load_weights_folder or args.pretrained_path, args.ext_disp_to_eval
+    model = args.run or args.load_weights_folder or args.pretrained_path
     device = pick_device("cpu" if args.no_cuda else args.device)
     method, options = load_method(model, device, args.checkpoint) if model else (None, SAVED_OPTIONS)
     if args.min_depth or args.max_depth:
         set_decode_range(method, args.min_depth, args.max_depth)
+    loading = {"batch_size": args.batch_size, "device": device, "workers": args.num_workers, "progress": True}
+    places = {name: getattr(args, f"{name}_path") for name in TOGETHER if getattr(args, f"{name}_path")}
+    if places:
+        judge_together(args, method, options, places, loading)
+    else:
+        judge_one(args, method, options, loading)
 
+
+def judge_together(
+    args: argparse.Namespace,
+    method: nn.Module,
+    options: Mapping[str, Any],
+    places: Mapping[str, str],
+    loading: Mapping[str, Any],
+) -> None:
+    """Several datasets, each by its own protocol card; a summary comes last. All are opened first."""
+    model = args.run or args.load_weights_folder or args.pretrained_path
+    root = Path(args.output) if args.output else default_output(model, None, None).parent
+    opened = [
+        found for name, path in places.items() for found in open_benchmarks(args, method, options, name, path)
+    ]
+    summary: dict[str, Result] = {}
+    for name, split, part, pictures in opened:
+        export_at_first(pictures, args.num_workers)
+        about = describe(name, split, part, options) | {"predictions": str(model)}
+        protocols = choose_protocols(args, options, pictures)
+        results = evaluate_several(
+            method.predict_depth, pictures, protocols, flip=args.post_process, about=about, **loading
+        )
+        folder = root / "_".join(Path(word).name for word in (name, split, part) if word)
+        show(results, folder)
+        print()
+        for way, result in results.items():
+            summary[" ".join(word for word in (about["split"], way) if word)] = result
+    print(compare(summary))
+    if any(result.protocol.log10 for result in summary.values()):
+        print("rmse_log is in decimal logarithms where the protocol card says so")
+
+
+def open_benchmarks(
+    args: argparse.Namespace, method: nn.Module, options: Mapping[str, Any], name: str, path: str
+) -> list[tuple[str, str | None, str | None, SequenceDataset]]:
+    """What a dataset's folder can be evaluated on, as (name, split, part, pictures).
+
+    Raises:
+        InputError: nothing, with why.
+    """
+    splits = [choose_split(name, options)]
+    if name == "kitti" and splits == [("eigen", "test")]:
+        splits = [(split, "test") for split in KITTI_BENCHMARKS]
+    opened, refused = [], []
+    for split, part in splits:
+        try:
+            pictures = open_dataset(name, path, options, split, part, skip_missing=args.skip_missing)
+            if all(pictures.depth(index) is None for index in range(len(pictures))):
+                raise InputError(
+                    f"none of the {len(pictures)} samples of {pictures.protocol.name} has ground truth"
+                )
+        except InputError as error:
+            refused.append((split, error))
+            continue
+        check_cameras(method, pictures, name)
+        opened.append((name, split, part, pictures))
+    if not opened:
+        raise refused[0][1]
+    for split, error in refused:
+        print(f"{name} {split} is left out: {error}\n")
+    return opened
+
+
+def judge_one(
+    args: argparse.Namespace, method: nn.Module | None, options: Mapping[str, Any], loading: Mapping[str, Any]
+) -> None:
+    """One dataset, or what was saved of it."""
+    model, saved = args.run or args.load_weights_folder or args.pretrained_path, args.ext_disp_to_eval
     name = args.dataset or trained_on(options)[0]
     split, part = choose_split(name, options, args.eval_split)
     for_server = name == "kitti" and (split, part) == ("benchmark", "test")
-    stereo = args.eval_stereo or (not args.eval_mono and trained_with_stereo(options))
-    scale = args.pred_depth_scale_factor or (stereo_scale(options) if stereo else 1.0)
+    stereo, scale = known_scale(args, options)
     if for_server and not (stereo or args.pred_depth_scale_factor):
         raise InputError(
             "KITTI's benchmark judges metres and aligns nothing, but this depth is known up to one factor "
@@ -74,10 +174,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         pictures = open_dataset(
             name, args.data_path, options, split, part, gt_folder, args.skip_missing, args.ground_truth
         )
+        check_cameras(method, pictures, name)
     truth = SavedTruth(truth_file, name, split, part) if truth_file else pictures
 
     output = Path(args.output or default_output(model or saved, split, part))
-    loading = {"batch_size": args.batch_size, "device": device, "workers": args.num_workers, "progress": True}
     disparities = None
     if saved:
         disparities = read_disparities(saved, args.eval_eigen_to_benchmark)
@@ -92,25 +192,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     if for_server or args.no_eval:
         return
 
-    protocol = choose_protocol(
-        truth.protocol,
-        alignment="none" if stereo or args.disable_median_scaling else "median",
-        scale=scale,
-        crop=args.crop,
-        min_depth=args.eval_min_depth,
-        max_depth=args.eval_max_depth,
-    )
+    export_at_first(truth, args.num_workers)
+    protocols = choose_protocols(args, options, truth)
     about = describe(name, split, part, options) | {"predictions": str(model or saved)}
     if disparities is None:
-        result = evaluate(
-            method.predict_depth, truth, protocol, flip=args.post_process, about=about, **loading
+        results = evaluate_several(
+            method.predict_depth, truth, protocols, flip=args.post_process, about=about, **loading
         )
     else:
         about["flip"] = "as saved" if saved else FLIP_WORDS[args.post_process]
-        result = evaluate_disparities(disparities, truth, protocol, about=about, **loading)
-    print(result.table())
-    result.save(output)
-    print(f"\nsaved: {output}/results.json, per_image.csv")
+        results = evaluate_several_disparities(disparities, truth, protocols, about=about, **loading)
+    show(results, output)
+
+
+def show(results: Mapping[str, Result], folder: Path) -> None:
+    """Print each table and save it; those of several protocols in folders of their names."""
+    for way, result in results.items():
+        print(f"{way}\n{result.table()}\n" if way else result.table())
+        result.save(folder / way)
+    files = f"{{{','.join(results)}}}/" if len(results) > 1 else ""
+    print(f"\nsaved: {folder}/{files}results.json, per_image.csv")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -123,6 +224,15 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("--no_eval without --save_pred_disps would do nothing")
     if args.eval_eigen_to_benchmark and not args.ext_disp_to_eval:
         raise InputError("--eval_eigen_to_benchmark picks among saved disparities; add --ext_disp_to_eval")
+    together = [f"--{name}_path" for name in TOGETHER if getattr(args, f"{name}_path")]
+    alone = ("data_path", "dataset", "eval_split", "gt_path", "ground_truth", "ext_disp_to_eval", "no_eval",
+             "save_pred_disps")  # fmt: skip
+    for name in alone:
+        if together and getattr(args, name):
+            raise InputError(
+                f"--{name} is about one dataset: give --dataset and --data_path instead of "
+                f"{' '.join(together)}"
+            )
     if args.pred_depth_scale_factor is not None and args.pred_depth_scale_factor <= 0:
         raise InputError(f"--pred_depth_scale_factor must be above 0, got {args.pred_depth_scale_factor}")
     for name in ("batch_size", "num_workers"):
@@ -208,11 +318,12 @@ def choose_split(
     if wanted is None:
         own_lists = own and Path(own).is_dir() and own not in split_names("kitti")
         wanted = "eigen" if name == "kitti" and not own_lists else own or taken["split"].default
+    if wanted is None:
+        return None, judged_part(name, None)
     match = re.fullmatch(r"(.+)/((?:train|val|test)(?:_\w+)?)", str(wanted))
     if match and not Path(wanted).is_dir():
         return match[1], match[2]
-    known = parts(name, str(wanted))
-    return str(wanted), next((part for part in ("test", "val") if part in known), known[0])
+    return str(wanted), judged_part(name, str(wanted))
 
 
 def open_dataset(
@@ -228,13 +339,13 @@ def open_dataset(
     """A dataset's single pictures, at the size and with the resizing the model was trained with.
 
     Settings of the training's own dataset, such as its baseline, hold where it is evaluated on the same one;
-    but for the ground truth, which belongs to the split that is evaluated.
+    but for the ground truth, which belongs to the split that is evaluated, and for what only losses look at.
 
     Raises:
         InputError: no such dataset or folder, or it does not take one of these settings.
     """
     trained_name, settings = trained_on(options)
-    settings = {key: value for key, value in settings.items() if key != "ground_truth"}
+    settings = {key: value for key, value in settings.items() if key not in FOR_TRAINING}
     chosen = {"split": split, "part": part, "gt_path": gt_path, "ground_truth": ground_truth}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     check_settings(f"dataset {name}", DATASETS.get(name), chosen)
@@ -253,6 +364,54 @@ def open_dataset(
     )
 
 
+def check_cameras(method: nn.Module | None, dataset: SequenceDataset, name: str) -> None:
+    """Refuse a dataset that lacks cameras a model looks at together; a model of one camera takes any.
+
+    Raises:
+        InputError: both numbers of cameras.
+    """
+    cameras = getattr(method, "cameras", 1)
+    if cameras not in (1, dataset.cameras):
+        count = f"{dataset.cameras} cameras" if dataset.cameras > 1 else "one camera"
+        raise InputError(
+            f"this model looks at {cameras} cameras at once and {name} has {count} here; "
+            f"evaluate it on a rig of {cameras}, such as --ddad_path or --nuscenes_path"
+        )
+
+
+def known_scale(args: argparse.Namespace, options: Mapping[str, Any]) -> tuple[bool, float]:
+    """Whether depth counts as metric, and what it is multiplied by."""
+    stereo = args.eval_stereo or (not args.eval_mono and trained_with_stereo(options))
+    return stereo, args.pred_depth_scale_factor or (stereo_scale(options) if stereo else 1.0)
+
+
+def choose_protocols(
+    args: argparse.Namespace, options: Mapping[str, Any], dataset: SequenceDataset
+) -> dict[str, Protocol]:
+    """The dataset's protocol with what the flags say otherwise, by name.
+
+    A rig is judged both ways, as SurroundDepth does, unless a flag tells one; everything else in one way,
+    which has no name.
+    """
+    stereo, scale = known_scale(args, options)
+    told = args.eval_mono or args.eval_stereo or args.disable_median_scaling
+    ways = {"": "none" if stereo or args.disable_median_scaling else "median"}
+    if isinstance(dataset, SurroundDataset) and not told:
+        ways = BOTH_WAYS
+    return {
+        way: choose_protocol(
+            dataset.protocol,
+            alignment=alignment,
+            scale=scale,
+            crop=args.crop,
+            min_depth=args.eval_min_depth,
+            max_depth=args.eval_max_depth,
+            **dict(args.protocol),
+        )
+        for way, alignment in ways.items()
+    }
+
+
 def choose_protocol(
     protocol: Protocol,
     *,
@@ -261,6 +420,7 @@ def choose_protocol(
     crop: str | None = None,
     min_depth: float | None = None,
     max_depth: float | None = None,
+    **more: Any,
 ) -> Protocol:
     """A dataset's protocol with what was asked otherwise; the card shows it."""
     wanted = {
@@ -269,7 +429,7 @@ def choose_protocol(
         "crop": crop,
         "min_depth": min_depth,
         "max_depth": max_depth,
-    }
+    } | more
     return dataclasses.replace(protocol, **{key: value for key, value in wanted.items() if value is not None})
 
 
@@ -404,7 +564,12 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--pretrained_path", metavar="FILE", help="a checkpoint of a single file")
     group.add_argument("--ext_disp_to_eval", metavar="FILE", help="saved disparities, .npy of N x h x w")
 
-    group = parser.add_argument_group("by what")
+    group = parser.add_argument_group("by what: any of these, each by its own protocol")
+    for name in TOGETHER:
+        benchmarks = f": {' and '.join(KITTI_BENCHMARKS)}" if name == "kitti" else ""
+        group.add_argument(f"--{name}_path", metavar="FOLDER", help=f"root of {name}{benchmarks}")
+
+    group = parser.add_argument_group("by what: one dataset")
     group.add_argument("--data_path", metavar="FOLDER", help="root of the dataset; else data/<dataset>")
     group.add_argument("--dataset", help="a file of datasets/; else the one the model was trained on")
     group.add_argument(
@@ -439,6 +604,14 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--max_depth", type=float, metavar="M", help="decode range, where a checkpoint lacks it"
     )
+    group.add_argument(
+        "--protocol",
+        nargs="+",
+        type=protocol_setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="other settings of it; BDEdepth's KITTI numbers: align_corners=true median=lower",
+    )
     group.add_argument("--eval_eigen_to_benchmark", **switch, help="652 of 697 saved Eigen disparities")
 
     group = parser.add_argument_group("what is left")
@@ -453,6 +626,16 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     group.add_argument("--no_cuda", **switch, help="the published way to write --device cpu")
     return parser
+
+
+def protocol_setting(text: str) -> tuple[str, Any]:
+    """`median=lower` as ("median", "lower")."""
+    key, equals, value = text.partition("=")
+    if not equals or key not in PROTOCOL_SETTINGS:
+        raise argparse.ArgumentTypeError(
+            f"KEY=VALUE with KEY one of {', '.join(PROTOCOL_SETTINGS)}, got '{text}'"
+        )
+    return key, read_yaml(value)
 
 
 if __name__ == "__main__":
