@@ -218,6 +218,48 @@ def edge_aware_gradient(values: Tensor, image: Tensor) -> Tensor:
     return along(3) + along(2)
 
 
+def scale_invariant_log_error(
+    depth: Tensor, reference: Tensor, valid: Tensor | None = None, invariance: float = 0.5
+) -> Tensor:
+    """mean(delta^2) - invariance mean(delta)^2 with delta = log depth - log reference (Eigen et al. 2014).
+
+    Args:
+        depth, reference: (B, 1, H, W), above 0.
+        valid: (B, 1, H, W), where they can be compared; everywhere if not given.
+        invariance: 0 is the plain log error, 1 leaves a common factor unpunished.
+
+    Returns:
+        A scalar, the mean over the pictures.
+    """
+    delta = (depth + 1e-8).log() - (reference + 1e-8).log()
+    weight = torch.ones_like(delta) if valid is None else valid.to(delta)
+    count = weight.sum((1, 2, 3)).clamp(min=1)
+    mean = (weight * delta).sum((1, 2, 3)) / count
+    return ((weight * delta.square()).sum((1, 2, 3)) / count - invariance * mean.square()).mean()
+
+
+def resampling_matrix(scale: Tensor, offset: Tensor, old: int, new: int) -> Tensor:
+    """One axis of resizing and cropping as a matrix, by Lanczos' window of three lobes as in Pillow.
+
+    Pixel j of the result is pixel j + offset of the axis resized by `scale`. Where the result is smaller, the
+    window widens, so that nothing is skipped.
+
+    Args:
+        scale: (n,) new pixels for each old one.
+        offset: (n,) new pixels.
+        old: length of the axis.
+        new: length of the result.
+
+    Returns:
+        (n, new, old), the rows summing to 1.
+    """
+    reach = (1 / scale).clamp(min=1)[:, None, None]  # old pixels a lobe
+    centres = (torch.arange(new).to(scale) + 0.5 + offset[:, None]) / scale[:, None]
+    distance = (torch.arange(old).to(scale) + 0.5 - centres[:, :, None]) / reach
+    weights = torch.where(distance.abs() < 3, torch.sinc(distance) * torch.sinc(distance / 3), 0.0)
+    return weights / weights.sum(2, keepdim=True)
+
+
 def box_mean(image: Tensor, radius: int = 1) -> Tensor:
     """Mean over a (2 radius + 1) square window, the border reflected; the shape stays (..., H, W)."""
     flat = F.pad(image.flatten(0, -3)[None], (radius,) * 4, mode="reflect")

@@ -18,6 +18,7 @@ from torch import Tensor
 from structures import Batch, Frame
 from utils import InputError
 
+NUMBERS = 5  # that a method may draw its own views from
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as Pillow and torchvision weigh RGB
 
 
@@ -53,10 +54,15 @@ class Augment:
                 raise InputError(f"{name} must be in [0, {most}], got {getattr(self, name)}")
 
     def __call__(self, batch: Batch, epoch: int) -> Batch:
-        """The batch mirrored and with `augmented` filled; drawn for this epoch."""
+        """The batch mirrored and with `augmented` filled; drawn for this epoch.
+
+        `extra["draws"]` (B·N, 5), in [0, 1) and on the CPU, is what a method may draw its own views from.
+        """
         draws = [self._draw(epoch, index) for index in batch.index.tolist()]
         draws = [draw for draw in draws for _ in range(batch.cameras)]
         batch = mirror(batch, torch.tensor([draw.flip for draw in draws]))
+        numbers = torch.tensor([draw.numbers for draw in draws], dtype=torch.float64)
+        batch = dataclasses.replace(batch, extra={**batch.extra, "draws": numbers})
         jittered = [n for n, draw in enumerate(draws) if draw.order is not None]
         if not jittered:
             return batch
@@ -78,7 +84,7 @@ class Augment:
         amounts = [1 + rng.uniform(-x, x) for x in (self.brightness, self.contrast, self.saturation)]
         amounts.append(rng.uniform(-self.hue, self.hue))
         order = rng.permutation(4)
-        return _Draw(flip, order.tolist() if jitter else None, amounts)
+        return _Draw(flip, order.tolist() if jitter else None, amounts, rng.random(NUMBERS).tolist())
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ class _Draw:
     flip: bool
     order: list[int] | None  # of brightness, contrast, saturation, hue; None leaves the colours alone
     amounts: list[float]
+    numbers: list[float]  # in [0, 1), for what a method draws of its own
 
 
 def mirror(batch: Batch, flip: Tensor) -> Batch:

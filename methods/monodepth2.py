@@ -19,6 +19,7 @@ from layers import disparity_to_depth, pose_matrix, sample, sampling_grid
 from losses import LOSSES
 from methods import METHODS
 from methods._base import Method
+from methods._views import Views
 from networks import NETWORKS, build_encoder
 from structures import Batch, Frame, Prediction
 from utils import InputError, check_settings, nearest_name
@@ -58,6 +59,8 @@ class Monodepth2(Method):
         no_ssim: compare by absolute difference alone.
         disparity_smoothness: weight of the smoothness term.
         align_corners: of the resampling. False is what the published code does since torch 1.3.
+        views: `local_crop`, `patch_reshuffle`: further views of each sample in training, see
+            `methods/_views.py` and docs/methods.md.
         losses: term → its weight and settings, over the defaults; a weight of 0 takes a term away.
 
     Raises:
@@ -84,6 +87,7 @@ class Monodepth2(Method):
         no_ssim: bool = False,
         disparity_smoothness: float = 1e-3,
         align_corners: bool = True,
+        views: Mapping[str, Any] | None = None,
         losses: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
@@ -100,6 +104,10 @@ class Monodepth2(Method):
         self.v1_multiscale = v1_multiscale
         self.align_corners = align_corners
         self.video_frames = [frame for frame in self.frame_ids if frame != "s"]
+        check_settings("views", Views, views or {})
+        self.views = Views(**(views or {}))
+        if self.views.published_camera and pose_model_type == "posecnn":
+            raise InputError("views.published_camera bends the poses of a ResNet, not those of a posecnn")
 
         pretrained = weights_init == "pretrained"
         depth_encoder = encoder or f"resnet{num_layers}"
@@ -129,6 +137,8 @@ class Monodepth2(Method):
         }
         if predictive_mask:
             defaults["explainability"] = {"weight": 0.2}
+        if self.views:
+            defaults["depth_agreement"] = {"weight": self.views.consistency_weight}
         self._build_losses(defaults, losses or {})
 
     def forward(self, batch: Batch) -> Prediction:
@@ -139,7 +149,14 @@ class Monodepth2(Method):
             prediction = self._decode(features[0])
             motions = self._motions(images, features) if len(self.video_frames) > 1 else {}
         self.resample(batch, prediction, motions)
+        if self.views and self.training:
+            self.views.look(self, batch, prediction, motions)
         return prediction
+
+    def look(self, images: Tensor) -> Prediction:
+        """Disparities and masks of pictures (B·N, 3, H, W) in [0, 1], without any geometry yet."""
+        with self.networks_autocast():
+            return self._decode(self.encoder(images))
 
     def resample(self, batch: Batch, prediction: Prediction, motions: Mapping[Frame, Motion]) -> None:
         """Fill depths, poses and warped sources of a prediction from its disparities and the motions, and
@@ -191,10 +208,15 @@ class Monodepth2(Method):
         return motion.matrix()
 
     def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """The terms of the constructor's `losses`, weighted."""
-        return {
-            name: self.loss_weights[name] * term(batch, prediction) for name, term in self.loss_terms.items()
-        }
+        """The terms of the constructor's `losses`, weighted; each is the mean over the plain batch and its
+        views, but for the term that compares them.
+        """
+        looks = [(batch, prediction), *prediction.extra.get("views", {}).values()]
+        terms = {}
+        for name, term in self.loss_terms.items():
+            seen = looks[:1] if getattr(term, "compares_views", False) else looks
+            terms[name] = self.loss_weights[name] * torch.stack([term(*look) for look in seen]).mean()
+        return terms
 
     def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, 1, H, W) within [min_depth, max_depth], up to one factor."""
@@ -227,6 +249,10 @@ class Monodepth2(Method):
             automask = self.loss_terms["photometric"].maps(batch, finest)[scale][1]
             if automask is not None:
                 shown["automask"] = automask.float()
+        for name, (view, seen) in prediction.extra.get("views", {}).items():
+            if name == "local":
+                shown["local_target"] = view.images[0]
+            shown[f"{name}_disparity"] = seen.disparities[scale]
         return shown
 
     # Building.

@@ -1,0 +1,348 @@
+"""Views: the recorded crops, losses and gradients of the published system, and the geometry of our own crop."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from datasets._augment import Augment
+from layers import scale_invariant_log_error, warp
+from losses.depth_agreement import DepthAgreement
+from methods._views import DRAWS, LocalCrop, PatchReshuffle, Views
+from methods.monodepth2 import Monodepth2, Motion
+from structures import Batch, Prediction
+from tests.goldens import Golden, H, W, tensor
+from utils import InputError, check_settings
+
+BOTH = {"local_crop": True, "patch_reshuffle": True}
+CONFIGS = {
+    "full": BOTH,
+    "local": {"local_crop": True},
+    "reshuffle": {"patch_reshuffle": True},
+    "base": {},
+    "full_4scales": BOTH,
+    "full_no_automask": BOTH,
+    "full_stereo": BOTH,
+}
+NAMES = {-1: "m1", 1: "p1", "s": "s"}
+
+
+def build(**settings) -> Monodepth2:
+    return Monodepth2(
+        **{
+            "weights_init": "scratch",
+            "scales": (0,),
+            "encoder": "timm/test_efficientnet",
+            "pose_encoder": "timm/test_efficientnet",
+            **settings,
+        }
+    )
+
+
+# What the published code did.
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_crops_and_reshuffles_of_given_draws_are_the_published_ones(case):
+    golden = Golden("bdedepth_augment")
+    inputs = golden.inputs()
+    draws = torch.from_numpy(inputs[f"draws{case}"]).double()[None]
+    crop = LocalCrop.draw(draws, (H, W), published=True)
+    golden.close(f"d{case}.ratio_local", crop.zoom)
+    for frame in ("0", "m1") if case == 0 else ("0",):
+        native = tensor(inputs[f"pic_{frame}"]).permute(2, 0, 1)[None] / 255
+        expected = golden[f"d{case}.color_local_{frame}_0"].astype(int)
+        found = (crop.picture(native)[0] * 255).round().numpy().astype(int)
+        assert np.abs(found - expected).max() <= 1  # Pillow rounds between the axes
+    if case == 0:
+        shuffle = PatchReshuffle.draw(draws, (H, W))
+        shown = shuffle.apply(torch.from_numpy(golden["d0.color_0"])[None])
+        assert np.array_equal(shown[0].numpy(), golden["d0.color_reshuffle"])
+        assert torch.equal(shuffle.restore(shown)[0], torch.from_numpy(golden["d0.color_0"]))
+    seams = [W, H] - np.array(PatchReshuffle.draw(draws, (H, W)).cuts[0])
+    assert np.array_equal(seams, golden[f"d{case}.split_xy"])
+
+
+def test_the_scale_invariant_error_is_the_published_one():
+    golden = Golden("bdedepth_silog")
+    inputs = {name: tensor(value) for name, value in golden.inputs().items()}
+    golden.close("silog", scale_invariant_log_error(inputs["pred"], inputs["target"]))
+    golden.close("silog_masked", scale_invariant_log_error(inputs["pred"], inputs["target"], inputs["mask"]))
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return Golden("bdedepth_loss")
+
+
+@pytest.fixture(scope="module")
+def given(golden):
+    return {name: tensor(value) for name, value in golden.inputs().items()}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_losses_and_gradients_are_the_published_ones(golden, given, name, monkeypatch):
+    frames = (0, -1, 1, "s") if name == "full_stereo" else (0, -1, 1)
+    method = build(
+        frame_ids=frames,
+        scales=range(4) if name == "full_4scales" else (0,),
+        disable_automasking=name == "full_no_automask",
+        views={**CONFIGS[name], "published_camera": True},
+        losses={"photometric": {"noise": 0.0}},
+    )
+    K = torch.from_numpy(golden["K"])[:3, :3].expand(2, 3, 3)
+    poses = {"s": torch.from_numpy(golden["stereo_T"])} if "s" in frames else {}
+    draws = given["draws"].double()
+    batch, cropped = (
+        Batch({f: given[f"frame{kind}_{NAMES.get(f, f)}"] for f in frames}, K, torch.arange(2), poses)
+        for kind in ("", "L")
+    )
+    batch.extra["draws"] = draws
+    leaves = {
+        key: given[key].clone().requires_grad_()
+        for key in given
+        if key[:2] in ("aa", "tr") or (key[:5] == "disp_" and int(key[-1]) in method.scales)
+    }
+    motions = {
+        f: Motion(leaves[f"aa_{NAMES[f]}"][:, 0, 0], leaves[f"tr_{NAMES[f]}"][:, 0, 0], f < 0)
+        for f in (-1, 1)
+    }
+
+    def given_maps(view: str) -> Prediction:
+        return Prediction({scale: leaves[f"disp_{view}{scale}"] for scale in method.scales})
+
+    # The recorded crops are pictures of their own, and the recorded disparities no network's.
+    crop = LocalCrop.draw(draws, (H, W), published=True)
+    monkeypatch.setattr(LocalCrop, "apply", lambda self, batch: dataclasses.replace(cropped))
+    answers = iter([view for view in ("local", "reshuffle") if CONFIGS[name].get(_setting(view))])
+    monkeypatch.setattr(method, "look", lambda picture: given_maps(next(answers)))
+    prediction = given_maps("ori")
+    method.resample(batch, prediction, motions)
+    if method.views:
+        method.views.look(method, batch, prediction, motions)
+    terms = method.losses(batch, prediction)
+    total = torch.stack(list(terms.values())).sum()
+    total.backward()
+
+    golden.close(f"{name}.loss", total)
+    golden.close(f"{name}.loss_base", terms["photometric"] + terms["smoothness"])
+    if method.views:
+        golden.close(f"{name}.loss_dc", terms["depth_agreement"] / 0.07)
+        assert torch.equal(crop.zoom.float(), torch.from_numpy(golden["ratio_local"])[:, 0])
+    for leaf in leaves:
+        if leaf[:2] in ("aa", "tr"):
+            golden.close(f"{name}.grad_{leaf}", leaves[leaf].grad, relative=3e-3)
+    gradients = Golden("bdedepth_loss_grads")
+    for leaf, value in leaves.items():
+        key = f"{name}.grad_{leaf.removeprefix('disp_')}"
+        if key in gradients.facts:
+            # As in Monodepth2's: an element of scale s collects 4**s pixels that may jump.
+            outliers = 0.01 * (1 + int(leaf[-1]))
+            gradients.close(key, value.grad, relative=1e-4, percentile=True, outliers=outliers)
+    for view, (seen_batch, seen) in prediction.extra.get("views", {}).items():
+        automask = method.loss_terms["photometric"].maps(seen_batch, seen)[0][1]
+        key = {"local": "automask_local", "reshuffled": "automask_reshuffle"}[view]
+        if automask is not None and f"{name}.{key}" in golden.facts:
+            assert np.mean(automask[:, 0].numpy() != golden[f"{name}.{key}"]) < 0.01
+    if name == "full":
+        views = prediction.extra["views"]
+        golden.close("full.restored_0", views["reshuffled"][1].disparities[0])
+        golden.close("full.warped_local_m1", views["local"][1].warped[0][0])
+        golden.close("full.warped_reshuffle_p1", views["reshuffled"][1].warped[0][1])
+
+
+def _setting(view: str) -> str:
+    return {"local": "local_crop", "reshuffle": "patch_reshuffle"}[view]
+
+
+# Our own crop.
+
+
+def slanted(height=64, width=96, f=70.0):
+    """A plane that leans away from the camera, its texture, and what a camera 0.3 m to the right sees."""
+    torch.manual_seed(0)
+    K = torch.tensor([[[f, 0, 50.0], [0, f + 5, 28.0], [0, 0, 1]]])
+    y, x = torch.meshgrid(torch.arange(height) - 28.0, torch.arange(width) - 50.0, indexing="ij")
+    depth = (4 / (1 - 0.4 * x / f + 0.3 * y / (f + 5)))[None, None]
+    target = F.interpolate(torch.rand(1, 3, 10, 14), (height, width), mode="bicubic").clamp(0, 1)
+    T = torch.eye(4)[None].clone()
+    T[:, :3, 3] = torch.tensor([0.3, 0.02, -0.1])
+    return K, depth, target, T
+
+
+def test_a_crop_seen_by_its_own_camera_shows_the_same_points():
+    """The crop of the depth, with the crop's intrinsics and the same motion, warps the crop of a source into
+    the crop of the target: nothing else has to be told.
+    """
+    K, depth, picture, T = slanted()
+    resampled = warp(picture, depth, K, T)  # what the target looks like if `picture` is the source
+    batch = Batch({0: resampled, 1: picture}, K, torch.arange(1), {1: T})
+    crop = LocalCrop.draw(torch.tensor([[0.6, 0.3, 0.7, 0, 0]], dtype=torch.float64), (64, 96))
+    cropped = crop.apply(batch)
+    depth_of_crop = 1 / crop.picture((1 / depth).clamp(0, 1))
+    found = warp(cropped.images[1], depth_of_crop, cropped.intrinsics, T)
+    inner = (..., slice(6, -6), slice(16, -16))
+    assert (found - cropped.images[0])[inner].abs().mean() < 0.004
+    wrong = warp(cropped.images[1], depth_of_crop, K, T)
+    assert (wrong - cropped.images[0])[inner].abs().mean() > 0.05
+
+
+def test_what_is_restored_is_what_was_cropped():
+    ramp = torch.linspace(0.1, 0.9, 96).expand(2, 1, 64, 96) * torch.linspace(0.5, 1, 64)[:, None]
+    draws = torch.rand(2, DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    crop = LocalCrop.draw(draws, (64, 96))
+    restored, inside = crop.restore(crop.picture(ramp), (64, 96))
+    assert torch.allclose(restored[inside], ramp[inside], atol=4e-3)
+    shares = inside.float().mean((1, 2, 3)) * crop.zoom.float() ** 2
+    assert torch.allclose(shares, torch.ones(2), atol=0.05)  # the window is 1 / r of each side
+
+
+def test_points_and_maps_go_where_the_picture_shows_them():
+    image = torch.zeros(1, 3, 64, 96)
+    image[..., 30, 40] = 1
+    labels = (image[:, :1] * 7).byte()
+    points = torch.tensor([[[40.0, 30.0, 12.0], [2.0, 60.0, 9.0], [0.0, 0.0, 0.0]]])
+    batch = Batch(
+        {0: image}, torch.eye(3)[None], torch.arange(1), maps={"labels": labels}, points={"m": points}
+    )
+    draws = torch.tensor([[1.0, 0.4, 0.5, 0, 0]], dtype=torch.float64)
+    cropped = LocalCrop.draw(draws, (64, 96)).apply(batch)
+    x, y, depth = cropped.points["m"][0, 0].tolist()
+    bright = cropped.images[0][0, 0]
+    row, column = divmod(int(bright.argmax()), 96)
+    assert abs(x - column) <= 1 and abs(y - row) <= 1 and depth == 12
+    assert cropped.maps["labels"][0, 0, row, column] == 7 and cropped.maps["labels"].dtype == torch.uint8
+    assert cropped.points["m"][0, 1:].tolist() == [[0, 0, 0], [0, 0, 0]]  # outside, and padding
+    assert cropped.intrinsics[0, 0, 0] == cropped.intrinsics[0, 1, 1] == 2
+
+
+def test_a_network_that_sees_the_same_world_in_a_crop_agrees_with_itself():
+    """Disparity of the crop is that of things r times as near; with the zoom known the agreement is perfect."""
+    K, depth, picture, _ = slanted()
+    method = build(min_depth=1.0, max_depth=50.0, views={"local_crop": True})
+    batch = Batch({0: picture}, K, torch.arange(1), extra={"draws": torch.full((1, DRAWS), 0.5)})
+    crop = LocalCrop.draw(batch.extra["draws"].double(), (64, 96))
+    cropped = crop.apply(batch)
+
+    def disparity(of):  # the sigmoid output that means this depth
+        return (1 / of - 1 / 50) / (1 - 1 / 50)
+
+    zoomed = crop.picture((1 / depth).clamp(0, 1)) * crop.zoom.float()
+    restored, inside = crop.restore(disparity(1 / zoomed), (64, 96))
+    found = method.depth_of(restored, cropped)
+    assert scale_invariant_log_error(found, depth, inside) < 1e-5
+
+
+# In training.
+
+
+def test_views_are_made_in_training_only_and_each_term_is_the_mean_over_them(drawn_batch):
+    method = build(views=BOTH)
+    batch = Augment(seed=3)(drawn_batch, epoch=1)
+    prediction = method.train()(batch)
+    assert list(prediction.extra["views"]) == ["local", "reshuffled"]
+    noiseless = method.loss_terms["smoothness"]
+    looks = [(batch, prediction), *prediction.extra["views"].values()]
+    mean = sum(noiseless(*look) for look in looks) / 3
+    terms = method.losses(batch, prediction)
+    assert torch.allclose(terms["smoothness"], 1e-3 * mean)
+    assert terms["depth_agreement"] > 0
+    pictures = method.pictures(batch, prediction)
+    assert {"local_target", "local_disparity", "reshuffled_disparity"} <= set(pictures)
+    torch.stack(list(terms.values())).sum().backward()
+    assert [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
+
+    plain = method.eval()(batch)
+    assert not plain.extra
+    assert method.losses(batch, plain)["depth_agreement"] == 0
+
+
+def test_a_sample_is_drawn_alike_whatever_batch_it_travels_in(drawn_batch):
+    augment = Augment(seed=5)
+    whole = augment(drawn_batch, epoch=2).extra["draws"]
+    second = Batch({0: drawn_batch.images[0][1:]}, drawn_batch.intrinsics[1:], drawn_batch.index[1:])
+    assert torch.equal(augment(second, epoch=2).extra["draws"][0], whole[1])
+    assert not torch.equal(augment(second, epoch=3).extra["draws"][0], whole[1])
+
+
+def test_the_loss_falls_with_both_views(drawn_batch):
+    torch.manual_seed(0)
+    method = build(views=BOTH, pose_model_type="posecnn", pose_encoder=None, min_depth=0.5, max_depth=20.0)
+    optimizer = torch.optim.Adam(method.parameters(), 1e-3)
+    batch = Augment(flip=0, jitter=0)(drawn_batch, epoch=0)
+    losses = []
+    for _ in range(12):
+        total = sum(method.losses(batch, method(batch)).values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        losses.append(total.item())
+    assert all(map(math.isfinite, losses)) and losses[-1] < 0.9 * losses[0]
+
+
+def test_views_of_a_rig_keep_the_cameras_together(drawn_batch):
+    """Six cameras, folded: one draw for the cameras of a moment, intrinsics of each, places as they were."""
+    images = {frame: image.repeat(6, 1, 1, 1)[:12] for frame, image in drawn_batch.images.items()}
+    K = drawn_batch.intrinsics[:1].repeat(12, 1, 1) + torch.diag(torch.tensor([1.0, 1, 0])) * torch.arange(
+        12
+    ).view(-1, 1, 1)
+    visible = torch.ones(12, 1, 64, 96, dtype=torch.bool)
+    visible[..., 50:, :] = False
+    batch = Batch(
+        images,
+        K,
+        torch.arange(2),
+        cameras=6,
+        rig_from_camera=torch.eye(4).repeat(12, 1, 1),
+        maps={"visible": visible},
+    )
+    batch = Augment()(batch, epoch=0)
+    method = build(views=BOTH).train()
+    prediction = method(batch)
+    view, seen = prediction.extra["views"]["local"]
+    zoom = batch.per_camera(view.extra["zoom"])
+    assert torch.equal(zoom, zoom[:, :1].expand(2, 6)) and zoom[0, 0] != zoom[1, 0]
+    assert torch.allclose(view.intrinsics[:, 0, 0], batch.intrinsics[:, 0, 0] * view.extra["zoom"])
+    assert view.maps["visible"].shape == visible.shape and view.maps["visible"].dtype == torch.bool
+    assert torch.equal(view.rig_from_camera, batch.rig_from_camera)
+    assert seen.depths[0].shape == (12, 1, 64, 96)
+    terms = method.losses(batch, prediction)
+    assert all(torch.isfinite(term) for term in terms.values())
+
+
+def test_depth_that_follows_the_lens_is_not_zoomed_twice(drawn_batch):
+    """A method whose depth is multiplied by fx has the crop's longer fx already."""
+
+    class ByFocal(Monodepth2):
+        def depth_of(self, disparity, batch):
+            return 1 / (0.01 + disparity) * batch.intrinsics[:, 0, 0, None, None, None] / 60
+
+    method = ByFocal(
+        weights_init="scratch",
+        scales=(0,),
+        encoder="timm/test_efficientnet",
+        pose_model_type="posecnn",
+        views={"local_crop": True},
+    )
+    method.look = lambda picture: Prediction({0: torch.full((2, 1, 64, 96), 0.1)})
+    batch = Augment(jitter=0)(drawn_batch, epoch=0)
+    prediction = method.train()(batch)
+    view, seen = prediction.extra["views"]["local"]
+    assert torch.allclose(seen.depths[0][:, 0, 0, 0], view.extra["zoom"] / 0.11)
+
+
+def test_without_views_the_term_is_nothing(drawn_batch):
+    assert DepthAgreement()(drawn_batch, Prediction({})) == 0
+    assert "depth_agreement" not in build().loss_terms
+
+
+def test_impossible_views_are_refused():
+    with pytest.raises(InputError, match="need 1 <= smallest_zoom <= largest_zoom, got 0.5 and 2.0"):
+        Views(smallest_zoom=0.5)
+    with pytest.raises(InputError, match="views has no setting 'local_crops'; did you mean 'local_crop'"):
+        check_settings("views", Views, {"local_crops": True})
+    with pytest.raises(InputError, match="published_camera bends the poses of a ResNet"):
+        build(views={"published_camera": True}, pose_model_type="posecnn")
