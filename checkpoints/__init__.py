@@ -8,6 +8,7 @@ model, and the state of the training where there is one to go on with.
     <name>.pt            ours: weights, options, training
     <name>.safetensors   ours, for release: weights, options
     Monodepth2 folder    encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth]
+    SurroundDepth folder the same files, the attention over cameras in depth.pth
 
 Another layout is one file here with a `Layout` in it, `recognise` and `read`, and its place in LAYOUTS; the
 first that recognises wins. Both get a file's content as plain values; a folder of .pth files reads like one
@@ -34,6 +35,7 @@ from checkpoints._own import (
 from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
+from checkpoints.surround_depth import SURROUND_DEPTH
 from utils import InputError
 
 __all__ = [
@@ -55,7 +57,7 @@ __all__ = [
     "write_monodepth2_folder",
 ]
 
-LAYOUTS = [PARALLAX, MONODEPTH2]  # the first that recognises a content reads it
+LAYOUTS = [PARALLAX, SURROUND_DEPTH, MONODEPTH2]  # the first that recognises a content reads it
 
 
 def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,13 @@ def pose_options(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[in
     return {"pose_model_type": kind, "pose_model_input": "all"}, frame_ids
 
 
-def read_opt_json(path: Path) -> tuple[dict[str, Any], str]:
-    """The options recorded beside a published folder, in it or above it (models/opt.json); and where."""
+def read_opt_json(path: Path, known: Mapping[type, Collection[str]] = OPT_JSON) -> tuple[dict[str, Any], str]:
+    """The options recorded beside a published folder, in it or above it (models/opt.json); and where.
+
+    Args:
+        path: the folder.
+        known: type → the options of that type that are taken over.
+    """
     for file in (path / "opt.json", path.parent / "opt.json"):
         if not file.is_file():
             continue
@@ -84,7 +89,7 @@ def read_opt_json(path: Path) -> tuple[dict[str, Any], str]:
         if not isinstance(content, dict):
             raise InputError(f"{file} holds a {type(content).__name__}, not options; mend it or move it away")
         options = {}
-        for kind, names in OPT_JSON.items():
+        for kind, names in known.items():
             for key in content.keys() & names:
                 if not isinstance(content[key], (int, float) if kind is float else kind):
                     raise InputError(

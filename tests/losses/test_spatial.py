@@ -21,13 +21,11 @@ def camera(degrees: float, left: float = 0.0) -> torch.Tensor:
     return torch.from_numpy(yaw @ pose_from_quaternion((0.5, -0.5, 0.5, -0.5), (0, 0, 0), "ahead")).float()
 
 
-def rig(images, *places, visible=None) -> Batch:
+def rig(images, *places) -> Batch:
     n = len(images)
-    maps = {} if visible is None else {"visible": visible}
-    places = torch.stack(places)
-    return Batch(
-        {0: images}, K.expand(n, 3, 3), torch.arange(1), cameras=n, rig_from_camera=places, maps=maps
-    )
+    batch = Batch({0: images}, K.expand(n, 3, 3), torch.arange(1), cameras=n)
+    batch.rig_from_camera = torch.stack(places)
+    return batch
 
 
 def wall(depth: float = 5.0, count: int = 2) -> torch.Tensor:

@@ -1,0 +1,81 @@
+"""SurroundDepth's folder: Monodepth2's files, with the attention over cameras inside depth.pth.
+
+    decoder_cross.<level>.decoder.<block>.   →   depth.cross.<level>.blocks.<block>.
+    decoder_cross.<level>.sep_conv.          →   depth.cross.<level>.down.      and sep_deconv: up
+    decoder.<n>.                             →   depth.decoder.decoder.<n>.
+
+The files hold no options but the picture's size. What the published configs chose for each data set follows
+from it, unless an opt.json says otherwise; whether poses were joint is not to be seen and counts as no.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from checkpoints._networks import read_opt_json
+from checkpoints._reading import Folder
+from checkpoints._record import Checkpoint, Layout
+from checkpoints.monodepth2 import MONODEPTH2
+
+# Height → what the published configs of the data set with pictures of that height have.
+_CHOSEN = {
+    384: {"dataset": "ddad", "max_depth": 200.0, "focal_scale": 715.0873},
+    352: {"dataset": "nuscenes", "max_depth": 80.0, "focal_scale": 500.0},
+}
+_OPT_JSON = {
+    float: ("min_depth", "max_depth", "focal_scale"),
+    bool: ("focal", "joint_pose", "skip"),
+    str: ("dataset",),
+}
+_DATASETS = {"ddad": "ddad", "nusc": "nuscenes"}
+_OF_METHOD = ("focal", "focal_scale", "joint_pose", "skip")
+
+
+def _is_surround_depth(content: Mapping[str, Any]) -> bool:
+    if not isinstance(content, Folder) or "depth" not in content:
+        return False
+    depth = content["depth"]
+    return isinstance(depth, Mapping) and any(str(key).startswith("decoder_cross.") for key in depth)
+
+
+def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
+    checkpoint = MONODEPTH2.read(content, path)
+    recorded, _ = read_opt_json(path, _OPT_JSON)
+    chosen = {**_CHOSEN.get(checkpoint.options.get("height"), {}), **recorded}
+    blocks = {
+        key.split(".")[4] for key in checkpoint.weights if key.startswith("depth.decoder_cross.0.decoder.")
+    }
+    method = {"name": "surround_depth", "cameras": 6, "blocks": len(blocks)}
+    method |= {key: chosen[key] for key in _OF_METHOD if key in chosen}
+    options = {**checkpoint.options, "method": method}
+    options.pop("intrinsics", None)  # how KITTI is read
+    options |= {key: chosen[key] for key in ("min_depth", "max_depth") if key in chosen}
+    if name := _DATASETS.get(chosen.get("dataset"), chosen.get("dataset")):
+        options["dataset"] = {"name": name}
+    checkpoint.options = options
+    checkpoint.weights = {_ours(key): value for key, value in checkpoint.weights.items()}
+    if checkpoint.training:
+        states = checkpoint.training["optimizer_by_name"]
+        checkpoint.training = {"optimizer_by_name": {_ours(key): state for key, state in states.items()}}
+    return checkpoint
+
+
+def _ours(key: str) -> str:
+    """Our name of a published weight."""
+    key = re.sub(r"^depth\.decoder\.", "depth.decoder.decoder.", key)
+    if key.startswith("depth.decoder_cross."):
+        key = re.sub(r"^depth\.decoder_cross\.(\d+)\.decoder\.", r"depth.cross.\1.blocks.", key)
+        key = key.replace("depth.decoder_cross.", "depth.cross.", 1)
+        key = key.replace(".sep_conv.", ".down.").replace(".sep_deconv.", ".up.")
+    return key
+
+
+SURROUND_DEPTH = Layout(
+    "surround_depth",
+    "such a folder whose depth.pth holds decoder_cross",
+    _is_surround_depth,
+    _read_surround_depth,
+)
