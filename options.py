@@ -27,7 +27,7 @@ import yaml
 
 from utils import PROJECT, WORKERS, InputError, nearest_name, read_yaml
 
-SECTIONS = ("method", "dataset", "augment", "losses")
+SECTIONS = ("method", "dataset", "companion", "augment", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
 
 
@@ -356,9 +356,11 @@ def _finish(options: argparse.Namespace) -> None:
         options.device = "cpu"
     if options.model_name is None:
         options.model_name = Path(options.config[0]).stem if options.config else options.method["name"]
+    base = Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data")
     if options.data_path is None:
-        base = os.environ.get("PARALLAX_DATA")
-        options.data_path = str((Path(base) if base else PROJECT / "data") / options.dataset["name"])
+        options.data_path = str(base / options.dataset["name"])
+    if options.companion.get("name"):
+        options.companion.setdefault("data_path", str(base / options.companion["name"]))
     for name in ("batch_size", "num_epochs", "scheduler_step_size", "log_frequency", "save_frequency"):
         _at_least(options, name, 1)
     for name in ("num_workers", "keep_checkpoints", "num_val", "seed"):

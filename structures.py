@@ -38,6 +38,7 @@ class Batch:
             H x W, then the rest, such as a depth. A list is as long as the dataset makes it; a row of padding
             has a depth of 0.
         extra: name → (B·N, ...), what a particular method asks of its data.
+        companion: as many samples of another dataset, such as labelled pictures of another domain.
     """
 
     images: dict[Frame, Tensor]
@@ -50,6 +51,7 @@ class Batch:
     maps: dict[str, Tensor] = field(default_factory=dict)
     points: dict[str, Tensor] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
+    companion: Batch | None = None
 
     @property
     def network_images(self) -> dict[Frame, Tensor]:
@@ -71,10 +73,11 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """Move to `device`; uint8 pictures become float in [0, 1] there, a quarter of the bytes moved."""
         moved = self.map(lambda tensor: tensor.to(device, non_blocking=True))
-        for pictures in (moved.images, moved.augmented or {}):
-            for frame, picture in pictures.items():
-                if picture.dtype == torch.uint8:
-                    pictures[frame] = picture.float().div_(255)
+        for batch in (moved, *([moved.companion] if moved.companion is not None else [])):
+            for pictures in (batch.images, batch.augmented or {}):
+                for frame, picture in pictures.items():
+                    if picture.dtype == torch.uint8:
+                        pictures[frame] = picture.float().div_(255)
         return moved
 
     def pin_memory(self) -> Batch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
 import os
 import random
@@ -37,6 +38,7 @@ from checkpoints import (
 )
 from datasets import build_dataset
 from datasets._augment import Augment
+from datasets._companion import with_companion
 from datasets._loading import EpochBatches, Guarded, collate
 from logs import RunLog
 from methods import build_method
@@ -89,7 +91,7 @@ class Trainer:
 
     def _build_data(self) -> None:
         options = self.options
-        self.train_set = build_dataset(vars(options), part="train")
+        self.train_set = with_companion(build_dataset(vars(options), part="train"), vars(options), "train")
         check_settings("augment", Augment, options.augment)
         self.augment = Augment(**{"seed": options.seed, **options.augment})
         batches = EpochBatches(
@@ -109,7 +111,7 @@ class Trainer:
         self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
         self.val_truth = any(self.val_set.depth(index) is not None for index in self.val_indices[:3])
         if not self.val_truth:
-            self.val_set = build_dataset(vars(options), part="val")
+            self.val_set = with_companion(build_dataset(vars(options), part="val"), vars(options), "val")
             self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
 
     def _loader(self, dataset: Any, batches: Any) -> DataLoader:
@@ -243,7 +245,7 @@ class Trainer:
         self._not_finite += 1
         path = self.folder / f"not_finite_step_{self.step + 1}_rank_{self.rank}.pt"
         with atomic_path(path) as temporary:
-            torch.save(vars(batch.to("cpu")), temporary)
+            torch.save(dataclasses.asdict(batch.to("cpu")), temporary)
         bad = [name for name, value in numbers.items() if not math.isfinite(value)]
         bad = list(dict.fromkeys(name for names in self._gather(bad) for name in names))
         terms = [name for name in bad if name not in ("loss", "grad_norm")] or bad

@@ -19,6 +19,7 @@ from structures import Batch, Frame
 from utils import InputError
 
 NUMBERS = 5  # that a method may draw its own views from
+COMPANION = 7919  # added to the seed, so that a companion does not repeat the draws of its sample
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as Pillow and torchvision weigh RGB
 
 
@@ -58,6 +59,9 @@ class Augment:
 
         `extra["draws"]` (B·N, 5), in [0, 1) and on the CPU, is what a method may draw its own views from.
         """
+        if batch.companion is not None:
+            other = dataclasses.replace(self, seed=self.seed + COMPANION)
+            batch = dataclasses.replace(batch, companion=other(batch.companion, epoch))
         draws = [self._draw(epoch, index) for index in batch.index.tolist()]
         draws = [draw for draw in draws for _ in range(batch.cameras)]
         batch = mirror(batch, torch.tensor([draw.flip for draw in draws]))

@@ -1,0 +1,102 @@
+"""Companion data: which sample of another dataset goes with which, and how it travels."""
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from datasets._augment import Augment
+from datasets._companion import WithCompanion, with_companion
+from datasets._loading import Guarded, collate
+from structures import Batch
+from tools.layouts._base import Plan
+from tools.make_synthetic import make
+from utils import InputError
+
+
+class Numbered(Dataset):
+    """Pictures of one colour, their index; `labels` in the upper half."""
+
+    def __init__(self, count, size=(8, 12)):
+        self.count, self.size = count, size
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        picture = torch.full((1, 3, *self.size), index, dtype=torch.uint8)
+        labels = torch.full((1, 1, *self.size), 255, dtype=torch.uint8)
+        labels[..., : self.size[1] // 2] = index
+        return Batch({0: picture}, torch.eye(3)[None], torch.tensor([index]), maps={"labels": labels})
+
+
+def test_companions_are_dealt_like_cards_and_the_same_way_again():
+    dataset = WithCompanion(Numbered(9), Numbered(4), seed=3)
+    dealt = [dataset[index].companion.index.item() for index in range(len(dataset))]
+    assert sorted(dealt[:4]) == sorted(dealt[4:8]) == [0, 1, 2, 3]
+    again = WithCompanion(Numbered(9), Numbered(4), seed=3)
+    assert dealt == [again[index].companion.index.item() for index in range(9)]
+    other = [WithCompanion(Numbered(9), Numbered(4), seed=seed).deal.tolist() for seed in range(5)]
+    assert len({tuple(deal) for deal in other}) > 1
+
+
+def test_a_companion_of_another_size_is_collated_and_moved_with_its_sample():
+    dataset = Guarded(WithCompanion(Numbered(5), Numbered(2, size=(4, 4))))
+    batch = collate([dataset[0], dataset[1], dataset[2]])
+    assert len(batch.companion) == 3 and batch.companion.images[0].shape == (3, 3, 4, 4)
+    moved = batch.to("cpu")
+    assert moved.companion.images[0].dtype == torch.float32 and moved.images[0].dtype == torch.float32
+    assert moved.companion.maps["labels"].dtype == torch.uint8
+    assert batch.companion.images[0].dtype == torch.uint8
+
+
+def test_a_companion_is_augmented_by_draws_of_its_own_labels_and_picture_alike():
+    dataset = WithCompanion(Numbered(64), Numbered(64))
+    dataset.deal = torch.arange(64).numpy()  # equal indices: equal draws would show
+    batch = Batch.cat([dataset[index] for index in range(64)]).to("cpu")
+    for record in (batch, batch.companion):
+        record.images[0][..., 0] = 1.0  # the left column, to see what was mirrored
+    result = Augment(flip=0.5, jitter=0)(batch, epoch=0)
+    mirrored = result.images[0][:, 0, 0, -1] == 1
+    companions = result.companion.images[0][:, 0, 0, -1] == 1
+    assert mirrored.any() and companions.any() and not torch.equal(mirrored, companions)
+    assert torch.equal(result.companion.maps["labels"][:, 0, 0, 0] == 255, companions)
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    root = tmp_path_factory.mktemp("companion") / "city"
+    make(Plan("cityscapes", root, sequences=2, frames=5, height=64, width=96, seed=0, ext="png"))
+    return root
+
+
+def test_the_options_name_a_companion_that_takes_the_runs_size(city):
+    section = {"name": "cityscapes", "data_path": str(city), "split": "fine", "labels": True}
+    options = {
+        "height": 32,
+        "width": 64,
+        "data_path": "elsewhere",
+        "split": "eigen_zhou",
+        "companion": section,
+    }
+    sample = with_companion(Numbered(3), options, "train")[0]
+    assert sample.companion.images[0].shape == (1, 3, 32, 64)
+    assert sample.companion.maps["labels"].shape == (1, 1, 32, 64)
+    main = Numbered(3)
+    assert with_companion(main, {"companion": {}}, "train") is main
+
+
+@pytest.mark.parametrize(
+    "section, words",
+    [
+        ({"name": "cityscapes"}, "folder of its own: --companion.data_path"),
+        ({"split": "fine"}, "the section 'companion' has no name"),
+        ({"name": "cityscape", "data_path": "x"}, "did you mean 'cityscapes'"),
+        (
+            {"name": "cityscapes", "data_path": "x", "lables": True},
+            "companion cityscapes has no setting 'lables'",
+        ),
+    ],
+)
+def test_a_section_that_cannot_be_built_is_refused_in_words(section, words):
+    with pytest.raises(InputError, match=words):
+        with_companion(Numbered(3), {"height": 32, "width": 64, "companion": section}, "train")
