@@ -22,6 +22,8 @@ from evaluate_depth import (
 )
 from metrics import Protocol
 from predictor import stereo_scale
+from tools.layouts._base import Plan
+from tools.make_synthetic import make
 from utils import InputError
 
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
@@ -74,6 +76,116 @@ def run(drive: Path, monkeypatch: pytest.MonkeyPatch):
         return json.loads(results.read_text()) if results.is_file() else {}
 
     return call
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory) -> Path:
+    """Two drives of a six-camera rig in DDAD's layout, 3 moments each, 64 x 96; the second is val."""
+    root = tmp_path_factory.mktemp("rig") / "ddad"
+    make(Plan("ddad", root, sequences=2, frames=3, height=64, width=96, seed=0, ext="png"))
+    return root
+
+
+@pytest.fixture
+def together(drive: Path, monkeypatch: pytest.MonkeyPatch):
+    """Call the script on several datasets; the folder of what it saved."""
+
+    def call(*words: str, model: torch.nn.Module | None = None, **options) -> Path:
+        known = {"height": 32, "width": 64, "intrinsics": "fixed", "split": str(drive / "lists"), **options}
+        monkeypatch.setattr(
+            evaluate_depth, "load_method", lambda path, device, which: (model or FromBrightness(), known)
+        )
+        main(["--run", str(drive), "--output", str(drive / "out"), *words,
+              "--device", "cpu", "--num_workers", "0"])  # fmt: skip
+        return drive / "out"
+
+    return call
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_several_datasets_are_judged_in_one_call_and_a_rig_both_ways(together, drive, rig, capsys):
+    out = together("--kitti_path", str(drive / "kitti"), "--ddad_path", str(rig), "--post_process")
+    assert read(out / "kitti_lists_test")["mean"]["abs_rel"] < 0.05
+    folder = out / "ddad_surrounddepth_val"
+    ambiguous, aware = read(folder / "scale-ambiguous"), read(folder / "scale-aware")
+    assert ambiguous["pictures"] == aware["pictures"] == 18
+    assert list(aware["cameras"])[:2] == ["front", "front_left"] and len(aware["cameras"]) == 6
+    assert aware["mean"]["abs_rel"] == pytest.approx(
+        np.mean([camera["abs_rel"] for camera in aware["cameras"].values()])
+    )
+    assert ambiguous["ratio"] == aware["ratio"]
+    assert ambiguous["mean"]["abs_rel"] != aware["mean"]["abs_rel"]
+    printed = capsys.readouterr().out
+    assert "mean over cameras" in printed
+    summary = [line.split("  ")[1] for line in printed.splitlines()[-3:]]
+    assert summary == [
+        "kitti lists/test",
+        "ddad surrounddepth/val scale-ambiguous",
+        "ddad surrounddepth/val scale-aware",
+    ]
+
+
+def test_a_flag_tells_one_way_to_judge_a_rig(together, rig):
+    out = together("--ddad_path", str(rig), "--disable_median_scaling")
+    assert read(out / "ddad_surrounddepth_val")["protocol"]["alignment"] == "none"
+
+
+def test_saved_predictions_of_a_rig_get_the_numbers_of_their_model(together, rig):
+    words = ["--dataset", "ddad", "--data_path", str(rig)]
+    direct = read(together(*words) / "scale-aware")
+    saved = together(*words, "--save_pred_disps") / "scale-aware"
+    assert read(saved)["mean"] == pytest.approx(direct["mean"], rel=1e-5)
+
+
+def test_of_kittis_two_benchmarks_the_one_without_data_is_left_out(together, drive, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate_depth, "KITTI_BENCHMARKS", (str(drive / "lists"), "eigen_benchmark"))
+    out = together("--kitti_path", str(drive / "kitti"), split="eigen_zhou")
+    assert read(out / "kitti_lists_test")["pictures"] == COUNT
+    assert (
+        "kitti eigen_benchmark is left out: splits/kitti/eigen/test.txt, line 3: no image at"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_model_of_six_cameras_does_not_take_one(together, drive, rig):
+    model = FromBrightness()
+    model.cameras = 6
+    with pytest.raises(InputError, match="looks at 6 cameras at once and kitti has one camera"):
+        together("--kitti_path", str(drive / "kitti"), "--ddad_path", str(rig), model=model)
+    assert not (drive / "out").exists()
+    together("--ddad_path", str(rig), model=model)
+
+
+def test_the_first_evaluation_exports_what_must_be_measured(
+    together, tiny_kitti, tmp_path, capsys, monkeypatch
+):
+    def judge(folder: str) -> dict:
+        lists = str(tiny_kitti / "splits")
+        place = ["--dataset", "kitti", "--data_path", str(tiny_kitti), "--eval_split", lists]
+        return read(together(*place, "--gt_path", str(tmp_path / folder)))["mean"]
+
+    first = judge("gt")
+    file = tmp_path / "gt" / "splits_test_velodyne.npz"
+    assert file.is_file() and f"measured once and kept in {file}" in capsys.readouterr().out
+    written = file.stat().st_mtime_ns
+    assert judge("gt") == first
+    assert file.stat().st_mtime_ns == written and "measured" not in capsys.readouterr().out
+    monkeypatch.setenv("RANK", "1")
+    assert judge("other") == first
+    monkeypatch.delenv("RANK")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert judge("other") == first
+    assert "measured on the fly, since" in capsys.readouterr().out
+    assert not (tmp_path / "other").exists()
+
+
+def test_bdedepths_way_of_judging_kitti_is_a_matter_of_two_settings(run):
+    results = run("--protocol", "align_corners=true", "median=lower")
+    assert results["protocol"]["align_corners"] is True
+    assert results["protocol"]["median"] == "lower"
 
 
 def test_a_model_trained_on_video_is_aligned_picture_by_picture(run, capsys):
@@ -201,6 +313,7 @@ def test_refusals_name_what_is_wrong(run, drive):
         (["--run", "r", "--batch_size", "0"], "--batch_size cannot be 0"),
         (["--run", "r", "--eval_split", "eigne"], "did you mean 'eigen'"),
         (["--run", "r", "--pred_depth_scale_factor", "-1"], "above 0, got -1"),
+        (["--run", "r", "--make3d_path", "m"], "give --dataset and --data_path instead of --make3d_path"),
         (["--ext_disp_to_eval", str(drive / "two.npy"), *lists], "do not say how their model was trained"),
         (["--ext_disp_to_eval", str(drive / "two.npy"), "--eval_mono", *lists], "2 saved disparities do not"),
         (["--ext_disp_to_eval", str(drive / "text.npy"), "--eval_mono", *lists], "is no .npy array"),
