@@ -447,7 +447,7 @@ def load_index(folder: Path) -> Index:
             )
     stats = [(folder / f"{table}.json").stat() for table in TABLES]
     return _load_index(
-        folder.resolve(), f"{INDEX_FORMAT} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
+        folder.absolute(), f"{INDEX_FORMAT} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
     )
 
 

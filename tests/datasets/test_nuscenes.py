@@ -236,6 +236,15 @@ def test_it_is_trained_on_and_predicted_from(drawn, tmp_path):
     assert depth.shape == (6, 1, 64, 96)
 
 
+def test_cameras_and_truths_that_do_not_exist_are_named(drawn):
+    with pytest.raises(InputError, match="there is no camera 'left'"):
+        open_nuscenes(drawn, camera_names=("front", "left"))
+    with pytest.raises(InputError, match="there is no ground truth 'lidra'; did you mean 'lidar'"):
+        open_nuscenes(drawn, ground_truth="lidra")
+    with pytest.raises(InputError, match="no stereo partner"):
+        open_nuscenes(drawn, frame_ids=(0, "s"))
+
+
 # Lists.
 
 
