@@ -277,7 +277,9 @@ def look_up(
 
     def neighbours(places: Tensor, new: Tensor, old: int) -> tuple[Tensor, Tensor, Tensor]:
         if nearest:  # in float32, since rounding decides which of two pixels is meant
-            first = (places.float() * (old / new[:, None].float())).long()
+            # Not old / new: torch makes that old * (1 / new), and 427 * (1 / 427) is less than 1.
+            scale = torch.full_like(new, old, dtype=torch.float32) / new.float()
+            first = (places.float() * scale[:, None]).long()
             return first, first, torch.zeros_like(first)
         new, places = new[:, None].double(), places.double()
         if align_corners:

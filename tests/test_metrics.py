@@ -258,6 +258,15 @@ def test_a_look_up_equals_resizing_the_whole_map(old, new):
         torch.testing.assert_close(result, wanted, rtol=0, atol=5e-5)  # F.interpolate places in float32
 
 
+def test_the_nearest_pixel_of_a_map_of_the_truths_own_size_is_the_pixel_itself():
+    """427 * (1 / 427) is less than 1 in float32, which once shifted NYUv2's maps by a row."""
+    maps = torch.arange(427.0 * 561).view(1, 427, 561)
+    rows, columns = torch.meshgrid(torch.arange(427), torch.arange(561), indexing="ij")
+    sizes = torch.tensor([[427, 561]])
+    seen = look_up(maps, rows.reshape(1, -1), columns.reshape(1, -1), sizes, nearest=True)
+    assert torch.equal(seen, maps.flatten(1))
+
+
 def test_a_perfect_prediction_has_no_error():
     truth = torch.rand(3, 50) * 70 + 1
     errors = depth_errors(truth, truth)
