@@ -112,10 +112,10 @@ def read_grid(path: Path) -> np.ndarray:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    if not path.is_file():
+        raise InputError(f"there is no laser depth at {path}")
     try:
         variables = loadmat(path, appendmat=False)
-    except FileNotFoundError:
-        raise InputError(f"there is no laser depth at {path}") from None
     except NotImplementedError:
         raise InputError(
             f"{path} is a MATLAB file of version 7.3; the official ones are of version 5 (save it again with "

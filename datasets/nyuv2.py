@@ -135,15 +135,19 @@ class NyuV2(SequenceDataset):
             self.lines = self._clips_of_folders(Path(data_path), part, offsets)
         else:
             self.lines = _read_list(str(split), part, offsets)
+        single = isinstance(self.lines[0], Still)
+        if single and set(frame_ids) != {0}:
+            raise InputError(
+                f"{self.lines[0].source}: test pictures are single; frame_ids must be 0, got "
+                f"{tuple(frame_ids)}"
+            )
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
-        if isinstance(self.lines[0], Still):
+        if single:
             self._read(self.lines[0])  # a wrong file shows now and not in a worker
 
     def paths(self, line: Clip | Still, frame: Frame) -> list[Path]:
         if isinstance(line, Clip):
             return [self.data_path / line.scene[line.frame + frame * self.stride]]
-        if frame != 0:
-            raise InputError(f"{line.source}: test pictures are single; frame_ids must be 0, got {frame}")
         return [self._file(line)]
 
     def pictures(self, line: Clip | Still, frame: Frame) -> list[Tensor]:

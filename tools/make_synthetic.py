@@ -42,7 +42,8 @@ def contact_sheet(views: list[View]) -> np.ndarray:
     """(H, W, 3) uint8 RGB: picture, inverse depth and semantics of each view, side by side."""
     rows = []
     for view in views:
-        near = np.where(view.depth > 0, 4 / np.maximum(view.depth, 4), 0)
+        nearest = 4 if view.depth.max() > 15 else 1  # metres that are brightest: outdoors or in a room
+        near = np.where(view.depth > 0, nearest / np.maximum(view.depth, nearest), 0)
         depth = cv2.applyColorMap((near**0.7 * 255).astype(np.uint8), cv2.COLORMAP_MAGMA)[..., ::-1]
         rows.append(np.hstack([view.image, depth, CITYSCAPES_COLOURS[view.semantics]]))
     return np.vstack(rows)
