@@ -30,6 +30,7 @@ from tools._doctor_geometry import (
     find_motion,
     match,
     scan_focal,
+    standing_along,
     warp_picture,
 )
 from utils import InputError
@@ -39,6 +40,7 @@ WIDEST = 960  # pixels, to which wide pictures are reduced for matching
 GAPS = (2, 3, 5, 8)  # frames (times the stride) that are tried beside 1
 STANDING, SMALL, LARGE = 0.0015, 0.004, 0.12  # median displacement as a share of the width
 BEST_PARALLAX = 0.01  # as a share of the width: some 6 pixels of 640, as KITTI at 10 frames a second
+SCANNED = 12  # pairs of a camera, those that shift most, that judge its focal length
 TURNING = 0.12  # share of the displacement that is parallax, below which the camera mostly turns
 
 
@@ -322,8 +324,8 @@ def check_borders(dataset: SequenceDataset, samples: list[Sample]) -> list[Findi
                     "warning",
                     "borders",
                     f"{camera_label(dataset, camera)}black bars take {share:.0%} of every picture (top "
-                    f"{top}, bottom {bottom}, left {left}, right {right} of {len(columns)}x{len(rows)}); crop "
-                    "them away, and the intrinsics with them",
+                    f"{top}, bottom {bottom}, left {left}, right {right} of {len(columns)}x{len(rows)}); "
+                    "crop them away, and the intrinsics with them",
                 )
             )
     return findings
@@ -402,6 +404,7 @@ def check_focal(dataset: SequenceDataset, samples: list[Sample], wide: list[Pair
     for camera in range(dataset.cameras):
         pairs = [pair for sample in samples for pair in sample.pairs if pair.frame != "s"] + wide
         pairs = [pair for pair in pairs if pair.camera == camera]
+        pairs = sorted(pairs, key=lambda pair: -pair.motion.shift)[:SCANNED]
         scans = [scan_focal(pair.motion.target, pair.motion.source, pair.target.K) for pair in pairs]
         scans = [scan for scan in scans if scan is not None]
         if not scans:
@@ -415,16 +418,17 @@ def check_focal(dataset: SequenceDataset, samples: list[Sample], wide: list[Pair
             continue
         look = samples[0].looks[0][camera]
         given = look.K[0, 0] * look.size[1] / look.picture.shape[1]
-        better, gain = given * FACTORS[best], costs[middle] / costs[best]
+        factor, gain = _valley_floor(costs), costs[middle] / costs[best]
+        better = given * factor
         agree = np.mean([scan[best] < scan[middle] for scan in scans])
         label = camera_label(dataset, camera)
         curve = ("fx in pixels", list(zip(given * FACTORS, costs / len(scans))), given)
-        if gain > 1.1 and abs(np.log(FACTORS[best])) > 0.13 and agree > 0.6:
+        if gain > 1.1 and abs(np.log(factor)) > 0.13 and agree > 0.6:
             text = (
                 f"{label}fx {better:.0f} px explains the motion better than the given {given:.0f} "
                 f"({agree:.0%} of {len(scans)} pairs agree); calibrate, or try it"
             )
-            level = "problem" if abs(np.log(FACTORS[best])) > 0.3 else "warning"
+            level = "problem" if abs(np.log(factor)) > 0.3 else "warning"
             findings.append(Finding(level, "focal length", text, curve=curve))
         else:
             text = f"{label}the motion agrees with fx {given:.0f} px (best: {better:.0f}, {len(scans)} pairs)"
@@ -436,6 +440,14 @@ def check_focal(dataset: SequenceDataset, samples: list[Sample], wide: list[Pair
         )
         findings.append(Finding("note", "focal length", text))
     return findings
+
+
+def _valley_floor(costs: np.ndarray) -> float:
+    """The factor at the lowest point of a parabola through the best of FACTORS and its neighbours."""
+    best = int(costs.argmin())
+    before, here, after = costs[best - 1 : best + 2]
+    offset = 0.5 * (before - after) / max(before - 2 * here + after, 1e-12)
+    return float(FACTORS[best] * (FACTORS[1] / FACTORS[0]) ** np.clip(offset, -0.5, 0.5))
 
 
 # -------------------------------------------------------------------------------------------------- motion
@@ -487,6 +499,7 @@ def check_motion(dataset: SequenceDataset, samples: list[Sample]) -> list[Findin
         if len(moving) < 0.2 * len(matched):
             continue
         findings.append(_judge_motion(dataset, label, moving))
+        findings += _own_vehicle(label, moving)
     return findings
 
 
@@ -503,6 +516,22 @@ def _judge_motion(dataset: SequenceDataset, label: str, moving: list[Pair]) -> F
     if shift > LARGE:
         return Finding("warning", "motion", f"{met}: that is a lot; take a smaller gap between frames")
     return Finding("good", "motion", met)
+
+
+def _own_vehicle(label: str, moving: list[Pair]) -> list[Finding]:
+    """Whether the lower part of the picture stands still while the rest moves, as the own bonnet does."""
+    shares = []
+    for pair in moving:
+        low = pair.motion.target[:, 1] > 0.67 * pair.target.picture.shape[0]
+        if low.sum() >= 8 and pair.motion.shift > 3:
+            shares.append(float(standing_along(pair.motion)[low].mean()))
+    if not shares or np.median(shares) < 0.4:
+        return []
+    text = (
+        f"{label}{np.median(shares):.0%} of the matches in the lower third stand still while the rest moves: "
+        "the own vehicle? Mask it or crop it away, it would be learned as infinitely far"
+    )
+    return [Finding("note", "own vehicle", text)]
 
 
 def gap_pairs(dataset: SequenceDataset, samples: list[Sample], workers: int) -> dict[int, list[Pair]]:
@@ -675,7 +704,8 @@ def metres_a_step(pair: Pair, truth: np.ndarray) -> float | None:
 def _trusted(motion: Motion) -> np.ndarray:
     """(M,) bool, matches whose inverse depth noise does not drown: half a pixel against their spread."""
     spread_of = np.subtract(*np.percentile(motion.inverse_depth, [85, 15])) if len(motion.target) else 0
-    return motion.explained & (motion.sensitivity * max(float(spread_of), 1e-9) > 0.5)
+    clear = motion.sensitivity * max(float(spread_of), 1e-9) > 0.5
+    return motion.explained & clear & ~standing_along(motion)
 
 
 def _truth_at(truth: np.ndarray, pair: Pair) -> np.ndarray:
@@ -705,13 +735,18 @@ def check_stereo(dataset: SequenceDataset, samples: list[Sample]) -> list[Findin
     shown = [(f"{pair.sample.name}: rows must agree", _stereo_picture(pair))]
     scale = pair.target.size[1] / pair.target.picture.shape[1]  # to pixels of the recording
     moves = np.concatenate([pair.motion.source - pair.motion.target for pair in pairs]) * scale
-    down = float(np.median(moves[:, 1]))
+    # Of the right picture against the left, whichever is the source.
+    sides = [
+        np.full(len(p.motion.target), np.sign(np.median(p.motion.target - p.motion.source, 0)[0]))
+        for p in pairs
+    ]
+    down = float(np.median(moves[:, 1] * np.concatenate(sides)))
     apart = float(np.median(np.abs(moves[:, 1])))
     findings = []
     if apart > 1.5:
         level = "problem" if apart > 3 else "warning"
         text = (
-            f"matches of left and right are {apart:.1f} px apart in height (the source {abs(down):.1f} px "
+            f"matches of left and right are {apart:.1f} px apart in height (the right one {abs(down):.1f} px "
             f"{'lower' if down > 0 else 'higher'}): the pair is not rectified; OpenCV's stereoRectify does it"
         )
         findings.append(Finding(level, "stereo", text, shown))
@@ -817,11 +852,11 @@ def _truth_against_motion(label: str, samples: list[Sample], camera: int, shown:
                 count += int(kept.sum())
     if not scores:
         return []
-    score = float(np.median(scores))
+    score, few = float(np.median(scores)), len(scores) < 3
     met = f"{label}truth and motion agree with a rank correlation of {score:.2f} over {count} points"
     if score < 0.3:
         text = f"{met}: does the truth belong to these pictures? Look at the overlay"
-        return [Finding("problem", "overlay", text, shown)]
+        return [Finding("warning" if few else "problem", "overlay", text, shown)]
     if score < 0.6:
         return [Finding("warning", "overlay", f"{met}, which is little; look at the overlay", shown)]
     return [Finding("good", "overlay", met)]

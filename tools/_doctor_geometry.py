@@ -22,7 +22,7 @@ from layers import rigid, warp
 
 CORNERS = 1500  # SIFT keeps the strongest so many
 FEWEST = 25  # matches, below which nothing is said about a pair
-FACTORS = np.exp(np.linspace(np.log(0.4), np.log(2.5), 31))  # of the focal length; the middle one is 1
+FACTORS = np.exp(np.linspace(np.log(0.4), np.log(2.5), 21))  # of the focal length; the middle one is 1
 SOFT = 0.5  # pixels; a match that is farther off than a few of these hardly counts
 
 
@@ -135,6 +135,12 @@ def triangulate(
     return -(against * along).sum(1) / square, K[0, 0] * np.sqrt(square)
 
 
+def standing_along(motion: Motion) -> np.ndarray:
+    """(M,) bool, matches that stay in their place while the picture moves: on the own vehicle, or far off."""
+    moved = np.linalg.norm(motion.source - motion.target, axis=1)
+    return (moved < 0.5) & (moved < 0.15 * motion.shift)
+
+
 def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndarray | None:
     """How badly each focal length explains the matches, whatever the motion.
 
@@ -149,21 +155,31 @@ def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndar
     if F is None or F.shape != (3, 3) or inside.sum() < 2 * FEWEST:
         return None
     target, source = target[inside[:, 0] > 0], source[inside[:, 0] > 0]
-    middle = len(FACTORS) // 2
+    if len(target) > 400:
+        chosen = np.linspace(0, len(target) - 1, 400).astype(int)
+        target, source = target[chosen], source[chosen]
+    cameras = [K * np.array([[factor, 1, 1], [1, factor, 1], [1, 1, 1]]) for factor in FACTORS]
     costs = np.full(len(FACTORS), np.inf)
-    for order in (range(middle, len(FACTORS)), range(middle, -1, -1)):
-        start = None
-        for n in order:
-            scaled = K * np.array([[FACTORS[n], 1, 1], [1, FACTORS[n], 1], [1, 1, 1]])
-            if start is None:
-                E, _ = cv2.findEssentialMat(target, source, scaled, cv2.RANSAC, 0.999, 1.0)
-                if E is None or E.shape != (3, 3):
-                    return None
-                _, R, t, _ = cv2.recoverPose(E, target, source, scaled)
-                start = R, t[:, 0]
-            start = _refine(*start, target, source, scaled)
-            distance = epipolar_distance(*start, target, source, scaled)
-            costs[n] = min(costs[n], np.log1p((distance / SOFT) ** 2).mean())
+    motions: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(FACTORS)
+
+    def improve(n: int, start: tuple[np.ndarray, np.ndarray]) -> None:
+        R, t = _refine(*start, target, source, cameras[n])
+        distance = epipolar_distance(R, t, target, source, cameras[n])
+        cost = np.log1p((distance / SOFT) ** 2).mean()
+        if cost < costs[n]:
+            costs[n], motions[n] = cost, (R, t)
+
+    for n, camera in enumerate(cameras):
+        E, _ = cv2.findEssentialMat(target, source, camera, cv2.RANSAC, 0.999, 1.0)
+        if E is None or E.shape != (3, 3):
+            return None
+        _, R, t, _ = cv2.recoverPose(E, target, source, camera)
+        improve(n, (R, t[:, 0]))
+    # A step sideways and a turn look alike, so a start may end in the wrong valley; neighbours help out.
+    for n in range(1, len(FACTORS)):
+        improve(n, motions[n - 1])
+    for n in range(len(FACTORS) - 2, -1, -1):
+        improve(n, motions[n + 1])
     return costs
 
 
@@ -172,7 +188,7 @@ def fill_depth(motion: Motion, height: int, width: int, neighbours: int = 6) -> 
 
     None where too few matches have a depth.
     """
-    good = motion.explained & (motion.sensitivity > 0)
+    good = motion.explained & (motion.sensitivity > 0) & ~standing_along(motion)
     if good.sum() < FEWEST // 2:
         return None
     points, inverse = motion.target[good], motion.inverse_depth[good]

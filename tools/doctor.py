@@ -14,6 +14,7 @@ of that in one file. The exit status is 0 where nothing stands against training,
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import textwrap
@@ -186,9 +187,18 @@ def _plural(count: int, word: str) -> str:
 
 
 def as_text(findings: Sequence[Finding], width: int = 110) -> str:
-    """One aligned line a finding, wrapped under itself where it is long."""
+    """One aligned line a finding, wrapped under itself where it is long.
+
+    Of cameras that are all right the first stands for the others; the page has them all.
+    """
     if not findings:
         return ""
+    told = []
+    for topic in dict.fromkeys(finding.topic for finding in findings):
+        good = [f for f in findings if f.topic == topic and f.level == "good"]
+        rest = f" (and {len(good) - 1} more)" if len(good) > 1 else ""
+        told += [dataclasses.replace(finding, text=finding.text + rest) for finding in good[:1]]
+    findings = [finding for finding in findings if finding.level != "good"] + told
     column = max(len(finding.topic) for finding in findings)
     lines = []
     for finding in findings:

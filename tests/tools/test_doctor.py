@@ -1,0 +1,275 @@
+"""The doctor for data: faults of people's own recordings are found and named, sound data passes."""
+
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.synthetic import Camera, World, rotation
+from tools import doctor
+from tools._doctor_geometry import FACTORS, epipolar_distance, find_motion, scan_focal, triangulate
+from tools.layouts._base import Plan, looking_ahead, save_depth, save_image
+from tools.make_synthetic import make
+
+HEIGHT, WIDTH = 120, 200
+CAMERA = Camera.like_kitti(HEIGHT, WIDTH)
+K = CAMERA.intrinsics
+
+
+@pytest.fixture(scope="session")
+def walk(tmp_path_factory) -> Path:
+    """Seven frames of a hand-held camera that turns and steps through a standing street, with depth."""
+    folder, world = tmp_path_factory.mktemp("walk"), World(3, 2.0)
+    for n in range(7):
+        place = world.ego_pose(0) @ looking_ahead(0.1 * n, 0.45 * np.sin(1.3 * n), 1.65 + 0.1 * np.cos(n))
+        turn = rotation(0.06 * np.sin(1.7 * n), 0.09 * np.cos(1.1 * n), 0.05 * np.sin(2.3 * n))
+        view = world.render(CAMERA, place @ turn, 0.0)
+        save_image(folder / f"{n:03d}.png", view.image)
+        save_depth(folder / f"depth/{n:03d}.png", view.depth)
+    write_intrinsics(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stereo(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("stereo") / "kitti"
+    make(Plan("kitti", root, sequences=1, frames=5, height=96, width=320, seed=0, ext="png"))
+    return root
+
+
+@pytest.fixture
+def broken(walk, tmp_path) -> Path:
+    """A copy of the walk for a test to break."""
+    return Path(shutil.copytree(walk, tmp_path / "broken"))
+
+
+def write_intrinsics(folder: Path, scale: float = 1.0, K: np.ndarray = K) -> None:
+    numbers = " ".join(f"{scale * value:.6g}" for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
+    (folder / "cam.txt").write_text(numbers + "\n")
+
+
+def ask(folder: Path, tmp_path: Path, capsys, *more: str, split: bool = True) -> tuple[int, str, str]:
+    """Exit status, what was printed in one line, and the page."""
+    out = tmp_path / "page.html"
+    arguments = ["--data_path", str(folder), "--out", str(out), "--workers", "1", "--samples", "5"]
+    status = doctor.main([*arguments, *(["--set", "val_fraction=0"] if split else []), *more])
+    return status, " ".join(capsys.readouterr().out.split()), out.read_text()
+
+
+def ask_kitti(root: Path, tmp_path: Path, capsys) -> tuple[int, str, str]:
+    split = ["--dataset", "kitti", "--split", str(root / "splits")]
+    return ask(root, tmp_path, capsys, *split, "--frame_ids", "0", "s", split=False)
+
+
+# ----------------------------------------------------------------------------------------------- sound data
+
+
+def test_a_sound_recording_passes_with_its_numbers(walk, tmp_path, capsys):
+    status, words, _ = ask(walk, tmp_path, capsys)
+    assert status == 0 and "can be trained on" in words and "problem" not in words
+    assert "good files all 7 pictures are there, and all were opened" in words
+    assert "fx is 116 px: a view 82 degrees wide" in words
+    assert "the motion agrees with fx 116 px" in words
+    assert "good overlay truth and motion agree" in words
+    assert "network's width 640 is more than the pictures' 200" in words
+
+
+def test_the_page_is_one_whole_file_that_asks_for_nothing_else(walk, tmp_path, capsys):
+    _, _, page = ask(walk, tmp_path, capsys)
+    seen = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            seen.append((tag, dict(attributes)))
+
+    Reader().feed(page)
+    sources = [attributes["src"] for tag, attributes in seen if tag == "img"]
+    assert len(sources) >= 5 and all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert not [tag for tag, attributes in seen if tag in ("link", "script") or "href" in attributes]
+    assert "<svg" in page  # the scan of focal lengths
+
+
+def test_a_stereo_pair_as_it_should_be_passes(stereo, tmp_path, capsys):
+    status, words, _ = ask_kitti(stereo, tmp_path, capsys)
+    assert status == 0 and "rows of left and right agree" in words
+
+
+def test_real_grey_frames_pass_with_a_note(shared_data, tmp_path, capsys):
+    more = ["intrinsics=718.856 718.856 607.1928 185.2157", "files=left.png 0*.png", "val_fraction=0"]
+    folder = shared_data / "kitti_odom_gray"
+    status, words, _ = ask(folder, tmp_path, capsys, "--samples", "2", "--set", *more, split=False)
+    assert status == 0 and "pictures are grey, which is fine" in words
+    assert "the motion does not tell the focal length" in words  # it drives straight ahead
+
+
+# ------------------------------------------------------------------------------------------ broken on purpose
+
+
+@pytest.mark.parametrize(
+    "numbers, sentence",
+    [
+        ("0.58 0.97 0.49 0.47", "look normalised"),
+        (f"{K[0, 0]} {K[1, 1]} {K[1, 2]} {K[0, 2]}", "width and height are swapped, the middle is (100, 60)"),
+        ("58 58 49 28", "belong to a picture of 98x56; for this size: '1"),
+        ("232 232 195 112", "belong to a picture of 390x224"),
+        ("15 15 99 59", "fx means a view 163 degrees wide"),
+        ("116 300 99 59", "pixels would not be square"),
+    ],
+)
+def test_intrinsics_that_cannot_be_are_named_with_the_way_out(walk, numbers, sentence, tmp_path, capsys):
+    more = ["--samples", "1", "--set", f"intrinsics={numbers}", "val_fraction=0"]
+    _, words, _ = ask(walk, tmp_path, capsys, *more, split=False)
+    assert sentence in words
+
+
+def test_what_is_wrong_with_a_file_is_told_although_the_folder_refuses_it(broken, tmp_path, capsys):
+    write_intrinsics(broken, scale=2.5)
+    status, words, _ = ask(broken, tmp_path, capsys, "--samples", "1")
+    assert status == 1 and "lies outside of" in words and "went on with guessed intrinsics" in words
+    assert "belong to a picture of 4" in words
+
+
+def test_a_wrong_focal_length_is_found_from_the_motion_and_a_better_one_named(broken, tmp_path, capsys):
+    write_intrinsics(broken, K=np.array([[200, 0, K[0, 2]], [0, 200, K[1, 2]], [0, 0, 1]]))
+    status, words, _ = ask(broken, tmp_path, capsys)
+    better = float(words.split("explains the motion better than the given 200")[0].split()[-2])
+    assert status == 1 and abs(better / K[0, 0] - 1) < 0.12
+
+
+def test_a_truncated_picture_is_named(broken, tmp_path, capsys):
+    picture = broken / "003.png"
+    picture.write_bytes(picture.read_bytes()[:3000])
+    status, words, page = ask(broken, tmp_path, capsys)
+    assert status == 1 and "003.png cannot be read as a picture" in words and "003.png" in page
+
+
+def test_frames_that_repeat_are_a_problem(broken, tmp_path, capsys):
+    for n in range(1, 7):
+        shutil.copy(broken / "000.png", broken / f"{n:03d}.png")
+    status, words, _ = ask(broken, tmp_path, capsys)
+    assert status == 1 and "10 of 10 frames repeat their neighbour" in words
+    assert "the camera stands still in 100% of the pairs" in words
+
+
+def test_a_camera_that_creeps_gets_a_larger_gap(tmp_path, capsys):
+    folder, world = tmp_path / "creep", World(3, 2.0)
+    for n in range(12):
+        view = world.render(CAMERA, world.ego_pose(0) @ looking_ahead(0, 0.015 * n, 1.65), 0.0)
+        save_image(folder / f"{n:03d}.png", view.image)
+    write_intrinsics(folder)
+    _, words, _ = ask(folder, tmp_path, capsys, "--samples", "3")
+    assert "warning frame gap a gap of" in words and "--set stride=" in words
+
+
+def test_a_camera_that_only_turns_is_a_problem(tmp_path, capsys):
+    folder, world = tmp_path / "turn", World(3, 2.0)
+    for n in range(5):
+        turned = looking_ahead(0, 0, 1.65) @ rotation(0.0, 0.06 * n, 0.0)
+        save_image(folder / f"{n:03d}.png", world.render(CAMERA, world.ego_pose(0) @ turned, 0.0).image)
+    write_intrinsics(folder)
+    status, words, _ = ask(folder, tmp_path, capsys)
+    assert status == 1 and "the camera turns but hardly moves" in words
+
+
+def test_black_bars_and_black_pictures_are_found(broken, tmp_path, capsys):
+    for n in range(7):
+        picture = np.array(Image.open(broken / f"{n:03d}.png"))
+        picture[:12] = picture[-10:] = 0
+        Image.fromarray(picture * (n != 6)).save(broken / f"{n:03d}.png")
+    _, words, _ = ask(broken, tmp_path, capsys)
+    assert "black bars take 18% of every picture (top 12, bottom 10, left 0, right 0 of 200x120)" in words
+    assert "1 of 7 pictures show nothing" in words
+
+
+def test_truth_in_millimetres_is_asked_about(broken, tmp_path, capsys):
+    for path in (broken / "depth").glob("*.png"):
+        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) / 256
+        np.save(path.with_suffix(".npy"), (1000 * depth).astype(np.float32))
+        path.unlink()
+    status, words, _ = ask(broken, tmp_path, capsys)
+    assert status == 1 and "are these millimetres?" in words
+
+
+def test_truth_of_other_pictures_does_not_agree_with_the_motion(broken, tmp_path, capsys):
+    for path in (broken / "depth").glob("*.png"):
+        turned = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::-1, ::-1]
+        cv2.imwrite(str(path), np.where(turned > 0, turned, 65535))
+    status, words, _ = ask(broken, tmp_path, capsys)
+    assert status == 1 and "does the truth belong to these pictures?" in words
+
+
+def test_an_unrectified_stereo_pair_is_found_with_its_pixels(stereo, tmp_path, capsys):
+    root = Path(shutil.copytree(stereo, tmp_path / "kitti"))
+    for path in root.glob("*/*/image_03/data/*.png"):
+        Image.fromarray(np.roll(np.array(Image.open(path)), 6, axis=0)).save(path)
+    status, words, _ = ask_kitti(root, tmp_path, capsys)
+    assert status == 1 and "6.0 px apart in height (the right one 6.0 px lower)" in words
+
+
+def test_left_and_right_swapped_are_found(stereo, tmp_path, capsys):
+    root = Path(shutil.copytree(stereo, tmp_path / "kitti"))
+    drive = next(root.glob("*/*_sync"))
+    (drive / "image_02").rename(drive / "other")
+    (drive / "image_03").rename(drive / "image_02")
+    (drive / "other").rename(drive / "image_03")
+    status, words, _ = ask_kitti(root, tmp_path, capsys)
+    assert status == 1 and "are left and right swapped?" in words
+
+
+def test_a_missing_picture_is_named_and_the_rest_looked_at(stereo, tmp_path, capsys):
+    root = Path(shutil.copytree(stereo, tmp_path / "kitti"))
+    next(root.glob("*/*/image_03/data/0000000001.png")).unlink()
+    status, words, _ = ask_kitti(root, tmp_path, capsys)
+    assert status == 1 and "no image at" in words and "rows of left and right agree" in words
+
+
+def test_what_does_not_open_at_all_still_gets_a_page(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    status, words, page = ask(tmp_path / "empty", tmp_path, capsys)
+    assert status == 1 and "holds no pictures" in words and "cannot be trained on yet: 1 problem" in page
+
+
+def test_an_unknown_dataset_is_answered_with_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match="did you mean 'kitti'"):
+        doctor.main(["--dataset", "kity", "--data_path", str(tmp_path)])
+
+
+# ------------------------------------------------------------------------------------------------- geometry
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Matches of 300 points 3 to 20 m ahead before and after a known step with a turn; R, t and depths."""
+    random = np.random.default_rng(0)
+    target = random.uniform((0, 0), (WIDTH - 1, HEIGHT - 1), (300, 2))
+    depth = random.uniform(3, 20, 300)
+    R, t = cv2.Rodrigues(np.array([0.02, 0.12, -0.03]))[0], np.array([0.6, 0.1, 0.5])
+    rays = np.concatenate([target, np.ones((300, 1))], 1) @ np.linalg.inv(K).T
+    image = (depth[:, None] * rays @ R.T + t) @ K.T
+    return target, image[:, :2] / image[:, 2:], R, t, depth
+
+
+def test_exact_matches_give_back_the_motion_and_the_depth(drawn):
+    target, source, R, t, depth = drawn
+    motion = find_motion(target, source, K)
+    T = motion.T_source_from_target
+    assert motion.explained.all() and motion.distance < 1e-3
+    assert np.allclose(T[:3, :3], R, atol=1e-4) and np.allclose(T[:3, 3], t / np.linalg.norm(t), atol=1e-3)
+    assert np.allclose(motion.inverse_depth * depth, np.linalg.norm(t), rtol=0.02)
+    assert np.allclose(triangulate(R, t, target, source, K)[0], 1 / depth)
+    assert np.abs(epipolar_distance(R, t, target, source, K)).max() < 1e-9
+
+
+def test_the_scan_finds_the_focal_length_and_says_nothing_of_a_step_without_a_turn(drawn):
+    target, source, _, t, depth = drawn
+    given = K * np.array([[1.5, 1, 1], [1, 1.5, 1], [1, 1, 1]])
+    costs = scan_focal(target, source, given)
+    assert abs(FACTORS[costs.argmin()] * 1.5 - 1) < 0.06  # half a step of the scan
+    rays = np.concatenate([target, np.ones((300, 1))], 1) @ np.linalg.inv(K).T
+    image = (depth[:, None] * rays + t) @ K.T
+    costs = scan_focal(target, image[:, :2] / image[:, 2:], given)
+    assert np.ptp(costs) < 1e-3
