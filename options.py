@@ -19,16 +19,21 @@ import argparse
 import math
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from published_configs import is_surround_depth, surround_depth
 from utils import PROJECT, WORKERS, InputError, nearest_name, read_yaml
 
 SECTIONS = ("method", "dataset", "companion", "augment", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
+
+
+_SAID: set[str] = set()  # sentences about published configs, each said once
 
 
 def frame_id(text: str) -> int | str:
@@ -216,12 +221,24 @@ def read_config(path: str | Path) -> dict[str, Any]:
         if path.suffix == ".txt":
             lines = (line.split("#")[0].strip() for line in text.splitlines())
             pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines if line)
-            return {key: read_yaml(value) for key, value in pairs}
+            return _published(path, {key: read_yaml(value) for key, value in pairs})
         settings = read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold 'name: value' lines")
+    return settings
+
+
+def _published(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """A text config as it is, or translated where it is one of SurroundDepth's; says once what changed."""
+    if not is_surround_depth(settings):
+        return settings
+    settings, notes = surround_depth(settings)
+    sentence = f"{path} is a config of the published SurroundDepth: {'; '.join(notes)}"
+    if sentence not in _SAID and os.environ.get("RANK", "0") == "0":
+        print(sentence, file=sys.stderr)
+    _SAID.add(sentence)
     return settings
 
 

@@ -41,7 +41,8 @@ class SurroundDataset(SequenceDataset):
         resize: `bicubic` or `lanczos`.
         skip_missing: leave out samples that lack a picture of any camera.
         masks: read where each camera sees its own vehicle, as the map `visible`.
-        matches: folder of what tools/sift_matches.py wrote, as the points `matches`; None for none.
+        matches: folder of what tools/sift_matches.py wrote, as the points `matches`; True is
+            `<data_path>/matches`, where it writes by itself; None for none.
         max_matches: rows of `matches` a camera, those nearest to their epipolar lines; the rest is padding.
 
     Raises:
@@ -60,7 +61,7 @@ class SurroundDataset(SequenceDataset):
         resize: str = "bicubic",
         skip_missing: bool = False,
         masks: bool = False,
-        matches: str | Path | None = None,
+        matches: bool | str | Path | None = None,
         max_matches: int = 1024,
     ) -> None:
         if "s" in frame_ids:
@@ -70,7 +71,7 @@ class SurroundDataset(SequenceDataset):
         self.camera_names = ring_order(camera_names)
         self.cameras = len(self.camera_names)
         self.masks, self.max_matches = masks, max_matches
-        self.matches = Path(matches) if matches else None
+        self.matches = Path(data_path) / "matches" if matches is True else Path(matches) if matches else None
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
         if self.masks:
             self.maps(self.lines[0])

@@ -15,6 +15,7 @@ LEVELS = [
     {"methods"},
     {"logs"},
     {"trainer"},
+    {"published_configs"},
     {"options", "run", "evaluate_depth", "evaluate_pose", "evaluate_segmentation", "predictor",
      "test_simple", "test_video", "hubconf", "tools", "benchmarks"},
 ]  # fmt: skip
