@@ -40,7 +40,7 @@ WIDEST = 960  # pixels, to which wide pictures are reduced for matching
 GAPS = (2, 3, 5, 8)  # frames (times the stride) that are tried beside 1
 STANDING, SMALL, LARGE = 0.0015, 0.004, 0.12  # median displacement as a share of the width
 BEST_PARALLAX = 0.01  # as a share of the width: some 6 pixels of 640, as KITTI at 10 frames a second
-SCANNED = 12  # pairs of a camera, those that shift most, that judge its focal length
+SCANNED = 8  # pairs of a camera, those that shift most, that judge its focal length
 TURNING = 0.12  # share of the displacement that is parallax, below which the camera mostly turns
 
 
@@ -404,6 +404,7 @@ def check_focal(dataset: SequenceDataset, samples: list[Sample], wide: list[Pair
     for camera in range(dataset.cameras):
         pairs = [pair for sample in samples for pair in sample.pairs if pair.frame != "s"] + wide
         pairs = [pair for pair in pairs if pair.camera == camera]
+        pairs = [pair for pair in pairs if share_of_width(pair, pair.motion.shift) > STANDING]
         pairs = sorted(pairs, key=lambda pair: -pair.motion.shift)[:SCANNED]
         scans = [scan_focal(pair.motion.target, pair.motion.source, pair.target.K) for pair in pairs]
         scans = [scan for scan in scans if scan is not None]

@@ -98,7 +98,8 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
         return motion
     _, R, t, _ = cv2.recoverPose(E, target, source, K, mask=inside.copy())
     chosen = inside[:, 0] > 0
-    R, t = _refine(R, t[:, 0], target[chosen], source[chosen], K)
+    R, t, _ = _refine(R[None], t[None, :, 0], target[chosen], source[chosen], K[None])
+    R, t = R[0], t[0]
     distances = np.abs(epipolar_distance(R, t, target, source, K))
     motion.explained = distances < 1.5
     if motion.explained.sum() < FEWEST // 2:
@@ -113,13 +114,13 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
 def epipolar_distance(
     R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray
 ) -> np.ndarray:
-    """(M,) signed Sampson distances in pixels."""
+    """(..., M) signed Sampson distances in pixels, of motions R (..., 3, 3), t (..., 3) and K (..., 3, 3)."""
     inverse = np.linalg.inv(K)
-    F = inverse.T @ _cross(t) @ R @ inverse
+    F = np.swapaxes(inverse, -1, -2) @ _cross(t) @ R @ inverse
     a, b = _homogeneous(target), _homogeneous(source)
-    line_b, line_a = a @ F.T, b @ F
-    norm = np.sqrt((line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1))
-    return (b * line_b).sum(1) / np.maximum(norm, 1e-12)
+    line_b, line_a = a @ np.swapaxes(F, -1, -2), b @ F
+    norm = np.sqrt((line_b[..., :2] ** 2).sum(-1) + (line_a[..., :2] ** 2).sum(-1))
+    return (b * line_b).sum(-1) / np.maximum(norm, 1e-12)
 
 
 def triangulate(
@@ -155,32 +156,25 @@ def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndar
     if F is None or F.shape != (3, 3) or inside.sum() < 2 * FEWEST:
         return None
     target, source = target[inside[:, 0] > 0], source[inside[:, 0] > 0]
-    if len(target) > 400:
-        chosen = np.linspace(0, len(target) - 1, 400).astype(int)
+    if len(target) > 200:
+        chosen = np.linspace(0, len(target) - 1, 200).astype(int)
         target, source = target[chosen], source[chosen]
-    cameras = [K * np.array([[factor, 1, 1], [1, factor, 1], [1, 1, 1]]) for factor in FACTORS]
-    costs = np.full(len(FACTORS), np.inf)
-    motions: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(FACTORS)
-
-    def improve(n: int, start: tuple[np.ndarray, np.ndarray]) -> None:
-        R, t = _refine(*start, target, source, cameras[n])
-        distance = epipolar_distance(R, t, target, source, cameras[n])
-        cost = np.log1p((distance / SOFT) ** 2).mean()
-        if cost < costs[n]:
-            costs[n], motions[n] = cost, (R, t)
-
-    for n, camera in enumerate(cameras):
+    cameras = np.stack([K * np.array([[factor, 1, 1], [1, factor, 1], [1, 1, 1]]) for factor in FACTORS])
+    starts = []
+    for camera in cameras:
         E, _ = cv2.findEssentialMat(target, source, camera, cv2.RANSAC, 0.999, 1.0)
         if E is None or E.shape != (3, 3):
             return None
-        _, R, t, _ = cv2.recoverPose(E, target, source, camera)
-        improve(n, (R, t[:, 0]))
+        starts.append(cv2.recoverPose(E, target, source, camera)[1:3])
+    R, t = np.stack([start[0] for start in starts]), np.stack([start[1][:, 0] for start in starts])
+    R, t, costs = _refine(R, t, target, source, cameras)
     # A step sideways and a turn look alike, so a start may end in the wrong valley; neighbours help out.
-    for n in range(1, len(FACTORS)):
-        improve(n, motions[n - 1])
-    for n in range(len(FACTORS) - 2, -1, -1):
-        improve(n, motions[n + 1])
-    return costs
+    for shift in (1, -1, 2, -2):
+        neighbour = np.clip(np.arange(len(FACTORS)) - shift, 0, len(FACTORS) - 1)
+        moved = _refine(R[neighbour], t[neighbour], target, source, cameras)
+        better = moved[2] < costs
+        R[better], t[better], costs[better] = (new[better] for new in moved)
+    return costs / len(target)
 
 
 def fill_depth(motion: Motion, height: int, width: int, neighbours: int = 6) -> np.ndarray | None:
@@ -249,44 +243,63 @@ def _parallax(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> float:
 
 
 def _refine(
-    R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray, rounds: int = 12
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation and unit translation that bring the matches nearest to their epipolar lines (Gauss-Newton)."""
-    damping = 1e-3
+    R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray, rounds: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Motions that bring the matches nearest to their epipolar lines (Gauss-Newton with damping).
+
+    Args:
+        R, t, K: (N, 3, 3), (N, 3) of length 1, (N, 3, 3): N starts, each with its intrinsics.
+        target, source: (M, 2) pixels, the same for all.
+        rounds: at most.
+
+    Returns:
+        (N, 3, 3), (N, 3) and (N,) the sum over matches of log(1 + (distance / SOFT)^2).
+    """
+    tiny = 1e-6
+    R, t, damping = R.copy(), t.copy(), np.full(len(R), 1e-3)
     rest = epipolar_distance(R, t, target, source, K)
-    cost = np.log1p((rest / SOFT) ** 2).sum()
+    cost = np.log1p((rest / SOFT) ** 2).sum(1)
     for _ in range(rounds):
-        columns = [
-            (epipolar_distance(*_moved(R, t, step), target, source, K) - rest) / 1e-6
-            for step in 1e-6 * np.eye(5)
-        ]
-        J = np.stack(columns, 1)
-        weights = 1 / (1 + (rest / SOFT) ** 2)
-        A, g = (J * weights[:, None]).T @ J, (J * weights[:, None]).T @ rest
-        step = -np.linalg.solve(A + damping * np.diag(np.diag(A) + 1e-12), g)
-        step *= min(1.0, 0.3 / max(float(np.linalg.norm(step)), 1e-12))
+        steps = np.broadcast_to(tiny * np.eye(5), (len(R), 5, 5))
+        nearby = epipolar_distance(*_moved(R[:, None], t[:, None], steps), target, source, K[:, None])
+        J = (nearby - rest[:, None]) / tiny  # (N, 5, M)
+        weighted = J / (1 + (rest[:, None] / SOFT) ** 2)
+        A, g = weighted @ np.swapaxes(J, 1, 2), (weighted * rest[:, None]).sum(2)
+        A = A + damping[:, None, None] * np.eye(5) * (A + 1e-12)
+        step = -np.linalg.solve(A, g[..., None])[..., 0]
+        step *= np.minimum(1, 0.3 / np.maximum(np.linalg.norm(step, axis=1), 1e-12))[:, None]
         moved = _moved(R, t, step)
         rest_moved = epipolar_distance(*moved, target, source, K)
-        cost_moved = np.log1p((rest_moved / SOFT) ** 2).sum()
-        if cost_moved < cost:
-            done = cost - cost_moved < 1e-5 * cost
-            (R, t), rest, cost, damping = moved, rest_moved, cost_moved, damping / 5
-            if done:
-                break
-        else:
-            damping *= 10
-    return R, t
+        cost_moved = np.log1p((rest_moved / SOFT) ** 2).sum(1)
+        better = cost_moved < cost
+        gained = np.where(better, cost - cost_moved, 0) > 1e-4 * cost
+        R[better], t[better], rest[better] = moved[0][better], moved[1][better], rest_moved[better]
+        cost = np.minimum(cost, cost_moved)
+        damping = np.where(better, damping / 5, damping * 10)
+        if not gained.any() and better.any():
+            break
+    return R, t, cost
 
 
 def _moved(R: np.ndarray, t: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R turned by step[:3] radians, t turned by step[3:] across its own direction."""
-    across = np.linalg.svd(t[None])[2][1:]
-    moved = t + step[3:] @ across
-    return cv2.Rodrigues(step[:3])[0] @ R, moved / np.linalg.norm(moved)
+    """R turned by step[..., :3] radians, t turned by step[..., 3:] across its own direction."""
+    axis = np.eye(3)[np.abs(t).argmin(-1)]
+    side = np.cross(t, axis)
+    side /= np.linalg.norm(side, axis=-1, keepdims=True)
+    moved = t + step[..., 3:4] * side + step[..., 4:5] * np.cross(t, side)
+    angle = np.linalg.norm(step[..., :3], axis=-1)[..., None, None]
+    cross = _cross(step[..., :3])
+    # Rodrigues; np.sinc is sin(pi x) / (pi x).
+    turn = np.eye(3) + np.sinc(angle / np.pi) * cross + 0.5 * np.sinc(angle / 2 / np.pi) ** 2 * cross @ cross
+    return turn @ R, moved / np.linalg.norm(moved, axis=-1, keepdims=True)
 
 
 def _cross(t: np.ndarray) -> np.ndarray:
-    return np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+    """(..., 3) to (..., 3, 3), the matrix of t x."""
+    x, y, z = np.moveaxis(t, -1, 0)
+    zero = np.zeros_like(x)
+    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
+    return np.stack(rows, -1).reshape(*t.shape[:-1], 3, 3)
 
 
 def _homogeneous(points: np.ndarray) -> np.ndarray:
