@@ -81,6 +81,8 @@ class Ddad(SurroundDataset):
         InputError: a scene, calibration or camera is not there, or no rotation; see `SurroundDataset`.
     """
 
+    overlap: ClassVar[float] = 600 / 1936  # as SurroundDepth matches
+
     protocol: ClassVar[Protocol] = Protocol(
         "DDAD as SurroundDepth",
         "LiDAR of the same sample, moved to the camera's time",

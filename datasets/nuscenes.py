@@ -80,6 +80,8 @@ class NuScenes(SurroundDataset):
             a picture that a sample lacks, a calibration that is no rotation.
     """
 
+    overlap: ClassVar[float] = 500 / 1600  # as SurroundDepth matches
+
     protocol: ClassVar[Protocol] = Protocol(
         "nuScenes", GROUND_TRUTHS["lidar"], min_depth=0.1, max_depth=80.0, resize="depth"
     )

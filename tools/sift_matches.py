@@ -30,7 +30,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,7 +41,7 @@ from tools.export_gt_depth import setting
 from utils import InputError, atomic_path, run_main
 
 RATIO = 0.75  # the nearest descriptor must be this much nearer than the second (Lowe 2004)
-BLOCK = 512  # descriptors compared at a time, so that distances stay in the cache
+BLOCK = 512  # descriptors compared at a time, which bounds the memory they take
 MAX_DEPTH, MIN_ANGLE, MAX_DISTANCE = 200.0, 0.01, 1.0  # what the report counts: metres, degrees, pixels
 LIDAR_RADIUS = 3  # pixels round a match in which a LiDAR point is looked for
 
@@ -204,22 +203,24 @@ def nearest_two(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     Descriptors are whole numbers up to 255, so |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is exact in float32: the
     same matches as by comparing one by one, several times faster.
     """
-    half = (b * b).sum(1) / 2
-    nearest = np.zeros(len(a), int)
-    products = np.zeros((len(a), 2), np.float32)
-    flipped = torch.from_numpy(np.ascontiguousarray(b.T))
+    # One more column carries -|b|^2 / 2, so that the largest product a.b - |b|^2 / 2 is the nearest.
+    left, right = (
+        np.ones((len(a), a.shape[1] + 1), np.float32),
+        np.empty((a.shape[1] + 1, len(b)), np.float32),
+    )
+    left[:, :-1], right[:-1], right[-1] = a, b.T, (b * b).sum(1) / -2
+    nearest, products = np.empty(len(a), int), np.empty((len(a), 2), np.float32)
+    buffer = np.empty((BLOCK, len(b)), np.float32)
     for start in range(0, len(a), BLOCK):
-        block = torch.from_numpy(np.ascontiguousarray(a[start : start + BLOCK]))
-        closeness = (block @ flipped).numpy()
-        closeness -= half
-        rows = np.arange(len(closeness))
-        best = closeness.argmax(1)
-        nearest[start : start + BLOCK] = best
-        products[start : start + BLOCK, 0] = closeness[rows, best]
-        closeness[rows, best] = -np.inf
-        products[start : start + BLOCK, 1] = closeness.max(1)
+        rows = left[start : start + BLOCK]
+        closeness, block, count = buffer[: len(rows)], slice(start, start + len(rows)), np.arange(len(rows))
+        np.matmul(rows, right, out=closeness)
+        nearest[block] = closeness.argmax(1)
+        products[block, 0] = closeness[count, nearest[block]]
+        closeness[count, nearest[block]] = -np.inf
+        products[block, 1] = closeness.max(1)
     squared = (a * a).sum(1)[:, None] - 2 * products
-    first, second = np.sqrt(squared.clip(min=0)).T
+    first, second = np.sqrt(squared).T
     return nearest, first, second
 
 
@@ -325,8 +326,8 @@ def run(dataset: SurroundDataset, indices: list[int], workers: int, published_gr
         for index in indices:
             yield write_sample(dataset, index, published_grey)
         return
-    # One thread a worker, read when a worker starts.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # one thread a worker, read when a worker starts
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
         workers, context, initializer=_start_worker, initargs=(dataset, published_grey)
@@ -348,7 +349,6 @@ _work: tuple[SurroundDataset, bool]  # a worker's own
 def _start_worker(dataset: SurroundDataset, published_grey: bool) -> None:
     global _work
     _work = dataset, published_grey
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
 
