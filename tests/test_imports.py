@@ -37,6 +37,7 @@ RARE = {
         "test_video.py",
         "tools/_doctor_checks.py",
         "tools/_doctor_geometry.py",
+        "tools/make_masks.py",
         "tools/make_synthetic.py",
         "tools/layouts/_base.py",
         "tools/layouts/make3d.py",

@@ -1,0 +1,124 @@
+"""The vehicle's own place in its pictures: found where there is one, and nothing taken for it elsewhere."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.ddad import CAMERAS, Ddad
+from datasets.synthetic import World
+from tools import make_masks
+from tools.layouts._base import Plan
+from tools.layouts._rig import SurroundRig
+from tools.make_masks import own_vehicle
+from tools.make_synthetic import make
+from utils import InputError
+
+RIG = SurroundRig(64, 96)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    out = tmp_path_factory.mktemp("masks") / "out"
+    make(Plan("ddad", out, sequences=2, frames=12, height=64, width=96, seed=0, ext="png"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def side() -> np.ndarray:
+    """(T, 64, 96, 3): a drive as the rear left camera sees it."""
+    world = World(3, 1.2)
+    return np.stack([RIG.view(world, 2, time / 10).image for time in range(12)])
+
+
+def run(root, *more):
+    make_masks.main(["--data_path", str(root), "--part", "train", "val", "--workers", "1", *more])
+
+
+def overlap(found: np.ndarray, true: np.ndarray) -> float:
+    return (found & true).sum() / (found | true).sum()
+
+
+def test_each_cameras_own_vehicle_is_found_and_the_front_camera_sees_none(root, capsys):
+    run(root)
+    assert "wrote 12 masks" in capsys.readouterr().out
+    for scene in ("000000", "000001"):
+        for number, camera in enumerate(CAMERAS.values()):
+            mask = np.array(Image.open(root / f"masks/{camera}/{scene}.png"))
+            assert mask.shape == (64, 96) and set(np.unique(mask)) <= {0, 255}
+            assert (root / f"masks/{camera}/{scene}.overlay.jpg").is_file()
+            true = RIG.own_vehicle(number)
+            if true.any():
+                assert overlap(mask > 0, true) > 0.9, (scene, camera)
+            else:
+                assert not mask.any(), (scene, camera)
+    visible = Ddad(root, height=64, width=96, masks=True)[0].maps["visible"]
+    assert visible.shape == (6, 1, 64, 96) and visible[0].all() and not visible[1].all()
+
+
+def test_masks_that_are_there_are_left_alone(root, capsys):
+    run(root)
+    path = root / "masks/CAMERA_05/000000.png"
+    path.unlink()
+    capsys.readouterr()
+    run(root)
+    assert "wrote 1 masks" in capsys.readouterr().out and path.is_file()
+
+
+def test_shards_share_the_work(root, capsys):
+    for shard in ("1/2", "2/2"):
+        run(root, "--overwrite", "--shard", shard)
+    assert capsys.readouterr().out.count("wrote 6 masks") == 2
+
+
+def test_recordings_of_one_calibration_are_looked_at_together(root, capsys):
+    """Both scenes here share a calibration."""
+    lists = root / "lists"
+    lists.mkdir()
+    stamps = [
+        path.stem for scene in ("000000", "000001") for path in (root / scene / "rgb/CAMERA_05").iterdir()
+    ]
+    (lists / "train.txt").write_text("\n".join(stamps))
+    make_masks.main(
+        ["--data_path", str(root), "--split", str(lists), "--pool", "--overwrite", "--workers", "1"]
+    )
+    assert "wrote 12 masks" in capsys.readouterr().out
+    masks = [np.array(Image.open(root / f"masks/CAMERA_07/00000{n}.png")) > 0 for n in (0, 1)]
+    assert np.array_equal(*masks) and overlap(masks[0], RIG.own_vehicle(2)) > 0.9
+
+
+def test_paint_that_mirrors_the_scenery_is_found_inside_its_dull_rim(side):
+    true = RIG.own_vehicle(2)
+    rim = true & ~(np.roll(true, 2, 0) & true)
+    mirrored = side.copy()
+    for frame, plain in zip(mirrored, side):
+        frame[true] = plain[::-1][true] // 2
+        frame[rim] = 20
+    assert overlap(own_vehicle(mirrored), true) > 0.9
+
+
+def test_noise_does_not_hide_it(side):
+    noise = np.random.default_rng(0).normal(0, 1, side.shape)
+    noisy = np.clip(side + noise, 0, 255).astype(np.uint8)
+    assert overlap(own_vehicle(noisy), RIG.own_vehicle(2)) > 0.8
+
+
+def test_a_blank_sky_and_a_blank_road_are_not_the_vehicle():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(60, 200, (20, 60, 90, 3), dtype=np.uint8)
+    frames[:, :25] = 230  # the sky, still and bright
+    fade = np.linspace(0, 1, 15)[:, None, None]  # a road that is blank near by and ends nowhere
+    frames[:, 45:] = (110 + (frames[:, 45:] - 110.0) * 0.3 * (1 - fade) ** 2).astype(np.uint8)
+    assert not own_vehicle(frames).any()
+
+
+def test_a_vehicle_that_stands_still_is_refused(root):
+    with pytest.raises(InputError, match=r"CAMERA_01: 10 frames differ .* --min_frames 50; --pool"):
+        run(root, "--overwrite", "--min_frames", "50")
+
+
+def test_a_dataset_without_a_rig_is_refused(tmp_path):
+    for frame in range(12):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{frame}.png")
+    (tmp_path / "cam.txt").write_text("60 60 32 32")
+    with pytest.raises(InputError, match="folder is no rig of cameras"):
+        run(tmp_path, "--dataset", "folder")

@@ -1,0 +1,296 @@
+"""Where each camera of a rig sees its own vehicle: what never changes while the car moves.
+
+    python tools/make_masks.py --dataset ddad --data_path data/ddad --part train val
+    python tools/make_masks.py --dataset ddad --data_path data/ddad --part train --pool
+
+One mask for each camera and recording, where the dataset looks for it (`mask_path`): white is the vehicle.
+DDAD's published masks are no longer online; training on DDAD needs them.
+
+Of the frames in which the picture moves, a pixel's change is the 90th percentile of its distance to its
+median. Road, houses and trees change; bodywork does not, nor does a blank sky. So a still region counts when
+it reaches the lower border and ends abruptly, in pixels that do change; one that reaches the sides or the top
+only must also be dark and have an outline that stays, as a camera's housing has. What such regions cut off
+from the rest of the picture, such as paint that mirrors the sky inside a dull trim, belongs to them.
+
+More frames of more places tell more: with `--pool`, recordings whose cameras have the same calibration are
+looked at together. The masks are proposals: look at the `.overlay.jpg` beside each. Paint that mirrors the
+scenery and has no dull rim changes as the scenery does, and is not found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datasets import build_dataset
+from datasets._sequence import read_image
+from datasets._surround import SurroundDataset
+from tools._shards import shard_of, torchrun_shard
+from tools.export_gt_depth import setting
+from utils import InputError, atomic_path, run_main
+
+STILL = 2.0, 0.04  # grey levels, and share of the brightness: what noise and exposure change
+ABRUPT = 1.5  # times what is still: the least change just outside of the vehicle
+MOVED = 3.0  # grey levels that the upper quarter of the pixels must change from one frame used to the next
+LASTING = 4.0  # grey levels a pixel: an edge that stays
+LEAST = 0.002  # of the picture: smaller regions are dirt
+
+
+def main(arguments: list[str] | None = None) -> None:
+    given = parse(arguments)
+    made = 0
+    for part in given.part:
+        dataset = open_dataset(given, part)
+        tasks = find_tasks(dataset, given)
+        made += run(tasks, given)
+    print(f"wrote {made} masks; look at them before training on them")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One camera of one or several recordings: its pictures in order, and the masks to write."""
+
+    camera: str
+    recordings: tuple[tuple[Path, ...], ...]
+    masks: tuple[Path, ...]
+    width: int
+    frames: int
+    min_frames: int
+
+
+def open_dataset(given: argparse.Namespace, part: str) -> SurroundDataset:
+    section = {"name": given.dataset, **({"split": given.split} if given.split else {}), **dict(given.set)}
+    options = {"dataset": section, "data_path": given.data_path, "skip_missing": given.skip_missing}
+    dataset = build_dataset(options, part=part, frame_ids=(0,))
+    if not isinstance(dataset, SurroundDataset):
+        raise InputError(f"{given.dataset} is no rig of cameras; masks are for ddad and nuscenes")
+    return dataset
+
+
+def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> list[Task]:
+    """This process's share of the masks that are not there yet."""
+    pictures: dict[tuple[int, Path], list[Path]] = defaultdict(list)
+    groups: dict[tuple[int, bytes | Path], list[Path]] = defaultdict(list)
+    for line in dataset.lines:
+        for camera, picture in enumerate(dataset.paths(line, 0)):
+            mask = dataset.mask_path(line, camera)
+            if (camera, mask) not in pictures:
+                groups[camera, _calibration(dataset, line, camera) if given.pool else mask].append(mask)
+            pictures[camera, mask].append(picture)
+    tasks = []
+    for (camera, _), masks in groups.items():
+        wanted = tuple(mask for mask in masks if given.overwrite or not mask.is_file())
+        if wanted:
+            # Of a pool, a dozen recordings evenly spread say enough.
+            chosen = masks[:: max(1, len(masks) // 12)]
+            recordings = tuple(tuple(pictures[camera, mask]) for mask in chosen)
+            name = dataset.camera_names[camera]
+            tasks.append(Task(name, recordings, wanted, given.width, given.frames, given.min_frames))
+    which, shards = given.shard
+    return tasks[which - 1 :: shards]
+
+
+def _calibration(dataset: SurroundDataset, line: object, camera: int) -> bytes:
+    """What is equal where a camera sits at the same place, to a millimetre and a tenth of a pixel."""
+    place = dataset.rig_from_camera(line)[camera][:3]
+    K = dataset.intrinsics(line, camera, *dataset.picture_size(line, camera))
+    return np.concatenate([place.ravel().round(3), K.ravel().round(1)]).tobytes()
+
+
+def run(tasks: Sequence[Task], given: argparse.Namespace) -> int:
+    """Do every task, in several processes where that pays; how many masks were written.
+
+    Raises:
+        InputError: a recording in which nothing moves, or a picture that cannot be read.
+    """
+    made = 0
+    with tqdm(total=len(tasks), unit="camera", desc="masks") as bar:
+        for count in _results(tasks, min(given.workers, len(tasks))):
+            made += count
+            bar.update()
+    return made
+
+
+def _results(tasks: Sequence[Task], workers: int) -> Iterable[int]:
+    if workers <= 1:
+        yield from map(make, tasks)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    try:
+        for future in as_completed([pool.submit(make, task) for task in tasks]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def make(task: Task) -> int:
+    """Find a camera's own vehicle and write the masks; a worker's task."""
+    share = max(3, task.frames // len(task.recordings))
+    frames, size = [], None
+    for recording in task.recordings:
+        moving, size = read_moving(recording, task.width, share)
+        frames += moving
+    if len(frames) < task.min_frames:
+        raise InputError(
+            f"{task.camera}, {task.recordings[0][0].parent}: {len(frames)} frames differ from those before, "
+            f"fewer than --min_frames {task.min_frames}; --pool takes all recordings of one calibration"
+        )
+    own = own_vehicle(np.stack(frames))
+    # Bilinear and cut at a half: the outline of the small picture without its stairs.
+    full = cv2.resize(own.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
+    for path in task.masks:
+        _save(path, full.astype(np.uint8) * 255)
+        _save(path.with_name(f"{path.stem}.overlay.jpg"), overlay(frames[-1], own))
+    return len(task.masks)
+
+
+def read_moving(paths: Sequence[Path], width: int, most: int) -> tuple[list[np.ndarray], tuple[int, int]]:
+    """Frames between which the picture moves, evenly spread, at most `most`.
+
+    Returns:
+        (h, w, 3) uint8 RGB each, w at most `width`; and the width and height on disk.
+    """
+    frames: list[np.ndarray] = []
+    for place in np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)):
+        picture = read_image(paths[place]).permute(1, 2, 0).numpy()
+        size = picture.shape[1], picture.shape[0]
+        if size[0] > width:
+            small = width, round(size[1] * width / size[0])
+            picture = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
+        if not frames or np.percentile(cv2.absdiff(picture, frames[-1]), 75) > MOVED:
+            frames.append(np.ascontiguousarray(picture))
+    return frames, size
+
+
+# ----------------------------------------------------------------------------- what does not change
+
+
+def own_vehicle(frames: np.ndarray) -> np.ndarray:
+    """What never changes in front of a moving camera.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB, while the vehicle moves.
+
+    Returns:
+        (H, W) bool.
+    """
+    median = np.median(frames, axis=0)
+    change = np.percentile(np.abs(frames - median), 90, axis=0).max(-1)
+    brightness = median.max(-1)
+    change /= STILL[0] + STILL[1] * brightness
+    body = _of_the_vehicle(change, edges_that_stay(frames), brightness)
+    body = _framed(body, cv2.MORPH_CLOSE, 1)
+    return _large(_framed(_cut_off(body), cv2.MORPH_OPEN, 1))
+
+
+def edges_that_stay(frames: np.ndarray) -> np.ndarray:
+    """(H, W) grey levels a pixel: the gradient that four frames of five have, if its direction stays."""
+    second, power, sizes = 0, 1e-3, []
+    for frame in frames:
+        grey = cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 0.8)
+        gradient = cv2.Scharr(grey, cv2.CV_32F, 1, 0) / 16 + 1j * cv2.Scharr(grey, cv2.CV_32F, 0, 1) / 16
+        # Squared, so that an edge stays one whether the road beyond it is brighter or darker.
+        second, power = second + gradient**2, power + np.abs(gradient) ** 2
+        sizes.append(np.abs(gradient))
+    return np.percentile(np.stack(sizes), 20, axis=0) * np.abs(second) / power
+
+
+def _of_the_vehicle(change: np.ndarray, edges: np.ndarray, brightness: np.ndarray) -> np.ndarray:
+    """The still regions (change up to 1) that reach the border and end abruptly: no road, no sky."""
+    still = (change <= 1).astype(np.uint8)
+    height, width = still.shape
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(still, connectivity=4)
+    lasting = cv2.dilate(edges, np.ones((3, 3))) > LASTING
+    own = np.zeros(still.shape, bool)
+    for label in range(1, count):
+        left, top, across, down, area = stats[label]
+        below = top + down == height
+        beside = top == 0 or left == 0 or left + across == width
+        if not (below or beside) or area < LEAST * still.size:
+            continue
+        region = labels == label
+        around = cv2.dilate(region.astype(np.uint8), _disc(2)).astype(bool) & ~region
+        if not around.any() or np.median(change[around]) < ABRUPT:
+            continue
+        dark = np.median(brightness[region]) < 0.5 * np.median(brightness)
+        if (below and top > 0) or (dark and lasting[around].mean() > 0.6):
+            own |= region
+    return own
+
+
+def _cut_off(walls: np.ndarray) -> np.ndarray:
+    """(H, W) bool, all but the largest region between the walls, which is the world."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~walls).astype(np.uint8), connectivity=4)
+    if count == 1:
+        return walls
+    return labels != 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])
+
+
+def _large(own: np.ndarray) -> np.ndarray:
+    """Without regions too small to be a part of the vehicle."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(own.astype(np.uint8), connectivity=4)
+    large = [label for label in range(1, count) if stats[label, cv2.CC_STAT_AREA] >= LEAST * own.size]
+    return np.isin(labels, large)
+
+
+def _framed(region: np.ndarray, operation: int, radius: int) -> np.ndarray:
+    """Opened or closed as if it went on beyond the border, which it does."""
+    margin = 2 * radius
+    wide = cv2.copyMakeBorder(region.astype(np.uint8), *[margin] * 4, cv2.BORDER_REPLICATE)
+    wide = cv2.morphologyEx(wide, operation, _disc(radius))
+    return wide[margin:-margin, margin:-margin].astype(bool)
+
+
+def _disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+
+
+def overlay(picture: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """(H, W, 3) BGR, the vehicle in red."""
+    shown = picture[..., ::-1].copy()
+    shown[own] = (0.5 * shown[own] + (0, 0, 127)).astype(np.uint8)
+    return shown
+
+
+def _save(path: Path, picture: np.ndarray) -> None:
+    encoded = cv2.imencode(path.suffix, picture)[1]
+    with atomic_path(path) as temporary:
+        encoded.tofile(temporary)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--data_path", required=True, metavar="FOLDER", help="root of the dataset")
+    add("--dataset", default="ddad", help="a rig of cameras: ddad or nuscenes (default: ddad)")
+    add("--split", help="a split's name, or a folder of lists; else the dataset's own default")
+    add("--part", nargs="+", default=["train"], help="parts of the split (default: train)")
+    add("--pool", action="store_true", help="look at recordings of one calibration together")
+    add("--width", type=int, default=484, help="pixels to which pictures are made smaller (default: 484)")
+    add("--frames", type=int, default=120, help="looked at for one mask, at most (default: 120)")
+    add("--min_frames", type=int, default=10, help="with motion, else it is refused (default: 10)")
+    add("--overwrite", action="store_true", help="make masks again that are there already")
+    add("--skip_missing", action="store_true", help="leave out samples whose picture is missing")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
+    add("--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="the I-th of N shards only")
+    add("--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE", help="further dataset settings")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    run_main(main)
