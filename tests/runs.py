@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from torch import Tensor
+
 from checkpoints import Checkpoint, load_checkpoint
 from options import effective, parse
 from trainer import Trainer
@@ -88,6 +91,11 @@ def finish(process: subprocess.Popen, expected: int = 0, timeout: float = 120) -
         process.kill()
     assert process.returncode == expected, output
     return output
+
+
+def save_picture(path: Path, picture: Tensor) -> None:
+    """(3, h, w) uint8 RGB as a file."""
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(path)
 
 
 def free_port() -> int:

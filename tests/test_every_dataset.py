@@ -1,0 +1,92 @@
+"""Every dataset from its own layout on disk: two steps of training, export, evaluation, prediction."""
+
+import json
+import math
+
+import pytest
+
+import evaluate_depth
+import run
+import test_simple
+from datasets import DATASETS, build_dataset
+from tests import runs
+from tests.test_components import LAYOUT_OF, PACKAGE_OF
+from tools import export_gt_depth
+from tools.layouts._base import Plan
+from tools.make_synthetic import make
+from utils import InputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SINGLE = {"kitti2015", "make3d"}  # single pictures with truth: they judge what was trained elsewhere
+NO_TRUTH = {"kitti_odom"}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_folder, tmp_path_factory):
+    """A model of two steps, to judge on the datasets that nothing can be trained on."""
+    logs = tmp_path_factory.mktemp("trained")
+    run.main(runs.arguments(tiny_folder, logs, max_steps=2))
+    return logs / "run"
+
+
+@pytest.mark.parametrize("name", DATASETS.names())
+def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, tmp_path, capsys):
+    if name in PACKAGE_OF:
+        pytest.importorskip(PACKAGE_OF[name])
+    root = tmp_path / "data"
+    make(Plan(LAYOUT_OF.get(name, name), root, sequences=2, frames=6, height=64, width=96, seed=0, ext="png"))
+    splits = {"split": root / "splits"} if (root / "splits").is_dir() else {}
+    model = trained
+    if name not in SINGLE:
+        settings = {"dataset": name, "batch_size": 1, "max_steps": 2, **splits}
+        run.main(runs.arguments(root, tmp_path, **settings))
+        model = tmp_path / "run"
+        assert runs.last(tmp_path).training["step"] == 2
+
+    part = judged_part(name, root, splits)
+    options = {"dataset": name, "data_path": root, "height": 64, "width": 96, **splits}
+    pictures = build_dataset(options, part=part, frame_ids=(0,))
+    if hasattr(pictures, "exported"):
+        words = ["--dataset", name, "--data_path", root, "--part", part, "--workers", 1]
+        words += ["--split", splits["split"]] if splits else []
+        export_gt_depth.main(list(map(str, words)))
+        assert pictures.exported.path.is_file()
+
+    if name not in NO_TRUTH:
+        words = [
+            "--run",
+            model,
+            "--dataset",
+            name,
+            "--data_path",
+            root,
+            "--num_workers",
+            0,
+            "--device",
+            "cpu",
+        ]
+        words += ["--eval_split", splits["split"]] if splits else []
+        evaluate_depth.main([*map(str, words), "--output", str(tmp_path / "evaluation")])
+        results = sorted((tmp_path / "evaluation").rglob("results.json"))
+        assert results
+        for path in results:
+            assert math.isfinite(json.loads(path.read_text())["mean"]["abs_rel"])
+
+    picture = pictures.pictures(pictures.lines[0], 0)[0]
+    saved = tmp_path / "picture.png"
+    runs.save_picture(saved, picture)
+    test_simple.main(["--run", str(model), "--image_path", str(saved), "--output", str(tmp_path / "seen")])
+    assert any((tmp_path / "seen").iterdir())
+
+
+def judged_part(name, root, splits):
+    """The part of the dataset that is judged: test where there is one, or else val."""
+    for part in ("test", "val", "train"):
+        try:
+            options = {"dataset": name, "data_path": root, "height": 64, "width": 96, **splits}
+            build_dataset(options, part=part, frame_ids=(0,))
+        except InputError:
+            continue
+        return part
+    raise AssertionError(f"no part of {name} opens")
