@@ -42,12 +42,13 @@ from datasets._companion import with_companion
 from datasets._loading import EpochBatches, Guarded, collate
 from logs import RunLog
 from methods import build_method
-from metrics import evaluate, gather
+from metrics import evaluate_several, gather
 from structures import Batch
 from utils import InputError, atomic_path, check_settings, pick_device, seed_everything
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
 WORKER_GRACE = 30  # seconds
+FOR_LOSSES = ("masks", "matches", "max_matches")  # settings of a dataset that ground truth does not need
 
 
 class Trainer:
@@ -107,7 +108,8 @@ class Trainer:
     def _build_validation(self) -> None:
         """Single pictures where there is ground truth, otherwise targets with the sources of training."""
         options = self.options
-        self.val_set = build_dataset(vars(options), part="val", frame_ids=(0,))
+        judged = {key: value for key, value in options.dataset.items() if key not in FOR_LOSSES}
+        self.val_set = build_dataset({**vars(options), "dataset": judged}, part="val", frame_ids=(0,))
         self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
         self.val_truth = any(self.val_set.depth(index) is not None for index in self.val_indices[:3])
         if not self.val_truth:
@@ -273,7 +275,7 @@ class Trainer:
     def _validate_and_save(self) -> None:
         """Validate, and keep `last`, and `best` where it is the best so far."""
         metrics = self.validate()
-        goal = "abs_rel" if self.val_truth else "loss"
+        goal = self._goal()
         value = metrics.get(goal, math.nan)
         better = math.isfinite(value) and (self.best is None or value < self.best)
         if better:
@@ -281,6 +283,12 @@ class Trainer:
         epochs = self.epoch + self.position / self.steps_per_epoch
         self.log.validation(self.step, epochs, metrics, goal if better else None)
         self._save(better, metrics)
+
+    def _goal(self) -> str:
+        """The number whose least value is the best checkpoint's."""
+        if not self.val_truth:
+            return "loss"
+        return "metric_abs_rel" if self.method.metric and self.val_set.cameras > 1 else "abs_rel"
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -290,15 +298,25 @@ class Trainer:
         with self._noise_kept():
             if not self.val_truth:
                 return self._validation_loss(indices)
-            result = evaluate(
+            protocol = self.val_set.protocol
+            protocols = {"aligned": protocol}
+            if self.val_set.cameras > 1:  # a rig may know metres, so it is judged as it is too
+                protocols["metric"] = dataclasses.replace(protocol, alignment="none")
+            results = evaluate_several(
                 self.method.predict_depth,
                 self.val_set,
+                protocols,
                 batch_size=self.options.batch_size,
                 device=self.device,
                 workers=self.options.num_workers,
                 indices=indices,
             )
-            return dict(gather(result).mean)
+            numbers = dict(gather(results["aligned"]).mean)
+            if "metric" in results:
+                whole = gather(results["metric"])
+                numbers |= {f"metric_{name}": whole.mean[name] for name in ("abs_rel", "a1")}
+                numbers["truth_per_prediction"] = whole.ratio_median
+            return numbers
 
     def _validation_loss(self, indices: list[int]) -> dict[str, float]:
         size = self.options.batch_size
@@ -417,7 +435,7 @@ class Trainer:
         if self.step == first:
             more = "num_epochs" if self.last_step == self.total_steps else "max_steps"
             return f"{self.folder} has had all its {self.step} steps; a larger --{more} adds more"
-        goal = "abs_rel" if self.val_truth else "loss"
+        goal = self._goal()
         best = "" if self.best is None else f", best {goal} {self.best:.4f}"
         return f"trained {self.step} steps{best}; the run is in {self.folder}"
 

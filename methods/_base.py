@@ -19,6 +19,7 @@ class Method(nn.Module):
     """
 
     precision: torch.dtype = torch.float32  # of the networks; the trainer sets bfloat16
+    metric: bool = False  # whether what it learns from tells metres
 
     def forward(self, batch: Batch) -> Prediction:
         """Disparities, depths, poses and warped sources of a float Batch on the method's device."""

@@ -66,6 +66,7 @@ class SurroundDepth(Monodepth2):
             )
         self.cameras, self.joint_pose = cameras, joint_pose
         self.focal, self.focal_scale = focal, focal_scale
+        self.metric = bool({"spatial", "sfm_matches"} & set(self.loss_terms))
         if blocks:
             cross_view = NETWORKS.get("cross_view")
             self.depth = cross_view(self.depth, self.encoder.num_channels, cameras, blocks, heads, skip)
