@@ -231,35 +231,37 @@ def project_velodyne(
     """
     if forward not in ("camera", "velodyne"):
         raise InputError(f"forward is 'camera' or 'velodyne', got '{forward}'")
-    points = points[points[:, 0] >= 0, :3].astype(np.float64)
-    image = points @ P_image_from_velodyne[:, :3].T + P_image_from_velodyne[:, 3]
-    if not published_duplicates:
-        ahead = image[:, 2] > 0
-        points, image = points[ahead], image[ahead]
-    depth = image[:, 2] if forward == "camera" else points[:, 0]
+    xyz = np.ascontiguousarray(points[np.flatnonzero(points[:, 0] >= 0), :3].T, np.float64)
+    image = P_image_from_velodyne[:, :3] @ xyz + P_image_from_velodyne[:, 3:]
+    depth = image[2] if forward == "camera" else xyz[0]
     # KITTI's tools are MATLAB and count pixels from 1, hence the -1; all published numbers have it.
     with np.errstate(divide="ignore", invalid="ignore"):
-        u, v = np.round(image[:, :2] / image[:, 2:]).T - 1
+        u, v = np.round(image[0] / image[2]) - 1, np.round(image[1] / image[2]) - 1
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    if not published_duplicates:
+        inside &= image[2] > 0
+    inside = np.flatnonzero(inside)
     u, v, depth = u[inside].astype(int), v[inside].astype(int), depth[inside]
     depth_map = np.zeros((height, width))
     if published_duplicates:
         _fill_as_published(depth_map, u, v, depth)
-    else:
-        farthest_first = np.argsort(-depth, kind="stable")
-        depth_map[v[farthest_first], u[farthest_first]] = depth[farthest_first]
-    return np.maximum(depth_map, 0)
+        return np.maximum(depth_map, 0)
+    farthest_first = np.argsort(-depth, kind="stable")
+    depth_map[v[farthest_first], u[farthest_first]] = depth[farthest_first]
+    return depth_map
 
 
 def _fill_as_published(depth_map: np.ndarray, u: np.ndarray, v: np.ndarray, depth: np.ndarray) -> None:
     """Later points overwrite; then the first point of each shared index gets the smallest of its depths."""
+    if not len(depth):
+        return
     depth_map[v, u] = depth
     index = v * (depth_map.shape[1] - 1) + u - 1
-    _, first, group, count = np.unique(index, return_index=True, return_inverse=True, return_counts=True)
-    smallest = np.full(len(first), np.inf)
-    np.minimum.at(smallest, group, depth)
-    shared = count > 1
-    depth_map[v[first[shared]], u[first[shared]]] = smallest[shared]
+    order = np.argsort(index, kind="stable")
+    starts = np.flatnonzero(np.diff(index[order], prepend=-2))  # of the groups that share an index
+    shared = np.diff(starts, append=len(order)) > 1
+    first = order[starts[shared]]
+    depth_map[v[first], u[first]] = np.minimum.reduceat(depth[order], starts)[shared]
 
 
 def read_depth_png(path: str | Path) -> np.ndarray:
