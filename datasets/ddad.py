@@ -132,7 +132,8 @@ class Ddad(SurroundDataset):
             max_matches,
         )
         gt_folder = Path(gt_path) if gt_path else self.data_path / FOLDER
-        self.exported = ExportedDepth(exported_path(gt_folder, split, part, ground_truth or "none"))
+        some = "" if self.cameras == len(RING) else "_" + "_".join(self.camera_names)
+        self.exported = ExportedDepth(exported_path(gt_folder, split, part, f"{ground_truth}{some}"))
         self._check_calibration()
 
     # Which samples.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from datasets.kitti import read_depth_png
 from layers import warp
 from metrics import evaluate
 from structures import Batch
+from tests import runs
 from tools import export_gt_depth
 from tools.layouts._base import Plan
 from tools.layouts._rig import SurroundRig
@@ -226,6 +228,33 @@ def test_the_true_depth_is_perfect_through_writer_exporter_reader_and_evaluator(
     assert len(result.rows) == 24 and {row.camera for row in result.rows} == set(range(6))
     assert result.mean["abs_rel"] < 1e-6 and result.mean["a1"] == 1
     assert result.ratio_median == pytest.approx(1 / 3)
+
+
+def test_some_cameras_have_an_exported_file_of_their_own(drive):
+    assert open_drive(drive).exported.path.name == "surrounddepth_train_lidar.npz"
+    some = open_drive(drive, camera_names=("back", "front"))
+    assert some.exported.path.name == "surrounddepth_train_lidar_front_back.npz"
+    assert some.measured_depth(0).shape == (2, 64, 96)
+    assert open_drive(drive, ground_truth=None).depth(0) is None
+
+
+def test_it_is_trained_on_with_masks_and_predicted_from(mine, tmp_path):
+    for number, camera in enumerate(CAMERAS):
+        for scene in ("000000", "000001"):
+            path = mine / f"masks/{camera}/{scene}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(SurroundRig(64, 96).own_vehicle(number)).save(path)
+    for masks in ("true", str(mine / "masks")):
+        words = runs.arguments(
+            mine, tmp_path / Path(masks).name, dataset="ddad", batch_size=1, num_epochs=1, max_steps=2
+        )
+        words += ["--dataset.masks", masks]
+        trainer = runs.train(words)
+        assert trainer.step == 2 and trainer.val_truth and len(trainer.val_set) == 4
+        assert "visible" in trainer.train_set[0].maps
+    sample = trainer.val_set[0].to("cpu")
+    depth = trainer.method.eval().predict_depth(sample.images[0], sample.intrinsics)
+    assert depth.shape == (6, 1, 64, 96)
 
 
 def test_masks_are_found_in_our_place_and_in_the_published_one(mine, tmp_path):
