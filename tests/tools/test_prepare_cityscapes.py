@@ -1,0 +1,158 @@
+"""Preparing Cityscapes: as published where it is written as published, resumable, shared out, never mixed."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools.layouts._base import Plan as Drawn
+from tools.make_synthetic import make
+from tools.prepare_cityscapes import main, recordings
+from utils import InputError
+
+HEIGHT, WIDTH = 64, 128
+SIZE = ["--width", str(WIDTH), "--height", str(HEIGHT), "--workers", "1"]
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory) -> Path:
+    """Three recordings for training, one for testing, 7 frames each, 128 x 256."""
+    root = tmp_path_factory.mktemp("prepare") / "city"
+    make(Drawn("cityscapes", root, sequences=4, frames=7, height=128, width=256, seed=0, ext="png"))
+    return root
+
+
+@pytest.fixture
+def copy(city, tmp_path) -> Path:
+    """The same, to be broken."""
+    return Path(shutil.copytree(city, tmp_path / "city"))
+
+
+def prepare(city: Path, out: Path, *words: str) -> dict[str, bytes]:
+    """Run the tool; every file below `out` by its path."""
+    main(["--data_path", str(city), "--out", str(out), *SIZE, *words])
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def as_published(city: Path, name: str) -> np.ndarray:
+    """The target and its neighbours two frames aside, each resized by Lanczos, cut, and stacked."""
+    folder, number = name.rsplit("_", 1)
+    frames = []
+    for offset in (-2, 0, 2):
+        path = city / f"leftImg8bit_sequence/train/aachen/{folder}_{int(number) + offset:06d}_leftImg8bit.png"
+        small = Image.open(path).convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+        frames.append(np.array(small)[: int(0.75 * HEIGHT)])
+    return np.concatenate(frames)
+
+
+def test_triples_are_as_published_pixel_by_pixel_with_their_camera_line(city, tmp_path):
+    prepare(city, tmp_path / "out", "--layout", "triples")
+    paths = sorted((tmp_path / "out/aachen").glob("*.png"))
+    assert [path.stem for path in paths][:3] == [f"aachen_000000_{n:06d}" for n in (2, 3, 4)]
+    assert len(paths) == 9
+    for path in paths:
+        assert np.array_equal(np.array(Image.open(path)), as_published(city, path.stem))
+    camera = paths[0].with_name(f"{paths[0].stem}_cam.txt").read_text()
+    fx, cx, fy, cy = 2262.52 / 16, 1096.98 / 16, 2265.3017905988554 / 16, 513.137 / 16
+    assert camera == f"{fx:f},0.,{cx:f},0.,{fy:f},{cy:f},0.,0.,1."
+
+
+def test_sequences_hold_each_frame_once_with_the_pixels_of_the_triples(city, tmp_path):
+    prepare(city, tmp_path / "out", "--ext", "png")
+    assert len(list((tmp_path / "out").glob("aachen/*/*.png"))) == 3 * 7
+    middle = np.array(Image.open(tmp_path / "out/aachen/000001/000003.png"))
+    assert np.array_equal(middle, np.split(as_published(city, "aachen_000001_000003"), 3)[1])
+
+
+def test_what_is_there_is_left_alone_and_what_is_missing_is_made_again(city, tmp_path, capsys):
+    before = prepare(city, tmp_path / "out")
+    assert "21 pictures were written now" in capsys.readouterr().out
+    lost = [tmp_path / "out/aachen/000001/000004.jpg", tmp_path / "out/aachen/000002/cam.txt"]
+    kept = tmp_path / "out/aachen/000000/000000.jpg"
+    for path in lost:
+        path.unlink()
+    stamp = kept.stat().st_mtime_ns
+    assert prepare(city, tmp_path / "out") == before
+    assert "1 pictures were written now" in capsys.readouterr().out
+    assert kept.stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("layout, workers", [("sequences", "1"), ("triples", "2")])
+def test_shards_and_processes_write_what_one_process_writes(city, tmp_path, layout, workers, monkeypatch):
+    whole = prepare(city, tmp_path / "whole", "--layout", layout)
+    prepare(city, tmp_path / "shards", "--layout", layout, "--shard", "1/2", "--workers", workers)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert prepare(city, tmp_path / "shards", "--layout", layout) == whole
+
+
+def test_recordings_end_where_frames_are_missing(copy):
+    folder = copy / "leftImg8bit_sequence/train/aachen"
+    for number in (2, 3):
+        (folder / f"aachen_000000_{number:06d}_leftImg8bit.png").unlink()
+    (folder / "aachen_000001_000003_leftImg8bit.png").unlink()
+    frames = [recording.frames for recording in recordings(copy, ["train"])]
+    # Over a single missing frame its neighbours are still two apart.
+    assert frames == [(0, 1), (4, 5, 6), (0, 1, 2, 4, 5, 6), (0, 1, 2, 3, 4, 5, 6)]
+
+
+def test_a_triple_needs_all_three_frames(copy, tmp_path):
+    (copy / "leftImg8bit_sequence/train/aachen/aachen_000001_000003_leftImg8bit.png").unlink()
+    files = prepare(copy, tmp_path / "out", "--layout", "triples")
+    names = [name for name in files if name.startswith("aachen/aachen_000001") and name.endswith(".png")]
+    assert sorted(names) == ["aachen/aachen_000001_000002.png", "aachen/aachen_000001_000004.png"]
+
+
+def cut_picture(root):
+    path = root / "leftImg8bit_sequence/train/aachen/aachen_000001_000003_leftImg8bit.png"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def lose_cameras(root):
+    shutil.rmtree(root / "camera")
+
+
+def lose_sequences(root):
+    shutil.rmtree(root / "leftImg8bit_sequence")
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (cut_picture, r"aachen_000001_000003_leftImg8bit\.png cannot be read as a picture .*truncated"),
+        (lose_cameras, "no camera file .*aachen_000000_.*unpack camera_trainvaltest.zip"),
+        (lose_sequences, "no folder .*leftImg8bit_sequence/train; unpack leftImg8bit_sequence_trainvaltest"),
+    ],
+)
+def test_a_broken_download_is_located_and_the_work_goes_on_once_it_is_mended(
+    city, copy, tmp_path, damage, words
+):
+    damage(copy)
+    with pytest.raises(InputError, match=words):
+        prepare(copy, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("**/*.part"))
+    assert prepare(city, tmp_path / "out") == prepare(city, tmp_path / "fresh")
+
+
+def test_another_way_of_preparing_goes_to_another_folder(city, tmp_path):
+    prepare(city, tmp_path / "out")
+    with pytest.raises(InputError, match="was prepared with ext jpg; say the same, or give another --out"):
+        prepare(city, tmp_path / "out", "--ext", "png")
+    with pytest.raises(InputError, match="holds other folders already"):
+        prepare(city, city)
+
+
+@pytest.mark.parametrize(
+    "words, answer",
+    [
+        (["--layout", "triples", "--ext", "jpg"], "published triples are png, got --ext jpg"),
+        (["--top_rows", "1.5"], r"share of the rows in \(0, 1\], got 1.5"),
+        (["--width", "8"], "--width must be at least 32, got 8"),
+        (["--stride", "0"], "--stride must be at least 1, got 0"),
+    ],
+)
+def test_impossible_settings_are_refused_in_words(city, tmp_path, words, answer):
+    with pytest.raises(InputError, match=answer):
+        prepare(city, tmp_path / "out", *words)
