@@ -401,6 +401,8 @@ def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Fi
 def check_focal(dataset: SequenceDataset, samples: list[Sample], wide: list[Pair]) -> list[Finding]:
     """Whether another focal length explains the motion better than the given one."""
     findings, silent = [], 0
+    if not any(pair.frame != "s" for sample in samples for pair in sample.pairs):
+        return []
     for camera in range(dataset.cameras):
         pairs = [pair for sample in samples for pair in sample.pairs if pair.frame != "s"] + wide
         pairs = [pair for pair in pairs if pair.camera == camera]
@@ -940,7 +942,8 @@ def _overlaps(dataset: SequenceDataset, rig: np.ndarray, sample: Sample) -> list
             Finding("note", "rig", "the cameras see nothing in common; spatial terms will have no effect")
         ]
     degrees = [value for *_, value in shared]
-    text = f"{len(shared)} pairs of neighbours share {min(degrees):.0f} to {max(degrees):.0f} degrees"
+    wide = _range(sorted({round(value) for value in degrees}))
+    text = f"{len(shared)} pairs of neighbours share {wide} degrees"
     return [Finding("good", "rig", text)]
 
 

@@ -37,6 +37,7 @@ from tools._doctor_page import write_page
 from tools.export_gt_depth import setting
 from utils import InputError, run_main
 
+GUESSED = "went on with guessed intrinsics"
 GUESSED_ANGLE = 60.0  # degrees from left to right, of an ordinary camera
 
 
@@ -77,7 +78,8 @@ def examine(
     gaps = checks.gap_pairs(dataset, few, given.workers)
     wide = [pair for gap, pairs in gaps.items() if gap in (3, 5) for pair in pairs]
     findings += checks.check_borders(dataset, samples)
-    findings += checks.check_intrinsics(dataset, samples)
+    if not any(finding.text == GUESSED for finding in findings):
+        findings += checks.check_intrinsics(dataset, samples)
     findings += checks.check_motion(dataset, samples)
     findings += checks.check_gap(dataset, gaps)
     findings += checks.check_focal(dataset, samples, wide)
@@ -114,7 +116,7 @@ def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceData
         ("went on without the samples that lack a picture", lambda: {"skip_missing": True})
     ]
     if given.dataset == "folder":
-        tries.append(("went on with guessed intrinsics", lambda: _guessed(given, findings)))
+        tries.append((GUESSED, lambda: _guessed(given, findings)))
     for words, more in tries:
         try:
             dataset = build(more())
@@ -194,10 +196,11 @@ def as_text(findings: Sequence[Finding], width: int = 110) -> str:
     if not findings:
         return ""
     told = []
-    for topic in dict.fromkeys(finding.topic for finding in findings):
-        good = [f for f in findings if f.topic == topic and f.level == "good"]
+    fine = [finding for finding in findings if finding.level == "good"]
+    for topic in dict.fromkeys(finding.topic for finding in fine):
+        good = [finding for finding in fine if finding.topic == topic]
         rest = f" (and {len(good) - 1} more)" if len(good) > 1 else ""
-        told += [dataclasses.replace(finding, text=finding.text + rest) for finding in good[:1]]
+        told.append(dataclasses.replace(good[0], text=good[0].text + rest))
     findings = [finding for finding in findings if finding.level != "good"] + told
     column = max(len(finding.topic) for finding in findings)
     lines = []

@@ -3,15 +3,19 @@
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from datasets._surround import RING
 from datasets.synthetic import Camera, World, rotation
 from tools import doctor
-from tools._doctor_geometry import FACTORS, epipolar_distance, find_motion, scan_focal, triangulate
+from tools._doctor_checks import Look, Sample, check_masks, check_rig
+from tools._doctor_geometry import FACTORS, Features, epipolar_distance, find_motion, scan_focal, triangulate
 from tools.layouts._base import Plan, looking_ahead, save_depth, save_image
 from tools.make_synthetic import make
 
@@ -236,6 +240,57 @@ def test_what_does_not_open_at_all_still_gets_a_page(tmp_path, capsys):
 def test_an_unknown_dataset_is_answered_with_the_nearest(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'kitti'"):
         doctor.main(["--dataset", "kity", "--data_path", str(tmp_path)])
+
+
+# ------------------------------------------------------------------------------------------------------ rigs
+
+
+def rig(*angles: float) -> SimpleNamespace:
+    """Cameras that look to these angles, degrees to the left of ahead, as a dataset without pictures."""
+    poses = [rotation(np.radians(angle)) @ looking_ahead(1, 0, 1.5) for angle in angles]
+    names = RING[: len(angles)]
+    return SimpleNamespace(
+        cameras=len(angles), camera_names=names, lines=[0], rig_from_camera=lambda _: np.stack(poses)
+    )
+
+
+def seen_by(dataset: SimpleNamespace) -> list[Sample]:
+    nothing = Features(np.zeros((0, 2)), np.zeros((0, 128)))
+    look = Look(np.zeros((HEIGHT, WIDTH, 3), np.uint8), K, (HEIGHT, WIDTH), nothing)
+    return [Sample(0, "first", {0: [look] * dataset.cameras})]
+
+
+def test_a_ring_of_cameras_shares_what_its_angles_say():
+    dataset = rig(0, 60, 120, 180, 240, 300)  # each sees 82 degrees
+    (finding,) = check_rig(dataset, seen_by(dataset))
+    assert finding.level == "good" and finding.text == "6 pairs of neighbours share 21 degrees"
+
+
+def test_cameras_in_another_order_see_nothing_in_common():
+    dataset = rig(0, 120, 240, 60, 180, 300)
+    (finding,) = check_rig(dataset, seen_by(dataset))
+    assert finding.level == "problem" and "front and front_left" in finding.text
+
+
+def test_poses_that_are_mirrored_or_in_millimetres_are_refused():
+    dataset = rig(0, 60)
+    poses = dataset.rig_from_camera(0)
+    mirrored, far = poses.copy(), poses.copy()
+    mirrored[1, :3, 0] *= -1
+    far[0, :3, 3] *= 1000
+    dataset.rig_from_camera = lambda _: mirrored
+    assert check_rig(dataset, seen_by(dataset))[0].text.startswith("front_left: the pose's rotation is none")
+    dataset.rig_from_camera = lambda _: far
+    assert "front: stands at (1000, 0, 1500)" in check_rig(dataset, seen_by(dataset))[0].text
+
+
+def test_a_mask_that_hides_nearly_everything_is_asked_about():
+    dataset = rig(0, 60)
+    visible = torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    dataset.maps = lambda _: {"visible": visible}
+    assert check_masks(dataset, seen_by(dataset))[0].text == "masks leave 100% of the pixels on average"
+    visible[1, :, 1:] = False
+    assert "front_left: the mask leaves 12% of the picture" in check_masks(dataset, seen_by(dataset))[0].text
 
 
 # ------------------------------------------------------------------------------------------------- geometry
