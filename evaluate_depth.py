@@ -17,10 +17,13 @@ Ground truth that has to be measured first, as from LiDAR scans, is exported by 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import inspect
+import io
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,11 +49,14 @@ from metrics import (
     evaluate,
     evaluate_several,
     evaluate_several_disparities,
+    gather,
     predict_disparities,
 )
 from predictor import set_decode_range, stereo_scale, trained_on, trained_with_stereo
+from tools._shards import torchrun_shard
 from tools.export_gt_depth import export_at_first
-from utils import PROJECT, WORKERS, InputError, atomic_path, check_settings, pick_device, read_yaml, run_main
+from trainer import start_processes
+from utils import PROJECT, WORKERS, InputError, atomic_path, check_settings, read_yaml, run_main
 
 TOGETHER = ("kitti", "make3d", "nyuv2", "cityscapes", "ddad", "nuscenes", "kitti2015")  # in one call
 KITTI_BENCHMARKS = ("eigen", "eigen_benchmark")  # whichever of these --kitti_path has the data of
@@ -72,8 +78,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     args = build_parser().parse_args(argv)
     check_arguments(args)
+    device = start_processes("cpu" if args.no_cuda else args.device)
+    try:
+        # Under torchrun every process judges its share, and the first one speaks.
+        with contextlib.redirect_stdout(sys.stdout if is_first() else io.StringIO()):
+            judge(args, device)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def judge(args: argparse.Namespace, device: torch.device) -> None:
+    """What the command line asks for, on `device`."""
     model = args.run or args.load_weights_folder or args.pretrained_path
-    device = pick_device("cpu" if args.no_cuda else args.device)
     method, options = load_method(model, device, args.checkpoint) if model else (None, SAVED_OPTIONS)
     if args.min_depth or args.max_depth:
         set_decode_range(method, args.min_depth, args.max_depth)
@@ -103,9 +120,7 @@ def judge_together(
         export_at_first(pictures, args.num_workers)
         about = describe(name, split, part, options) | {"predictions": str(model)}
         protocols = choose_protocols(args, options, pictures)
-        results = evaluate_several(
-            method.predict_depth, pictures, protocols, flip=args.post_process, about=about, **loading
-        )
+        results = evaluate_shares(method, pictures, protocols, flip=args.post_process, about=about, **loading)
         folder = root / "_".join(Path(word).name for word in (name, split, part) if word)
         show(results, folder)
         print()
@@ -179,6 +194,8 @@ def judge_one(
 
     output = Path(args.output or default_output(model or saved, split, part))
     disparities = None
+    if torchrun_shard()[1] > 1 and (saved or args.save_pred_disps or truth_file or for_server):
+        raise InputError("saved disparities and saved truth are judged by one process; leave torchrun out")
     if saved:
         disparities = read_disparities(saved, args.eval_eigen_to_benchmark)
     elif args.save_pred_disps or truth_file or for_server:
@@ -196,17 +213,32 @@ def judge_one(
     protocols = choose_protocols(args, options, truth)
     about = describe(name, split, part, options) | {"predictions": str(model or saved)}
     if disparities is None:
-        results = evaluate_several(
-            method.predict_depth, truth, protocols, flip=args.post_process, about=about, **loading
-        )
+        results = evaluate_shares(method, truth, protocols, flip=args.post_process, about=about, **loading)
     else:
         about["flip"] = "as saved" if saved else FLIP_WORDS[args.post_process]
         results = evaluate_several_disparities(disparities, truth, protocols, about=about, **loading)
     show(results, output)
 
 
+def evaluate_shares(
+    method: nn.Module, pictures: SequenceDataset, protocols: Mapping[str, Protocol], **settings: Any
+) -> dict[str, Result]:
+    """`evaluate_several`; under torchrun each process predicts its share and all get the whole."""
+    shard, shards = torchrun_shard()
+    indices = range(shard - 1, len(pictures), shards) if shards > 1 else None
+    results = evaluate_several(method.predict_depth, pictures, protocols, indices=indices, **settings)
+    return {way: gather(result) for way, result in results.items()}
+
+
+def is_first() -> bool:
+    """Whether this process speaks and writes for all that torchrun has started."""
+    return torchrun_shard()[0] == 1
+
+
 def show(results: Mapping[str, Result], folder: Path) -> None:
     """Print each table and save it; those of several protocols in folders of their names."""
+    if not is_first():
+        return
     for way, result in results.items():
         print(f"{way}\n{result.table()}\n" if way else result.table())
         result.save(folder / way)
