@@ -1,13 +1,15 @@
 """Every option of a run: its default, its help, its check.
 
-    defaults  <  the run folder's options (resume)  <  --config a.yaml b.yaml (later wins)  <  command line
+    defaults  <  the method's  <  the run folder's (resume)  <  --config a.yaml b.yaml  <  command line
 
-A config is YAML with the names of the flags, or SurroundDepth's `key = value` text. Components have sections,
-named after what they build, that take any setting of the component's constructor:
+Of several configs, later ones win. A config is YAML with the names of the flags, or SurroundDepth's
+`key = value` text. Components have sections, named after what they build, that take any setting of the
+component's constructor:
 
     method: {name: monodepth2, align_corners: false}
     dataset: {name: kitti, baseline: 0.54}
     augment: {hue: 0.05}
+    views: {local_crop: true}
     losses: {smoothness: {weight: 1.0e-2}}
 
 and on the command line `--dataset.baseline 0.54 --losses.smoothness.weight 1e-2`. Unknown names are errors.
@@ -26,10 +28,11 @@ from typing import Any
 
 import yaml
 
+from methods import METHODS
 from published_configs import is_surround_depth, surround_depth
 from utils import PROJECT, WORKERS, InputError, nearest_name, read_yaml
 
-SECTIONS = ("method", "dataset", "companion", "augment", "losses")
+SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
 
 
@@ -57,6 +60,26 @@ _KINDS = {
 }
 
 
+def schedule(text: str) -> str:
+    """A schedule's name; `cos` is BDEdepth's for cosine."""
+    return {"cos": "cosine"}.get(text, text)
+
+
+class _NumScales(argparse.Action):
+    """BDEdepth's `--num_scales 4` for `--scales 0 1 2 3`."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        namespace.scales = list(range(values))
+
+
+class _PublishedView(argparse.Action):
+    """BDEdepth's `--use_local_crop`, `--use_patch_reshuffle`: what is not asked for is off."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        chosen = getattr(namespace, "views", {"local_crop": False, "patch_reshuffle": False})
+        namespace.views = {**chosen, str(option_string).removeprefix("--use_"): True}
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse whose refusals are our sentences."""
 
@@ -73,6 +96,8 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     switch = {"action": "store_true"}
+    # Another way to write an option: neither listed nor an option of its own.
+    alias = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
 
     group = parser.add_argument_group("what to do")
     group.add_argument("--config", nargs="+", default=[], metavar="FILE", help="configs; later ones win")
@@ -81,13 +106,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--list", **switch, help="print methods, networks, datasets, losses, configs, splits")
     group.add_argument("--dry_run", **switch, help="check everything, build everything, train nothing")
-    group.add_argument("--resume", default="never", metavar="auto|never|FILE", help="go on from a checkpoint")
+    group.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        default="never",
+        metavar="auto|never|FILE",
+        help="go on from a checkpoint; auto where nothing follows",
+    )
 
     group = parser.add_argument_group("folders")
     group.add_argument("--data_path", help="dataset root; else $PARALLAX_DATA/<dataset> or data/<dataset>")
     group.add_argument("--log_dir", default="runs", help="where run folders go")
-    group.add_argument("--model_name", help="name of the run folder; else the first config's or the method's")
-    group.add_argument("--load_weights_folder", help="run folder or published checkpoint to start from")
+    group.add_argument(
+        "--model_name", "--exp_name", help="name of the run folder; else the first config's or the method's"
+    )
+    group.add_argument(
+        "--load_weights_folder", "--pretrained_path", help="run folder or published checkpoint to start from"
+    )
     group.add_argument(
         "--models_to_load", nargs="+", metavar="NAME", help="sub-networks to load; else all that the file has"
     )
@@ -104,7 +140,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--skip_missing", **switch, help="train without samples that lack a picture")
     group.add_argument("--num_workers", type=int, default=WORKERS, help="loader processes of each process")
-    group.add_argument("--png", **switch, help="accepted and not needed: jpg or png is found by looking")
+    group.add_argument(
+        "--png", "--jpg", **switch, help="accepted and not needed: jpg or png is found by looking"
+    )
 
     group = parser.add_argument_group("model")
     group.add_argument("--method", default="monodepth2", help="a file of methods/")
@@ -113,12 +151,18 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         help="of ResNet encoders: 18, 34, 50, 101, 152; else the method's own, 18 or 34",
     )
-    group.add_argument("--encoder", help="another depth encoder: a network, or any timm model")
+    group.add_argument(
+        "--encoder", "--backbone", help="another depth encoder: hrnet18, a network, or any timm model"
+    )
     group.add_argument("--pose_encoder", help="another pose encoder")
+    group.add_argument("--decoder", default="depth_decoder", help="of depth: depth_decoder, grid_decoder")
     group.add_argument(
         "--weights_init", default="pretrained", choices=("pretrained", "scratch"), help="of the encoders"
     )
     group.add_argument("--scales", type=int, nargs="+", default=[0, 1, 2, 3], help="of the loss")
+    group.add_argument("--num_scales", type=int, action=_NumScales, **alias)
+    for name in ("--use_local_crop", "--use_patch_reshuffle"):
+        group.add_argument(name, nargs=0, dest="views", action=_PublishedView, **alias)
     group.add_argument("--min_depth", type=float, default=0.1, help="metres, at disparity 1")
     group.add_argument("--max_depth", type=float, default=100.0, help="metres, at disparity 0")
     group.add_argument(
@@ -139,16 +183,36 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("optimisation")
     group.add_argument("--batch_size", type=int, default=12, help="samples per process and step")
-    group.add_argument("--learning_rate", type=float, default=1e-4, help="of Adam")
-    group.add_argument("--weight_decay", type=float, default=0.0, help="of AdamW, where it is not 0")
+    group.add_argument(
+        "--optimizer", choices=("adam", "adamw", "sgd"), help="else adamw with weight_decay, adam without"
+    )
+    group.add_argument("--learning_rate", type=float, default=1e-4, help="of every parameter")
+    group.add_argument("--weight_decay", type=float, default=0.0, help="of adamw and sgd")
+    group.add_argument("--beta1", type=float, default=0.9, help="of adam and adamw")
+    group.add_argument("--beta2", type=float, default=0.999, help="of adam and adamw")
+    group.add_argument("--momentum", type=float, default=0.9, help="of sgd")
     group.add_argument("--num_epochs", type=int, default=20, help="passes over the training part")
     group.add_argument("--max_steps", type=int, help="stop after these; schedules follow num_epochs")
-    group.add_argument("--scheduler", default="step", choices=("step", "cosine", "constant"), help="schedule")
-    group.add_argument("--scheduler_step_size", type=int, default=15, help="epochs before the rate drops")
-    group.add_argument("--scheduler_gamma", type=float, default=0.1, help="what it is multiplied by")
+    group.add_argument(
+        "--scheduler",
+        "--lr_sche_type",
+        type=schedule,
+        default="step",
+        choices=("step", "cosine", "constant"),
+        help="schedule",
+    )
+    group.add_argument("--scheduler_step_size", type=int, default=15, help="epochs before each drop")
+    group.add_argument(
+        "--decay_epochs", "--decay_step", type=int, nargs="+", help="drop after these instead: 26 36"
+    )
+    group.add_argument(
+        "--scheduler_gamma", "--decay_rate", type=float, default=0.1, help="what the rate is multiplied by"
+    )
     group.add_argument("--warmup_steps", type=int, default=0, help="steps of linear increase at the start")
-    group.add_argument("--min_learning_rate", type=float, default=0.0, help="where cosine ends")
-    group.add_argument("--clip_grad_norm", type=float, help="largest norm of the gradient")
+    group.add_argument("--min_learning_rate", "--eta_min", type=float, default=0.0, help="where cosine ends")
+    group.add_argument(
+        "--clip_grad_norm", "--clip_grad", type=float, help="largest norm of the gradient; -1: any"
+    )
 
     group = parser.add_argument_group("machine")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -190,7 +254,8 @@ def parse(
     """
     parser = build_parser()
     given, rest = parser.parse_known_args(arguments)
-    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
+    listed = [action for action in parser._actions if action.default is not argparse.SUPPRESS]
+    actions = {action.dest: action for action in listed}
     values: dict[str, Any] = {}
     for source, settings in [
         ("the run's options", dict(saved or {})),
@@ -199,7 +264,11 @@ def parse(
         _merge(values, {key: _checked(source, key, value, actions) for key, value in settings.items()})
     _merge(values, _command_line(parser, arguments, actions))
     _merge(values, _dotted(rest, actions))
-    options = argparse.Namespace(**{**{key: action.default for key, action in actions.items()}, **values})
+    defaults = {key: action.default for key, action in actions.items()}
+    chosen = _section("method", values.get("method", {}))["name"]
+    _merge(defaults, METHODS.get(chosen).defaults)
+    _merge(defaults, values)
+    options = argparse.Namespace(**defaults)
     for section in SECTIONS:
         setattr(options, section, _section(section, getattr(options, section, None) or {}))
     _finish(options)
@@ -369,6 +438,10 @@ def _finish(options: argparse.Namespace) -> None:
     frames = [frame for frame in options.frame_ids if frame != "s"]
     options.use_stereo = options.use_stereo or "s" in options.frame_ids
     options.frame_ids = [*frames, "s"] if options.use_stereo else frames
+    if options.encoder in ("resnet", "hrnet"):  # BDEdepth's names of its two backbones
+        options.encoder += str(options.num_layers or 18)
+    if options.clip_grad_norm == -1:
+        options.clip_grad_norm = None
     if options.no_cuda:
         options.device = "cpu"
     if options.model_name is None:
@@ -384,6 +457,15 @@ def _finish(options: argparse.Namespace) -> None:
         _at_least(options, name, 0)
     for name in ("warmup_steps", "weight_decay", "min_learning_rate"):
         _at_least(options, name, 0)
+    if options.decay_epochs and sorted(set(options.decay_epochs)) != options.decay_epochs:
+        raise InputError(f"decay_epochs go up, such as 26 36, got {options.decay_epochs}")
+    if options.optimizer == "adam" and options.weight_decay:
+        raise InputError(
+            f"adam has no weight decay, got {options.weight_decay}; --weight_decay 0, or --optimizer adamw"
+        )
+    for name in ("beta1", "beta2", "momentum"):
+        if not 0 <= getattr(options, name) < 1:
+            raise InputError(f"{name} must be at least 0 and below 1, got {getattr(options, name)}")
     if options.max_steps is not None:
         _at_least(options, "max_steps", 1)
     for name in ("height", "width"):

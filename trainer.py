@@ -149,17 +149,22 @@ class Trainer:
         groups = [
             {**group, "lr_factor": group.get("lr_factor", 1.0)} for group in self.method.parameter_groups()
         ]
-        kind = torch.optim.AdamW if options.weight_decay else torch.optim.Adam
-        self.optimizer = kind(
-            groups,
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            fused=self.device.type == "cuda" or None,
-        )
+        self.optimizer = self._build_optimizer(groups)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         norms = [module for module in method.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
         self.statistics = [b for norm in norms for b in norm.buffers(recurse=False) if b.is_floating_point()]
         self._statistics_before = [buffer.clone() for buffer in self.statistics]
+
+    def _build_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """As named, else Adam, or AdamW where there is a weight decay."""
+        o = self.options
+        shared = {"lr": o.learning_rate, "weight_decay": o.weight_decay}
+        shared["fused"] = self.device.type == "cuda" or None
+        name = o.optimizer or ("adamw" if o.weight_decay else "adam")
+        if name == "sgd":
+            return torch.optim.SGD(groups, momentum=o.momentum, **shared)
+        kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+        return kind(groups, betas=(o.beta1, o.beta2), **shared)
 
     # Training.
 
@@ -262,6 +267,8 @@ class Trainer:
         o = self.options
         if self.step < o.warmup_steps:
             return o.learning_rate * (self.step + 1) / o.warmup_steps
+        if o.scheduler == "step" and o.decay_epochs:
+            return o.learning_rate * o.scheduler_gamma ** sum(self.epoch >= epoch for epoch in o.decay_epochs)
         if o.scheduler == "step":
             return o.learning_rate * o.scheduler_gamma ** (self.epoch // o.scheduler_step_size)
         if o.scheduler == "cosine":

@@ -7,6 +7,7 @@ model, and the state of the training where there is one to go on with.
     run folder           checkpoints/best.pt, last.pt, epoch_0007.pt, ... each of them complete
     <name>.pt            ours: weights, options, training
     <name>.safetensors   ours, for release: weights, options
+    BDEdepth file        model19.pth, ckpt.pth
     Monodepth2 folder    encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth]
     SurroundDepth folder the same files, the attention over cameras in depth.pth
 
@@ -34,6 +35,7 @@ from checkpoints._own import (
 )
 from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
+from checkpoints.bdedepth import BDEDEPTH
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
 from checkpoints.surround_depth import SURROUND_DEPTH
 from utils import InputError
@@ -57,7 +59,7 @@ __all__ = [
     "write_monodepth2_folder",
 ]
 
-LAYOUTS = [PARALLAX, SURROUND_DEPTH, MONODEPTH2]  # the first that recognises a content reads it
+LAYOUTS = [PARALLAX, BDEDEPTH, SURROUND_DEPTH, MONODEPTH2]  # the first that recognises a content reads it
 
 
 def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:

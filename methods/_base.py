@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ class Method(nn.Module):
 
     precision: torch.dtype = torch.float32  # of the networks; the trainer sets bfloat16
     metric: bool = False  # whether what it learns from tells metres
+    defaults: ClassVar[dict[str, Any]] = {}  # options of a run that are others for this method
 
     def forward(self, batch: Batch) -> Prediction:
         """Disparities, depths, poses and warped sources of a float Batch on the method's device."""

@@ -212,6 +212,7 @@ def test_schedules_have_their_known_values():
             "scheduler": "constant",
             "scheduler_step_size": 15,
             "scheduler_gamma": 0.1,
+            "decay_epochs": None,
             "warmup_steps": 0,
             "min_learning_rate": 0.0,
         }
@@ -222,10 +223,29 @@ def test_schedules_have_their_known_values():
 
     assert rate(50) == 1.0
     assert [rate(0, epoch, scheduler="step") for epoch in (0, 14, 15, 30)] == pytest.approx([1, 1, 0.1, 0.01])
+    twice = {"scheduler": "step", "decay_epochs": [26, 36]}
+    assert [rate(0, epoch, **twice) for epoch in (25, 26, 35, 36, 49)] == pytest.approx(
+        [1, 0.1, 0.1, 0.01, 0.01]
+    )
     assert [rate(step, warmup_steps=4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     cosine = {"scheduler": "cosine", "min_learning_rate": 0.2}
     assert [rate(step, **cosine) for step in (0, 50, 100)] == pytest.approx([1.0, 0.6, 0.2])
     assert rate(55, warmup_steps=10, **cosine) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    "settings, kind, expected",
+    [
+        ({}, "Adam", {"weight_decay": 0, "betas": (0.9, 0.999)}),
+        ({"weight_decay": 0.01}, "AdamW", {"weight_decay": 0.01}),
+        ({"optimizer": "adamw", "beta1": 0.8}, "AdamW", {"weight_decay": 0, "betas": (0.8, 0.999)}),
+        ({"optimizer": "sgd", "momentum": 0.5}, "SGD", {"momentum": 0.5}),
+    ],
+)
+def test_the_optimiser_is_the_one_named(tiny_kitti, tmp_path, settings, kind, expected):
+    optimizer = runs.build(runs.arguments(tiny_kitti, tmp_path, **settings)).optimizer
+    assert type(optimizer).__name__ == kind
+    assert {key: optimizer.defaults[key] for key in expected} == expected
 
 
 def test_max_steps_stops_and_leaves_the_schedule_alone(tiny_kitti, tmp_path):

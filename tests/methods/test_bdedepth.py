@@ -1,0 +1,90 @@
+"""BDEdepth by itself: what it is made of, its pose network as recorded, and that it learns."""
+
+import pytest
+import torch
+
+from datasets._augment import Augment
+from layers import pose_matrix
+from methods.bdedepth import BDEdepth
+from networks import NETWORKS
+from options import parse
+from tests.goldens import Golden, state_dict, tensor
+
+SMALL = {"encoder": "timm/test_efficientnet", "pose_model_type": "posecnn", "weights_init": "scratch"}
+
+
+def test_it_is_hrnet_a_grid_and_both_views():
+    method = BDEdepth(weights_init="scratch")
+    parts = {"encoder": 9_564_116, "depth": 634_084}
+    for name, size in parts.items():
+        assert sum(p.numel() for p in getattr(method, name).parameters()) == size
+    assert method.scales == (0,) and method.views.local_crop and method.views.patch_reshuffle
+    assert method.loss_weights == {"photometric": 1.0, "smoothness": 1e-3, "depth_agreement": 0.07}
+    assert len(method.pose_encoder.state_dict()) == 120  # a ResNet18
+
+
+def test_a_view_can_be_switched_off():
+    method = BDEdepth(**SMALL, views={"patch_reshuffle": False})
+    assert method.views.local_crop and not method.views.patch_reshuffle
+
+
+def test_the_pose_network_is_the_published_one():
+    golden = Golden("bdedepth_pose_resnet18")
+    inputs = golden.inputs()
+    weights = state_dict("bdedepth_pose_encoder")
+    encoder, pose = NETWORKS.get("resnet")(18, num_images=2), NETWORKS.get("pose_decoder")((512,), 1, 2)
+    encoder.load_state_dict({key: value for key, value in weights.items() if ".fc." not in key})
+    pose.load_state_dict(state_dict("bdedepth_pose"))
+    pair = torch.cat([tensor(inputs["a"]), tensor(inputs["b"])], 1)
+    with torch.no_grad():
+        for mode in ("", "train_"):
+            encoder.train(bool(mode))
+            axis_angle, translation = pose([encoder(pair)])
+            golden.close(f"{mode}axisangle", axis_angle[:, :, None])
+            golden.close(f"{mode}translation", translation[:, :, None])
+            golden.close(f"{mode}T", pose_matrix(axis_angle[:, 0], translation[:, 0]))
+            golden.close(f"{mode}T_inv", pose_matrix(axis_angle[:, 0], translation[:, 0], invert=True))
+
+
+def test_its_loss_falls_over_ten_steps_on_one_drawn_scene(drawn_batch):
+    torch.manual_seed(0)
+    method = BDEdepth(**SMALL, min_depth=0.1, max_depth=4.0).train()
+    optimizer = torch.optim.AdamW(method.parameters(), 1e-3, weight_decay=0.01)
+    batch = Augment(jitter=0, flip=0)(drawn_batch, epoch=0)
+    losses = []
+    for _ in range(10):
+        total = sum(method.losses(batch, method(batch)).values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        losses.append(total.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_its_defaults_come_before_configs_and_command_line(tmp_path):
+    options = parse(["--method", "bdedepth"])
+    assert (options.scales, options.encoder, options.decoder) == ([0], "hrnet18", "grid_decoder")
+    assert (options.optimizer, options.weight_decay) == ("adamw", 0.01)
+    assert options.views == {"local_crop": True, "patch_reshuffle": True}
+    assert parse(["--method", "bdedepth", "--scales", "0", "1"]).scales == [0, 1]
+    assert parse([]).scales == [0, 1, 2, 3] and parse([]).views == {}
+    assert parse(["--method", "bdedepth"], saved={"weight_decay": 0.0}).weight_decay == 0
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("--backbone resnet --num_layers 50", {"encoder": "resnet50"}),
+        ("--backbone hrnet", {"encoder": "hrnet18"}),
+        ("--use_local_crop", {"views": {"local_crop": True, "patch_reshuffle": False}}),
+        ("--use_patch_reshuffle --use_local_crop", {"views": {"local_crop": True, "patch_reshuffle": True}}),
+        ("--num_scales 2", {"scales": [0, 1]}),
+        ("--exp_name x --lr_sche_type cos --eta_min 5e-6", {"model_name": "x", "scheduler": "cosine"}),
+        ("--decay_step 26 36 --decay_rate 0.5", {"decay_epochs": [26, 36], "scheduler_gamma": 0.5}),
+        ("--clip_grad -1 --resume", {"clip_grad_norm": None, "resume": "auto"}),
+        ("--views.local_crop false --jpg", {"views": {"local_crop": False, "patch_reshuffle": True}}),
+    ],
+)  # fmt: skip
+def test_the_published_flags_mean_what_they_meant(words, expected):
+    options = vars(parse(["--method", "bdedepth", *words.split()]))
+    assert {key: options[key] for key in expected} == expected
