@@ -30,7 +30,7 @@ import yaml
 
 from methods import METHODS
 from published_configs import is_surround_depth, surround_depth
-from utils import PROJECT, WORKERS, InputError, nearest_name, read_yaml
+from utils import PROJECT, WORKERS, InputError, nearest_name, read_yaml, settings_of
 
 SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
@@ -265,9 +265,12 @@ def parse(
     _merge(values, _command_line(parser, arguments, actions))
     _merge(values, _dotted(rest, actions))
     defaults = {key: action.default for key, action in actions.items()}
-    chosen = _section("method", values.get("method", {}))["name"]
-    _merge(defaults, METHODS.get(chosen).defaults)
+    name = _section("method", values.get("method", {}))["name"]
+    method = METHODS.get(name)
+    _merge(defaults, method.defaults)
     _merge(defaults, values)
+    if values.get("views") and "views" not in settings_of(method):
+        raise InputError(f"the method {name} has no views; they are for methods that extend monodepth2")
     options = argparse.Namespace(**defaults)
     for section in SECTIONS:
         setattr(options, section, _section(section, getattr(options, section, None) or {}))

@@ -6,6 +6,8 @@ from datasets import DATASETS
 from datasets._augment import Augment
 from losses import LOSSES
 from methods import METHODS
+from methods._base import Method
+from methods._views import Views
 from options import effective, parse, read_config
 from utils import PROJECT, InputError, check_settings, read_yaml, to_yaml
 
@@ -62,6 +64,16 @@ def test_a_text_config_of_name_and_value_is_read(tmp_path):
 def test_every_way_to_write_a_number_is_a_number(text):
     assert read_yaml(f"a: {text}") == {"a": 1e-4}
     assert read_yaml("[1, -1, 0]") == [1, -1, 0]
+
+
+def test_views_of_a_method_that_has_none_are_refused(monkeypatch):
+    class Other(Method):
+        def __init__(self, frame_ids=(0, -1, 1)) -> None:
+            super().__init__()
+
+    monkeypatch.setitem(METHODS._classes, "other", Other)
+    with pytest.raises(InputError, match="the method other has no views"):
+        parse(["--method", "other", "--views.local_crop", "true"])
 
 
 def test_effective_options_survive_yaml(tmp_path):
@@ -152,3 +164,4 @@ def test_every_config_names_what_exists(config):
     for name, settings in options.losses.items():
         check_settings(name, LOSSES.get(name), {k: v for k, v in settings.items() if k != "weight"})
     Augment(**options.augment)
+    Views(**options.views)
