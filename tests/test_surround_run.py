@@ -1,0 +1,92 @@
+"""A rig of six cameras through a whole run: trained, validated, evaluated, by one process and by two."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import run
+from tests import runs
+from tools.layouts._base import Plan
+from tools.make_synthetic import make
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+# Without batch norm, whose statistics are a process's own.
+SETTINGS = {
+    "method": "surround_depth",
+    "encoder": "timm/test_convnext",
+    "pose_encoder": "timm/test_convnext",
+    "pose_model_type": "separate_resnet",
+    "method.blocks": 1,
+    "method.joint_pose": "true",
+    "method.focal_scale": 60,
+    "losses.photometric.noise": 0,
+    "losses.spatial.weight": 0.1,
+    "num_epochs": 1,
+    "max_depth": 80,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny_ddad(tmp_path_factory):
+    """Two scenes of four moments, 64 x 96, one to train on and one to be judged by."""
+    root = tmp_path_factory.mktemp("rig") / "ddad"
+    make(Plan("ddad", root, sequences=2, frames=4, height=64, width=96, seed=0, ext="png"))
+    for mask in (root / "truth/masks").glob("*.png"):
+        for scene in ("000000", "000001"):
+            (root / "masks" / mask.stem).mkdir(parents=True, exist_ok=True)
+            shutil.copy(mask, root / "masks" / mask.stem / f"{scene}.png")
+    return root
+
+
+def words(data, log_dir, **settings):
+    return runs.arguments(
+        data, log_dir, **{"dataset": "ddad", "dataset.masks": "true", **SETTINGS, **settings}
+    )
+
+
+def start_two(*arguments):
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", runs.free_port())
+    return runs.start(*launch, "run.py", *arguments)
+
+
+def test_two_processes_train_and_judge_a_rig_as_one_does(tiny_ddad, tmp_path):
+    two = start_two(*words(tiny_ddad, tmp_path / "two", batch_size=1))
+    runs.train(words(tiny_ddad, tmp_path / "one", batch_size=2))
+    runs.finish(two)
+    one, two = runs.last(tmp_path / "one"), runs.last(tmp_path / "two")
+    assert (one.training["world"], two.training["world"]) == (1, 2)
+    for key, weight in one.weights.items():
+        assert torch.allclose(two.weights[key], weight, rtol=0, atol=2e-6), key
+
+    (validated,) = [record for record in runs.records(tmp_path / "one") if "loss" not in record]
+    (sharded,) = [record for record in runs.records(tmp_path / "two") if "loss" not in record]
+    assert {"val/abs_rel", "val/metric_abs_rel", "val/truth_per_prediction"} <= set(validated)
+    for name in validated:
+        if name.startswith("val/"):
+            assert sharded[name] == pytest.approx(validated[name], rel=1e-4), name
+
+    # The same run, judged by two processes and by one.
+    evaluation = [*words(tiny_ddad, tmp_path / "one", batch_size=1), "--eval_only"]
+    output = runs.finish(start_two(*evaluation))
+    assert output.count("saved:") == 1 and "scale-aware" in output
+    saved = {path.parent.name: path for path in (tmp_path / "one").rglob("results.json")}
+    shared = {way: json.loads(path.read_text()) for way, path in saved.items()}
+    for path in saved.values():
+        path.unlink()
+    run.main(evaluation)
+    assert set(saved) == {"scale-ambiguous", "scale-aware"}
+    for way, path in saved.items():
+        alone = json.loads(path.read_text())
+        assert close(shared[way], alone), way
+
+
+def close(one, other) -> bool:
+    """Equal, numbers within rounding."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, float):
+        return bool(np.isclose(one, other, rtol=1e-6))
+    return one == other
