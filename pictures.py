@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from PIL import GifImagePlugin, Image
+from PIL import GifImagePlugin, Image, ImageDraw
 from torch import Tensor
 
 from utils import InputError, atomic_path
@@ -68,6 +68,69 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarray:
     return canvas
 
 
+# Where a camera's views stand in a picture of the whole rig, seen from above with the front at the top.
+_PLACES = {
+    "front_left": (0, 0), "front": (0, 1), "front_right": (0, 2),
+    "back_left": (1, 0), "back": (1, 1), "back_right": (1, 2),
+}  # fmt: skip
+
+
+def surround_sheet(
+    images: Sequence[np.ndarray],
+    depths: Sequence[np.ndarray],
+    names: Sequence[str],
+    width: int = 480,
+) -> np.ndarray:
+    """All views of a rig in their places round the vehicle, each above its depth: (H, W, 3) uint8.
+
+    Args:
+        images: (h, w, 3) uint8 RGB of each camera.
+        depths: (h, w) of each camera, in one unit: one scale of colours for all, near is bright.
+        names: of the cameras; front_left, front, front_right above back_left, back, back_right.
+        width: of one view, pixels.
+    """
+    small = [resized(image, width) for image in images]
+    inverse = [1 / np.asarray(depth, np.float32) for depth in depths]
+    # The least and the 95th percentile over all cameras, as `colourise` takes them of one.
+    low, high = min(part.min() for part in inverse), float(np.percentile(np.stack(inverse), 95))
+    coloured = [resized(colourise(part, low, high), width) for part in inverse]
+    return ring_sheet(list(zip(small, coloured)), names)
+
+
+def ring_sheet(views: Sequence[Sequence[np.ndarray]], names: Sequence[str], gap: int = 4) -> np.ndarray:
+    """Each camera's pictures above one another, the cameras in their places: (H, W, 3) uint8.
+
+    Args:
+        views: of each camera its (h, w, 3) uint8 RGB pictures, all of one size.
+        names: of the cameras. Where there is one that has no place, they stand side by side.
+        gap: pixels between cameras.
+    """
+    stacks = [_labelled(np.concatenate(list(pictures)), name) for pictures, name in zip(views, names)]
+    places = [_PLACES.get(name) for name in names]
+    if None in places:
+        return sheet([stacks], gap)
+    rows = sorted({row for row, _ in places})
+    columns = sorted({column for _, column in places})
+    grid = [[np.full_like(stacks[0], 255) for _ in columns] for _ in rows]
+    for (row, column), stack in zip(places, stacks):
+        grid[rows.index(row)][columns.index(column)] = stack
+    return sheet(grid, gap)
+
+
+def resized(picture: np.ndarray, width: int) -> np.ndarray:
+    """(h, w, 3) uint8 at another width, in its proportions."""
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _labelled(picture: np.ndarray, name: str) -> np.ndarray:
+    """The picture with a name in its upper left corner."""
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    draw.text((6, 4), name.replace("_", " "), fill="white", stroke_width=2, stroke_fill="black")
+    return np.array(image)
+
+
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
     """`atomic_path`, with a sentence where the disk is full or the folder closed.
@@ -115,6 +178,7 @@ def point_cloud(
     picture: np.ndarray,
     tolerance: float = 0.02,
     radius: int | None = None,
+    kept: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coloured points of a depth map, without the veils between foreground and background.
 
@@ -128,6 +192,7 @@ def point_cloud(
         tolerance: up to which unevenness a point stays; infinite keeps every one.
         radius: of the neighbourhood, pixels, about as far as an edge is smeared; W / 160 where not given,
             which is four pixels of a network 640 wide.
+        kept: (H, W) bool, what else decides which points stay.
 
     Returns:
         (P, 3) float32 in the unit of `depth`: x right, y down, z forward. (P, 3) uint8 RGB.
@@ -135,8 +200,41 @@ def point_cloud(
     height, width = depth.shape
     y, x = np.mgrid[0:height, 0:width]
     rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(intrinsics).T
-    kept = off_plane(1 / depth, radius or max(2, round(width / 160))) <= tolerance
+    even = off_plane(1 / depth, radius or max(2, round(width / 160))) <= tolerance
+    kept = even if kept is None else even & kept
     return (rays[kept] * depth[kept][:, None]).astype(np.float32), picture[kept]
+
+
+def surround_cloud(
+    depths: Sequence[np.ndarray],
+    intrinsics: Sequence[np.ndarray],
+    pictures: Sequence[np.ndarray],
+    rig_from_camera: Sequence[np.ndarray],
+    visible: Sequence[np.ndarray] | None = None,
+    farthest: float = 60.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The coloured points of all cameras of a rig, in the vehicle's frame.
+
+    Args:
+        depths: (h, w) metres along each camera's optical axis.
+        intrinsics: (3, 3) pixels at h x w.
+        pictures: (h, w, 3) uint8 RGB.
+        rig_from_camera: (4, 4) each camera's place on the vehicle, metres.
+        visible: (h, w) bool, False where a camera sees its own vehicle; everywhere true where not given.
+        farthest: metres from the camera; what is farther is mostly sky and guesses.
+
+    Returns:
+        (P, 3) float32 metres: x forward, y left, z up. (P, 3) uint8 RGB.
+    """
+    points, colours = [], []
+    for camera, (depth, K, picture, T) in enumerate(zip(depths, intrinsics, pictures, rig_from_camera)):
+        shown = depth <= farthest
+        if visible is not None:
+            shown &= visible[camera]
+        places, paint = point_cloud(depth, K, picture, kept=shown)
+        points.append(places @ T[:3, :3].T + T[:3, 3])
+        colours.append(paint)
+    return np.concatenate(points).astype(np.float32), np.concatenate(colours)
 
 
 def off_plane(inverse_depth: np.ndarray, radius: int) -> np.ndarray:
@@ -161,7 +259,13 @@ def off_plane(inverse_depth: np.ndarray, radius: int) -> np.ndarray:
     return np.sqrt(np.maximum(rest, 0)) / mean
 
 
-def write_ply(path: str | Path, points: np.ndarray, colours: np.ndarray, unit: str = "") -> None:
+def write_ply(
+    path: str | Path,
+    points: np.ndarray,
+    colours: np.ndarray,
+    unit: str = "",
+    axes: str = "x right, y down, z forward",
+) -> None:
     """A point cloud as binary PLY, which MeshLab, CloudCompare, Blender and Open3D read.
 
     Args:
@@ -169,6 +273,7 @@ def write_ply(path: str | Path, points: np.ndarray, colours: np.ndarray, unit: s
         points: (P, 3).
         colours: (P, 3) uint8 RGB.
         unit: of the points, in words; goes into the header.
+        axes: where they point, likewise.
 
     Raises:
         InputError: it could not be written.
@@ -179,7 +284,7 @@ def write_ply(path: str | Path, points: np.ndarray, colours: np.ndarray, unit: s
         vertices[axis] = points[:, n]
     for n, colour in enumerate(("red", "green", "blue")):
         vertices[colour] = colours[:, n]
-    header = ["ply", "format binary_little_endian 1.0", "comment x right, y down, z forward"]
+    header = ["ply", "format binary_little_endian 1.0", f"comment {axes}"]
     header += [f"comment unit: {unit}"] if unit else []
     header += [f"element vertex {len(points)}", *(f"property float {axis}" for axis in "xyz")]
     header += [*(f"property uchar {colour}" for colour in ("red", "green", "blue")), "end_header"]
