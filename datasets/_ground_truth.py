@@ -15,7 +15,8 @@ A sample is looked up by its name, so a file that was made for another list can 
 Work that was cut into shards lies in files ending in `.1of4.npz` and so on, which are read together.
 
 A dataset that takes part has `exported`, an `ExportedDepth`, which its `depth` asks first, and
-`measured_depth(index)`, which goes to the raw measurements.
+`measured_depth(index)`, which goes to the raw measurements. One that knows little of large maps has
+`known_depth(index)` as well, from which the exporter makes no maps.
 
 While an export runs, what it has lies in chunks in `<...>.partial/`, each a file of the same kind; `Export`
 goes on from there, and in the end puts the chunks together without unpacking them.
@@ -125,13 +126,40 @@ def _read_map(archive: zipfile.ZipFile, key: str) -> np.ndarray:
     """(N, h, w) float32, from either form."""
     if f"{key}.npy" in archive.NameToInfo:
         return _read_array(archive, key)
-    depth = np.zeros(tuple(_read_array(archive, f"{key}.shape").tolist()), np.float32)
+    shape = tuple(_read_array(archive, f"{key}.shape").tolist())
     places = np.cumsum(_read_array(archive, f"{key}.gaps"), dtype=np.int64)
-    depth.reshape(-1)[places] = _read_array(archive, f"{key}.metres")
-    return depth
+    return KnownDepth(shape, places, _read_array(archive, f"{key}.metres")).dense()
 
 
 # ------------------------------------------------------------------------------------------------- writing
+
+
+class KnownDepth(NamedTuple):
+    """A (N, h, w) map of which little is known.
+
+    Attributes:
+        shape: N, h, w.
+        places: (K,) int64, where in the flattened map, ascending.
+        metres: (K,) float32, not 0.
+    """
+
+    shape: tuple[int, int, int]
+    places: np.ndarray
+    metres: np.ndarray
+
+    @staticmethod
+    def of(shape: tuple[int, int, int], places: np.ndarray, metres: np.ndarray) -> KnownDepth:
+        """From (K,) values in any order; where several share a place the last counts."""
+        order = np.argsort(places, kind="stable")
+        ordered = places[order]
+        last = np.flatnonzero(np.diff(ordered, append=-1))
+        return KnownDepth(shape, ordered[last], metres[order[last]].astype(np.float32))
+
+    def dense(self) -> np.ndarray:
+        """(N, h, w) float32, 0 where unknown."""
+        depth = np.zeros(self.shape, np.float32)
+        depth.reshape(-1)[self.places] = self.metres
+        return depth
 
 
 class Member(NamedTuple):
@@ -155,17 +183,19 @@ class Member(NamedTuple):
         return zipfile.ZIP_STORED if len(self.data) == self.size else zipfile.ZIP_DEFLATED
 
 
-def encode(depth: np.ndarray) -> list[Member]:
+def encode(depth: np.ndarray | KnownDepth) -> list[Member]:
     """A (N, h, w) map in metres as the arrays it is stored as; the slow half of writing, done by workers."""
-    depth = np.asarray(depth, np.float32)
-    known = depth != 0
-    if np.count_nonzero(known) >= SPARSE * depth.size:
-        return [_member("", depth)]
-    places = np.flatnonzero(known)
+    if not isinstance(depth, KnownDepth):
+        depth = np.asarray(depth, np.float32)
+        known = depth != 0
+        if np.count_nonzero(known) >= SPARSE * depth.size:
+            return [_member("", depth)]
+        places = np.flatnonzero(known)
+        depth = KnownDepth(depth.shape, places, depth.reshape(-1)[places])
     return [
         _member(".shape", np.array(depth.shape, np.uint32)),
-        _member(".gaps", np.diff(places, prepend=0).astype(np.uint32)),
-        _member(".metres", depth.reshape(-1)[places], deflated=False),  # noise, of which deflating gains 10 %
+        _member(".gaps", np.diff(depth.places, prepend=0).astype(np.uint32)),
+        _member(".metres", depth.metres, deflated=False),  # noise, of which deflating gains 10 %
     ]
 
 

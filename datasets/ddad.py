@@ -25,7 +25,7 @@ from PIL import Image
 
 from datasets import DATASETS
 from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, read_scene, scene_files
-from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._ground_truth import FOLDER, ExportedDepth, KnownDepth, exported_path
 from datasets._sequence import resize_intrinsics
 from datasets._splits import SplitLine, load_split
 from datasets._surround import RING, SurroundDataset, ring_order
@@ -264,7 +264,12 @@ class Ddad(SurroundDataset):
         return self.measured_depth(index) if depth is None else depth
 
     def measured_depth(self, index: int) -> np.ndarray | None:
-        """The same from the LiDAR's points; None where the scene has none. Export goes through here.
+        """The same from the LiDAR's points; None where the scene has none."""
+        known = self.known_depth(index)
+        return None if known is None else known.dense()
+
+    def known_depth(self, index: int) -> KnownDepth | None:
+        """The same as pixels and their depths. Export goes through here.
 
         Raises:
             InputError: some points of the scene are missing or truncated, or a pose is.
@@ -279,13 +284,15 @@ class Ddad(SurroundDataset):
         world_from_lidar = scene.world_from_sensor(line.sample, lidar)
         world = world_from_lidar[:3, :3] @ read_points(path).T + world_from_lidar[:3, 3:]
         height, width = self.picture_size(line, 0)
-        maps = np.zeros((self.cameras, height, width), np.float32)
+        places, metres = [], []
         for camera in range(self.cameras):
             world_from_camera = scene.world_from_sensor(line.sample, camera)
             K = scene.calibration(line.sample).K(self.sensors[camera])
-            rows, columns, metres = project_points(world, world_from_camera, K, height, width)
-            maps[camera, rows, columns] = metres
-        return maps
+            rows, columns, depth = project_points(world, world_from_camera, K, height, width)
+            places.append((camera * height + rows) * width + columns)
+            metres.append(depth)
+        shape = (self.cameras, height, width)
+        return KnownDepth.of(shape, np.concatenate(places), np.concatenate(metres))
 
 
 def find_index(root: Path, index: str | Path | None = None) -> Path:

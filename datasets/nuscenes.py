@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from datasets import DATASETS
-from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._ground_truth import FOLDER, ExportedDepth, KnownDepth, exported_path
 from datasets._sequence import resize_intrinsics
 from datasets._splits import load_split, split_names
 from datasets._surround import RING, SurroundDataset, pose_from_quaternion
@@ -262,7 +262,12 @@ class NuScenes(SurroundDataset):
         return self.measured_depth(index) if depth is None else depth
 
     def measured_depth(self, index: int) -> np.ndarray | None:
-        """The same from the LiDAR scan; None where there is none. Export goes through here."""
+        """The same from the LiDAR scan; None where there is none."""
+        known = self.known_depth(index)
+        return None if known is None else known.dense()
+
+    def known_depth(self, index: int) -> KnownDepth | None:
+        """The same as pixels and their depths. Export goes through here."""
         line = self.lines[index]
         row = self._scans[line.number]
         if self.ground_truth is None or row < 0:
@@ -272,12 +277,16 @@ class NuScenes(SurroundDataset):
             return None
         points = read_lidar(scan)
         world_from_lidar = self._index.world_from_sensor(row)
-        maps = []
+        height, width = self.picture_size(line, 0)
+        places, metres = [], []
         for camera, world_from_camera in enumerate(self._world_from_camera(line, 0)):
             T_camera_from_lidar = np.linalg.inv(world_from_camera) @ world_from_lidar
-            K, size = self._recorded_intrinsics(line, camera), self.picture_size(line, camera)
-            maps.append(project_lidar(points, T_camera_from_lidar, K, *size))
-        return np.stack(maps)
+            K = self._recorded_intrinsics(line, camera)
+            rows, columns, depth = lidar_pixels(points, T_camera_from_lidar, K, height, width)
+            places.append((camera * height + rows) * width + columns)
+            metres.append(depth)
+        shape = (self.cameras, height, width)
+        return KnownDepth.of(shape, np.concatenate(places), np.concatenate(metres))
 
     def name(self, index: int) -> str:
         line = self.lines[index]
@@ -351,30 +360,36 @@ def read_lidar(path: str | Path) -> np.ndarray:
     return data.view("<f4").reshape(-1, 5)
 
 
-def project_lidar(
+def lidar_pixels(
     points: np.ndarray, T_camera_from_lidar: np.ndarray, K: np.ndarray, height: int, width: int
-) -> np.ndarray:
-    """A scan as a depth map, by SurroundDepth's rule: no least distance, the last point of a pixel counts.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where a scan falls in a camera's picture, by SurroundDepth's rule: there is no least distance.
 
     Args:
         points: (P, 3 or more) x, y, z in metres in the LiDAR's frame.
         T_camera_from_lidar: (4, 4).
         K: (3, 3) intrinsics, pixels.
-        height, width: of the map, pixels.
+        height, width: of the picture, pixels.
 
     Returns:
-        (height, width) float32 metres along the optical axis, 0 where no point landed.
+        Rows, columns and metres along the optical axis, (K,) each, in the order of the points.
     """
-    inside_camera = (
-        points[:, :3].astype(np.float64) @ T_camera_from_lidar[:3, :3].T + T_camera_from_lidar[:3, 3]
-    )
-    inside_camera = inside_camera[inside_camera[:, 2] > 0]
-    depth = inside_camera[:, 2]
+    xyz = np.ascontiguousarray(points[:, :3].T, np.float64)
+    camera = T_camera_from_lidar[:3, :3] @ xyz + T_camera_from_lidar[:3, 3:]
+    camera = camera[:, camera[2] > 0]
     # np.rint takes halves to the even neighbour, as the published export does.
-    u, v = np.rint((inside_camera @ K.T)[:, :2].T / depth)
+    u, v = np.rint(K[:2] @ camera / camera[2])
     inside = (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
+    return v[inside].astype(np.int64), u[inside].astype(np.int64), camera[2, inside]
+
+
+def project_lidar(
+    points: np.ndarray, T_camera_from_lidar: np.ndarray, K: np.ndarray, height: int, width: int
+) -> np.ndarray:
+    """`lidar_pixels` as a (height, width) float32 depth map, 0 where no point landed; the last counts."""
+    rows, columns, metres = lidar_pixels(points, T_camera_from_lidar, K, height, width)
     depth_map = np.zeros((height, width), np.float32)
-    depth_map[v[inside].astype(int), u[inside].astype(int)] = depth[inside]
+    depth_map[rows, columns] = metres
     return depth_map
 
 

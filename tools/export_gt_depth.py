@@ -37,7 +37,8 @@ from datasets._splits import judged_part
 from tools._shards import shard_of, torchrun_shard
 from utils import InputError, read_yaml, run_main
 
-WORTH_A_PROCESS = 100  # samples; starting one costs seconds
+# A forked process is there at once, as a loader's are; a spawned one must import torch first.
+START, WORTH_A_PROCESS = ("fork", 16) if sys.platform == "linux" else ("spawn", 200)  # samples
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -156,7 +157,7 @@ def measure(dataset: SequenceDataset, indices: Sequence[int], workers: int) -> I
             yield _encoded(dataset, index)
         return
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(dataset,)
+        workers, multiprocessing.get_context(START), initializer=_start_worker, initargs=(dataset,)
     )
     waiting: deque[Future] = deque()
     try:
@@ -176,7 +177,7 @@ def measure(dataset: SequenceDataset, indices: Sequence[int], workers: int) -> I
 
 
 def _encoded(dataset: SequenceDataset, index: int) -> list[Member] | None:
-    depth = dataset.measured_depth(index)
+    depth = getattr(dataset, "known_depth", dataset.measured_depth)(index)
     return None if depth is None else encode(depth)
 
 
