@@ -358,7 +358,7 @@ def judge_intrinsics(K: np.ndarray, height: int, width: int) -> list[tuple[str, 
     found = []
     if away > 0.3:
         text = f"{met}: the principal point is far from the middle ({width / 2:g}, {height / 2:g})"
-        found.append(("problem" if away > 0.6 else "warning", text + "; were the pictures cropped?"))
+        found.append(("problem" if away > 0.6 else "note", text + ", as where pictures were cropped"))
     if not 0.3 < fx / width < 3:
         angle = 2 * np.degrees(np.arctan(width / 2 / fx))
         found.append(("problem", f"{met}: fx means a view {angle:.0f} degrees wide; usual are 25 to 110"))
@@ -639,8 +639,7 @@ def check_warp(dataset: SequenceDataset, samples: list[Sample], pictures: int) -
         ]
         if not results:
             continue
-        before = float(np.mean([result[1] for result in results]))
-        after = float(np.mean([result[2] for result in results]))
+        before, after = (float(np.median([result[n] for result in results])) for n in (1, 2))
         matches = sum(len(pair.motion.target) for pair, *_ in results)
         explained = sum(int(pair.motion.explained.sum()) for pair, *_ in results) / matches
         distance = float(np.median([pair.motion.distance for pair, *_ in results]))
@@ -811,7 +810,9 @@ def check_truth(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding
         findings += _judge_truth(dataset, met, middle, high, shown)
         height, width = with_truth[0].looks[0][camera].size
         h, w = maps[0].shape
-        if abs(np.log((w / h) / (width / height))) > 0.05:
+        if (
+            h > 0.2 * height and abs(np.log((w / h) / (width / height))) > 0.05
+        ):  # Make3D's lasers have 21 rows
             text = (
                 f"{label}truth is {w}x{h} and pictures are {width}x{height}: one of them is cropped or turned"
             )

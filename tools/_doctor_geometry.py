@@ -96,10 +96,16 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
     E, inside = cv2.findEssentialMat(target, source, K, cv2.RANSAC, 0.999, 1.0)
     if E is None or E.shape != (3, 3) or inside.sum() < FEWEST // 2:
         return motion
-    _, R, t, _ = cv2.recoverPose(E, target, source, K, mask=inside.copy())
-    chosen = inside[:, 0] > 0
-    R, t, _ = _refine(R[None], t[None, :, 0], target[chosen], source[chosen], K[None])
-    R, t = R[0], t[0]
+    _, R, t, _ = cv2.recoverPose(E, target, source, K, mask=inside)
+    # A step sideways and a turn look alike, so five points may end in the wrong valley.
+    turned = best_rotation(target, source, K)
+    starts_R = np.stack([R, *[turned] * 3, *[np.eye(3)] * 3])
+    starts_t = np.stack([t[:, 0], *np.eye(3), *np.eye(3)])
+    Rs, ts, costs = _refine(starts_R, starts_t, target, source, np.broadcast_to(K, (7, 3, 3)))
+    R, t = Rs[costs.argmin()], ts[costs.argmin()]
+    inverse_depth, sensitivity = triangulate(R, t, target, source, K)
+    if (sensitivity * np.sign(inverse_depth)).sum() < 0:  # the other way round, most lies ahead
+        t = -t
     distances = np.abs(epipolar_distance(R, t, target, source, K))
     motion.explained = distances < 1.5
     if motion.explained.sum() < FEWEST // 2:
@@ -228,6 +234,13 @@ def _where(depth: np.ndarray, K: np.ndarray, T: np.ndarray) -> np.ndarray:
 
 def _parallax(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> float:
     """Median displacement that is left, in pixels, after the rotation that explains most of it."""
+    turned = _homogeneous(target) @ (K @ best_rotation(target, source, K) @ np.linalg.inv(K)).T
+    pixels = turned[:, :2] / np.where(np.abs(turned[:, 2:]) < 1e-9, 1e-9, turned[:, 2:])
+    return float(np.median(np.linalg.norm(source - pixels, axis=1)))
+
+
+def best_rotation(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """(3, 3), the rotation that brings most matches nearest to each other."""
     inverse = np.linalg.inv(K)
     a, b = (_homogeneous(points) @ inverse.T for points in (target, source))
     a, b = (rays / np.linalg.norm(rays, axis=1, keepdims=True) for rays in (a, b))
@@ -237,9 +250,7 @@ def _parallax(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> float:
         R = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
         rest = np.linalg.norm(b - a @ R.T, axis=1) * K[0, 0]
         weights = 1 / (1 + (rest / max(float(np.median(rest)), 1e-3)) ** 2)
-    turned = a @ R.T @ K.T
-    pixels = turned[:, :2] / np.where(np.abs(turned[:, 2:]) < 1e-9, 1e-9, turned[:, 2:])
-    return float(np.median(np.linalg.norm(source - pixels, axis=1)))
+    return R
 
 
 def _refine(
