@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from datasets._surround import RING
 from layers import disparity_to_depth, invert_rigid
 from methods import METHODS
 from methods.monodepth2 import Monodepth2, Motion
 from networks import NETWORKS
+from pictures import as_picture, colourise, ring_sheet
 from structures import Batch, Frame, Prediction
 from utils import InputError
 
@@ -126,6 +129,23 @@ class SurroundDepth(Monodepth2):
         rig = batch.rig_from_camera
         return invert_rigid(rig) @ T.repeat_interleave(self.cameras, 0) @ rig
 
+    def pictures(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """`surround` (B, 3, h, w): the cameras in their places, each with Monodepth2's pictures above one
+        another; near is bright on one scale for all cameras of a moment.
+        """
+        shown = super().pictures(batch, prediction)
+        scale = min(prediction.disparities)
+        near = 1 / self.depth_of(prediction.disparities[scale], batch)
+        low, high = near.min(), torch.quantile(near.flatten()[:: max(1, near.numel() // 2**20)], 0.95)
+        shown["disparity"] = (near - low) / (high - low).clamp(min=1e-12)
+        names = RING if self.cameras == len(RING) else [f"camera {n}" for n in range(self.cameras)]
+        sheets = []
+        for moment in range(len(batch)):
+            rows = range(moment * self.cameras, (moment + 1) * self.cameras)
+            views = [[_coloured(pictures[row]) for pictures in shown.values()] for row in rows]
+            sheets.append(torch.from_numpy(ring_sheet(views, names)))
+        return {"surround": torch.stack(sheets).permute(0, 3, 1, 2).float() / 255}
+
     def _focal_depth(self, disparity: Tensor, intrinsics: Tensor) -> Tensor:
         factor = intrinsics[:, 0, 0, None, None, None] / self.focal_scale
         return disparity_to_depth(disparity, self.min_depth, self.max_depth) * factor
@@ -141,3 +161,8 @@ class SurroundDepth(Monodepth2):
         else:
             seen = [self.pose_encoder(torch.cat([images[frame] for frame in frames], 1))[-1]]
         return self.pose([[last.unflatten(0, (-1, self.cameras)).mean(1)] for last in seen])
+
+
+def _coloured(values: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] as it is, (1, H, W) in colours of 0 to 1: (H, W, 3) uint8."""
+    return colourise(values[0], 0.0, 1.0) if len(values) == 1 else as_picture(values)
