@@ -12,9 +12,10 @@ it reaches the lower border and ends abruptly, in pixels that do change; one tha
 only must also be dark and have an outline that stays, as a camera's housing has. What such regions cut off
 from the rest of the picture, such as paint that mirrors the sky inside a dull trim, belongs to them.
 
-More frames of more places tell more: with `--pool`, recordings whose cameras have the same calibration are
-looked at together. The masks are proposals: look at the `.overlay.jpg` beside each. Paint that mirrors the
-scenery and has no dull rim changes as the scenery does, and is not found.
+Paint that mirrors the scenery up to its edge changes as the scenery does; only its outline stays. In one
+recording kerbs and skylines stay as well, but not through many: with `--pool`, recordings whose cameras have
+the same calibration are looked at together, and from eight of them on what a lasting outline cuts off is the
+vehicle's too. The masks are proposals: look at the `.overlay.jpg` beside each.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import multiprocessing
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,17 +47,21 @@ STILL = 2.0, 0.04  # grey levels, and share of the brightness: what noise and ex
 ABRUPT = 1.5  # times what is still: the least change just outside of the vehicle
 MOVED = 3.0  # grey levels that the upper quarter of the pixels must change from one frame used to the next
 LASTING = 4.0  # grey levels a pixel: an edge that stays
+OUTLINE = 8, 6.0, 0.25  # recordings, grey levels a pixel, share of the width it must run
 LEAST = 0.002  # of the picture: smaller regions are dirt
 
 
 def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
-    made = 0
+    made, refused = 0, []
     for part in given.part:
         dataset = open_dataset(given, part)
-        tasks = find_tasks(dataset, given)
-        made += run(tasks, given)
+        for count, refusal in run(find_tasks(dataset, given), given.workers):
+            made += count
+            refused += [refusal] if refusal else []
     print(f"wrote {made} masks; look at them before training on them")
+    if refused:
+        raise InputError(f"{len(refused)} masks could not be made. {refused[0]}")
 
 
 @dataclass(frozen=True)
@@ -110,21 +115,15 @@ def _calibration(dataset: SurroundDataset, line: object, camera: int) -> bytes:
     return np.concatenate([place.ravel().round(3), K.ravel().round(1)]).tobytes()
 
 
-def run(tasks: Sequence[Task], given: argparse.Namespace) -> int:
-    """Do every task, in several processes where that pays; how many masks were written.
-
-    Raises:
-        InputError: a recording in which nothing moves, or a picture that cannot be read.
-    """
-    made = 0
+def run(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, str]]:
+    """Do every task, in several processes where there are several; yields what `make` returns."""
     with tqdm(total=len(tasks), unit="camera", desc="masks") as bar:
-        for count in _results(tasks, min(given.workers, len(tasks))):
-            made += count
+        for result in _results(tasks, min(workers, len(tasks))):
             bar.update()
-    return made
+            yield result
 
 
-def _results(tasks: Sequence[Task], workers: int) -> Iterable[int]:
+def _results(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, str]]:
     if workers <= 1:
         yield from map(make, tasks)
         return
@@ -136,25 +135,33 @@ def _results(tasks: Sequence[Task], workers: int) -> Iterable[int]:
         pool.shutdown(cancel_futures=True)
 
 
-def make(task: Task) -> int:
-    """Find a camera's own vehicle and write the masks; a worker's task."""
+def make(task: Task) -> tuple[int, str]:
+    """Find a camera's own vehicle and write the masks; a worker's task.
+
+    Returns:
+        How many were written, and otherwise why not: one car that waits at a light stops no others.
+
+    Raises:
+        InputError: a picture that cannot be read.
+    """
     share = max(3, task.frames // len(task.recordings))
     frames, size = [], None
     for recording in task.recordings:
         moving, size = read_moving(recording, task.width, share)
         frames += moving
     if len(frames) < task.min_frames:
-        raise InputError(
-            f"{task.camera}, {task.recordings[0][0].parent}: {len(frames)} frames differ from those before, "
-            f"fewer than --min_frames {task.min_frames}; --pool takes all recordings of one calibration"
+        where = f"{task.camera}, {task.recordings[0][0].parent}"
+        return 0, (
+            f"{where}: {len(frames)} frames differ from those before, fewer than --min_frames "
+            f"{task.min_frames}; --pool takes all recordings of one calibration"
         )
-    own = own_vehicle(np.stack(frames))
+    own = own_vehicle(np.stack(frames), outlines=len(task.recordings) >= OUTLINE[0])
     # Bilinear and cut at a half: the outline of the small picture without its stairs.
     full = cv2.resize(own.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
     for path in task.masks:
         _save(path, full.astype(np.uint8) * 255)
         _save(path.with_name(f"{path.stem}.overlay.jpg"), overlay(frames[-1], own))
-    return len(task.masks)
+    return len(task.masks), ""
 
 
 def read_moving(paths: Sequence[Path], width: int, most: int) -> tuple[list[np.ndarray], tuple[int, int]]:
@@ -178,22 +185,30 @@ def read_moving(paths: Sequence[Path], width: int, most: int) -> tuple[list[np.n
 # ----------------------------------------------------------------------------- what does not change
 
 
-def own_vehicle(frames: np.ndarray) -> np.ndarray:
+def own_vehicle(frames: np.ndarray, outlines: bool = False) -> np.ndarray:
     """What never changes in front of a moving camera.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB, while the vehicle moves.
+        outlines: the frames are of so many places that an edge that stays is the vehicle's.
 
     Returns:
         (H, W) bool.
     """
-    median = np.median(frames, axis=0)
-    change = np.percentile(np.abs(frames - median), 90, axis=0).max(-1)
+    median = np.median(frames, axis=0).astype(np.int16)
+    distance = np.zeros(frames.shape[:3], np.int16)
+    for channel in range(3):  # one at a time, which takes a third of the memory
+        np.maximum(distance, np.abs(frames[..., channel] - median[..., channel]), out=distance)
     brightness = median.max(-1)
-    change /= STILL[0] + STILL[1] * brightness
-    body = _of_the_vehicle(change, edges_that_stay(frames), brightness)
-    body = _framed(body, cv2.MORPH_CLOSE, 1)
-    return _large(_framed(_cut_off(body), cv2.MORPH_OPEN, 1))
+    change = np.percentile(distance, 90, axis=0) / (STILL[0] + STILL[1] * brightness)
+    edges = edges_that_stay(frames)
+    body = _framed(_of_the_vehicle(change, edges, brightness), cv2.MORPH_CLOSE, 1)
+    own = _framed(_cut_off(body), cv2.MORPH_OPEN, 1)
+    if outlines:  # opened further, since an edge that cuts nothing off is a line of a few pixels
+        walls = _framed(own | _long(edges > OUTLINE[1]), cv2.MORPH_CLOSE, 2)
+        enclosed = _framed(_cut_off(walls), cv2.MORPH_OPEN, 4)
+        own |= _framed(enclosed, cv2.MORPH_ERODE, 1)  # an edge is found on both sides of the outline
+    return _large(own)
 
 
 def edges_that_stay(frames: np.ndarray) -> np.ndarray:
@@ -231,6 +246,19 @@ def _of_the_vehicle(change: np.ndarray, edges: np.ndarray, brightness: np.ndarra
     return own
 
 
+def _long(edges: np.ndarray) -> np.ndarray:
+    """Those that run from the border of the picture on for a good part of its width."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(edges.astype(np.uint8), connectivity=8)
+    height, width = edges.shape
+    long = []
+    for label in range(1, count):
+        left, top, across, down, _ = stats[label]
+        at_the_border = left == 0 or top == 0 or left + across == width or top + down == height
+        if at_the_border and max(across, down) > OUTLINE[2] * width:
+            long.append(label)
+    return np.isin(labels, long)
+
+
 def _cut_off(walls: np.ndarray) -> np.ndarray:
     """(H, W) bool, all but the largest region between the walls, which is the world."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats((~walls).astype(np.uint8), connectivity=4)
@@ -247,7 +275,7 @@ def _large(own: np.ndarray) -> np.ndarray:
 
 
 def _framed(region: np.ndarray, operation: int, radius: int) -> np.ndarray:
-    """Opened or closed as if it went on beyond the border, which it does."""
+    """Opened, closed or eroded as if it went on beyond the border, which it does."""
     margin = 2 * radius
     wide = cv2.copyMakeBorder(region.astype(np.uint8), *[margin] * 4, cv2.BORDER_REPLICATE)
     wide = cv2.morphologyEx(wide, operation, _disc(radius))
