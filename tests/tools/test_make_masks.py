@@ -20,7 +20,7 @@ RIG = SurroundRig(64, 96)
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     out = tmp_path_factory.mktemp("masks") / "out"
-    make(Plan("ddad", out, sequences=2, frames=6, height=64, width=96, seed=0, ext="png"))
+    make(Plan("ddad", out, sequences=2, frames=8, height=64, width=96, seed=0, ext="png"))
     return out
 
 
@@ -33,7 +33,7 @@ def side() -> np.ndarray:
 
 def run(root, *more):
     make_masks.main(
-        ["--data_path", str(root), "--part", "train", "val", "--workers", "1", "--min_frames", "5", *more]
+        ["--data_path", str(root), "--part", "train", "val", "--workers", "1", "--min_frames", "6", *more]
     )
 
 
@@ -133,7 +133,7 @@ def test_a_vehicle_that_stands_still_is_named_and_does_not_stop_the_others(root,
     kept = [path.read_bytes() for path in parked]
     for path in parked:
         path.write_bytes(kept[0])
-    words = r"1 masks could not be made. back, .*CAMERA_09: 1 frames differ .* --min_frames 5; --pool"
+    words = r"1 masks could not be made. back, .*CAMERA_09: 1 frames differ .* --min_frames 6; --pool"
     with pytest.raises(InputError, match=words):
         run(root, "--overwrite")
     assert "wrote 11 masks" in capsys.readouterr().out
