@@ -169,7 +169,7 @@ class OfficialTree:
         ]
 
     def check(self, lines: Iterable[SplitLine]) -> None:
-        """Refuse a sequence without a camera, and camera files that do not fit the pictures."""
+        """Refuse a sequence without a camera file."""
         for line in {line.folder: line for line in lines}.values():
             self.camera_path(line.folder, line.frame)
 

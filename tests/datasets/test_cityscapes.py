@@ -238,6 +238,17 @@ def test_the_lists_hold_as_many_frames_as_published_and_none_twice(part, count):
     assert parts("cityscapes", "manydepth") == ["test", "train", "val"]
 
 
+def test_sequences_come_as_runs_and_go_as_published_lines(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("aachen_0-1,7 - 2-3\nhanover_000000 - 29297\n")
+    names = ["000000_000002", "000000_000003", "000001_000002", "000001_000003", "000007_000002"]
+    lines = published_lines(read_split_file(path))
+    assert lines[:5] == [f"aachen aachen_{name}" for name in names]
+    assert lines[6:] == ["hanover hanover_000000_029297"]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    assert published_lines(read_split_file(path)) == lines
+
+
 def test_no_frame_is_trained_and_validated_on():
     training, validation = (
         {line.sample for line in load_split("cityscapes", "manydepth", part)} for part in ("train", "val")
