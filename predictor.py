@@ -5,8 +5,8 @@
 The inverse is what is enlarged, since it is what the networks predict and is linear on every plane.
 `test_simple.py`, `test_video.py` and `hubconf.py` are this class with files around it.
 
-Depth is in metres where the model learned from stereo pairs, whose baseline it knows; learned from video
-alone, it is known up to one factor.
+Depth is in metres where the model learned from stereo pairs, whose baseline it knows, or from a rig of
+cameras by terms that know its size; learned from video alone, it is known up to one factor.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ class Predictor(nn.Module):
         self.method, self.options = method, dict(options)
         self.height, self.width = options["height"], options["width"]
         self.resize = options.get("resize") or "bicubic"
-        self.metres = stereo_scale(options) if trained_with_stereo(options) else None
+        if trained_with_stereo(options):
+            self.metres = stereo_scale(options)
+        else:
+            self.metres = 1.0 if getattr(method, "metric", False) else None
         self.unit = "metres" if self.metres else "up to one factor (learned from video alone)"
         self.eval()
 

@@ -10,6 +10,14 @@ For every picture, of whatever size, at that same size (h, w):
     <stem>_disp.npy    --save_npy: (h, w) float32, 1 / depth, which is called scaled disparity
     <stem>.ply         --ply: coloured points, x right, y down, z forward
 
+A sample of a rig of cameras, whose views a model looks at together, comes from its dataset:
+
+    python test_simple.py --run runs/surround_depth_ddad --dataset ddad --data_path D --sample 12 --ply
+
+    <dataset>_<sample>_surround.png   all views in their places round the vehicle, each above its depth
+    <dataset>_<sample>.ply            --ply: the points of all cameras, x forward, y left, z up, metres
+    <dataset>_<sample>_<camera>...    each camera's pictures and arrays, as above
+
 They lie beside the picture, or in --output. Depth is in metres where the model learned from stereo pairs,
 else up to one factor; the last line says which. The published arrays are (1, 1, H, W) at the network's size,
 and in units of 5.4 m for models that learned from stereo pairs: ours fit the picture and are metres.
@@ -22,26 +30,43 @@ import collections
 import itertools
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from datasets import DATASETS, build_dataset
+from datasets._surround import SurroundDataset
 from datasets.folder import INTRINSICS_FILES, parse_intrinsics
-from pictures import PICTURE_FORMATS, check_format, colourise, point_cloud, save_picture, write_ply, writing
+from pictures import (
+    PICTURE_FORMATS,
+    check_format,
+    colourise,
+    point_cloud,
+    save_picture,
+    surround_cloud,
+    surround_sheet,
+    write_ply,
+    writing,
+)
 from predictor import (
+    Predictor,
     add_model_arguments,
     check_model_arguments,
     enlarge,
     find_pictures,
     open_predictor,
     read_upright,
+    trained_on,
 )
-from utils import InputError, run_main
+from utils import PROJECT, InputError, run_main
 
 ASSUMED_ANGLE = 60.0  # degrees from left to right, of a camera whose intrinsics nobody gave
 
@@ -59,11 +84,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Pictures that cannot be read are listed at the end, with exit status 1."""
     args = build_parser().parse_args(argv)
     check_arguments(args)
+    if args.dataset:
+        return predict_sample(args)
     outputs = name_outputs(find_pictures(args.image_path), args.output)
     predictor = open_predictor(args)
+    if getattr(predictor.method, "cameras", 1) > 1:
+        raise InputError(
+            f"this model looks at {predictor.method.cameras} cameras of one moment together: instead of "
+            "--image_path give a sample of a dataset, --dataset ddad --data_path FOLDER --sample 0"
+        )
     if args.pred_metric_depth and predictor.metres is None:
         raise InputError(
-            "--pred_metric_depth needs a model that knows metres, one trained on stereo pairs; "
+            "--pred_metric_depth needs a model that knows metres, one trained on stereo pairs or a rig; "
             "this one learned from video alone, so its depth is known up to one factor"
         )
     failed: list[InputError] = []
@@ -100,6 +132,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be meant, before anything is read."""
     check_model_arguments(args)
+    if bool(args.image_path) == bool(args.dataset):
+        raise InputError("give either pictures, --image_path, or a sample: --dataset ddad --sample 12")
+    if args.dataset and args.intrinsics:
+        raise InputError("a dataset's cameras have their own intrinsics; leave --intrinsics out")
     check_format(args.ext, list(PICTURE_FORMATS))
     if args.intrinsics:
         parse_intrinsics(args.intrinsics, "--intrinsics")
@@ -159,7 +195,9 @@ def ordinary_intrinsics(height: int, width: int) -> np.ndarray:
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
 
-def write_outputs(item: Read, inverse_depth: Tensor, unit: str, args: argparse.Namespace) -> None:
+def write_outputs(
+    item: Read, inverse_depth: Tensor, unit: str, args: argparse.Namespace, ply: bool = True
+) -> None:
     """Everything that was asked for of one picture, from (1, H, W) at the network's size."""
     inverse = enlarge(inverse_depth[None], *item.picture.shape[-2:])[0, 0].cpu().numpy()
     depth = 1 / inverse
@@ -168,7 +206,7 @@ def write_outputs(item: Read, inverse_depth: Tensor, unit: str, args: argparse.N
         for name, values in (("depth", depth), ("disp", inverse)):
             with writing(with_ending(item.output, f"_{name}.npy")) as path, open(path, "wb") as file:
                 np.save(file, values)
-    if args.ply:
+    if args.ply and ply:
         colours = item.picture.permute(1, 2, 0).numpy()
         points, colours = point_cloud(depth, item.intrinsics, colours)
         write_ply(with_ending(item.output, ".ply"), points, colours, unit)
@@ -190,6 +228,111 @@ def summary(outputs: dict[Path, Path], failed: int, args: argparse.Namespace) ->
     return f"{len(outputs) - failed} pictures: <name>{', <name>'.join(endings)} in {folder}"
 
 
+# ---------------------------------------------------------------------------------------- a sample of a rig
+
+
+def predict_sample(args: argparse.Namespace) -> None:
+    """All cameras of one moment: each by itself, one sheet, one cloud."""
+    predictor = open_predictor(args)
+    if args.pred_metric_depth and predictor.metres is None:
+        raise InputError("--pred_metric_depth needs metres, and this model's depth lacks a factor")
+    trained_name, settings = trained_on(predictor.options)
+    masks = settings.get("masks", False) if trained_name == args.dataset else False
+    dataset = open_rig(args, predictor, masks)
+    index = find_sample(dataset, args.sample)
+    line = dataset.lines[index]
+    pictures = dataset.pictures(line, 0)
+    K = [dataset.intrinsics(line, n, *picture.shape[-2:]) for n, picture in enumerate(pictures)]
+    inverse = predictor.inverse_depth(pictures, torch.from_numpy(np.stack(K)).float())
+    folder = Path(args.output or ".")
+    name = args.dataset + "_" + re.sub(r"[^\w.-]+", "_", dataset.name(index))
+    depths, shown = [], [picture.permute(1, 2, 0).numpy() for picture in pictures]
+    for camera, (picture, part) in enumerate(zip(pictures, inverse)):
+        output = folder / f"{name}_{dataset.camera_names[camera]}"
+        depths.append(1 / enlarge(part[None], *picture.shape[-2:])[0, 0].cpu().numpy())
+        write_outputs(Read(output, picture, K[camera], False), part, predictor.unit, args, ply=False)
+    sheet = folder / f"{name}_surround.png"
+    save_picture(sheet, surround_sheet(shown, depths, dataset.camera_names))
+    written, words = [sheet], in_words(predictor.unit)
+    if args.ply:
+        factor, how = (1.0, "") if predictor.metres else factor_of(dataset, index, depths)
+        cloud = folder / f"{name}.ply"
+        rig = dataset.rig_from_camera(line)
+        visible = visible_at_full_size(dataset, line, pictures)
+        points, colours = surround_cloud([factor * depth for depth in depths], K, shown, rig, visible)
+        write_ply(cloud, points, colours, "metres" + how, axes="x forward, y left, z up")
+        written.append(cloud)
+        words += f"; the points are in metres{how}"
+    print(f"wrote {', '.join(map(str, written))} and each camera's in {folder}; depth is {words}")
+
+
+def open_rig(args: argparse.Namespace, predictor: Predictor, masks: bool | str) -> SurroundDataset:
+    """The dataset of `--dataset`, at the network's size.
+
+    Raises:
+        InputError: it has one camera, or not those that the model looks at together.
+    """
+    found = DATASETS.get(args.dataset)
+    if not issubclass(found, SurroundDataset):
+        raise InputError(f"{args.dataset} has one camera; give its pictures with --image_path")
+    sizes = {"height": predictor.height, "width": predictor.width, "resize": predictor.resize}
+    part = {"part": args.part} if args.part else {"part": "val"}
+    base = Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data")
+    places = {"data_path": args.data_path or base / args.dataset, "split": args.split}
+    section = {"name": args.dataset, **({"masks": masks} if masks else {})}
+    dataset = build_dataset({**sizes, **places, "dataset": section}, frame_ids=(0,), **part)
+    cameras = getattr(predictor.method, "cameras", 1)
+    if dataset.cameras % cameras:
+        raise InputError(f"the model looks at {cameras} cameras together, here are {dataset.cameras}")
+    return dataset
+
+
+def find_sample(dataset: SurroundDataset, wanted: str) -> int:
+    """A sample by its number from 0 on, or by the end of its name.
+
+    Raises:
+        InputError: there is none, or several end so.
+    """
+    if wanted.isdigit() and int(wanted) < len(dataset):
+        return int(wanted)
+    found = [index for index in range(len(dataset)) if dataset.name(index).endswith(wanted)]
+    if len(found) != 1:
+        how = f"{len(found)} samples end with" if found else "there is no sample"
+        raise InputError(
+            f"{how} '{wanted}'; give a number from 0 to {len(dataset) - 1} or a name: {dataset.name(0)}"
+        )
+    return found[0]
+
+
+def factor_of(dataset: SurroundDataset, index: int, depths: Sequence[np.ndarray]) -> tuple[float, str]:
+    """Metres in one unit of a depth that lacks a factor, one for all cameras, and where it is from.
+
+    Raises:
+        InputError: the sample has no truth to take it from.
+    """
+    truth = dataset.depth(index)
+    if truth is None:
+        raise InputError(
+            "this model's depth lacks a factor and the sample has no truth to take it from, so the cameras' "
+            "points cannot be put together; leave --ply out"
+        )
+    places = [known > 0 for known in truth]
+    known = np.concatenate([depth[place] for depth, place in zip(truth, places)])
+    found = np.concatenate([depth[place] for depth, place in zip(depths, places)])
+    return float(np.median(known) / np.median(found)), ", by the median of the sample's truth"
+
+
+def visible_at_full_size(
+    dataset: SurroundDataset, line: object, pictures: Sequence[Tensor]
+) -> list[np.ndarray] | None:
+    """(h, w) bool of each camera, False where it sees its own vehicle; None where nothing says so."""
+    visible = dataset.maps(line).get("visible")
+    if visible is None:
+        return None
+    sizes = [picture.shape[-2:] for picture in pictures]
+    return [F.interpolate(v[None].float(), size)[0, 0].numpy() > 0 for v, size in zip(visible, sizes)]
+
+
 def in_words(unit: str) -> str:
     """`unit` after "depth is"."""
     return f"in {unit}" if unit == "metres" else f"known {unit}"
@@ -206,10 +349,16 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--image_path",
         nargs="+",
-        required=True,
         metavar="PLACE",
         help="picture, folder of pictures, or pattern in quotes; pictures are found whatever their format",
     )
+
+    group = parser.add_argument_group("or a sample of a rig of cameras")
+    group.add_argument("--dataset", metavar="NAME", help="ddad, nuscenes")
+    group.add_argument("--data_path", metavar="FOLDER", help="else as in training: data/<dataset>, ...")
+    group.add_argument("--split", help="else the dataset's own")
+    group.add_argument("--part", help="train, val or test; else val")
+    group.add_argument("--sample", default="0", metavar="N", help="its number, or the end of its name")
 
     group = parser.add_argument_group("what is written")
     group.add_argument("--output", metavar="FOLDER", help="else beside each picture")
