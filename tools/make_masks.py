@@ -1,7 +1,7 @@
 """Where each camera of a rig sees its own vehicle: what never changes while the car moves.
 
-    python tools/make_masks.py --dataset ddad --data_path data/ddad --part train val
-    python tools/make_masks.py --dataset ddad --data_path data/ddad --part train --pool
+    python tools/make_masks.py --dataset ddad --data_path data/ddad
+    python tools/make_masks.py --dataset ddad --data_path data/ddad --pool
 
 One mask for each camera and recording, where the dataset looks for it (`mask_path`): white is the vehicle.
 DDAD's published masks are no longer online; training on DDAD needs them.
@@ -307,7 +307,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--data_path", required=True, metavar="FOLDER", help="root of the dataset")
     add("--dataset", default="ddad", help="a rig of cameras: ddad or nuscenes (default: ddad)")
     add("--split", help="a split's name, or a folder of lists; else the dataset's own default")
-    add("--part", nargs="+", default=["train"], help="parts of the split (default: train)")
+    add("--part", nargs="+", default=["train", "val"], help="parts of the split (default: train val)")
     add("--pool", action="store_true", help="look at recordings of one calibration together")
     add("--width", type=int, default=484, help="pixels to which pictures are made smaller (default: 484)")
     add("--frames", type=int, default=120, help="looked at for one mask, at most (default: 120)")
