@@ -1,4 +1,4 @@
-"""Make Cityscapes' recordings small enough to train from: 324 GB of PNG to some 12 GB.
+"""Make Cityscapes' recordings small enough to train from: 324 GB of PNG to roughly 12 GB.
 
     python tools/prepare_cityscapes.py --data_path CITYSCAPES --out CITYSCAPES_SMALL
     python tools/prepare_cityscapes.py --data_path CITYSCAPES --out TRIPLES --layout triples
@@ -15,12 +15,14 @@ work among machines, give each a `--shard 1/4` to `--shard 4/4`, or start it und
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -215,10 +217,19 @@ def prepare_all(
     tasks = tasks[which - 1 :: shards]
     _note_plan(plan, out)
     written = 0
-    with tqdm(total=sum(len(task.frames) for task in tasks), unit="frame", desc="preparing") as bar:
-        for task, files in _run(prepare, plan, tasks, out, workers):
-            written += files
-            bar.update(len(task.frames))
+    try:
+        with tqdm(total=sum(len(task.frames) for task in tasks), unit="frame", desc="preparing") as bar:
+            for task, files in _run(prepare, plan, tasks, out, workers):
+                written += files
+                bar.update(len(task.frames))
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+        raise InputError(f"{out} cannot be written: {reason}; the same command goes on from here") from error
+    except BrokenProcessPool:
+        raise InputError(
+            f"a worker was killed, perhaps for memory; try fewer than --workers {workers}; "
+            "the command goes on from here"
+        ) from None
     return written, len(tasks)
 
 
