@@ -1,6 +1,7 @@
 """Scenes that tests draw for themselves, and what they skip without."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,4 +85,16 @@ def tiny_folder(tmp_path_factory) -> Path:
         picture = np.ascontiguousarray(wall[:, 4 * frame : 4 * frame + 96])
         Image.fromarray(picture).save(root / f"{frame:03d}.png")
     (root / "cam.txt").write_text("60 60 47.5 31.5\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_ddad(tmp_path_factory) -> Path:
+    """Two scenes of four moments of six cameras, 64 x 96, one to train on and one to be judged by."""
+    root = tmp_path_factory.mktemp("rig") / "ddad"
+    make(Plan("ddad", root, sequences=2, frames=4, height=64, width=96, seed=0, ext="png"))
+    for mask in (root / "truth/masks").glob("*.png"):
+        for scene in ("000000", "000001"):
+            (root / "masks" / mask.stem).mkdir(parents=True, exist_ok=True)
+            shutil.copy(mask, root / "masks" / mask.stem / f"{scene}.png")
     return root

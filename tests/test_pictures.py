@@ -10,7 +10,17 @@ from matplotlib import colormaps
 from PIL import Image
 
 import pictures
-from pictures import colourise, film, point_cloud, save_picture, sheet, write_ply
+from pictures import (
+    colourise,
+    film,
+    point_cloud,
+    ring_sheet,
+    save_picture,
+    sheet,
+    surround_cloud,
+    surround_sheet,
+    write_ply,
+)
 from tests.plys import read_ply
 from utils import InputError
 
@@ -147,3 +157,39 @@ def read_film(path) -> list[np.ndarray]:
     while (read := capture.read())[0]:
         frames.append(read[1][..., ::-1])
     return frames
+
+
+def test_a_rigs_views_stand_in_their_places_with_one_scale_of_colours():
+    names = ("front", "front_left", "back_left", "back", "back_right", "front_right")
+    views = [np.full((20, 40, 3), 40 * n, np.uint8) for n in range(6)]
+    depths = [np.full((20, 40), 2.0 + n, np.float32) for n in range(6)]
+    board = surround_sheet(views, depths, names, width=40)
+    assert board.shape == (2 * 40 + 4, 3 * 40 + 8, 3)
+    # The middle of each view: front left, front, front right above back left, back, back right.
+    assert board[18, 20::44, 0].tolist() == [40, 0, 200]
+    assert board[44 + 18, 20::44, 0].tolist() == [80, 120, 160]
+    brightness = [int(board[30, 64].sum()), int(board[44 + 30, 108].sum())]  # 2 m in front, 6 m behind
+    assert brightness[0] > brightness[1]
+
+
+def test_some_cameras_take_no_more_room_and_unknown_ones_stand_side_by_side():
+    view = [WHITE[:20, :40]]
+    assert ring_sheet([view, view], ("front_left", "front")).shape == (20, 84, 3)
+    assert ring_sheet([view, view, view], ("front", "port", "starboard")).shape == (20, 128, 3)
+
+
+def test_the_points_of_all_cameras_lie_in_the_vehicles_frame():
+    ahead = np.array([[0.0, 0, 1, 0.5], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])  # half a metre out
+    behind = np.diag([-1.0, -1, 1, 1]) @ ahead
+    depths = [np.full((64, 128), 10.0), np.full((64, 128), 20.0)]
+    visible = np.ones((64, 128), bool)
+    visible[:, :64] = False
+    points, colours = surround_cloud(depths, [K, K], [WHITE, 0 * WHITE], [ahead, behind], [visible, ~visible])
+    assert len(points) == 64 * 128
+    white = colours[:, 0] == 255
+    assert np.allclose(points[white, 0], 10.5) and np.allclose(points[~white, 0], -20.5)
+    assert (points[white, 1] < 0).all()  # the right half of the picture is to the right: y is left
+    middle = points[np.abs(points[:, 2] - 1.5).argmin()]
+    assert abs(middle[2] - 1.5) < 0.2
+    nearer, _ = surround_cloud(depths, [K, K], [WHITE, WHITE], [ahead, behind], farthest=15.0)
+    assert len(nearer) == 64 * 128 and (nearer[:, 0] > 0).all()

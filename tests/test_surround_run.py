@@ -1,7 +1,6 @@
 """A rig of six cameras through a whole run: trained, validated, evaluated, by one process and by two."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -9,8 +8,6 @@ import torch
 
 import run
 from tests import runs
-from tools.layouts._base import Plan
-from tools.make_synthetic import make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # Without batch norm, whose statistics are a process's own.
@@ -27,18 +24,6 @@ SETTINGS = {
     "num_epochs": 1,
     "max_depth": 80,
 }
-
-
-@pytest.fixture(scope="module")
-def tiny_ddad(tmp_path_factory):
-    """Two scenes of four moments, 64 x 96, one to train on and one to be judged by."""
-    root = tmp_path_factory.mktemp("rig") / "ddad"
-    make(Plan("ddad", root, sequences=2, frames=4, height=64, width=96, seed=0, ext="png"))
-    for mask in (root / "truth/masks").glob("*.png"):
-        for scene in ("000000", "000001"):
-            (root / "masks" / mask.stem).mkdir(parents=True, exist_ok=True)
-            shutil.copy(mask, root / "masks" / mask.stem / f"{scene}.png")
-    return root
 
 
 def words(data, log_dir, **settings):

@@ -1,0 +1,85 @@
+"""test_simple.py on one moment of a rig: a sheet, a cloud, every camera."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from test_simple import main
+from tests.plys import read_ply
+from tests.tiny_models import save_run
+from utils import InputError
+
+TINY = "timm/test_efficientnet"
+RIG = {
+    "method": {"name": "surround_depth", "blocks": 1, "focal_scale": 60.0},
+    "encoder": TINY,
+    "pose_encoder": TINY,
+    "pose_model_type": "separate_resnet",
+    "scales": [0],
+    "dataset": {"name": "ddad", "masks": True},
+    "min_depth": 1.0,
+    "max_depth": 80.0,
+}
+METRIC = {**RIG, "losses": {"spatial": {"weight": 0.1}}}
+
+
+@pytest.fixture(scope="module")
+def metric_run(tmp_path_factory):
+    """Its sigmoid output is 0.1 everywhere: depth is some 9 m at the focal scale."""
+    return save_run(tmp_path_factory.mktemp("metric") / "run", disparity=0.1, **METRIC)
+
+
+def words(run, data, *more):
+    return ["--run", str(run), "--dataset", "ddad", "--data_path", str(data), "--device", "cpu", *more]
+
+
+def test_a_moment_becomes_a_sheet_a_cloud_and_each_cameras_pictures(metric_run, tiny_ddad, tmp_path, capsys):
+    main(words(metric_run, tiny_ddad, "--sample", "1", "--output", str(tmp_path), "--ply", "--save_npy"))
+    (sheet,) = tmp_path.glob("*_surround.png")
+    assert Image.open(sheet).size == (3 * 480 + 8, 2 * 2 * 320 + 4)
+    depths = {path.name.split("_", 3)[3]: np.load(path) for path in tmp_path.glob("*_depth.npy")}
+    assert len(depths) == 6 and len(list(tmp_path.glob("*_disp.png"))) == 6
+    # The front camera's lens is longer, so the same answer is farther away.
+    front, side = depths["front_depth.npy"].mean(), depths["back_left_depth.npy"].mean()
+    assert front / side == pytest.approx(69.12 / 52.8, rel=1e-3)
+    (cloud,) = tmp_path.glob("*.ply")
+    header, points, _ = read_ply(cloud)
+    assert "comment x forward, y left, z up" in header
+    # The vehicle itself is left out: fewer points than pixels.
+    assert 0 < len(points) < 6 * 64 * 96
+    assert np.abs(points[:, 2]).max() < 30
+    said = capsys.readouterr().out
+    assert "depth is in metres" in said and "the points are in metres" in said
+
+
+def test_depth_that_lacks_a_factor_takes_one_from_the_moments_truth(tiny_ddad, tmp_path, capsys):
+    run = save_run(tmp_path / "run", disparity=0.5, **RIG)
+    main(words(run, tiny_ddad, "--output", str(tmp_path / "out"), "--ply"))
+    assert "metres, by the median of the sample's truth" in capsys.readouterr().out
+    (cloud,) = (tmp_path / "out").glob("*.ply")
+    header, points, _ = read_ply(cloud)
+    assert "comment x forward, y left, z up" in header
+    assert 3 < np.median(np.linalg.norm(points, axis=1)) < 60
+    with pytest.raises(InputError, match="needs metres, and this model's depth lacks a factor"):
+        main(words(run, tiny_ddad, "--pred_metric_depth"))
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--sample", "77"), "there is no sample '77'; give a number from 0 to"),
+        (("--image_path", "street.jpg"), "give either pictures, --image_path, or a sample"),
+        (("--intrinsics", "1 1 1 1", "--ply"), "leave --intrinsics out"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(metric_run, tiny_ddad, more, sentence):
+    with pytest.raises(InputError, match=sentence):
+        main(words(metric_run, tiny_ddad, *more))
+
+
+def test_a_rigs_model_does_not_take_single_pictures_nor_another_dataset(metric_run, tiny_kitti):
+    picture = next(tiny_kitti.rglob("*.png"))
+    with pytest.raises(InputError, match="looks at 6 cameras of one moment together"):
+        main(["--run", str(metric_run), "--image_path", str(picture), "--device", "cpu"])
+    with pytest.raises(InputError, match="kitti has one camera; give its pictures"):
+        main(["--run", str(metric_run), "--dataset", "kitti", "--device", "cpu"])
