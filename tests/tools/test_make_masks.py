@@ -81,9 +81,7 @@ def test_recordings_of_one_calibration_are_looked_at_together(root, capsys):
         path.stem for scene in ("000000", "000001") for path in (root / scene / "rgb/CAMERA_05").iterdir()
     ]
     (lists / "train.txt").write_text("\n".join(stamps))
-    make_masks.main(
-        ["--data_path", str(root), "--split", str(lists), "--pool", "--overwrite", "--workers", "1"]
-    )
+    run(root, "--split", str(lists), "--pool", "--overwrite", "--part", "train")
     assert "wrote 12 masks" in capsys.readouterr().out
     masks = [np.array(Image.open(root / f"masks/CAMERA_07/00000{n}.png")) > 0 for n in (0, 1)]
     assert np.array_equal(*masks) and overlap(masks[0], RIG.own_vehicle(2)) > 0.9
