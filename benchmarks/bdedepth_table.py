@@ -1,0 +1,147 @@
+"""What each part of BDEdepth adds, on a synthetic world: the README's table.
+
+    python -m benchmarks.bdedepth_table --out bench/bdedepth --steps 1500
+
+Renders a world as KITTI, trains every row on it for the same number of steps from the same seed and without
+ImageNet, judges each on streets it has not seen, and prints the table. It may be stopped and started again:
+what is done stays done. The settings are those that learn in minutes (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from evaluate_depth import evaluate_method
+from methods import load_method
+from metrics import Result
+from utils import PROJECT, InputError, pick_device, run_main
+
+LOCAL, SHUFFLE = {"views.local_crop": "true"}, {"views.patch_reshuffle": "true"}
+GRID = {"decoder": "grid_decoder", "scales": "0"}
+ROWS: dict[str, dict[str, str | None]] = {  # what a row is called → its options over the common ones
+    "Monodepth2": {"scales": "0 1 2 3", "v1_multiscale": None},
+    "grid decoder, one scale": GRID,
+    "+ local crop": GRID | LOCAL,
+    "+ patch reshuffle": GRID | SHUFFLE,
+    "+ both (BDEdepth)": GRID | LOCAL | SHUFFLE,
+    "+ both, HRNet18": GRID | LOCAL | SHUFFLE | {"encoder": "hrnet18"},
+}
+COMMON = {
+    "method": "monodepth2",
+    "dataset": "kitti",
+    "encoder": "resnet18",
+    "pose_encoder": "resnet10t",
+    "weights_init": "scratch",
+    "min_depth": "0.02",
+    "max_depth": "20",
+    "learning_rate": "3e-4",
+    "optimizer": "adamw",
+    "weight_decay": "0.01",
+    "scheduler": "cosine",
+    "num_val": "1",
+    "log_frequency": "100000",
+    "keep_checkpoints": "1",
+    "resume": "auto",
+}
+COLUMNS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("bench/bdedepth"), help="folder of world and runs")
+    parser.add_argument("--data_path", type=Path, help="a world rendered before; else <out>/data")
+    parser.add_argument("--steps", type=int, default=1500, help="of each row")
+    parser.add_argument("--batch_size", type=int, default=4, help="samples a step")
+    parser.add_argument("--height", type=int, default=96, help="network input, pixels")
+    parser.add_argument("--width", type=int, default=320, help="network input, pixels")
+    parser.add_argument("--sequences", type=int, default=20, help="streets; a quarter of them is held out")
+    parser.add_argument("--frames", type=int, default=16, help="pictures of each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of each row for each")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="which rows")
+    parser.add_argument("--workers", type=int, default=1, help="loader processes")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    args = parser.parse_args()
+    data = (args.data_path or args.out / "data").absolute()
+    if not (data / "splits").is_dir():
+        call("tools/make_synthetic.py", "--layout", "kitti", "--out", data, "--sequences", args.sequences,
+             "--frames", args.frames)  # fmt: skip
+    samples = sum(1 for line in (data / "splits/train_files.txt").read_text().splitlines() if line.strip())
+    epochs = -(-args.steps // max(1, samples // args.batch_size))
+    measured: dict[str, list[tuple[Result, float]]] = {name: [] for name in args.rows}
+    for seed in args.seeds:
+        for name in args.rows:
+            measured[name].append(train_and_judge(name, seed, epochs, data, args))
+    print(f"\n{table(measured)}")
+    print(f"\n{samples} samples, {args.steps} steps of {args.batch_size}, {args.width}x{args.height}")
+
+
+def train_and_judge(
+    name: str, seed: int, epochs: int, data: Path, args: argparse.Namespace
+) -> tuple[Result, float]:
+    """The errors of one run on the test part, and the median seconds of its steps."""
+    run = f"{''.join(c if c.isalnum() else '_' for c in name).strip('_')}_{seed}"
+    options = {
+        **COMMON,
+        "data_path": data,
+        "split": data / "splits",
+        "log_dir": args.out.absolute(),
+        "model_name": run,
+        "height": args.height,
+        "width": args.width,
+        "batch_size": args.batch_size,
+        "num_epochs": epochs,
+        "max_steps": args.steps,
+        "save_frequency": max(1, epochs // 4),
+        "num_workers": args.workers,
+        "device": args.device,
+        "seed": seed,
+        **ROWS[name],
+    }
+    words: list[object] = []
+    for option, value in options.items():
+        values = [] if value is None else str(value).split() if option == "scales" else [value]
+        words += [f"--{option}", *values]
+    print(f"\n{name}, seed {seed}", flush=True)
+    call("run.py", *words)
+    device = pick_device(args.device)
+    method, saved = load_method(args.out / run, device, which="last")
+    result = evaluate_method(
+        method, saved, data, split=f"{data / 'splits'}", device=device, workers=0, progress=False
+    )
+    return result, step_seconds(args.out / run / "log.jsonl", args.batch_size)
+
+
+def step_seconds(log: Path, batch_size: int) -> float:
+    """Median over the steps of a log."""
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    return statistics.median(batch_size / r["samples_per_second"] for r in records if "loss" in r)
+
+
+def table(measured: dict[str, list[tuple[Result, float]]]) -> str:
+    """Markdown: a row each, the mean over its seeds and, of several, half their range."""
+    lines = [f"| | {' | '.join(COLUMNS)} | s / step |", f"| --- |{' --- |' * (len(COLUMNS) + 1)}"]
+    for name, runs in measured.items():
+        cells = []
+        for column in COLUMNS:
+            values = [result.mean[column] for result, _ in runs]
+            spread = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.3f}{spread}")
+        seconds = statistics.mean(seconds for _, seconds in runs)
+        lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.2f} |")
+    return "\n".join(lines)
+
+
+def call(*words: object) -> None:
+    """One of the project's own commands."""
+    if subprocess.run([sys.executable, *map(str, words)], cwd=PROJECT).returncode:
+        raise InputError(f"the table stopped, since {words[0]} ended with an error")
+
+
+if __name__ == "__main__":
+    run_main(main)
