@@ -16,7 +16,7 @@ Work that was cut into shards lies in files ending in `.1of4.npz` and so on, whi
 
 A dataset that takes part has `exported`, an `ExportedDepth`, which its `depth` asks first, and
 `measured_depth(index)`, which goes to the raw measurements. One that knows little of large maps has
-`known_depth(index)` as well, from which the exporter makes no maps.
+`known_depth(index)` as well, the same as a `KnownDepth`, with which the exporter needs no maps.
 
 While an export runs, what it has lies in chunks in `<...>.partial/`, each a file of the same kind; `Export`
 goes on from there, and in the end puts the chunks together without unpacking them.
@@ -149,11 +149,12 @@ class KnownDepth(NamedTuple):
 
     @staticmethod
     def of(shape: tuple[int, int, int], places: np.ndarray, metres: np.ndarray) -> KnownDepth:
-        """From (K,) values in any order; where several share a place the last counts."""
+        """From (K,) values in any order; where several share a place the last counts, and 0 is unknown."""
         order = np.argsort(places, kind="stable")
         ordered = places[order]
         last = np.flatnonzero(np.diff(ordered, append=-1))
-        return KnownDepth(shape, ordered[last], metres[order[last]].astype(np.float32))
+        places, metres = ordered[last], metres[order[last]].astype(np.float32)
+        return KnownDepth(shape, places[metres != 0], metres[metres != 0])
 
     def dense(self) -> np.ndarray:
         """(N, h, w) float32, 0 where unknown."""

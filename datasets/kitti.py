@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from datasets import DATASETS
-from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._ground_truth import FOLDER, ExportedDepth, KnownDepth, exported_path
 from datasets._kitti import CAMERAS, CalibrationFile, KittiPictures, fixed_intrinsics
 from datasets._sequence import resize_intrinsics
 from datasets._splits import SplitLine, load_split
@@ -130,7 +130,12 @@ class Kitti(KittiPictures):
         return self.measured_depth(index) if depth is None else depth
 
     def measured_depth(self, index: int) -> np.ndarray | None:
-        """The same from the raw measurements; None where there are none. Export goes through here."""
+        """The same from the raw measurements; None where there are none."""
+        known = self.known_depth(index)
+        return known.dense() if isinstance(known, KnownDepth) else known
+
+    def known_depth(self, index: int) -> KnownDepth | np.ndarray | None:
+        """The same as a scan's pixels and their depths, or as a map. Export goes through here."""
         line = self.lines[index]
         if self.ground_truth is None or line.side is None:
             return None
@@ -140,14 +145,14 @@ class Kitti(KittiPictures):
         if not scan.is_file():
             return None
         P_image_from_velodyne, size = self._velodyne_projection(line)
-        depth = project_velodyne(
+        rows, columns, depth = velodyne_pixels(
             read_velodyne(scan),
             P_image_from_velodyne,
             *size,
             forward="camera" if self.ground_truth == "velodyne_camera" else "velodyne",
             published_duplicates=self.ground_truth == "velodyne_published",
         )
-        return depth[None].astype(np.float32)
+        return KnownDepth.of((1, *size), rows * size[1] + columns, depth)
 
     def _improved_depth(self, line: SplitLine) -> np.ndarray | None:
         """From the png merged into the raw tree, or from KITTI's own archive beside the dates."""
@@ -214,7 +219,27 @@ def project_velodyne(
     forward: str = "camera",
     published_duplicates: bool = False,
 ) -> np.ndarray:
-    """A LiDAR scan as a depth map; where several points meet in a pixel the nearest counts.
+    """A LiDAR scan as a (height, width) float64 depth map, metres, 0 where no point landed.
+
+    Arguments are those of `velodyne_pixels`.
+    """
+    rows, columns, depth = velodyne_pixels(
+        points, P_image_from_velodyne, height, width, forward, published_duplicates
+    )
+    depth_map = np.zeros((height, width))
+    depth_map[rows, columns] = depth
+    return depth_map
+
+
+def velodyne_pixels(
+    points: np.ndarray,
+    P_image_from_velodyne: np.ndarray,
+    height: int,
+    width: int,
+    forward: str = "camera",
+    published_duplicates: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where a LiDAR scan lands in a picture; where several points meet in a pixel the nearest counts.
 
     Args:
         points: (N, 3 or more) x forward, y left, z up, metres.
@@ -227,7 +252,8 @@ def project_velodyne(
             points behind the camera.
 
     Returns:
-        (height, width) float64 metres, 0 where no point landed.
+        Rows, columns and float64 metres, (K,) each, in the order in which to write them into a map: of those
+        that share a pixel the last is the one that counts.
     """
     if forward not in ("camera", "velodyne"):
         raise InputError(f"forward is 'camera' or 'velodyne', got '{forward}'")
@@ -242,26 +268,25 @@ def project_velodyne(
         inside &= image[2] > 0
     inside = np.flatnonzero(inside)
     u, v, depth = u[inside].astype(int), v[inside].astype(int), depth[inside]
-    depth_map = np.zeros((height, width))
     if published_duplicates:
-        _fill_as_published(depth_map, u, v, depth)
-        return np.maximum(depth_map, 0)
+        return _written_as_published(u, v, depth, width)
     farthest_first = np.argsort(-depth, kind="stable")
-    depth_map[v[farthest_first], u[farthest_first]] = depth[farthest_first]
-    return depth_map
+    return v[farthest_first], u[farthest_first], depth[farthest_first]
 
 
-def _fill_as_published(depth_map: np.ndarray, u: np.ndarray, v: np.ndarray, depth: np.ndarray) -> None:
+def _written_as_published(
+    u: np.ndarray, v: np.ndarray, depth: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Later points overwrite; then the first point of each shared index gets the smallest of its depths."""
     if not len(depth):
-        return
-    depth_map[v, u] = depth
-    index = v * (depth_map.shape[1] - 1) + u - 1
+        return v, u, depth
+    index = v * (width - 1) + u - 1
     order = np.argsort(index, kind="stable")
     starts = np.flatnonzero(np.diff(index[order], prepend=-2))  # of the groups that share an index
     shared = np.diff(starts, append=len(order)) > 1
     first = order[starts[shared]]
-    depth_map[v[first], u[first]] = np.minimum.reduceat(depth[order], starts)[shared]
+    depth = np.concatenate([depth, np.minimum.reduceat(depth[order], starts)[shared]])
+    return np.concatenate([v, v[first]]), np.concatenate([u, u[first]]), np.maximum(depth, 0)
 
 
 def read_depth_png(path: str | Path) -> np.ndarray:
