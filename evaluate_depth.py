@@ -92,6 +92,10 @@ def judge(args: argparse.Namespace, device: torch.device) -> None:
     """What the command line asks for, on `device`."""
     model = args.run or args.load_weights_folder or args.pretrained_path
     method, options = load_method(model, device, args.checkpoint) if model else (None, SAVED_OPTIONS)
+    options = {
+        **options,
+        **{name: getattr(args, name) for name in ("height", "width") if getattr(args, name)},
+    }
     if args.min_depth or args.max_depth:
         set_decode_range(method, args.min_depth, args.max_depth)
     loading = {"batch_size": args.batch_size, "device": device, "workers": args.num_workers, "progress": True}
@@ -630,6 +634,10 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--eval_max_depth", type=float, metavar="M", help="metres, cap of truth and prediction"
     )
+    for name in ("--backbone", "--num_layers"):
+        group.add_argument(name, help="accepted and not needed: the checkpoint tells")
+    for name in ("--height", "--width"):
+        group.add_argument(name, type=int, metavar="PIXELS", help="network input; else the checkpoint's")
     group.add_argument(
         "--min_depth", type=float, metavar="M", help="decode range, where a checkpoint lacks it"
     )

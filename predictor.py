@@ -238,6 +238,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="of a run")
     group.add_argument("--height", type=int, metavar="PIXELS", help="network input; else the checkpoint's")
     group.add_argument("--width", type=int, metavar="PIXELS", help="network input; else the checkpoint's")
+    for name in ("--backbone", "--num_layers"):
+        group.add_argument(name, help="accepted and not needed: the checkpoint tells")
     group.add_argument("--min_depth", type=float, metavar="M", help="depth at disparity 1, where not saved")
     group.add_argument("--max_depth", type=float, metavar="M", help="depth at disparity 0, where not saved")
 

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Frames that cannot be read are listed at the end, with exit status 1."""
     args = build_parser().parse_args(argv)
     check_arguments(args)
-    frames = open_frames(args.image_path, args.every)
+    frames = open_frames(args.image_path, args.every, args.ext)
     predictor = open_predictor(args)
     output, fps = Path(args.output or frames.output), args.fps or frames.fps
     failed: list[InputError] = []
@@ -158,8 +158,9 @@ def _even(length: float) -> int:
 # ------------------------------------------------------------------------------------------------ frames
 
 
-def open_frames(places: Sequence[str], every: int = 1) -> Frames:
-    """The frames of a video file, a folder, or what patterns match; every n-th of them.
+def open_frames(places: Sequence[str], every: int = 1, ext: str | None = None) -> Frames:
+    """The frames of a video file, a folder, or what patterns match; every n-th of them, or of those that
+    end in `ext`.
 
     Raises:
         InputError: nothing is there, or it cannot be read.
@@ -173,7 +174,15 @@ def open_frames(places: Sequence[str], every: int = 1) -> Frames:
         videos = sorted(path.name for path in first.iterdir() if path.suffix.lower() in VIDEOS)
         if videos:
             raise InputError(f"{first} is a folder of videos; name one, such as {first / videos[0]}")
-    paths = find_pictures(places)[::every]
+    paths = find_pictures(places)
+    if ext is not None:
+        ending = f".{ext.lower().removeprefix('.')}"
+        paths = [path for path in paths if path.suffix.lower() == ending]
+        if not paths:
+            raise InputError(
+                f"there is no {ending} at {' '.join(places)}; leave --ext out to take every picture"
+            )
+    paths = paths[::every]
     folder = paths[0].parent
     output = folder.with_name((folder.resolve().name or "frames") + "_depth.gif")
     return Frames(map(_read_or_reason, paths), len(paths), FOLDER_FPS / every, output)
@@ -233,6 +242,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PLACE",
         help="video file, folder of frames, or pattern in quotes; frames go by name, frame9 before frame10",
     )
+    group.add_argument("--ext", help="take frames of this format alone, png or jpg; else of every one")
     group.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th frame")
 
     group = parser.add_argument_group("film")

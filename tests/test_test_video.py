@@ -84,6 +84,14 @@ def test_frames_are_read_in_the_order_of_their_numbers_and_every_nth(frames, vid
     assert brightness == pytest.approx([0, 90, 180], abs=4)
 
 
+def test_frames_of_another_format_can_be_left_aside(frames):
+    draw(frames / "poster.jpg", 48, 64)
+    assert open_frames([str(frames)]).count == COUNT + 1
+    assert open_frames([str(frames)], ext="png").count == COUNT
+    with pytest.raises(InputError, match=r"there is no \.bmp at .*leave --ext out"):
+        open_frames([str(frames)], ext="bmp")
+
+
 def test_wide_pictures_stand_one_above_the_other():
     assert arrange(torch.zeros(3, 100, 330), None, 640, False).axis == 0
     assert arrange(torch.zeros(3, 100, 130), None, 640, False).axis == 1

@@ -107,6 +107,8 @@ def busy(data, log_dir, **settings):
         log_dir,
         **{
             "augment.jitter": 1.0,
+            "views.local_crop": "true",
+            "views.patch_reshuffle": "true",
             "scheduler": "cosine",
             "warmup_steps": 2,
             "clip_grad_norm": 1.0,
