@@ -42,6 +42,8 @@ class SurroundDepth(Monodepth2):
             different lenses may share one network: what looks alike is farther away behind a longer lens.
         focal_scale: pixels; the fx at which `min_depth` and `max_depth` hold.
         joint_pose: one motion of the vehicle, from all cameras, carried to each through the rig.
+        pose_unit: metres in one unit of the pose network's translation. Its answer begins near 0 and grows
+            slowly, so a larger unit lets short trainings find motions of a metre; published is 1.
 
     Raises:
         InputError: what Monodepth2 refuses; a joint pose from a PoseCNN or of all frames at once; cameras in
@@ -57,17 +59,19 @@ class SurroundDepth(Monodepth2):
         focal: bool = True,
         focal_scale: float = 500.0,
         joint_pose: bool = False,
+        pose_unit: float = 1.0,
         **settings: Any,
     ) -> None:
         super().__init__(**{"num_layers": 34, **settings})
-        if focal_scale <= 0:
-            raise InputError(f"focal_scale is a focal length in pixels, above 0, got {focal_scale}")
+        for name, value in (("focal_scale", focal_scale), ("pose_unit", pose_unit)):
+            if value <= 0:
+                raise InputError(f"{name} must be above 0, got {value}")
         if joint_pose and (self.pose_model_type == "posecnn" or self.pose_model_input == "all"):
             raise InputError(
                 "joint_pose averages the features of pairs: pose_model_type separate_resnet or shared, "
                 f"pose_model_input pairs, got {self.pose_model_type} and {self.pose_model_input}"
             )
-        self.cameras, self.joint_pose = cameras, joint_pose
+        self.cameras, self.joint_pose, self.pose_unit = cameras, joint_pose, pose_unit
         self.focal, self.focal_scale = focal, focal_scale
         self.metric = bool({"spatial", "sfm_matches"} & set(self.loss_terms))
         if blocks:
@@ -117,11 +121,12 @@ class SurroundDepth(Monodepth2):
         """(B·N, 3, H, W) in [0, 1] twice to T_later_from_earlier: (B·N, 4, 4) of each camera, or with
         `joint_pose` (B, 4, 4) of the vehicle.
         """
-        return super().predict_pose(earlier, later)
+        T = super().predict_pose(earlier, later)
+        return torch.cat([T[..., :3], T[..., 3:] * T.new_tensor([[self.pose_unit]] * 3 + [[1.0]])], -1)
 
     def pose_of(self, motion: Motion, batch: Batch) -> Tensor:
         """(B·N, 4, 4), the vehicle's motion carried to each camera where there is one for all."""
-        T = motion.matrix()
+        T = motion.matrix(self.pose_unit)
         if not self.joint_pose:
             return T
         if batch.rig_from_camera is None:

@@ -285,6 +285,18 @@ def test_a_joint_pose_moves_every_camera_with_the_vehicle():
         assert small().eval().predict_pose(batch.images[0], batch.images[1]).shape == (4, 4, 4)
 
 
+def test_the_pose_networks_unit_is_metres():
+    method, batch = small(joint_pose=True).eval(), rig()
+    pair = batch.images[0], batch.images[1]
+    with torch.no_grad():
+        T, moved = method(batch).T_source_from_target[-1], method.predict_pose(*pair)
+        method.pose_unit = 10.0
+        T_of_ten, by_ten = method(batch).T_source_from_target[-1], method.predict_pose(*pair)
+    torch.testing.assert_close(by_ten[:, :3, 3], 10 * moved[:, :3, 3])
+    vehicle = [batch.rig_from_camera @ pose @ batch.rig_from_camera.inverse() for pose in (T, T_of_ten)]
+    torch.testing.assert_close(vehicle[1][:, :3, 3], 10 * vehicle[0][:, :3, 3], atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -324,7 +336,7 @@ def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
     [
         ({"joint_pose": True, "pose_model_type": "posecnn"}, "separate_resnet or shared.* got posecnn"),
         ({"joint_pose": True, "pose_model_input": "all"}, "got separate_resnet and all"),
-        ({"focal_scale": 0.0}, "focal length in pixels, above 0, got 0"),
+        ({"focal_scale": 0.0}, "focal_scale must be above 0, got 0"),
         ({"heads": 5}, "5 heads do not divide"),
     ],
 )
