@@ -39,7 +39,7 @@ from utils import InputError, atomic_path, read_yaml, run_main, to_yaml
 
 ABOUT = "prepared.yaml"  # in the output: how it was made
 JPEG_QUALITY = 95
-PNG_LEVEL = 3  # of zlib: twice as fast as the usual 6, files a tenth larger, the same pixels
+PNG_LEVEL = 2  # of zlib: 2.5 times as fast as the usual 6, files a seventh larger, the same pixels
 
 
 @dataclass(frozen=True)
