@@ -1,0 +1,259 @@
+"""What each part of SurroundDepth adds, measured on the synthetic rig, and where the time of a step goes.
+
+    python -m benchmarks.surround_table --data_path /tmp/rig --out runs/surround_table --steps 1500
+    python -m benchmarks.surround_table --time
+
+Every row trains the same small network from scratch on the same moments, for as many steps, with one part
+more or less; rows that are done already are only read. Judged on scenes never trained on, all six cameras:
+
+    abs_rel            each picture aligned by its median
+    abs_rel, a1 (m)    depth as it is, in metres
+    ratio              median of median(truth) / median(prediction): 1 where the scale is right
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.monodepth2 import Motion
+from methods.surround_depth import SurroundDepth
+from options import effective, parse
+from structures import Batch, Prediction
+from tools.layouts._base import Plan
+from tools.layouts._rig import SurroundRig
+from tools.make_synthetic import make
+from trainer import Trainer
+from utils import atomic_path, run_main
+
+JOINT, SPATIAL = {"method.joint_pose": "true"}, {"losses.spatial.weight": "0.1"}
+ALONE = {"method.blocks": "0"}
+ROWS: dict[str, dict[str, str]] = {
+    "cameras_alone": ALONE,
+    "attention": {},
+    "joint_pose": {**ALONE, **JOINT},
+    "attention_joint_pose": JOINT,
+    "spatial": {**ALONE, **SPATIAL},
+    "joint_pose_spatial": {**ALONE, **JOINT, **SPATIAL},
+    "attention_joint_pose_spatial": {**JOINT, **SPATIAL},
+}
+COLUMNS = {
+    "abs_rel": "abs_rel",
+    "metric_abs_rel": "abs_rel (m)",
+    "metric_a1": "a1 (m)",
+    "truth_per_prediction": "ratio",
+}
+
+
+def main() -> None:
+    """The command line."""
+    args = parse_arguments()
+    torch.set_num_threads(args.threads)
+    if args.time:
+        return print_times(args)
+    data = Path(args.data_path)
+    if not (data / "ddad.json").is_file():
+        make_rig(data, args)
+    results = {}
+    for name in args.rows:
+        results[name] = train_row(name, data, args)
+        print_table(results)
+    path = Path(args.out) / "table.json"
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=2))
+    print(f"\nwrote {path}")
+
+
+def make_rig(data: Path, args: argparse.Namespace) -> None:
+    """Draw the scenes, and put the masks of their vehicle where datasets/ddad.py looks for them."""
+    make(Plan("ddad", data, args.sequences, args.frames, args.height, args.width, args.seed, "png"))
+    for mask in sorted((data / "truth/masks").glob("*.png")):
+        for sequence in range(args.sequences):
+            place = data / "masks" / mask.stem / f"{sequence:06d}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(mask, place)
+
+
+def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, float]:
+    """Train one row, or go on with it, and give its last validation."""
+    # A depth of twice min_depth is where training starts: it must be where neighbours overlap.
+    shared = {
+        "data_path": data,
+        "log_dir": args.out,
+        "model_name": name,
+        "method": "surround_depth",
+        "dataset": "ddad",
+        "dataset.masks": "true",
+        "height": args.height,
+        "width": args.width,
+        "encoder": args.encoder,
+        "pose_encoder": args.encoder,
+        "weights_init": "scratch",
+        "scales": "0",
+        "min_depth": 2.0,
+        "max_depth": 80.0,
+        "method.blocks": args.blocks,
+        "method.focal_scale": 0.55 * args.width,
+        "method.pose_unit": 30.0,
+        "batch_size": args.batch_size,
+        "learning_rate": args.learning_rate,
+        "scheduler": "constant",
+        "num_epochs": 100_000,
+        "max_steps": args.steps,
+        "save_frequency": 100_000,
+        "num_workers": 1,
+        "num_val": 0,
+        "seed": args.seed,
+        "resume": "auto",
+    }
+    words = [word for key, value in {**shared, **ROWS[name]}.items() for word in (f"--{key}", str(value))]
+    options = parse(words)
+    trainer = Trainer(options, effective(options))
+    if not trainer.finished:
+        trainer.train()
+    lines = (Path(args.out) / name / "log.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    last = [record for record in records if "val/abs_rel" in record][-1]
+    return {key: last[f"val/{key}"] for key in COLUMNS}
+
+
+def print_table(results: dict[str, dict[str, float]]) -> None:
+    """What was measured so far."""
+    print(f"\n{'':<30}" + "".join(f"{title:>14}" for title in COLUMNS.values()))
+    for name, numbers in results.items():
+        print(f"{name:<30}" + "".join(f"{numbers[key]:>14.3f}" for key in COLUMNS))
+
+
+# ------------------------------------------------------------------------------------------------- one step
+
+
+def print_times(args: argparse.Namespace) -> None:
+    """Seconds of one training step's parts, forward and backward, median over `--repeat`."""
+    batch = draw(args.batch_size, args.height, args.width)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batch = batch.to(device)
+    settings: dict[str, Any] = {"weights_init": "scratch", "num_layers": args.num_layers, "joint_pose": True}
+    settings["losses"] = {"spatial": {"weight": 0.075}, "sfm_matches": {"weight": 0.1}}
+    method = SurroundDepth(**settings, max_depth=200.0).to(device)
+    optimizer = torch.optim.Adam(method.parameters(), 1e-4)
+    rounds = [timed_step(method, batch, optimizer) for _ in range(args.repeat + 1)][1:]
+    medians = {part: statistics.median(times[part] for times in rounds) for part in rounds[0]}
+    total = sum(medians.values())
+    size = f"{args.width}x{args.height}, {args.batch_size} x 6 pictures"
+    print(f"{size}, {device}, {args.threads} threads, seconds")
+    for part, seconds in medians.items():
+        print(f"  {part:<24}{seconds:>9.3f}{100 * seconds / total:>7.1f} %")
+    print(f"  {'step':<24}{total:>9.3f}")
+
+
+def draw(moments: int, height: int, width: int) -> Batch:
+    """Smooth pictures of the synthetic rig's cameras, all visible, with matches."""
+    rig = SurroundRig(height, width)
+    coarse = torch.rand(3, 6 * moments, 3, height // 8, width // 8)
+    frames = [F.interpolate(part, (height, width), mode="bicubic").clamp(0, 1) for part in coarse]
+    matches = torch.rand(6 * moments, 1024, 6) * torch.tensor([width - 1, height - 1, 60, 5, 0.9, 0.9])
+    return Batch(
+        dict(zip((0, -1, 1), frames)),
+        stacked([rig.camera(n).intrinsics for n in range(6)]).repeat(moments, 1, 1),
+        torch.arange(moments),
+        cameras=6,
+        rig_from_camera=stacked([rig.rig_from_camera(n) for n in range(6)]).repeat(moments, 1, 1),
+        maps={"visible": torch.ones(6 * moments, 1, height, width, dtype=torch.bool)},
+        points={"matches": matches},
+    )
+
+
+def stacked(matrices: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(matrices)).float()
+
+
+def timed_step(method: SurroundDepth, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Seconds of each part, its backward pass with it: the graph is cut between parts."""
+    times: dict[str, float] = {}
+
+    def timed(part: str, work: Callable[[], Any]) -> Any:
+        started = now()
+        result = work()
+        times[part] = times.get(part, 0.0) + now() - started
+        return result
+
+    features = timed("depth encoder", lambda: method.encoder(batch.images[0]))
+    cut = [leaf(feature) for feature in features]
+    attended = timed("cross-view attention", lambda: method.depth.attend(cut))
+    cut_attended = [leaf(feature) for feature in attended]
+    disparities = timed("depth decoder", lambda: method.depth.decoder(cut_attended))
+    motions = timed("pose networks", lambda: method._motions(batch.images, {}))
+    cut_disparities = {scale: leaf(disparity) for scale, disparity in disparities.items()}
+    cut_motions = {f: Motion(leaf(m.axis_angle), leaf(m.translation), m.invert) for f, m in motions.items()}
+    prediction = Prediction(dict(cut_disparities))
+    timed("warp", lambda: method.resample(batch, prediction, cut_motions))
+    warped = {scale: leaf(pictures) for scale, pictures in prediction.warped.items()}
+    depths = {scale: leaf(depth) for scale, depth in prediction.depths.items()}
+    seen = Prediction(cut_disparities, depths, prediction.T_source_from_target, warped)
+    for name, term in method.loss_terms.items():
+        timed(f"loss: {name}", lambda term=term: term(batch, seen).backward())
+    outputs = [*prediction.warped.values(), *prediction.depths.values()]
+    gradients = [part.grad for part in (*warped.values(), *depths.values())]
+    timed("warp", lambda: torch.autograd.backward(outputs, gradients))
+    pose_outputs = [part for motion in motions.values() for part in (motion.axis_angle, motion.translation)]
+    pose_leaves = [
+        part for motion in cut_motions.values() for part in (motion.axis_angle, motion.translation)
+    ]
+    optimizer.zero_grad()
+    timed("pose networks", lambda: torch.autograd.backward(pose_outputs, [part.grad for part in pose_leaves]))
+    decoded = [part.grad for part in cut_disparities.values()]
+    timed("depth decoder", lambda: torch.autograd.backward(list(disparities.values()), decoded))
+    grown = [part.grad for part in cut_attended]
+    timed("cross-view attention", lambda: torch.autograd.backward(attended, grown))
+    timed("depth encoder", lambda: torch.autograd.backward(features, [part.grad for part in cut]))
+    timed("optimizer", optimizer.step)
+    return times
+
+
+def leaf(values: Tensor) -> Tensor:
+    """The same values, as the start of a graph of their own."""
+    return values.detach().requires_grad_()
+
+
+def now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def parse_arguments() -> argparse.Namespace:
+    """`--time` splits a step at the size that is given; everything else is about the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_path", default="data/synthetic_rig", help="made where there is none")
+    parser.add_argument("--out", default="runs/surround_table", help="folder of the runs and table.json")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), help="which rows")
+    parser.add_argument("--steps", type=int, default=1500, help="of each row")
+    parser.add_argument("--sequences", type=int, default=12, help="scenes, where they are to be made")
+    parser.add_argument("--frames", type=int, default=16, help="of each scene")
+    parser.add_argument("--height", type=int, default=96, help="network input")
+    parser.add_argument("--width", type=int, default=160, help="network input")
+    parser.add_argument("--batch_size", type=int, default=2, help="moments a step")
+    parser.add_argument("--learning_rate", type=float, default=3e-4, help="of Adam")
+    parser.add_argument("--encoder", default="resnet10t", help="of depth and pose")
+    parser.add_argument("--blocks", type=int, default=2, help="of attention a level, where there is any")
+    parser.add_argument("--seed", type=int, default=0, help="of the world and the networks")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU")
+    parser.add_argument("--time", action="store_true", help="split one step's time instead")
+    parser.add_argument("--num_layers", type=int, default=34, help="of the ResNets that --time measures")
+    parser.add_argument("--repeat", type=int, default=3, help="of the timed step, after one to warm up")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_main(main)
