@@ -111,7 +111,8 @@ class Cityscapes(SequenceDataset):
         self._numbers = {line.sample: number for number, line in enumerate(self.lines)}
         self._check_frames(frame_ids)
         super().__init__(root, frame_ids, height, width, resize, skip_missing)
-        self.exported = ExportedDepth(exported_path(gt_folder, split, part, self.ground_truth or "none"))
+        path = exported_path(gt_folder, split, part, self.ground_truth or "none")
+        self.exported = ExportedDepth(path, at_first=self.ground_truth == "disparity")
         self.tree.check(self.lines)
         self.network_intrinsics(self.lines[0], 0, *self.pictures(self.lines[0], 0)[0].shape[1:])
         if labels:
