@@ -106,11 +106,7 @@ class SurroundDepth(Monodepth2):
         Raises:
             InputError: pictures that are no multiple of N, or no intrinsics.
         """
-        if len(images) % self.cameras:
-            raise InputError(
-                f"{len(images)} pictures are not whole moments of {self.cameras} cameras; give all cameras "
-                "of a moment together, in ring order"
-            )
+        self._check_moments(images)
         if not self.focal:
             return super().predict_depth(images, intrinsics)
         if intrinsics is None:
@@ -121,6 +117,7 @@ class SurroundDepth(Monodepth2):
         """(B·N, 3, H, W) in [0, 1] twice to T_later_from_earlier: (B·N, 4, 4) of each camera, or with
         `joint_pose` (B, 4, 4) of the vehicle.
         """
+        self._check_moments(earlier)
         T = super().predict_pose(earlier, later)
         return torch.cat([T[..., :3], T[..., 3:] * T.new_tensor([[self.pose_unit]] * 3 + [[1.0]])], -1)
 
@@ -150,6 +147,13 @@ class SurroundDepth(Monodepth2):
             views = [[_coloured(pictures[row]) for pictures in shown.values()] for row in rows]
             sheets.append(torch.from_numpy(ring_sheet(views, names)))
         return {"surround": torch.stack(sheets).permute(0, 3, 1, 2).float() / 255}
+
+    def _check_moments(self, images: Tensor) -> None:
+        if len(images) % self.cameras:
+            raise InputError(
+                f"{len(images)} pictures are not whole moments of {self.cameras} cameras; give all cameras "
+                "of a moment together, in ring order"
+            )
 
     def _focal_depth(self, disparity: Tensor, intrinsics: Tensor) -> Tensor:
         factor = intrinsics[:, 0, 0, None, None, None] / self.focal_scale

@@ -331,6 +331,17 @@ def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
     assert np.mean(history[-3:]) < 0.7 * history[0], history
 
 
+def test_its_pictures_are_the_views_in_their_places():
+    method, batch = small(cameras=6, disable_automasking=True), rig(cameras=6, moments=2, overlap=60.0)
+    with torch.no_grad():
+        shown = method.pictures(batch, method(batch))
+    # Target, disparity and two warped sources above one another, three cameras by two.
+    assert list(shown) == ["surround"]
+    assert shown["surround"].shape == (2, 3, 2 * 4 * 64 + 4, 3 * 96 + 8)
+    front_left = shown["surround"][0, :, 20:64, :96]
+    assert torch.allclose(front_left, batch.images[0][1, :, 20:], atol=1 / 255)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -351,6 +362,8 @@ def test_pictures_and_rigs_that_do_not_fit_are_refused():
         method(batch)
     with pytest.raises(InputError, match="3 pictures are not whole moments of 2 cameras"):
         method.predict_depth(batch.images[0], batch.intrinsics)
+    with pytest.raises(InputError, match="3 pictures are not whole moments of 2 cameras"):
+        method.predict_pose(batch.images[0], batch.images[1])
     with pytest.raises(InputError, match="needs the pictures' intrinsics"):
         method.predict_depth(batch.images[0][:2])
     batch = rig()
