@@ -1,6 +1,6 @@
 """What each part of BDEdepth adds, on a synthetic world: the README's table.
 
-    python -m benchmarks.bdedepth_table --out bench/bdedepth --steps 1500
+    python -m benchmarks.bdedepth_table --out bench/bdedepth --steps 1000
 
 Renders a world as KITTI, trains every row on it for the same number of steps from the same seed and without
 ImageNet, judges each on streets it has not seen, and prints the table. It may be stopped and started again:
@@ -56,10 +56,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("bench/bdedepth"), help="folder of world and runs")
     parser.add_argument("--data_path", type=Path, help="a world rendered before; else <out>/data")
-    parser.add_argument("--steps", type=int, default=1500, help="of each row")
+    parser.add_argument("--steps", type=int, default=1000, help="of each row")
     parser.add_argument("--batch_size", type=int, default=4, help="samples a step")
-    parser.add_argument("--height", type=int, default=96, help="network input, pixels")
-    parser.add_argument("--width", type=int, default=320, help="network input, pixels")
+    parser.add_argument("--height", type=int, default=64, help="network input, pixels")
+    parser.add_argument("--width", type=int, default=192, help="network input, pixels")
     parser.add_argument("--sequences", type=int, default=20, help="streets; a quarter of them is held out")
     parser.add_argument("--frames", type=int, default=16, help="pictures of each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of each row for each")
