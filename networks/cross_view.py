@@ -132,8 +132,8 @@ class CrossViewLevel(nn.Module):
         h, w = views.shape[-2:]
         code = position_code(channels, h, w, views.device).repeat(cameras, 1)  # (N·hw, C)
         for block in self.blocks:
-            tokens = views.view(samples, cameras, channels, h * w).transpose(2, 3).flatten(1, 2)
-            tokens = block(tokens, code.to(tokens.dtype))
+            tokens = views.reshape(samples, cameras, channels, h * w).transpose(2, 3).flatten(1, 2)
+            tokens = block(tokens, code)
             # A view's tokens lie as (hw, C) and are read on as (C, hw) without being turned back, so that
             # channels and places are shuffled after every block. The published weights learned with that,
             # and mean nothing without it.
@@ -214,7 +214,7 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        placed = x + code
+        placed = x + code.to(x.dtype)
         inputs = ((self.q_linear, placed), (self.k_linear, placed), (self.v_linear, x))
         q, k, v = (linear(of).unflatten(2, (self.heads, -1)).transpose(1, 2) for linear, of in inputs)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))

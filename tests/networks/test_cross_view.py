@@ -192,6 +192,19 @@ def test_it_takes_another_picture_size_and_features_without_channels():
     assert network(features)[0].shape == (2, 1, 128, 192)
 
 
+def test_the_memory_layout_does_not_matter_and_bfloat16_comes_close():
+    network = depth_network(cameras=2).eval()
+    features = features_of(2)
+    with torch.no_grad():
+        plain = network(features)[0]
+        last = network.to(memory_format=torch.channels_last)
+        inner = last([feature.contiguous(memory_format=torch.channels_last) for feature in features])[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            coarse = network(features)[0]
+    torch.testing.assert_close(inner, plain)
+    assert coarse.dtype == torch.float32 and (coarse - plain).abs().max() < 0.02
+
+
 def test_every_parameter_gets_a_gradient():
     network = depth_network(cameras=2)
     sum(maps.mean() for maps in network(features_of(2)).values()).backward()
