@@ -140,10 +140,14 @@ def open_benchmarks(
 ) -> list[tuple[str, str | None, str | None, SequenceDataset]]:
     """What a dataset's folder can be evaluated on, as (name, split, part, pictures).
 
+    A folder that brings lists of its own in `splits/`, as tools/make_synthetic.py writes them, is judged on
+    these.
+
     Raises:
         InputError: nothing, with why.
     """
-    splits = [choose_split(name, options)]
+    own_lists = Path(path) / "splits"
+    splits = [choose_split(name, options, str(own_lists) if own_lists.is_dir() else None)]
     if name == "kitti" and splits == [("eigen", "test")]:
         splits = [(split, "test") for split in KITTI_BENCHMARKS]
     opened, refused = [], []

@@ -113,7 +113,10 @@ class Protocol:
 
     def card(self) -> dict[str, str]:
         """What it says, in words, for a person who reads a table."""
-        low, high = f"{self.min_depth:g}", f"{self.max_depth:g}"
+        low = (
+            "0" if self.min_depth <= 1e-6 else f"{self.min_depth:g}"
+        )  # a millionth stands for no lower bound
+        high = f"{self.max_depth:g}"
         resized = {
             "disparity": "disparity, bilinear",
             "depth": "depth, bilinear",
@@ -535,7 +538,8 @@ class Result:
         if len(self.cameras) > 1:
             rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
             rows["mean over cameras"] = self.mean
-        ratio = f"truth / prediction {self.ratio_median:.4g} (median; spread {100 * self.ratio_std:.1f} %)"
+        ratio = f"truth / prediction {self.ratio_median:.4g} (median"
+        ratio += f"; spread {100 * self.ratio_std:.1f} %)" if math.isfinite(self.ratio_std) else ")"
         card = {**self.card(), "ratio": ratio}
         space = max(map(len, card)) + 2
         return "\n".join(

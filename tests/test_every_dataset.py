@@ -80,6 +80,23 @@ def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, t
     assert any((tmp_path / "seen").iterdir())
 
 
+def test_all_of_them_are_judged_in_one_call(trained, tmp_path, capsys):
+    pytest.importorskip("nuscenes")
+    words = []
+    for name in evaluate_depth.TOGETHER:
+        root = tmp_path / name
+        make(Plan(name, root, sequences=2, frames=6, height=64, width=96, seed=0, ext="png"))
+        words += [f"--{name}_path", str(root)]
+    words += ["--post_process", "--num_workers", "0", "--device", "cpu", "--batch_size", "4"]
+    evaluate_depth.main(["--run", str(trained), *words, "--output", str(tmp_path / "evaluation")])
+    printed = capsys.readouterr().out
+    summary = printed.split("\n\n")[-1]
+    for name in evaluate_depth.TOGETHER:
+        assert list((tmp_path / "evaluation").glob(f"{name}*/**/results.json")), name
+        assert f"  {name} " in summary
+    assert "scale-ambiguous" in summary and "scale-aware" in summary
+
+
 def judged_part(name, root, splits):
     """The part of the dataset that is judged: test where there is one, or else val."""
     for part in ("test", "val", "train"):
