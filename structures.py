@@ -38,6 +38,8 @@ class Batch:
             H x W, then the rest, such as a depth. A list is as long as the dataset makes it; a row of padding
             has a depth of 0.
         extra: name → (B·N, ...), what a particular method asks of its data.
+        detailed: the same samples with larger pictures, for a method that zooms into them; no more than
+            pictures, intrinsics and index.
         companion: as many samples of another dataset, such as labelled pictures of another domain.
     """
 
@@ -51,6 +53,7 @@ class Batch:
     maps: dict[str, Tensor] = field(default_factory=dict)
     points: dict[str, Tensor] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
+    detailed: Batch | None = None
     companion: Batch | None = None
 
     @property
@@ -73,7 +76,7 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """Move to `device`; uint8 pictures become float in [0, 1] there, a quarter of the bytes moved."""
         moved = self.map(lambda tensor: tensor.to(device, non_blocking=True))
-        for batch in (moved, *([moved.companion] if moved.companion is not None else [])):
+        for batch in (part for part in (moved, moved.detailed, moved.companion) if part is not None):
             for pictures in (batch.images, batch.augmented or {}):
                 for frame, picture in pictures.items():
                     if picture.dtype == torch.uint8:

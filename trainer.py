@@ -140,6 +140,8 @@ class Trainer:
         if options.channels_last:
             method = method.to(memory_format=torch.channels_last)
         self.method = method.to(self.device)
+        # Under a companion lies the dataset itself. Loading, which reads this, begins later.
+        getattr(self.train_set, "dataset", self.train_set).detail = method.detail
         capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         if options.precision == "bfloat16" or (options.precision == "auto" and capable):
             self.method.precision = torch.bfloat16

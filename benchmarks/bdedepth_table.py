@@ -21,7 +21,7 @@ from methods import load_method
 from metrics import Result
 from utils import PROJECT, InputError, pick_device, run_main
 
-LOCAL, SHUFFLE = {"views.local_crop": "true"}, {"views.patch_reshuffle": "true"}
+LOCAL, SHUFFLE = {"views.local_crop": "true", "views.detail": "2"}, {"views.patch_reshuffle": "true"}
 GRID = {"decoder": "grid_decoder", "scales": "0"}
 ROWS: dict[str, dict[str, str | None]] = {  # what a row is called → its options over the common ones
     "Monodepth2": {"scales": "0 1 2 3", "v1_multiscale": None},

@@ -59,6 +59,8 @@ class Augment:
 
         `extra["draws"]` (B·N, 5), in [0, 1) and on the CPU, is what a method may draw its own views from.
         """
+        if batch.detailed is not None:  # the same samples, hence the same draws
+            batch = dataclasses.replace(batch, detailed=self(batch.detailed, epoch))
         if batch.companion is not None:
             other = dataclasses.replace(self, seed=self.seed + COMPANION)
             batch = dataclasses.replace(batch, companion=other(batch.companion, epoch))

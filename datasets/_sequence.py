@@ -49,6 +49,7 @@ class SequenceDataset(Dataset):
 
     protocol: ClassVar[Protocol]  # how this dataset is evaluated
     cameras: int = 1
+    detail: int = 1  # above 1, samples carry `Batch.detailed` of that many times the network's size
     camera_names: Sequence[str] = ()  # what tables call the cameras of a rig
     lines: Sequence[Any]
 
@@ -118,12 +119,15 @@ class SequenceDataset(Dataset):
     def __getitem__(self, index: int) -> Batch:
         line = self.lines[index]
         images: dict[Frame, Tensor] = {}
+        larger: dict[Frame, Tensor] = {}
         poses: dict[Frame, Tensor] = {}
         for frame in self.frame_ids:
             pictures = self.pictures(line, frame)
             if frame == 0:
                 sizes = [picture.shape[-2:] for picture in pictures]
             images[frame] = torch.stack([self._resize(picture) for picture in pictures])
+            if self.detail > 1:
+                larger[frame] = torch.stack([self._resize(picture, self.detail) for picture in pictures])
             pose = None if frame == 0 else self.pose(line, frame)
             if pose is not None:
                 poses[frame] = torch.from_numpy(np.asarray(pose, np.float32))
@@ -133,6 +137,7 @@ class SequenceDataset(Dataset):
             images=images,
             intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
             index=torch.tensor([index]),
+            detailed=self._detailed(larger, intrinsics, index) if larger else None,
             T_source_from_target=poses,
             cameras=self.cameras,
             rig_from_camera=None if rig is None else torch.from_numpy(np.asarray(rig, np.float32)),
@@ -145,9 +150,15 @@ class SequenceDataset(Dataset):
         K = self.intrinsics(line, camera, height, width)
         return resize_intrinsics(K, (height, width), (self.height, self.width))
 
-    def _resize(self, picture: Tensor) -> Tensor:
-        """(3, h, w) uint8 to (3, H, W) uint8."""
-        return resize_image(picture, self.height, self.width, self.resize)
+    def _resize(self, picture: Tensor, detail: int = 1) -> Tensor:
+        """(3, h, w) uint8 to (3, H, W) uint8, or to `detail` times that."""
+        return resize_image(picture, detail * self.height, detail * self.width, self.resize)
+
+    def _detailed(self, images: dict[Frame, Tensor], intrinsics: np.ndarray, index: int) -> Batch:
+        """The sample with larger pictures; `intrinsics` (N, 3, 3) are those at the network's size."""
+        sizes = (self.height, self.width), (self.detail * self.height, self.detail * self.width)
+        larger = np.stack([resize_intrinsics(K, *sizes) for K in intrinsics]).astype(np.float32)
+        return Batch(images, torch.from_numpy(larger), torch.tensor([index]), cameras=self.cameras)
 
     def _with_all_pictures(self, skip_missing: bool) -> list[Any]:
         """The lines whose every picture exists; folders are listed once instead of asking per file."""

@@ -39,18 +39,21 @@ class Views:
         local_crop: show a zoomed window as well.
         patch_reshuffle: show the picture with its parts swapped as well.
         consistency_weight: of the term `depth_agreement`, by which the views agree with the picture.
+        detail: crops are made of pictures this many times as large as the network's, so that a crop shows
+            what a smaller picture has lost; 2 is all that a zoom of 2 can show. Loading takes longer.
         smallest_zoom, largest_zoom: range of r.
         published_camera: treat crops as the published code does: whole pixels, the intrinsics of the whole
             picture, and motions bent to fit by the batch's first intrinsics, as if the principal point were
             the picture's middle.
 
     Raises:
-        InputError: a zoom below 1 or an empty range.
+        InputError: a zoom or a detail below 1, or an empty range.
     """
 
     local_crop: bool = False
     patch_reshuffle: bool = False
     consistency_weight: float = 0.07
+    detail: int = 1
     smallest_zoom: float = 1.2
     largest_zoom: float = 2.0
     published_camera: bool = False
@@ -61,6 +64,9 @@ class Views:
                 f"views zoom in: need 1 <= smallest_zoom <= largest_zoom, got {self.smallest_zoom} and "
                 f"{self.largest_zoom}"
             )
+
+        if self.detail < 1:
+            raise InputError(f"views.detail is a whole number from 1 on, got {self.detail}")
 
     def __bool__(self) -> bool:
         return self.local_crop or self.patch_reshuffle
@@ -175,16 +181,18 @@ class LocalCrop:
             follow[:, 0, 0], follow[:, 1, 1] = self.scale.unbind(1)
             follow[:, :2, 2] = (self.scale - 1) / 2 - self.offset
             K, extra["zoom"] = follow.to(K) @ K, self.zoom.to(K)
-        zoomed = self._resampler(batch.images[0])
-        images: dict[Frame, Tensor] = {frame: zoomed(image) for frame, image in batch.images.items()}
+        shown = batch if batch.detailed is None else batch.detailed
+        zoomed = self._resampler(shown.images[0])
+        images: dict[Frame, Tensor] = {frame: zoomed(image) for frame, image in shown.images.items()}
         augmented: dict[Frame, Tensor] | None = None
-        if batch.augmented is not None:
-            augmented = {0: zoomed(batch.augmented[0])}
+        if shown.augmented is not None:
+            augmented = {0: zoomed(shown.augmented[0])}
         return dataclasses.replace(
             batch,
             images=images,
             intrinsics=K,
             augmented=augmented,
+            detailed=None,
             maps={name: self._map(values) for name, values in batch.maps.items()},
             points={name: self._points(points) for name, points in batch.points.items()},
             extra=extra,

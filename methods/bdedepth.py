@@ -23,14 +23,15 @@ class BDEdepth(Monodepth2):
         encoder: of depth: `hrnet18`, `resnet18`, or any other; a feature of the picture's size is added.
         decoder: of depth, a file of networks/.
         scales: of the disparities that are trained.
-        views: as Monodepth2's, `local_crop` and `patch_reshuffle` both on where nothing else is said.
+        views: as Monodepth2's, with `local_crop` and `patch_reshuffle` on and a `detail` of 2 where nothing
+            else is said.
     """
 
     defaults: ClassVar[dict[str, Any]] = {
         "encoder": "hrnet18",
         "decoder": "grid_decoder",
         "scales": [0],
-        "views": {"local_crop": True, "patch_reshuffle": True},
+        "views": {"local_crop": True, "patch_reshuffle": True, "detail": 2},
         "optimizer": "adamw",
         "weight_decay": 0.01,
     }
@@ -43,5 +44,5 @@ class BDEdepth(Monodepth2):
         views: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        views = {"local_crop": True, "patch_reshuffle": True, **(views or {})}
+        views = {**self.defaults["views"], **(views or {})}
         super().__init__(encoder=encoder, decoder=decoder, scales=scales, views=views, **settings)

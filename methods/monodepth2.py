@@ -106,6 +106,7 @@ class Monodepth2(Method):
         self.video_frames = [frame for frame in self.frame_ids if frame != "s"]
         check_settings("views", Views, views or {})
         self.views = Views(**(views or {}))
+        self.detail = self.views.detail if self.views.local_crop else 1
         if self.views.published_camera and pose_model_type == "posecnn":
             raise InputError("views.published_camera bends the poses of a ResNet, not those of a posecnn")
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from datasets._sequence import SequenceDataset, read_image, resize_image, resize_intrinsics
+from structures import Batch
 from utils import InputError
 
 
@@ -51,6 +52,21 @@ def test_resized_intrinsics_see_the_same_point_at_the_same_place_of_the_picture(
     # A pixel's centre is an integer, so the left edge of the picture is at -0.5.
     assert np.allclose((new[:2] + 0.5) / (48, 32), (old[:2] + 0.5) / (96, 48))
     assert np.allclose(resize_intrinsics(K, (48, 96), (48, 96)), K)
+
+
+def test_larger_pictures_come_along_where_a_method_zooms_into_them(pictures):
+    dataset = Drawn(pictures, [1, 2], frame_ids=(0, 1), height=64, width=96)
+    assert dataset[0].detailed is None
+    dataset.detail = 2
+    sample = dataset[0]
+    larger = sample.detailed
+    assert larger.images[1].shape == (1, 3, 128, 192) and larger.images[1].dtype == torch.uint8
+    assert torch.equal(larger.index, sample.index)
+    point = torch.tensor([0.3, -0.2, 1.0])  # the same half pixel further in
+    small, large = (sample.intrinsics[0] @ point)[:2], (larger.intrinsics[0] @ point)[:2]
+    assert torch.allclose((large + 0.5) / 2, small + 0.5, atol=1e-4)
+    both = Batch.cat([sample, dataset[0]]).to("cpu")
+    assert both.detailed.images[0].shape == (2, 3, 128, 192) and both.detailed.images[0].max() <= 1
 
 
 def test_lanczos_is_pillows_and_bicubic_close_to_it():

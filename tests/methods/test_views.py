@@ -220,6 +220,27 @@ def test_points_and_maps_go_where_the_picture_shows_them():
     assert cropped.intrinsics[0, 0, 0] == cropped.intrinsics[0, 1, 1] == 2
 
 
+def test_a_crop_of_a_larger_picture_shows_what_a_small_one_has_lost():
+    torch.manual_seed(0)
+    fine = F.interpolate(torch.rand(1, 3, 64, 96), (128, 192), mode="bicubic").clamp(0, 1)
+    small = F.interpolate(fine, (64, 96), mode="bicubic", antialias=True).clamp(0, 1)
+    K = torch.tensor([[[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]]])
+    batch = Batch({0: small}, K, torch.arange(1))
+    larger = dataclasses.replace(batch, detailed=Batch({0: fine}, K, torch.arange(1)))
+    batch, larger = (Augment(flip=1, jitter=1, seed=1)(b, epoch=0) for b in (batch, larger))
+    crop = LocalCrop.draw(batch.extra["draws"], (64, 96))
+    plain, detailed = crop.apply(batch), crop.apply(larger)
+    assert torch.equal(plain.intrinsics, detailed.intrinsics) and detailed.detailed is None
+
+    def texture(image):
+        return image.diff(dim=-1).abs().mean()
+
+    for found, coarse in ((detailed.images[0], plain.images[0]), (detailed.augmented[0], plain.augmented[0])):
+        assert texture(found) > 1.2 * texture(coarse)
+        again = F.avg_pool2d(found, 4) - F.avg_pool2d(coarse, 4)  # the same window and colours otherwise
+        assert again[..., 1:-1, 1:-1].abs().mean() < 0.03
+
+
 def test_a_network_that_sees_the_same_world_in_a_crop_agrees_with_itself():
     """Disparity of the crop is that of things r times as near; with the zoom known they agree."""
     K, depth, picture, _ = slanted()
@@ -369,6 +390,8 @@ def test_without_views_the_term_is_nothing(drawn_batch):
 def test_impossible_views_are_refused():
     with pytest.raises(InputError, match=r"need 1 <= smallest_zoom <= largest_zoom, got 0\.5 and 2\.0"):
         Views(smallest_zoom=0.5)
+    with pytest.raises(InputError, match=r"views\.detail is a whole number from 1 on, got 0"):
+        Views(detail=0)
     with pytest.raises(InputError, match="views has no setting 'local_crops'; did you mean 'local_crop'"):
         check_settings("views", Views, {"local_crops": True})
     with pytest.raises(InputError, match="published_camera bends the poses of a ResNet"):
