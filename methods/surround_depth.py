@@ -11,7 +11,7 @@ triangulated in it (`sfm_matches`), and the joint pose, which lets the first two
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class SurroundDepth(Monodepth2):
             the data that are not `cameras`, or whose places are not known.
     """
 
+    defaults: ClassVar[dict[str, Any]] = {"num_layers": 34, "height": 384, "width": 640, "batch_size": 1}
+
     def __init__(
         self,
         cameras: int = 6,
@@ -62,7 +64,7 @@ class SurroundDepth(Monodepth2):
         pose_unit: float = 1.0,
         **settings: Any,
     ) -> None:
-        super().__init__(**{"num_layers": 34, **settings})
+        super().__init__(**{"num_layers": self.defaults["num_layers"], **settings})
         for name, value in (("focal_scale", focal_scale), ("pose_unit", pose_unit)):
             if value <= 0:
                 raise InputError(f"{name} must be above 0, got {value}")
