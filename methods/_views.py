@@ -252,7 +252,7 @@ class LocalCrop:
             scale = (self.scale[:, axis] * length / old).to(like)
             matrices.append(resampling_matrix(scale, self.offset[:, axis].to(like), old, length)[:, None])
         across, down = matrices
-        return lambda image: (down @ (image @ across.mT)).clamp_(0, 1)
+        return lambda image: (down @ image @ across.mT).clamp_(0, 1)
 
     def _pixels(self) -> Tensor:
         return self.zoom.new_tensor([self.size[1], self.size[0]])
