@@ -35,7 +35,7 @@ from tools.layouts._base import Plan
 from tools.layouts._rig import SurroundRig
 from tools.make_synthetic import make
 from trainer import Trainer
-from utils import atomic_path, run_main
+from utils import InputError, atomic_path, run_main
 
 JOINT, SPATIAL = {"method.joint_pose": "true"}, {"losses.spatial.weight": "0.1"}
 ALONE = {"method.blocks": "0"}
@@ -122,6 +122,10 @@ def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, floa
     trainer = Trainer(options, effective(options))
     if not trainer.finished:
         trainer.train()
+    if trainer.step < args.steps:
+        raise InputError(
+            f"{name} was stopped after {trainer.step} of {args.steps} steps; the same command goes on"
+        )
     lines = (Path(args.out) / name / "log.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     last = [record for record in records if "val/abs_rel" in record][-1]
