@@ -47,6 +47,7 @@ COMMON = {
     "log_frequency": "100000",
     "keep_checkpoints": "1",
     "resume": "auto",
+    "channels_last": None,
 }
 COLUMNS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1")
 
