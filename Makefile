@@ -19,6 +19,9 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(RUN) -m benchmarks.loader
 	$(RUN) -m benchmarks.step
+	$(RUN) -m benchmarks.export
+	$(RUN) -m benchmarks.prepare_cityscapes --frames 30
+	$(RUN) -m benchmarks.sift_matches
 
 # The interpreter must be one we support; the file marks a finished installation of these requirements.
 $(VENV)/installed: requirements.txt setup.py

@@ -1,10 +1,10 @@
 """tools/sift_matches.py against a plain implementation of the published steps, on the same pictures.
 
-    python -m benchmarks.sift_matches --data_path ../shared/data/ddad_like [--dataset ddad] [--samples 1]
+    python -m benchmarks.sift_matches [--data_path DDAD --dataset ddad] [--samples 2]
 
 The plain one is one process that does what the published tools do: SIFT on whole pictures, features written
 to disk and read back for either pair, brute-force matching, a loop over the matches. Both must find the same
-matches. OpenCV may use every core in the plain one, as it does by default.
+matches. OpenCV may use every core in the plain one, as it does by default. Without data a rig is drawn.
 """
 
 from __future__ import annotations
@@ -19,23 +19,30 @@ import numpy as np
 
 from datasets import build_dataset
 from datasets._surround import SurroundDataset
+from tools.layouts._base import Plan
+from tools.make_synthetic import make
 from tools.sift_matches import labels, match_paths, neighbours, write_matches
 from utils import run_main
+
+DRAWN = (608, 968)  # height and width of drawn pictures: half of DDAD's
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="ddad", help="ddad or nuscenes")
-    parser.add_argument("--data_path", required=True, help="root of the dataset")
+    parser.add_argument("--data_path", help="root of the dataset; drawn where not given")
     parser.add_argument("--part", default="val", help="of its split")
     parser.add_argument("--samples", type=int, default=2, help="how many; processes take one each")
     parser.add_argument("--workers", type=int, default=2, help="processes of ours")
     args = parser.parse_args()
-    options = {"dataset": args.dataset, "data_path": args.data_path}
-    dataset = build_dataset(options, part=args.part, frame_ids=(0,))
-    indices = range(min(args.samples, len(dataset)))
     with tempfile.TemporaryDirectory() as folder:
+        if not args.data_path:
+            args.data_path = Path(folder) / "data"
+            make(Plan(args.dataset, args.data_path, 2, max(3, args.samples), *DRAWN, seed=0, ext="jpg"))
+        options = {"dataset": args.dataset, "data_path": args.data_path}
+        dataset = build_dataset(options, part=args.part, frame_ids=(0,))
+        indices = range(min(args.samples, len(dataset)))
         start = time.perf_counter()
         plain = [plain_matches(dataset, index, Path(folder)) for index in indices]
         seconds_plain = time.perf_counter() - start
