@@ -14,9 +14,7 @@ LiDAR's, only what is known is stored, a hundredth of six cameras' 56 MB:
 A sample is looked up by its name, so a file that was made for another list can never be taken for this one.
 Work that was cut into shards lies in files ending in `.1of4.npz` and so on, which are read together.
 
-A dataset that takes part has `exported`, an `ExportedDepth`, which its `depth` asks first, and
-`measured_depth(index)`, which goes to the raw measurements. One that knows little of large maps has
-`known_depth(index)` as well, the same as a `KnownDepth`, with which the exporter needs no maps.
+A dataset that takes part is `Exportable`: it says how a sample is measured.
 
 While an export runs, what it has lies in chunks in `<...>.partial/`, each a file of the same kind; `Export`
 goes on from there, and in the end puts the chunks together without unpacking them.
@@ -38,7 +36,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from utils import InputError, atomic_path
+from utils import InputError, atomic_path, nearest_name
 
 FOLDER = "gt_depths"
 SPARSE = 0.25  # a map of which less is known is stored as places and metres
@@ -55,6 +53,64 @@ def exported_path(folder: str | Path, split: str | Path | None, part: str, groun
 def shard_path(path: Path, shard: int, shards: int) -> Path:
     """Where part `shard` of `shards`, counted from 1, of the exported file `path` lies."""
     return path if shards == 1 else path.with_name(f"{path.stem}.{shard}of{shards}.npz")
+
+
+# ----------------------------------------------------------------------------------------------- in a dataset
+
+
+class Exportable:
+    """The truth of a dataset that can be exported, mixed into it.
+
+    A subclass sets `ground_truth`, calls `find_exported` when it is open, and defines `known_depth`.
+    """
+
+    ground_truth: str | None
+    exported: ExportedDepth
+
+    def find_exported(
+        self,
+        gt_path: str | Path | None,
+        split: str | Path | None,
+        part: str,
+        cameras: Sequence[str] = (),
+        at_first: bool = True,
+    ) -> None:
+        """Look for exported truth in `gt_path`, or in `<data_path>/gt_depths` where that is not given.
+
+        Args:
+            cameras: of a rig, where only some of them are read: a file holds the maps of these alone.
+            at_first: see `ExportedDepth`.
+        """
+        folder = Path(gt_path) if gt_path else self.data_path / FOLDER
+        what = "_".join([self.ground_truth or "none", *cameras])
+        self.exported = ExportedDepth(exported_path(folder, split, part, what), at_first)
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """(N, h, w) metres at the cameras' own size, 0 where unknown; from an exported file if it has it."""
+        if self.ground_truth is None:
+            return None
+        depth = self.exported.get(self.name(index))
+        return self.measured_depth(index) if depth is None else depth
+
+    def measured_depth(self, index: int) -> np.ndarray | None:
+        """The same from the raw measurements; None where there are none."""
+        known = self.known_depth(index)
+        return known.dense() if isinstance(known, KnownDepth) else known
+
+    def known_depth(self, index: int) -> KnownDepth | np.ndarray | None:
+        """The same, of a LiDAR as the known pixels alone. Export goes through here and needs no maps."""
+        raise NotImplementedError
+
+
+def check_ground_truth(ground_truth: str | None, known: Iterable[str]) -> None:
+    """Refuse a truth that a dataset does not have; None is no truth.
+
+    Raises:
+        InputError: it is not among `known`.
+    """
+    known = list(known)
+    if ground_truth is not None and ground_truth not in known:
+        raise InputError(f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, known)}")
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -155,6 +211,15 @@ class KnownDepth(NamedTuple):
         last = np.flatnonzero(np.diff(ordered, append=-1))
         places, metres = ordered[last], metres[order[last]].astype(np.float32)
         return KnownDepth(shape, places[metres != 0], metres[metres != 0])
+
+    @staticmethod
+    def of_pixels(
+        height: int, width: int, cameras: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    ) -> KnownDepth:
+        """From rows, columns and metres, (K,) each, of every camera; the last of a pixel counts."""
+        places = [(n * height + rows) * width + columns for n, (rows, columns, _) in enumerate(cameras)]
+        metres = [metres for _, _, metres in cameras]
+        return KnownDepth.of((len(cameras), height, width), np.concatenate(places), np.concatenate(metres))
 
     def dense(self) -> np.ndarray:
         """(N, h, w) float32, 0 where unknown."""

@@ -41,9 +41,9 @@ class SurroundDataset(SequenceDataset):
         resize: `bicubic` or `lanczos`.
         skip_missing: leave out samples that lack a picture of any camera.
         masks: read where each camera sees its own vehicle, as the map `visible`.
-        matches: folder of what tools/sift_matches.py wrote, as the points `matches`; True is
-            `<data_path>/matches`, where it writes by itself; None for none.
-        max_matches: rows of `matches` a camera, those nearest to their epipolar lines; the rest is padding.
+        matches: read what tools/sift_matches.py wrote, as the points `matches`: True (from
+            `<data_path>/matches`), None for none, or the folder they lie in.
+        max_matches: rows of matches a camera, those nearest to their epipolar lines; the rest is padding.
 
     Raises:
         InputError: an unknown or repeated camera, frame "s", a mask or match file that is not there.

@@ -35,7 +35,7 @@ from datasets._cityscapes import (
     to_train_ids,
     upper_rows,
 )
-from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._ground_truth import FOLDER, Exportable, check_ground_truth
 from datasets._sequence import SequenceDataset
 from datasets._splits import SplitLine, load_split
 from metrics import Protocol
@@ -51,7 +51,7 @@ DISPARITIES = ("disparity_sequence", "disparity")
 
 
 @DATASETS.register
-class Cityscapes(SequenceDataset):
+class Cityscapes(Exportable, SequenceDataset):
     """Cityscapes as video, or its annotated frames with their labels.
 
     Args:
@@ -105,14 +105,12 @@ class Cityscapes(SequenceDataset):
         self.tree = open_tree(root, top_rows)
         self.fine = str(split) == "fine"
         self.lines = self._annotated(part) if self.fine else load_split("cityscapes", str(split), part)
-        gt_folder = Path(gt_path) if gt_path else root / FOLDER
-        self.ground_truth = self._choose_truth(ground_truth, gt_folder, part)
-        self.gt_folder = gt_folder
+        self.gt_folder = Path(gt_path) if gt_path else root / FOLDER
+        self.ground_truth = self._choose_truth(ground_truth, part)
         self._numbers = {line.sample: number for number, line in enumerate(self.lines)}
         self._check_frames(frame_ids)
         super().__init__(root, frame_ids, height, width, resize, skip_missing)
-        path = exported_path(gt_folder, split, part, self.ground_truth or "none")
-        self.exported = ExportedDepth(path, at_first=self.ground_truth == "disparity")
+        self.find_exported(gt_path, split, part, at_first=self.ground_truth == "disparity")
         self.tree.check(self.lines)
         self.network_intrinsics(self.lines[0], 0, *self.pictures(self.lines[0], 0)[0].shape[1:])
         if labels:
@@ -166,15 +164,8 @@ class Cityscapes(SequenceDataset):
             return to_train_ids(labels)
         return np.where(labels < len(LABEL_IDS), labels, IGNORED).astype(np.uint8)
 
-    def depth(self, index: int) -> np.ndarray | None:
-        """(1, h, w) metres of the rows that are kept, 0 where unknown; an exported file counts first."""
-        if self.ground_truth is None:
-            return None
-        depth = self.exported.get(self.name(index))
-        return self.measured_depth(index) if depth is None else depth
-
-    def measured_depth(self, index: int) -> np.ndarray | None:
-        """The same from the published files or the disparity; None where there are none."""
+    def known_depth(self, index: int) -> np.ndarray | None:
+        """From the published files or the disparity, of the rows that are kept."""
         line = self.lines[index]
         if self.ground_truth == "published":
             depth = self._published_depth(line)
@@ -231,14 +222,11 @@ class Cityscapes(SequenceDataset):
             )
         return lines
 
-    def _choose_truth(self, ground_truth: str | None, folder: Path, part: str) -> str | None:
+    def _choose_truth(self, ground_truth: str | None, part: str) -> str | None:
         numbered = part == "test" and not self.fine  # the published files are, by the published test list
         if ground_truth == "auto":
-            return "published" if numbered and (folder / "000_depth.npy").is_file() else "disparity"
-        if ground_truth is not None and ground_truth not in GROUND_TRUTHS:
-            raise InputError(
-                f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, GROUND_TRUTHS)}"
-            )
+            return "published" if numbered and (self.gt_folder / "000_depth.npy").is_file() else "disparity"
+        check_ground_truth(ground_truth, GROUND_TRUTHS)
         if ground_truth == "published" and not numbered:
             raise InputError(
                 "the published ground truth is numbered by the test list of split manydepth; "

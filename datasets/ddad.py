@@ -25,7 +25,7 @@ from PIL import Image
 
 from datasets import DATASETS
 from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, read_scene, scene_files
-from datasets._ground_truth import FOLDER, ExportedDepth, KnownDepth, exported_path
+from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth
 from datasets._sequence import resize_intrinsics
 from datasets._splits import SplitLine, load_split
 from datasets._surround import RING, SurroundDataset, ring_order
@@ -36,6 +36,7 @@ from utils import InputError, nearest_name
 CAMERAS = dict(zip(RING, ("CAMERA_01", "CAMERA_05", "CAMERA_07", "CAMERA_09", "CAMERA_08", "CAMERA_06")))
 LIDAR = "LIDAR"
 RULE = "surrounddepth"  # the split that is made by rule
+GROUND_TRUTHS = {"lidar": "LiDAR of the same sample, moved to the camera's time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Moment:
 
 
 @DATASETS.register
-class Ddad(SurroundDataset):
+class Ddad(Exportable, SurroundDataset):
     """DDAD, or any DGP set with its sensors, from the JSON files.
 
     Args:
@@ -68,11 +69,12 @@ class Ddad(SurroundDataset):
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
         skip_missing: leave out scenes that are not there and samples that lack a picture.
-        masks: read where each camera sees its own vehicle: on (from `<data_path>/masks` or `mask`), off, or
+        masks: read where each camera sees its own vehicle: True (from `<data_path>/masks` or `mask`), False
+            for none, or the folder they lie in.
+        matches: read what tools/sift_matches.py wrote: True (from `<data_path>/matches`), None for none, or
             the folder they lie in.
-        matches: folder of what tools/sift_matches.py wrote; None for none.
-        max_matches: rows of matches a camera.
-        poses: give the recorded motion of the cameras, metres, as `T_source_from_target`.
+        max_matches: rows of matches a camera; the rest is padding.
+        poses: give the recorded motion between frames, metres, as `T_source_from_target`.
         ground_truth: `lidar`, or None for no depth.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
         index: the dataset's JSON file, where the folder holds several.
@@ -82,10 +84,9 @@ class Ddad(SurroundDataset):
     """
 
     overlap: ClassVar[float] = 600 / 1936  # as SurroundDepth matches
-
     protocol: ClassVar[Protocol] = Protocol(
         "DDAD as SurroundDepth",
-        "LiDAR of the same sample, moved to the camera's time",
+        GROUND_TRUTHS["lidar"],
         min_depth=0.1,
         max_depth=200.0,
         resize="depth",
@@ -103,15 +104,14 @@ class Ddad(SurroundDataset):
         resize: str = "bicubic",
         skip_missing: bool = False,
         masks: bool | str | Path = False,
-        matches: str | Path | None = None,
+        matches: bool | str | Path | None = None,
         max_matches: int = 1024,
         poses: bool = False,
         ground_truth: str | None = "lidar",
         gt_path: str | Path | None = None,
         index: str | Path | None = None,
     ) -> None:
-        if ground_truth not in ("lidar", None):
-            raise InputError(f"ground_truth is 'lidar' or None, got '{ground_truth}'")
+        check_ground_truth(ground_truth, GROUND_TRUTHS)
         self.poses, self.ground_truth = poses, ground_truth
         root = Path(data_path)
         self.mask_folders = [root / "masks", root / "mask"] if isinstance(masks, bool) else [Path(masks)]
@@ -131,9 +131,7 @@ class Ddad(SurroundDataset):
             matches,
             max_matches,
         )
-        gt_folder = Path(gt_path) if gt_path else self.data_path / FOLDER
-        some = "" if self.cameras == len(RING) else "_" + "_".join(self.camera_names)
-        self.exported = ExportedDepth(exported_path(gt_folder, split, part, f"{ground_truth}{some}"))
+        self.find_exported(gt_path, split, part, () if self.cameras == len(RING) else self.camera_names)
         self._check_calibration()
 
     # Which samples.
@@ -256,20 +254,8 @@ class Ddad(SurroundDataset):
 
     # Depth.
 
-    def depth(self, index: int) -> np.ndarray | None:
-        """(N, h, w) metres at the cameras' own size, 0 where unknown; from an exported file if it has it."""
-        if self.ground_truth is None:
-            return None
-        depth = self.exported.get(self.name(index))
-        return self.measured_depth(index) if depth is None else depth
-
-    def measured_depth(self, index: int) -> np.ndarray | None:
-        """The same from the LiDAR's points; None where the scene has none."""
-        known = self.known_depth(index)
-        return None if known is None else known.dense()
-
     def known_depth(self, index: int) -> KnownDepth | None:
-        """The same as pixels and their depths. Export goes through here.
+        """From the LiDAR's points; None where the scene has none.
 
         Raises:
             InputError: some points of the scene are missing or truncated, or a pose is.
@@ -284,15 +270,12 @@ class Ddad(SurroundDataset):
         world_from_lidar = scene.world_from_sensor(line.sample, lidar)
         world = world_from_lidar[:3, :3] @ read_points(path).T + world_from_lidar[:3, 3:]
         height, width = self.picture_size(line, 0)
-        places, metres = [], []
+        landed = []
         for camera in range(self.cameras):
             world_from_camera = scene.world_from_sensor(line.sample, camera)
             K = scene.calibration(line.sample).K(self.sensors[camera])
-            rows, columns, depth = project_points(world, world_from_camera, K, height, width)
-            places.append((camera * height + rows) * width + columns)
-            metres.append(depth)
-        shape = (self.cameras, height, width)
-        return KnownDepth.of(shape, np.concatenate(places), np.concatenate(metres))
+            landed.append(project_points(world, world_from_camera, K, height, width))
+        return KnownDepth.of_pixels(height, width, landed)
 
 
 def find_index(root: Path, index: str | Path | None = None) -> Path:

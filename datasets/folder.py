@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from datasets import DATASETS
-from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._ground_truth import FOLDER, Exportable
 from datasets._sequence import SequenceDataset
 from datasets._video import EXTRACTED, VIDEOS, extract_video
 from metrics import Protocol
@@ -76,7 +76,7 @@ class Scene:
 
 
 @DATASETS.register
-class Folder(SequenceDataset):
+class Folder(Exportable, SequenceDataset):
     """Pictures of your own.
 
     The parts train and val come from `train.txt` and `val.txt` (scene names, one a line) where the root has
@@ -157,10 +157,7 @@ class Folder(SequenceDataset):
                 f"{stride}; the scenes hold {', '.join(str(len(span)) for span in spans[:8])} frames"
             )
         super().__init__(root, frame_ids, height, width, resize, skip_missing)
-        gt_folder = Path(gt_path) if gt_path else root / FOLDER
-        self.exported = ExportedDepth(
-            exported_path(gt_folder, split, part, self.ground_truth), at_first=False
-        )
+        self.find_exported(gt_path, split, part, at_first=False)
 
     def paths(self, line: Target, frame: Frame) -> list[Path]:
         scene = self.scenes[line.scene]
@@ -169,13 +166,8 @@ class Folder(SequenceDataset):
     def intrinsics(self, line: Target, camera: int, height: int, width: int) -> np.ndarray:
         return self.scenes[line.scene].intrinsics
 
-    def depth(self, index: int) -> np.ndarray | None:
-        """(1, h, w) metres, 0 where unknown; None for a picture without a file in `depth`."""
-        depth = self.exported.get(self.name(index))
-        return self.measured_depth(index) if depth is None else depth
-
-    def measured_depth(self, index: int) -> np.ndarray | None:
-        """The same from the file beside the picture. Export goes through here."""
+    def known_depth(self, index: int) -> np.ndarray | None:
+        """From the file in `depth`; None for a picture that has none."""
         line = self.lines[index]
         scene = self.scenes[line.scene]
         path = scene.depths.get(scene.frames[line.frame])

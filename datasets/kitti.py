@@ -18,13 +18,13 @@ import numpy as np
 from PIL import Image
 
 from datasets import DATASETS
-from datasets._ground_truth import FOLDER, ExportedDepth, KnownDepth, exported_path
+from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth
 from datasets._kitti import CAMERAS, CalibrationFile, KittiPictures, fixed_intrinsics
 from datasets._sequence import resize_intrinsics
 from datasets._splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
-from utils import InputError, nearest_name
+from utils import InputError
 
 # What `ground_truth` may be, and how a protocol card words it.
 GROUND_TRUTHS = {
@@ -40,7 +40,7 @@ BENCHMARK_FOLDERS = ("depth_selection/test_depth_prediction_anonymous", ".")
 
 
 @DATASETS.register
-class Kitti(KittiPictures):
+class Kitti(Exportable, KittiPictures):
     """KITTI raw with the splits eigen_zhou, eigen_full, benchmark (training) and eigen, eigen_benchmark.
 
     Args:
@@ -79,18 +79,14 @@ class Kitti(KittiPictures):
     ) -> None:
         if ground_truth == "auto":
             ground_truth = "improved" if str(split) in IMPROVED_SPLITS else "velodyne"
-        if ground_truth is not None and ground_truth not in GROUND_TRUTHS:
-            raise InputError(
-                f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, GROUND_TRUTHS)}"
-            )
+        check_ground_truth(ground_truth, GROUND_TRUTHS)
         self.ground_truth = ground_truth
         self._calibration: dict[str, CalibrationFile] = {}
         lines = load_split("kitti", str(split), part)
         super().__init__(
             data_path, lines, intrinsics, baseline, frame_ids, height, width, resize, skip_missing
         )
-        gt_folder = Path(gt_path) if gt_path else self.data_path / FOLDER
-        self.exported = ExportedDepth(exported_path(gt_folder, split, part, ground_truth or "none"))
+        self.find_exported(gt_path, split, part)
         if not self.fixed_intrinsics:
             self._check_calibration()
 
@@ -122,20 +118,7 @@ class Kitti(KittiPictures):
         native_width, native_height = calibration.matrix(f"S_rect_0{CAMERAS[line.side]}", 2).astype(int)
         return resize_intrinsics(P[:, :3], (native_height, native_width), (height, width))
 
-    def depth(self, index: int) -> np.ndarray | None:
-        """(1, h, w) metres at the camera's own size, 0 where unknown; from an exported file if it has it."""
-        if self.ground_truth is None:
-            return None
-        depth = self.exported.get(self.name(index))
-        return self.measured_depth(index) if depth is None else depth
-
-    def measured_depth(self, index: int) -> np.ndarray | None:
-        """The same from the raw measurements; None where there are none."""
-        known = self.known_depth(index)
-        return known.dense() if isinstance(known, KnownDepth) else known
-
     def known_depth(self, index: int) -> KnownDepth | np.ndarray | None:
-        """The same as a scan's pixels and their depths, or as a map. Export goes through here."""
         line = self.lines[index]
         if self.ground_truth is None or line.side is None:
             return None
@@ -145,14 +128,14 @@ class Kitti(KittiPictures):
         if not scan.is_file():
             return None
         P_image_from_velodyne, size = self._velodyne_projection(line)
-        rows, columns, depth = velodyne_pixels(
+        landed = velodyne_pixels(
             read_velodyne(scan),
             P_image_from_velodyne,
             *size,
             forward="camera" if self.ground_truth == "velodyne_camera" else "velodyne",
             published_duplicates=self.ground_truth == "velodyne_published",
         )
-        return KnownDepth.of((1, *size), rows * size[1] + columns, depth)
+        return KnownDepth.of_pixels(*size, [landed])
 
     def _improved_depth(self, line: SplitLine) -> np.ndarray | None:
         """From the png merged into the raw tree, or from KITTI's own archive beside the dates."""
@@ -209,26 +192,6 @@ def read_velodyne(path: str | Path) -> np.ndarray:
             f"{path} is no whole LiDAR scan: its {data.size} bytes are no multiple of 16; is it truncated?"
         )
     return data.view(np.float32).reshape(-1, 4)
-
-
-def project_velodyne(
-    points: np.ndarray,
-    P_image_from_velodyne: np.ndarray,
-    height: int,
-    width: int,
-    forward: str = "camera",
-    published_duplicates: bool = False,
-) -> np.ndarray:
-    """A LiDAR scan as a (height, width) float64 depth map, metres, 0 where no point landed.
-
-    Arguments are those of `velodyne_pixels`.
-    """
-    rows, columns, depth = velodyne_pixels(
-        points, P_image_from_velodyne, height, width, forward, published_duplicates
-    )
-    depth_map = np.zeros((height, width))
-    depth_map[rows, columns] = depth
-    return depth_map
 
 
 def velodyne_pixels(

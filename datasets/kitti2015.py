@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 
 from datasets import DATASETS
-from datasets._ground_truth import FOLDER, ExportedDepth, exported_path
+from datasets._ground_truth import Exportable, check_ground_truth
 from datasets._kitti import CalibrationFile
 from datasets._sequence import SequenceDataset, resize_intrinsics
 from metrics import Protocol
 from structures import Frame
-from utils import InputError, nearest_name
+from utils import InputError
 
 FRAMES = {0: ("image_2", "10"), 1: ("image_2", "11"), "s": ("image_3", "10")}
 # What `ground_truth` may be, where it lies, and how a protocol card words it.
@@ -49,7 +49,7 @@ class Scene(NamedTuple):
 
 
 @DATASETS.register
-class Kitti2015(SequenceDataset):
+class Kitti2015(Exportable, SequenceDataset):
     """The training pictures of KITTI's scene flow benchmark, with depth from its disparity.
 
     Args:
@@ -78,10 +78,7 @@ class Kitti2015(SequenceDataset):
         ground_truth: str | None = "occ",
         gt_path: str | Path | None = None,
     ) -> None:
-        if ground_truth is not None and ground_truth not in GROUND_TRUTHS:
-            raise InputError(
-                f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, GROUND_TRUTHS)}"
-            )
+        check_ground_truth(ground_truth, GROUND_TRUTHS)
         for frame in frame_ids:
             if frame not in FRAMES:
                 raise InputError(
@@ -102,8 +99,7 @@ class Kitti2015(SequenceDataset):
             )
         self._cameras: dict[int, CalibrationFile] = {}
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
-        gt_folder = Path(gt_path) if gt_path else self.data_path / FOLDER
-        self.exported = ExportedDepth(exported_path(gt_folder, None, part, ground_truth or "none"))
+        self.find_exported(gt_path, None, part)
         for scene in self.lines:
             self._calibration(scene)
 
@@ -136,15 +132,7 @@ class Kitti2015(SequenceDataset):
         native_width, native_height = calibration.matrix("S_rect_02", 2).astype(int)
         return resize_intrinsics(P[:, :3], (native_height, native_width), (height, width))
 
-    def depth(self, index: int) -> np.ndarray | None:
-        """(1, h, w) metres, 0 where unknown; from an exported file if it has it."""
-        if self.ground_truth is None:
-            return None
-        depth = self.exported.get(self.name(index))
-        return self.measured_depth(index) if depth is None else depth
-
-    def measured_depth(self, index: int) -> np.ndarray | None:
-        """The same from the disparity; None where there is none. Export goes through here."""
+    def known_depth(self, index: int) -> np.ndarray | None:
         if self.ground_truth is None:
             return None
         scene = self.lines[index]

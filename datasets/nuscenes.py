@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from datasets import DATASETS
-from datasets._ground_truth import FOLDER, ExportedDepth, KnownDepth, exported_path
+from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth
 from datasets._sequence import resize_intrinsics
 from datasets._splits import load_split, split_names
 from datasets._surround import RING, SurroundDataset, pose_from_quaternion
@@ -52,7 +52,7 @@ GROUND_TRUTHS = {"lidar": "one LiDAR scan, moved with the vehicle to each camera
 
 
 @DATASETS.register
-class NuScenes(SurroundDataset):
+class NuScenes(Exportable, SurroundDataset):
     """nuScenes with its official train and val scenes, those of v1.0-mini, or lists of sample tokens.
 
     Args:
@@ -67,11 +67,12 @@ class NuScenes(SurroundDataset):
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
         skip_missing: leave out samples that lack a camera, a picture, or a listed sample's neighbour.
-        masks: read where each camera sees its own vehicle from `<data_path>/masks`, or a folder with them:
-            `<CHANNEL>/<scene>.png`, not black where it does.
-        matches: folder of what tools/sift_matches.py wrote; None for none.
+        masks: read where each camera sees its own vehicle: True (from `<data_path>/masks`), False for none,
+            or the folder they lie in.
+        matches: read what tools/sift_matches.py wrote: True (from `<data_path>/matches`), None for none, or
+            the folder they lie in.
         max_matches: rows of matches a camera; the rest is padding.
-        poses: give the known motion between the frames, from the recorded vehicle poses.
+        poses: give the recorded motion between frames, metres, as `T_source_from_target`.
         ground_truth: `lidar`, or None for no depth.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
 
@@ -81,7 +82,6 @@ class NuScenes(SurroundDataset):
     """
 
     overlap: ClassVar[float] = 500 / 1600  # as SurroundDepth matches
-
     protocol: ClassVar[Protocol] = Protocol(
         "nuScenes", GROUND_TRUTHS["lidar"], min_depth=0.1, max_depth=80.0, resize="depth"
     )
@@ -99,16 +99,13 @@ class NuScenes(SurroundDataset):
         resize: str = "bicubic",
         skip_missing: bool = False,
         masks: bool | str | Path = False,
-        matches: str | Path | None = None,
+        matches: bool | str | Path | None = None,
         max_matches: int = 1024,
         poses: bool = False,
         ground_truth: str | None = "lidar",
         gt_path: str | Path | None = None,
     ) -> None:
-        if ground_truth is not None and ground_truth not in GROUND_TRUTHS:
-            raise InputError(
-                f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, GROUND_TRUTHS)}"
-            )
+        check_ground_truth(ground_truth, GROUND_TRUTHS)
         self.ground_truth, self.poses = ground_truth, poses
         self.mask_folder = Path(data_path) / "masks" if isinstance(masks, bool) else Path(masks)
         self.version = _find_version(Path(data_path), version, str(split))
@@ -133,9 +130,7 @@ class NuScenes(SurroundDataset):
             matches,
             max_matches,
         )
-        gt_folder = Path(gt_path) if gt_path else self.data_path / FOLDER
-        some = "" if self.cameras == len(RING) else "_" + "_".join(self.camera_names)
-        self.exported = ExportedDepth(exported_path(gt_folder, split, part, f"{ground_truth}{some}"))
+        self.find_exported(gt_path, split, part, () if self.cameras == len(RING) else self.camera_names)
 
     # Which samples.
 
@@ -248,26 +243,14 @@ class NuScenes(SurroundDataset):
         return np.stack([self._index.world_from_sensor(row) for row in self._rows[frame][line.number]])
 
     def mask_path(self, line: Sample, camera: int) -> Path:
+        """`CAM_FRONT/scene-0103.png`."""
         return self.mask_folder / CHANNELS[self.camera_names[camera]] / f"{line.scene}.png"
 
     def match_path(self, line: Sample, camera: int) -> Path:
         picture = Path(self._index.filename(self._rows[0][line.number, camera]))
         return self.matches / picture.with_suffix(".npy")
 
-    def depth(self, index: int) -> np.ndarray | None:
-        """(N, 900, 1600) metres, 0 where unknown; from an exported file if it has it."""
-        if self.ground_truth is None:
-            return None
-        depth = self.exported.get(self.name(index))
-        return self.measured_depth(index) if depth is None else depth
-
-    def measured_depth(self, index: int) -> np.ndarray | None:
-        """The same from the LiDAR scan; None where there is none."""
-        known = self.known_depth(index)
-        return None if known is None else known.dense()
-
     def known_depth(self, index: int) -> KnownDepth | None:
-        """The same as pixels and their depths. Export goes through here."""
         line = self.lines[index]
         row = self._scans[line.number]
         if self.ground_truth is None or row < 0:
@@ -278,15 +261,12 @@ class NuScenes(SurroundDataset):
         points = read_lidar(scan)
         world_from_lidar = self._index.world_from_sensor(row)
         height, width = self.picture_size(line, 0)
-        places, metres = [], []
+        landed = []
         for camera, world_from_camera in enumerate(self._world_from_camera(line, 0)):
             T_camera_from_lidar = np.linalg.inv(world_from_camera) @ world_from_lidar
             K = self._recorded_intrinsics(line, camera)
-            rows, columns, depth = lidar_pixels(points, T_camera_from_lidar, K, height, width)
-            places.append((camera * height + rows) * width + columns)
-            metres.append(depth)
-        shape = (self.cameras, height, width)
-        return KnownDepth.of(shape, np.concatenate(places), np.concatenate(metres))
+            landed.append(lidar_pixels(points, T_camera_from_lidar, K, height, width))
+        return KnownDepth.of_pixels(height, width, landed)
 
     def name(self, index: int) -> str:
         line = self.lines[index]
@@ -381,16 +361,6 @@ def lidar_pixels(
     u, v = np.rint(K[:2] @ camera / camera[2])
     inside = (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
     return v[inside].astype(np.int64), u[inside].astype(np.int64), camera[2, inside]
-
-
-def project_lidar(
-    points: np.ndarray, T_camera_from_lidar: np.ndarray, K: np.ndarray, height: int, width: int
-) -> np.ndarray:
-    """`lidar_pixels` as a (height, width) float32 depth map, 0 where no point landed; the last counts."""
-    rows, columns, metres = lidar_pixels(points, T_camera_from_lidar, K, height, width)
-    depth_map = np.zeros((height, width), np.float32)
-    depth_map[rows, columns] = metres
-    return depth_map
 
 
 # ------------------------------------------------------------------------------------------ the tables

@@ -369,7 +369,7 @@ def test_the_dataset_file_is_found_or_asked_for(mine):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"ground_truth": "lidr"}, "ground_truth is 'lidar' or None, got 'lidr'"),
+        ({"ground_truth": "lidr"}, "there is no ground truth 'lidr'; did you mean 'lidar'"),
         ({"split": "eigen"}, "ddad has no split 'eigen'"),
         ({"part": "trian"}, "no scenes for 'trian'; did you mean 'train'"),
         ({"camera_names": ("front", "side")}, "there is no camera 'side'"),

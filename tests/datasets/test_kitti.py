@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.kitti import Kitti, project_velodyne, read_depth_png, read_velodyne
+from datasets._ground_truth import KnownDepth
+from datasets.kitti import Kitti, read_depth_png, read_velodyne, velodyne_pixels
 from structures import Batch
 from tests.goldens import Golden
 from utils import InputError
@@ -128,6 +129,11 @@ def test_fixed_intrinsics_are_the_published_ones_and_need_no_calibration(root):
 def test_depth_maps_meet_the_goldens(root, index, camera, truth, name):
     dataset = open_kitti(root, part="test", ground_truth=truth, frame_ids=(0,))
     GOLDEN.close(f"depth_cam{camera}_{name}depth", dataset.depth(index)[0])
+
+
+def project_velodyne(*arguments, **settings) -> np.ndarray:
+    """(h, w) metres; arguments are those of `velodyne_pixels`."""
+    return KnownDepth.of_pixels(*arguments[2:4], [velodyne_pixels(*arguments, **settings)]).dense()[0]
 
 
 def test_the_last_pixel_of_a_row_is_the_next_rows_first_only_as_published():
