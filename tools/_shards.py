@@ -1,4 +1,8 @@
-"""Which share of a preparation is this process's: `--shard 2/4`, or its rank under torchrun."""
+"""Which share of a preparation is this process's: `--shard 2/4`, or its rank under torchrun.
+
+A share is cut from everything there is to do, never from what is left of it: the other processes are at work
+while this one looks, and what is left differs from moment to moment.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +22,8 @@ def shard_of(text: str) -> tuple[int, int]:
 def torchrun_shard() -> tuple[int, int]:
     """Each process's own where torchrun has started several, otherwise all of it."""
     return int(os.environ.get("RANK", 0)) + 1, int(os.environ.get("WORLD_SIZE", 1))
+
+
+def own_cores() -> int:
+    """Worker processes where nobody says how many: one a core, shared with those that torchrun started."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

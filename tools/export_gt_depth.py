@@ -34,7 +34,7 @@ from datasets import DATASETS, build_dataset
 from datasets._ground_truth import Export, Member, encode, shard_path
 from datasets._sequence import SequenceDataset
 from datasets._splits import judged_part
-from tools._shards import shard_of, torchrun_shard
+from tools._shards import own_cores, shard_of, torchrun_shard
 from utils import InputError, read_yaml, run_main
 
 # A forked process is there at once, as a loader's are; a spawned one must import torch first.
@@ -123,6 +123,8 @@ def export(
     which, shards = shard
     indices = range(which - 1, len(dataset), shards)
     path = shard_path(dataset.exported.path, which, shards)
+    if not indices:  # more processes than samples
+        return path, 0, 0
     if not can_write(path.parent):
         raise InputError(f"{path.parent} cannot be written; give another folder with --out")
     task = Export(path, [dataset.name(index) for index in indices], source_of(dataset))
@@ -215,7 +217,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--out", metavar="FOLDER", help="where the file goes (default: <data_path>/gt_depths)")
     add("--skip_missing", action="store_true", help="leave out samples whose picture is missing")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
+    add("--workers", type=int, default=own_cores(), help="processes (default: one for each core)")
     add(
         "--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="do the I-th of N shards only"
     )

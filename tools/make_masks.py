@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -39,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets import build_dataset
 from datasets._sequence import read_image
 from datasets._surround import SurroundDataset
-from tools._shards import shard_of, torchrun_shard
+from tools._shards import own_cores, shard_of, torchrun_shard
 from tools.export_gt_depth import setting
 from utils import InputError, atomic_path, run_main
 
@@ -96,7 +95,8 @@ def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> list[Task
                 groups[camera, _calibration(dataset, line, camera) if given.pool else mask].append(mask)
             pictures[camera, mask].append(picture)
     tasks = []
-    for (camera, _), masks in groups.items():
+    which, shards = given.shard
+    for (camera, _), masks in list(groups.items())[which - 1 :: shards]:
         wanted = tuple(mask for mask in masks if given.overwrite or not mask.is_file())
         if wanted:
             # Of a pool, a dozen recordings evenly spread say enough.
@@ -104,8 +104,7 @@ def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> list[Task
             recordings = tuple(tuple(pictures[camera, mask]) for mask in chosen)
             name = dataset.camera_names[camera]
             tasks.append(Task(name, recordings, wanted, given.width, given.frames, given.min_frames))
-    which, shards = given.shard
-    return tasks[which - 1 :: shards]
+    return tasks
 
 
 def _calibration(dataset: SurroundDataset, line: object, camera: int) -> bytes:
@@ -314,7 +313,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--min_frames", type=int, default=10, help="with motion, else it is refused (default: 10)")
     add("--overwrite", action="store_true", help="make masks again that are there already")
     add("--skip_missing", action="store_true", help="leave out samples whose picture is missing")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
+    add("--workers", type=int, default=own_cores(), help="processes (default: one for each core)")
     add("--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="the I-th of N shards only")
     add("--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE", help="further dataset settings")
     return parser.parse_args(arguments)

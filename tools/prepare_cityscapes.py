@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets._cityscapes import NAME, NATIVE, PARTS, UPPER, VIDEO, OfficialTree, frame_name, upper_rows
 from datasets._sequence import resize_intrinsics
-from tools._shards import shard_of, torchrun_shard
+from tools._shards import own_cores, shard_of, torchrun_shard
 from utils import InputError, atomic_path, read_yaml, run_main, to_yaml
 
 ABOUT = "prepared.yaml"  # in the output: how it was made
@@ -236,6 +236,8 @@ def prepare_all(
 def _note_plan(plan: Plan, out: Path) -> None:
     """Keep the plan beside what it makes, and refuse to mix two."""
     path = out / ABOUT
+    # Looked at first: a folder that another process makes meanwhile comes after the plan.
+    occupied = out.is_dir() and any(entry.is_dir() for entry in out.iterdir())
     if path.is_file():
         earlier = read_yaml(path.read_text())
         if earlier != asdict(plan):
@@ -248,7 +250,7 @@ def _note_plan(plan: Plan, out: Path) -> None:
                 f"{out} was prepared with {', '.join(changed)}; say the same, or give another --out"
             )
         return
-    if out.is_dir() and any(entry.is_dir() for entry in out.iterdir()):
+    if occupied:
         raise InputError(f"{out} holds other folders already; give a new one with --out")
     with atomic_path(path) as temporary:
         temporary.write_text(to_yaml(asdict(plan)))
@@ -293,7 +295,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--top_rows", type=float, default=UPPER, help="share of the rows that is kept (default: 0.75)")
     add("--ext", choices=("jpg", "png"), help="default: jpg; triples are png")
     add("--stride", type=int, default=2, help="of triples, raw frames (default: 2)")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
+    add("--workers", type=int, default=own_cores(), help="processes (default: one for each core)")
     add(
         "--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="do the I-th of N shards only"
     )

@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import build_dataset
 from datasets._surround import RING, SurroundDataset
-from tools._shards import shard_of, torchrun_shard
+from tools._shards import own_cores, shard_of, torchrun_shard
 from tools.export_gt_depth import setting
 from utils import InputError, atomic_path, run_main
 
@@ -436,7 +436,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--part", nargs="+", default=["train"], help="parts of the split (default: train)")
     add("--out", metavar="FOLDER", help="where the matches go (default: <data_path>/matches)")
     add("--skip_missing", action="store_true", help="leave out samples whose picture is missing")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
+    add("--workers", type=int, default=own_cores(), help="processes (default: one for each core)")
     add(
         "--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="do the I-th of N shards only"
     )
