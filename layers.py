@@ -3,7 +3,8 @@
     x_source = T_source_from_target @ x_target,     pixel = K x / z
 
 Pixel centres are integers and grids are normalised by (W - 1), so `align_corners=True` goes with them.
-Everything here computes in float32, whatever precision the networks run in.
+Everything here computes in float32, whatever precision the networks run in, and makes its constants on the
+device: a number that is copied there in the middle of a step makes Python wait for the GPU.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def axis_angle_to_rotation(axis_angle: Tensor) -> Tensor:
 
 def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
     """[R | t] over (0 0 0 1), from (B, 3, 3) and (B, 3) to (B, 4, 4)."""
-    bottom = rotation.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(rotation), 1, 4)
+    bottom = torch.eye(4, dtype=rotation.dtype, device=rotation.device)[3:].expand(len(rotation), 1, 4)
     return torch.cat([torch.cat([rotation, translation[:, :, None]], 2), bottom], 1)
 
 
@@ -103,6 +104,11 @@ def pose_matrix(axis_angle: Tensor, translation: Tensor, invert: bool = False) -
     return invert_rigid(T) if invert else T
 
 
+def invert_intrinsics(intrinsics: Tensor) -> Tensor:
+    """The inverse of (B, 3, 3), not finite where there is none; nobody waits for the GPU to say so."""
+    return torch.linalg.inv_ex(intrinsics).inverse
+
+
 def pixel_grid(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Homogeneous pixel coordinates (3, P): x from 0 to W - 1 fastest, y from 0 to H - 1, 1."""
     y, x = torch.meshgrid(
@@ -123,7 +129,7 @@ def backproject(depth: Tensor, intrinsics: Tensor) -> Tensor:
     Returns:
         (B, 3, P) metres: x right, y down, z forward.
     """
-    rays = torch.linalg.inv(intrinsics) @ pixel_grid(*depth.shape[-2:], depth.device)
+    rays = invert_intrinsics(intrinsics) @ pixel_grid(*depth.shape[-2:], depth.device)
     return rays * depth.flatten(2)
 
 
@@ -164,9 +170,9 @@ def sampling_grid(
         (B, H, W, 2), x then y; the centres of the corner pixels are at -1 and 1.
     """
     height, width = depth.shape[-2:]
-    to_grid = depth.new_tensor([[2 / (width - 1), 0, -1], [0, 2 / (height - 1), -1], [0, 0, 1]])
-    K = to_grid @ (intrinsics if source_intrinsics is None else source_intrinsics)
-    A = K @ T_source_from_target[:, :3, :3] @ torch.linalg.inv(intrinsics)
+    x, y, one = (intrinsics if source_intrinsics is None else source_intrinsics).unbind(1)
+    K = torch.stack([2 / (width - 1) * x - one, 2 / (height - 1) * y - one, one], 1)
+    A = K @ T_source_from_target[:, :3, :3] @ invert_intrinsics(intrinsics)
     b = K @ T_source_from_target[:, :3, 3:]
     points = torch.baddbmm(b, A, pixel_grid(height, width, depth.device) * depth.flatten(2))
     grid = points[:, :2] / (points[:, 2:] + _TINY)
@@ -254,8 +260,9 @@ def resampling_matrix(scale: Tensor, offset: Tensor, old: int, new: int) -> Tens
         (n, new, old), the rows summing to 1.
     """
     reach = (1 / scale).clamp(min=1)[:, None, None]  # old pixels a lobe
-    centres = (torch.arange(new).to(scale) + 0.5 + offset[:, None]) / scale[:, None]
-    distance = (torch.arange(old).to(scale) + 0.5 - centres[:, :, None]) / reach
+    kind = {"dtype": scale.dtype, "device": scale.device}
+    centres = (torch.arange(new, **kind) + 0.5 + offset[:, None]) / scale[:, None]
+    distance = (torch.arange(old, **kind) + 0.5 - centres[:, :, None]) / reach
     weights = torch.where(distance.abs() < 3, torch.sinc(distance) * torch.sinc(distance / 3), 0.0)
     return weights / weights.sum(2, keepdim=True)
 

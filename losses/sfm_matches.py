@@ -100,11 +100,12 @@ class SfmMatches(nn.Module):
 
     def _grid(self, places: Tensor, size: torch.Size, number: int) -> Tensor:
         """(B·N, K, 2) pixels to grid_sample's [-1, 1], corner pixels' centres at the ends."""
-        height, width = size
-        network = places.new_tensor([width, height])
-        if self.published:
-            recorded = places.new_tensor(self.published).flip(0)  # x, y
-            divisor = recorded.flip(0) if self.exchanged else recorded
-            places = (places + 0.5) * (recorded / network) - 0.5
-            places = places / divisor ** (number + 1) * network - 0.5
-        return 2 * places / (network - 1) - 1
+        recorded = self.published or size
+        divisors = recorded[::-1] if self.exchanged else recorded
+        axes = []
+        for place, length, old, divisor in zip(places.unbind(-1), size[::-1], recorded[::-1], divisors[::-1]):
+            if self.published:
+                place = (place + 0.5) * (old / length) - 0.5
+                place = place / divisor ** (number + 1) * length - 0.5
+            axes.append(2 * place / (length - 1) - 1)
+        return torch.stack(axes, -1)

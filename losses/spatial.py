@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers import PhotometricTarget, invert_rigid, pixel_grid, sampling_grid
+from layers import PhotometricTarget, invert_intrinsics, invert_rigid, pixel_grid, sampling_grid
 from losses import LOSSES
 from structures import Batch, Prediction
 from utils import InputError
@@ -114,6 +114,6 @@ class Neighbours:
 def _distance(depth: Tensor, intrinsics: Tensor, T_neighbour_from_camera: Tensor) -> Tensor:
     """(B, H, W, 1) metres along the neighbour's optical axis."""
     height, width = depth.shape[-2:]
-    towards = T_neighbour_from_camera[:, 2:3, :3] @ torch.linalg.inv(intrinsics)
+    towards = T_neighbour_from_camera[:, 2:3, :3] @ invert_intrinsics(intrinsics)
     z = towards @ pixel_grid(height, width, depth.device) * depth.flatten(2)
     return (z + T_neighbour_from_camera[:, 2:3, 3:]).view(-1, height, width, 1)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from layers import resampling_matrix
+from layers import invert_intrinsics, resampling_matrix
 from structures import Batch, Frame, Prediction
 from utils import InputError
 
@@ -105,7 +105,7 @@ class Views:
             restored, inside = crop.restore(disparity, reference.shape[-2:])
             depth = method.depth_of(restored, cropped)
             if self.published_camera:
-                depth = depth * crop.zoom.to(depth)[:, None, None, None]
+                depth = depth * _beside(depth, crop.zoom)[:, None, None, None]
             agreement[scale] = depth, reference, inside
         return (cropped, prediction), agreement
 
@@ -133,6 +133,13 @@ def _draws(batch: Batch) -> Tensor:
     if "draws" in batch.extra:
         return batch.extra["draws"].double().cpu()
     return torch.rand(len(batch), DRAWS, dtype=torch.float64).repeat_interleave(batch.cameras, 0)
+
+
+def _beside(tensor: Tensor, values: Tensor) -> Tensor:
+    """A few numbers on the device and in the precision of a tensor. They follow the GPU's own order, so that
+    Python may go on ahead of it.
+    """
+    return values.to(tensor, non_blocking=True)
 
 
 # -------------------------------------------------------------------------------------------- local crop
@@ -180,7 +187,7 @@ class LocalCrop:
             follow = torch.eye(3, dtype=torch.float64).repeat(len(self.zoom), 1, 1)
             follow[:, 0, 0], follow[:, 1, 1] = self.scale.unbind(1)
             follow[:, :2, 2] = (self.scale - 1) / 2 - self.offset
-            K, extra["zoom"] = follow.to(K) @ K, self.zoom.to(K)
+            K, extra["zoom"] = _beside(K, follow) @ K, _beside(K, self.zoom)
         shown = batch if batch.detailed is None else batch.detailed
         zoomed = self._resampler(shown.images[0])
         images: dict[Frame, Tensor] = {frame: zoomed(image) for frame, image in shown.images.items()}
@@ -213,7 +220,7 @@ class LocalCrop:
         for axis, length in ((0, size[1]), (1, size[0])):
             centres = (torch.arange(length, dtype=torch.float64) + 0.5) / length
             places.append((centres - first[:, axis, None]) / share[:, axis, None])  # in 0 ... 1 of the crop
-        x, y = (place.to(disparity) for place in places)
+        x, y = (_beside(disparity, place) for place in places)
         x, y = torch.broadcast_tensors(x[:, None, :], y[:, :, None])
         grid = 2 * torch.stack([x, y], -1) - 1
         inside = ((x > 0) & (x < 1) & (y > 0) & (y < 1))[:, None]
@@ -229,14 +236,14 @@ class LocalCrop:
         """
         corner = self.offset / (self.scale * self._pixels() - 1)
         extent = (self._pixels() - 1) / (self.scale * self._pixels() - 1)
-        middle = (2 * corner + extent - 1).to(intrinsics)
-        focal = intrinsics[0, [0, 1], [0, 1]] / self._pixels().to(intrinsics)
+        middle = _beside(intrinsics, 2 * corner + extent - 1)
+        focal = intrinsics[0].diagonal()[:2] / _beside(intrinsics, self._pixels())
         Rc = torch.eye(3, device=intrinsics.device).repeat(len(self.zoom), 1, 1)
         Rc[:, :2, 2] = -middle / (2 * focal)
-        Rc[:, 2, 2] = extent[:, 0].to(intrinsics)
+        Rc[:, 2, 2] = _beside(intrinsics, extent[:, 0])
         bent = {}
         for frame, T in poses.items():
-            top = torch.cat([Rc @ T[:, :3, :3] @ torch.linalg.inv(Rc), Rc @ T[:, :3, 3:]], 2)
+            top = torch.cat([Rc @ T[:, :3, :3] @ invert_intrinsics(Rc), Rc @ T[:, :3, 3:]], 2)
             bent[frame] = torch.cat([top, T[:, 3:]], 1)
         return bent
 
@@ -249,8 +256,8 @@ class LocalCrop:
         matrices = []
         for axis, length in ((0, self.size[1]), (1, self.size[0])):
             old = like.shape[3 - axis]
-            scale = (self.scale[:, axis] * length / old).to(like)
-            matrices.append(resampling_matrix(scale, self.offset[:, axis].to(like), old, length)[:, None])
+            scale, offset = _beside(like, self.scale[:, axis] * length / old), self.offset[:, axis]
+            matrices.append(resampling_matrix(scale, _beside(like, offset), old, length)[:, None])
         across, down = matrices
         return lambda image: (down @ image @ across.mT).clamp_(0, 1)
 
@@ -271,15 +278,16 @@ class LocalCrop:
         for axis, length in ((0, values.shape[3]), (1, values.shape[2])):
             centres = (torch.arange(length, dtype=torch.float64) + 0.5) / length
             places = (first[:, axis, None] + share[:, axis, None] * centres) * length
-            index.append(places.long().clamp_(0, length - 1).to(values.device))
+            index.append(places.long().clamp_(0, length - 1).to(values.device, non_blocking=True))
         rows = torch.arange(len(values), device=values.device)[:, None, None]
         return values[rows, :, index[1][:, :, None], index[0][:, None, :]].permute(0, 3, 1, 2)
 
     def _points(self, points: Tensor) -> Tensor:
         """(n, K, 2 + C); a point that the window does not show becomes a row of padding, depth 0."""
-        scale, offset = (values[:, None].to(points) for values in (self.scale, self.offset))
+        scale, offset = (_beside(points, values)[:, None] for values in (self.scale, self.offset))
         places = scale * (points[..., :2] + 0.5) - 0.5 - offset
-        shown = ((places >= -0.5) & (places <= self._pixels().to(points) - 0.5)).all(-1, keepdim=True)
+        last = _beside(points, self._pixels()) - 0.5
+        shown = ((places >= -0.5) & (places <= last)).all(-1, keepdim=True)
         return torch.cat([places, points[..., 2:]], -1) * shown
 
 

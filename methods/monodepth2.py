@@ -180,7 +180,7 @@ class Monodepth2(Method):
             pictures, K = sources, intrinsics
             if self.v1_multiscale:
                 # The published rule, without the half pixel that a smaller picture's centre moves by.
-                K = intrinsics * intrinsics.new_tensor([[0.5**scale], [0.5**scale], [1.0]])
+                K = torch.cat([0.5**scale * intrinsics[:, :2], intrinsics[:, 2:]], 1)
                 if scale:
                     pictures = F.interpolate(sources, disparity.shape[-2:], mode="area")
             elif scale:

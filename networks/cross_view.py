@@ -147,17 +147,17 @@ def position_code(channels: int, height: int, width: int, device: torch.device) 
 
     Channel j of n holds sin (j even) or cos (j odd) of  place / 10000 ** (2 (j // 2) / n),  places from 1 on.
     """
-    n = channels // 2
-    j = torch.arange(n, dtype=torch.float64)
+    n, kind = channels // 2, {"dtype": torch.float64, "device": device}
+    j = torch.arange(n, **kind)
     wavelength = 10000 ** (2 * (j // 2) / n)
 
     def of(count: int) -> Tensor:
-        angle = torch.arange(1, count + 1, dtype=torch.float64)[:, None] / wavelength
+        angle = torch.arange(1, count + 1, **kind)[:, None] / wavelength
         return torch.where(j % 2 == 0, angle.sin(), angle.cos())
 
     rows = of(height)[:, None].expand(height, width, n)
     columns = of(width)[None].expand(height, width, n)
-    return torch.cat([rows, columns], 2).flatten(0, 1).float().to(device)
+    return torch.cat([rows, columns], 2).flatten(0, 1).float()
 
 
 class _Down(nn.Module):
