@@ -31,9 +31,9 @@ from datasets import DATASETS, build_dataset
 from datasets._sequence import SequenceDataset, read_image
 from datasets.folder import INTRINSICS_FILES, PICTURES, find_scenes, parse_intrinsics
 from options import frame_id
-from tools import _doctor_checks as checks
-from tools._doctor_checks import LEVELS, Finding
-from tools._doctor_page import write_page
+from tools._doctor import files, intrinsics, motion, rig, truth, warp
+from tools._doctor.page import write_page
+from tools._doctor.reading import LEVELS, Finding, read_samples, reduced, spread
 from tools.export_gt_depth import setting
 from utils import InputError, run_main
 
@@ -66,28 +66,28 @@ def examine(
     findings, dataset = open_dataset(given)
     if dataset is None:
         return findings, None, loose_pictures(given.data_path)
-    decoded, broken, count = checks.decode(dataset, given.all_files, given.workers)
-    findings += checks.check_files(decoded, broken, count, given.all_files)
-    findings += checks.check_sizes(dataset, decoded) + checks.check_looks(decoded)
+    decoded, broken, count = files.decode(dataset, given.all_files, given.workers)
+    findings += files.check_files(decoded, broken, count, given.all_files)
+    findings += files.check_sizes(dataset, decoded) + files.check_looks(decoded)
     most = given.samples or max(2, 12 // dataset.cameras)
-    samples, unread = checks.read_samples(dataset, checks.spread(len(dataset), most), given.workers)
+    samples, unread = read_samples(dataset, spread(len(dataset), most), given.workers)
     if not samples:
         return findings + unread, dataset, None
-    findings += checks.read_truth(dataset, samples)
-    few = [samples[n] for n in checks.spread(len(samples), 3)]
-    gaps = checks.gap_pairs(dataset, few, given.workers)
+    findings += truth.read_truth(dataset, samples)
+    few = [samples[n] for n in spread(len(samples), 3)]
+    gaps = motion.gap_pairs(dataset, few, given.workers)
     wide = [pair for gap, pairs in gaps.items() if gap in (3, 5) for pair in pairs]
-    findings += checks.check_borders(dataset, samples)
+    findings += files.check_borders(dataset, samples)
     if not any(finding.text == GUESSED for finding in findings):
-        findings += checks.check_intrinsics(dataset, samples)
-    findings += checks.check_motion(dataset, samples)
-    findings += checks.check_gap(dataset, gaps)
-    findings += checks.check_focal(dataset, samples, wide)
-    findings += checks.check_warp(dataset, samples, pictures=3 if dataset.cameras == 1 else 1)
-    findings += checks.check_stereo(dataset, samples)
-    findings += checks.check_rig(dataset, samples) + checks.check_masks(dataset, samples)
-    findings += checks.check_truth(dataset, samples)
-    return findings, dataset, checks.contact_sheet(dataset, samples)
+        findings += intrinsics.check_intrinsics(dataset, samples)
+    findings += motion.check_motion(dataset, samples)
+    findings += motion.check_gap(dataset, gaps)
+    findings += intrinsics.check_focal(dataset, samples, wide)
+    findings += warp.check_warp(dataset, samples, pictures=3 if dataset.cameras == 1 else 1)
+    findings += rig.check_stereo(dataset, samples)
+    findings += rig.check_rig(dataset, samples) + rig.check_masks(dataset, samples)
+    findings += truth.check_truth(dataset, samples)
+    return findings, dataset, files.contact_sheet(dataset, samples)
 
 
 # ------------------------------------------------------------------------------------------------- opening
@@ -140,7 +140,7 @@ def _guessed(given: argparse.Namespace, findings: list[Finding]) -> Mapping[str,
     path = next((file for file in found if file.is_file()), None)
     if path is not None and "intrinsics" not in dict(given.set):
         K = parse_intrinsics(path.read_text(), str(path))
-        for level, text in checks.judge_intrinsics(K, height, width):
+        for level, text in intrinsics.judge_intrinsics(K, height, width):
             findings.append(Finding(level, "intrinsics", f"{path}: {text}"))
     focal = round(width / 2 / np.tan(np.radians(GUESSED_ANGLE / 2)))
     return {"intrinsics": f"{focal} {focal} {(width - 1) / 2} {(height - 1) / 2}"}
@@ -158,7 +158,7 @@ def loose_pictures(data_path: Path, most: int = 3) -> np.ndarray | None:
             cells.append(picture)
         if len(cells) == most:
             break
-    return checks.reduced(np.hstack(cells), 1440) if cells else None
+    return reduced(np.hstack(cells), 1440) if cells else None
 
 
 def _pictures_below(data_path: Path, most: int = 1000) -> list[Path]:

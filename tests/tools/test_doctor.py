@@ -13,9 +13,11 @@ from PIL import Image
 
 from datasets._surround import RING
 from datasets.synthetic import Camera, World, rotation
-from tools import _doctor_checks, doctor
-from tools._doctor_checks import Look, Sample, check_masks, check_rig
-from tools._doctor_geometry import FACTORS, Features, epipolar_distance, find_motion, scan_focal, triangulate
+from tools import doctor
+from tools._doctor import intrinsics
+from tools._doctor.geometry import FACTORS, Features, epipolar_distance, find_motion, scan_focal, triangulate
+from tools._doctor.reading import Look, Sample
+from tools._doctor.rig import check_masks, check_rig
 from tools.layouts._base import Plan, looking_ahead, save_depth, save_image
 from tools.make_synthetic import make
 
@@ -48,7 +50,7 @@ def stereo(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def few_scans(monkeypatch):
     """Three pairs tell the focal length of the walk as well as eight, and sooner."""
-    monkeypatch.setattr(_doctor_checks, "SCANNED", 3)
+    monkeypatch.setattr(intrinsics, "SCANNED", 3)
 
 
 @pytest.fixture

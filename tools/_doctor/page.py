@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pictures import writing
-from tools._doctor_checks import LEVELS, Finding
+from tools._doctor.reading import LEVELS, Finding
 
 STYLE = """
 :root { color-scheme: light; }

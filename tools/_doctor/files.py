@@ -1,0 +1,201 @@
+"""Pictures: each is there and opens, their sizes, grey, dark and empty ones, black borders."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from datasets._sequence import SequenceDataset
+from structures import Frame
+from tools._doctor.reading import Finding, Sample, camera_label, spread
+from utils import InputError
+
+
+@dataclass
+class Decoded:
+    """What decoding a picture told: its camera, size, whether grey, brightness and spread of 0 to 255."""
+
+    camera: int
+    size: tuple[int, int]
+    grey: bool
+    mean: float
+    spread: float
+    name: str
+
+
+def decode(
+    dataset: SequenceDataset, everything: bool, workers: int, most: int = 60
+) -> tuple[list[Decoded], list[str], int]:
+    """Decode every picture of the dataset, or about `most` spread over it.
+
+    Returns:
+        What was decoded, the sentences of what could not be, and how many pictures there are.
+    """
+    seen: set[Path] = set()
+    tasks = []
+    for line in dataset.lines:
+        for frame in dataset.frame_ids:
+            paths = dataset.paths(line, frame)
+            if not seen.issuperset(paths):
+                tasks.append((line, frame))
+                seen.update(paths)
+    if not everything:
+        tasks = [tasks[n] for n in spread(len(tasks), max(1, most // dataset.cameras))]
+
+    def one(task: tuple[Any, Frame]) -> list[Decoded] | str:
+        try:
+            pictures = dataset.pictures(*task)
+        except (InputError, OSError) as error:
+            return str(error)
+        paths = dataset.paths(*task)
+        return [
+            _decoded(n, picture.numpy(), str(paths[min(n, len(paths) - 1)]))
+            for n, picture in enumerate(pictures)
+        ]
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        results = list(pool.map(one, tasks))
+    broken = list(dict.fromkeys(result for result in results if isinstance(result, str)))
+    whole = itertools.chain.from_iterable(result for result in results if not isinstance(result, str))
+    return list(whole), broken, len(seen)
+
+
+def _decoded(camera: int, picture: np.ndarray, name: str) -> Decoded:
+    few = picture[:, ::4, ::4].astype(np.int16)
+    grey = int(np.abs(few - few[:1]).max()) <= 2
+    return Decoded(camera, picture.shape[-2:], grey, float(few.mean()), float(few.std()), name)
+
+
+def check_files(decoded: list[Decoded], broken: list[str], count: int, everything: bool) -> list[Finding]:
+    """Every listed picture is there (opening the dataset saw to that) and opens."""
+    everything = everything or len(decoded) >= count
+    share = "all were" if everything else f"{len(decoded)} spread over them were"
+    if broken:
+        more = "" if everything else "; --all_files opens every one"
+        return [
+            Finding(
+                "problem",
+                "files",
+                f"{len(broken)} of {len(decoded) + len(broken)} opened pictures cannot be read: "
+                f"{broken[0]}{more}",
+                names=broken,
+            )
+        ]
+    more = "" if everything else " (--all_files opens every one)"
+    return [Finding("good", "files", f"all {count} pictures are there, and {share} opened{more}")]
+
+
+def check_sizes(dataset: SequenceDataset, decoded: list[Decoded]) -> list[Finding]:
+    """One camera's pictures should have one size; the network's should be near their aspect."""
+    findings = []
+    sizes: Counter = Counter()
+    for camera in range(dataset.cameras):
+        own = Counter(item.size for item in decoded if item.camera == camera)
+        sizes.update(own)
+        if len(own) > 1:
+            listed = ", ".join(f"{w}x{h} ({n})" for (h, w), n in own.most_common(4))
+            findings.append(
+                Finding(
+                    "note",
+                    "sizes",
+                    f"{camera_label(dataset, camera)}pictures of {len(own)} sizes: {listed}; all are resized "
+                    "to the network's, and intrinsics must follow each",
+                )
+            )
+    if not sizes:
+        return findings
+    (height, width), _ = sizes.most_common(1)[0]
+    stretch = (dataset.width / dataset.height) / (width / height)
+    net = f"{dataset.width}x{dataset.height}"
+    if not findings:
+        findings.append(Finding("good", "sizes", f"pictures are {width}x{height}, the network sees {net}"))
+    if not 0.75 < stretch < 1.34:
+        fitting = max(32, round(dataset.width * height / width / 32) * 32)
+        findings.append(
+            Finding(
+                "note",
+                "aspect",
+                f"{net} stretches {width}x{height} pictures {max(stretch, 1 / stretch):.2f} times in one "
+                f"direction; --height {fitting} --width {dataset.width} would not",
+            )
+        )
+    if dataset.width > 1.05 * width:
+        findings.append(
+            Finding(
+                "note", "aspect", f"the network's width {dataset.width} is more than the pictures' {width}"
+            )
+        )
+    return findings
+
+
+def check_looks(decoded: list[Decoded]) -> list[Finding]:
+    """Pictures that are grey, black or empty."""
+    findings = []
+    grey = sum(item.grey for item in decoded)
+    if decoded and grey == len(decoded):
+        text = "pictures are grey, which is fine; colour jitter in hue and saturation then does nothing"
+        findings.append(Finding("note", "colour", text))
+    elif grey > 0.02 * len(decoded):
+        text = f"{grey} of {len(decoded)} pictures are grey, the others in colour; are these two cameras?"
+        findings.append(Finding("warning", "colour", text))
+    empty = [item for item in decoded if item.spread < 4]
+    if empty:
+        level = "problem" if len(empty) > 0.2 * len(decoded) else "warning"
+        text = (
+            f"{len(empty)} of {len(decoded)} pictures show nothing (one even grey, brightness "
+            f"{empty[0].mean:.0f} of 255), such as {empty[0].name}; leave them out"
+        )
+        findings.append(Finding(level, "empty", text, names=[item.name for item in empty]))
+    dark = [item for item in decoded if item.spread >= 4 and item.mean < 20]
+    if len(dark) > 0.2 * len(decoded):
+        text = f"{len(dark)} of {len(decoded)} pictures are very dark, such as {dark[0].name}"
+        findings.append(Finding("warning", "dark", text))
+    return findings
+
+
+def check_borders(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
+    """Black bars round every picture, as letterboxed video has."""
+    findings = []
+    for camera in range(dataset.cameras):
+        pictures = [sample.looks[0][camera].picture for sample in samples]
+        if len({picture.shape for picture in pictures}) != 1:
+            continue
+        brightest = np.max([picture.max(2) for picture in pictures], 0)
+        rows, columns = (np.percentile(brightest, 95, axis=axis) < 12 for axis in (1, 0))
+        top, bottom, left, right = (_leading(dark) for dark in (rows, rows[::-1], columns, columns[::-1]))
+        share = max((top + bottom) / len(rows), (left + right) / len(columns))
+        if 0.02 < share < 1:
+            findings.append(
+                Finding(
+                    "warning",
+                    "borders",
+                    f"{camera_label(dataset, camera)}black bars take {share:.0%} of every picture (top "
+                    f"{top}, bottom {bottom}, left {left}, right {right} of {len(columns)}x{len(rows)}); "
+                    "crop them away, and the intrinsics with them",
+                )
+            )
+    return findings
+
+
+def _leading(flags: Iterable[bool]) -> int:
+    """How many are true before the first that is not."""
+    return sum(1 for _ in itertools.takewhile(bool, flags))
+
+
+def contact_sheet(dataset: SequenceDataset, samples: list[Sample], most: int = 6) -> np.ndarray:
+    """Targets of a few samples; of a rig each sample is a row of its cameras."""
+    across = dataset.cameras if dataset.cameras > 1 else min(3, len(samples))
+    looks = [look for sample in samples[: most if dataset.cameras == 1 else 2] for look in sample.looks[0]]
+    height, width = looks[0].picture.shape[:2]
+    small = (1440 // across, max(1, round(height * 1440 / across / width)))
+    cells = [cv2.resize(look.picture, small, interpolation=cv2.INTER_AREA) for look in looks]
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % across)
+    return np.vstack([np.hstack(cells[n : n + across]) for n in range(0, len(cells), across)])

@@ -1,0 +1,164 @@
+"""What every check of the doctor goes by: samples as they were read, and findings in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from datasets._sequence import SequenceDataset, resize_intrinsics
+from structures import Frame
+from tools._doctor.geometry import Features, Motion, find_features, find_motion, match
+from utils import InputError
+
+LEVELS = ("problem", "warning", "note", "good")
+WIDEST = 960  # pixels, to which wide pictures are reduced for matching
+STANDING = 0.0015  # median displacement as a share of the width, below which the camera stands still
+
+
+@dataclass
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        level: `problem` (mend it first), `warning` (trains, worse than it could), `note` or `good`.
+        topic: what was looked at, a word or two.
+        text: a sentence for the person who mends it.
+        pictures: (caption, (H, W, 3) uint8), for the page.
+        names: a list that is too long for a sentence, such as broken files.
+        curve: (x, y) points of a drawing for the page, with what x is: ("fx in pixels", [(300, 0.4), ...]).
+    """
+
+    level: str
+    topic: str
+    text: str
+    pictures: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    curve: tuple[str, list[tuple[float, float]], float] | None = None
+
+
+@dataclass
+class Look:
+    """A picture of one camera, reduced to `WIDEST`, with what is needed to compare it.
+
+    Attributes:
+        picture: (H, W, 3) uint8.
+        K: (3, 3) pixels at H x W.
+        size: (height, width) as the dataset gives it.
+        features: its corners.
+    """
+
+    picture: np.ndarray
+    K: np.ndarray
+    size: tuple[int, int]
+    features: Features
+
+
+@dataclass
+class Pair:
+    """A target and one source of the same camera, and the motion between them."""
+
+    sample: Sample
+    camera: int
+    frame: Frame
+    motion: Motion
+
+    @property
+    def target(self) -> Look:
+        return self.sample.looks[0][self.camera]
+
+    @property
+    def source(self) -> Look:
+        return self.sample.looks[self.frame][self.camera]
+
+
+@dataclass
+class Sample:
+    """One sample that was read: frame → a look of each camera, and the truth where there is any."""
+
+    index: int
+    name: str
+    looks: dict[Frame, list[Look]]
+    depth: np.ndarray | None = None
+    pairs: list[Pair] = field(default_factory=list)
+
+
+def read_samples(
+    dataset: SequenceDataset, indices: Sequence[int], workers: int
+) -> tuple[list[Sample], list[Finding]]:
+    """The samples that can be read, with their motions; what cannot be read is left to `check_files`."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        read = list(pool.map(lambda index: _read_sample(dataset, index), indices))
+    findings = [item for item in read if isinstance(item, Finding)]
+    return [item for item in read if isinstance(item, Sample)], findings[:1]
+
+
+def _read_sample(dataset: SequenceDataset, index: int) -> Sample | Finding:
+    line, name = dataset.lines[index], dataset.name(index)
+    try:
+        looks = {frame: read_looks(dataset, line, frame) for frame in dataset.frame_ids}
+    except (InputError, OSError) as error:
+        return Finding("problem", "samples", f"{name} cannot be read: {error}")
+    sample = Sample(index, name, looks)
+    for frame in dataset.frame_ids[1:]:
+        for camera in range(dataset.cameras):
+            target, source = looks[0][camera], looks[frame][camera]
+            if target.size == source.size:
+                found = match(target.features, source.features)
+                sample.pairs.append(Pair(sample, camera, frame, find_motion(*found, target.K)))
+    return sample
+
+
+def read_looks(dataset: SequenceDataset, line: Any, frame: Frame) -> list[Look]:
+    """A frame of every camera."""
+    looks = []
+    for camera, picture in enumerate(dataset.pictures(line, frame)):
+        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+        height, width = pixels.shape[:2]
+        K = np.asarray(dataset.intrinsics(line, camera, height, width), np.float64)[:3, :3]
+        if width > WIDEST:
+            small = WIDEST, round(height * WIDEST / width)
+            pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+            K = resize_intrinsics(K, (height, width), small[::-1])
+        looks.append(Look(pixels, K, (height, width), find_features(pixels)))
+    return looks
+
+
+def camera_label(dataset: SequenceDataset, camera: int) -> str:
+    """`front: ` of a rig, nothing where there is one camera."""
+    if dataset.cameras == 1:
+        return ""
+    names = list(dataset.camera_names) or [f"camera {n}" for n in range(dataset.cameras)]
+    return f"{names[camera]}: "
+
+
+def moving_pairs(samples: list[Sample], camera: int) -> list[Pair]:
+    return [p for sample in samples for p in sample.pairs if p.frame != "s" and p.camera == camera]
+
+
+def share_of_width(pair: Pair, pixels: float) -> float:
+    return pixels / pair.target.picture.shape[1]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of range(count), evenly, both ends not favoured."""
+    if count <= most:
+        return list(range(count))
+    return [int((n + 0.5) * count / most) for n in range(most)]
+
+
+def reduced(picture: np.ndarray, width: int) -> np.ndarray:
+    """A picture no wider than `width`."""
+    if picture.shape[1] <= width:
+        return picture
+    size = width, round(picture.shape[0] * width / picture.shape[1])
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def from_to(values: Sequence[float]) -> str:
+    """Sorted numbers in words."""
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"

@@ -1,0 +1,90 @@
+"""Warping: a source, moved by what its matches tell, should look like the target."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from datasets._sequence import SequenceDataset
+from pictures import colourise
+from tools._doctor.geometry import fill_depth, warp_picture
+from tools._doctor.reading import (
+    STANDING,
+    Finding,
+    Pair,
+    Sample,
+    camera_label,
+    moving_pairs,
+    reduced,
+    share_of_width,
+)
+from tools._doctor.truth import metres_a_step
+
+
+def check_warp(dataset: SequenceDataset, samples: list[Sample], pictures: int) -> list[Finding]:
+    """A source, warped by the motion and depth that its matches tell, should look like the target."""
+    findings = []
+    for camera in range(dataset.cameras):
+        label = camera_label(dataset, camera)
+        results = [
+            (pair, *rebuilt)
+            for pair in moving_pairs(samples, camera)
+            if share_of_width(pair, pair.motion.shift) > STANDING and (rebuilt := rebuild(pair)) is not None
+        ]
+        if not results:
+            continue
+        before, after = (float(np.median([result[n] for result in results])) for n in (1, 2))
+        matches = sum(len(pair.motion.target) for pair, *_ in results)
+        explained = sum(int(pair.motion.explained.sum()) for pair, *_ in results) / matches
+        distance = float(np.median([pair.motion.distance for pair, *_ in results]))
+        shown = []
+        step = max(1, len(results) // max(1, pictures))
+        for pair, low, high, sheet in results[::step][:pictures]:
+            caption = f"{label}{pair.sample.name}, frame {pair.frame}: difference {low:.1f} → {high:.1f}"
+            shown.append((caption, sheet))
+        met = (
+            f"{label}warping takes the difference from {before:.1f} to {after:.1f} (of 255); {explained:.0%} "
+            f"of matches lie on their epipolar lines ({distance:.2f} px off)"
+        )
+        if after > 0.97 * before or explained < 0.4:
+            text = (
+                f"{met}: the frames do not explain each other. Wrong intrinsics, lens distortion, no order?"
+            )
+            findings.append(Finding("warning", "warp", text, shown))
+        else:
+            findings.append(Finding("good", "warp", met, shown))
+    return findings
+
+
+def rebuild(pair: Pair) -> tuple[float, float, np.ndarray] | None:
+    """The source warped into the target.
+
+    Returns:
+        Mean difference of 0 to 255 before and after, and target, source, warped, differences and depth as
+        one picture; None where there is no motion to go by.
+    """
+    motion, target, source = pair.motion, pair.target.picture, pair.source.picture
+    if motion.T_source_from_target is None:
+        return None
+    height, width = target.shape[:2]
+    depth, T, known = fill_depth(motion, height, width), motion.T_source_from_target.copy(), True
+    truth = None if pair.sample.depth is None else pair.sample.depth[pair.camera]
+    if truth is not None and (truth > 0).mean() > 0.3:
+        step = metres_a_step(pair, truth)
+        if step is not None:
+            depth = cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST)
+            known = depth > 0
+            depth = np.where(known, depth, 1e4 * step)
+            T[:3, 3] *= step
+    if depth is None:
+        return None
+    warped, inside = warp_picture(source, depth, pair.target.K, T)
+    inside &= known
+    if inside.mean() < 0.1:
+        return None
+    before, after = (np.abs(p.astype(np.int16) - target).mean(2) for p in (source, warped))
+    cover = np.where(inside[..., None], warped, 40).astype(np.uint8)
+    near = colourise(np.where(depth > 0, 1 / depth, 0).astype(np.float32), low=0.0)
+    under = [near, colourise(before, 0, 80), colourise(np.where(inside, after, 0), 0, 80)]
+    sheet = np.vstack([np.hstack([target, source, cover]), np.hstack(under)])
+    return float(before[inside].mean()), float(after[inside].mean()), reduced(sheet, 1440)
