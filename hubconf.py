@@ -5,7 +5,8 @@
     depth = model("street.jpg")  # (1, 1, h, w), at the picture's size; model.unit says metres or not
 
 `path` is a run folder, a checkpoint file or a published checkpoint; `model` takes paths, PIL pictures, arrays
-and tensors, one or many (predictor.py). It is an `nn.Module`: `model.to("cuda")` works.
+and tensors, one or many; of a rig, all pictures of a moment with their intrinsics (predictor.py). It is an
+`nn.Module`: `model.to("cuda")` works.
 
 Our modules have everyday names, and the calling program may have a `utils` or `datasets` of its own. While a
 model is loaded those names are ours; before and after they are the caller's.
@@ -37,6 +38,7 @@ def parallax(path: str | Path, device: str = "auto", which: str = "best", **opti
 
         model(images)   (B, 3, h, w) float in [0, 1] or uint8, a PIL picture, an array (h, w, 3), a path, or a
                         list of these  ->  depth (B, 1, h, w)
+        model(images, intrinsics)   of a rig: (N, 3, h, w) in ring order and (N, 3, 3) in their pixels
 
     Args:
         path: a run folder, a checkpoint file or a published checkpoint.
@@ -45,7 +47,7 @@ def parallax(path: str | Path, device: str = "auto", which: str = "best", **opti
         options: height and width, to run the network at another size than it was trained with.
 
     Returns:
-        A `predictor.Predictor`: an nn.Module with `height`, `width`, `unit`, `metres` and `options`.
+        A `predictor.Predictor`: an nn.Module with `height`, `width`, `cameras`, `unit`, `metres`, `options`.
     """
     with _our_modules():
         from predictor import load_predictor

@@ -42,6 +42,9 @@ class Predictor(nn.Module):
 
         depth = predictor(picture)  # a path, PIL picture, array or tensor, or a list: (B, 1, h, w)
 
+    A model of a rig sees all cameras of a moment together: its pictures come as whole moments, in ring order
+    (`datasets/_surround.py`), with their intrinsics where its depth follows the lens.
+
     Args:
         method: a trained Method.
         options: of its training.
@@ -51,6 +54,7 @@ class Predictor(nn.Module):
         metres: in one unit of the network's depth, and multiplied in; None where depth is known up to one
             factor only.
         unit: the same in words.
+        cameras: how many it looks at together.
         options: of the training.
 
     Raises:
@@ -65,6 +69,7 @@ class Predictor(nn.Module):
         self.method, self.options = method, dict(options)
         self.height, self.width = options["height"], options["width"]
         self.resize = options.get("resize") or "bicubic"
+        self.cameras = getattr(method, "cameras", 1)
         if trained_with_stereo(options):
             self.metres = stereo_scale(options)
         else:
@@ -79,13 +84,14 @@ class Predictor(nn.Module):
         Args:
             images: a tensor (B, 3, h, w) or (3, h, w), an array (B, h, w, 3) or (h, w, 3), uint8 or float in
                 [0, 1]; a PIL picture or a path; or a list of these, all of one size.
-            intrinsics: (B, 3, 3) pixels of the pictures, for the methods that need them.
+            intrinsics: (B, 3, 3) pixels of the pictures, or (3, 3) of all, for the methods that need them.
 
         Returns:
             (B, 1, h, w), see `unit`, on the device of the model.
 
         Raises:
-            InputError: what is no picture, or pictures of differing sizes.
+            InputError: what is no picture, pictures of differing sizes, half a moment of a rig, or
+                intrinsics that are missing or too few.
         """
         pictures = as_pictures(images)
         sizes = {tuple(picture.shape[-2:]) for picture in pictures}
@@ -99,17 +105,27 @@ class Predictor(nn.Module):
 
         Args:
             pictures: (3, h, w) uint8 each, of any sizes.
-            intrinsics: (B, 3, 3) pixels of the pictures.
+            intrinsics: (B, 3, 3) pixels of the pictures, or (3, 3) of all.
 
         Returns:
             (B, 1, H, W), 1 / `unit`.
         """
+        if len(pictures) % self.cameras:
+            raise InputError(
+                f"this model looks at {self.cameras} cameras of one moment together, in ring order: give "
+                f"{self.cameras} pictures or a multiple, got {len(pictures)}"
+            )
         device = next(self.method.parameters()).device
         resized = [resize_image(picture, self.height, self.width, self.resize) for picture in pictures]
         if intrinsics is not None:
-            pairs = zip(torch.as_tensor(intrinsics).cpu().numpy(), pictures)
+            K = torch.as_tensor(intrinsics).cpu()
+            K = K.expand(len(pictures), 3, 3) if K.shape == (3, 3) else K
+            if K.shape != (len(pictures), 3, 3):
+                raise InputError(
+                    f"intrinsics are (3, 3) or ({len(pictures)}, 3, 3) here, got {tuple(K.shape)}"
+                )
             size = (self.height, self.width)
-            followed = [resize_intrinsics(K, picture.shape[-2:], size) for K, picture in pairs]
+            followed = [resize_intrinsics(k, p.shape[-2:], size) for k, p in zip(K.numpy(), pictures)]
             intrinsics = torch.from_numpy(np.stack(followed)).float().to(device)
         images = torch.stack(resized).to(device).float().div_(255)
         return 1 / (self.method.predict_depth(images, intrinsics) * (self.metres or 1.0))

@@ -18,9 +18,10 @@ A sample of a rig of cameras, whose views a model looks at together, comes from 
     <dataset>_<sample>.ply            --ply: the points of all cameras, x forward, y left, z up, metres
     <dataset>_<sample>_<camera>...    each camera's pictures and arrays, as above
 
-They lie beside the picture, or in --output. Depth is in metres where the model learned from stereo pairs,
-else up to one factor; the last line says which. The published arrays are (1, 1, H, W) at the network's size,
-and in units of 5.4 m for models that learned from stereo pairs: ours fit the picture and are metres.
+They lie beside the picture, or in --output; a sample's, in --output or here. Depth is in metres where the
+model learned from stereo pairs or from a rig's overlap, else up to one factor; the last line says which.
+The published arrays are (1, 1, H, W) at the network's size, and in units of 5.4 m for models that learned
+from stereo pairs: ours fit the picture and are metres.
 """
 
 from __future__ import annotations
@@ -88,9 +89,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return predict_sample(args)
     outputs = name_outputs(find_pictures(args.image_path), args.output)
     predictor = open_predictor(args)
-    if getattr(predictor.method, "cameras", 1) > 1:
+    if predictor.cameras > 1:
         raise InputError(
-            f"this model looks at {predictor.method.cameras} cameras of one moment together: instead of "
+            f"this model looks at {predictor.cameras} cameras of one moment together: instead of "
             "--image_path give a sample of a dataset, --dataset ddad --data_path FOLDER --sample 0"
         )
     if args.pred_metric_depth and predictor.metres is None:
@@ -281,9 +282,11 @@ def open_rig(args: argparse.Namespace, predictor: Predictor, masks: bool | str) 
     places = {"data_path": args.data_path or base / args.dataset, "split": args.split}
     section = {"name": args.dataset, **({"masks": masks} if masks else {})}
     dataset = build_dataset({**sizes, **places, "dataset": section}, frame_ids=(0,), **part)
-    cameras = getattr(predictor.method, "cameras", 1)
-    if dataset.cameras % cameras:
-        raise InputError(f"the model looks at {cameras} cameras together, here are {dataset.cameras}")
+    if dataset.cameras % predictor.cameras:
+        raise InputError(
+            f"this model looks at {predictor.cameras} cameras of one moment together, and {args.dataset} has "
+            f"{dataset.cameras}"
+        )
     return dataset
 
 

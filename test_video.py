@@ -84,6 +84,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_arguments(args)
     frames = open_frames(args.image_path, args.every, args.ext)
     predictor = open_predictor(args)
+    if predictor.cameras > 1:
+        raise InputError(
+            f"this model looks at {predictor.cameras} cameras of one moment together, and a video has one; "
+            "test_simple.py --dataset shows a moment of a rig"
+        )
     output, fps = Path(args.output or frames.output), args.fps or frames.fps
     failed: list[InputError] = []
     colours, layout, written = SteadyRange(), None, 0

@@ -9,7 +9,6 @@ Each level is brought to the size of the coarsest one, so that a token meets all
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -141,7 +140,6 @@ class CrossViewLevel(nn.Module):
         return self.up(views).unflatten(0, (samples, cameras))
 
 
-@functools.lru_cache(maxsize=32)
 def position_code(channels: int, height: int, width: int, device: torch.device) -> Tensor:
     """Where a token lies, as (height·width, channels): half the channels for its row, half for its column.
 

@@ -14,6 +14,7 @@ from PIL import Image
 import hubconf
 from predictor import Predictor
 from tests.test_test_simple import draw
+from tests.test_test_simple_rig import RIG
 from tests.tiny_models import save_run
 from utils import PROJECT, InputError
 
@@ -58,6 +59,24 @@ def test_what_is_no_picture_is_refused_in_one_sentence(model):
         model([np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)])
     with pytest.raises(InputError, match="expected pictures, got int"):
         model(3)
+
+
+def test_a_model_of_a_rig_takes_whole_moments_with_their_intrinsics(tmp_path):
+    model = hubconf.parallax(save_run(tmp_path / "run", disparity=0.1, **RIG), device="cpu")
+    assert model.cameras == 6
+    moment = torch.rand(6, 3, 128, 192)
+    K = torch.tensor([[120.0, 0, 96], [0, 120, 64], [0, 0, 1]])
+    depth = model(moment, K)
+    assert depth.shape == (6, 1, 128, 192) and torch.equal(model(list(moment), K.expand(6, 3, 3)), depth)
+    # At the network's size, half of this, fx is 60, the focal scale. Behind a longer lens all is farther.
+    assert depth.mean() == pytest.approx(1 / (1 / 80 + 0.1 * (1 - 1 / 80)), rel=1e-4)
+    assert torch.allclose(model(moment, K * torch.tensor([[2.0], [1.0], [1.0]])), 2 * depth)
+    with pytest.raises(InputError, match=r"6 cameras of one moment together, in ring order: .* got 1"):
+        model(moment[0], K)
+    with pytest.raises(InputError, match="needs the pictures' intrinsics"):
+        model(moment)
+    with pytest.raises(InputError, match=r"\(3, 3\) or \(6, 3, 3\) here, got \(2, 3, 3\)"):
+        model(moment, K.expand(2, 3, 3))
 
 
 THEIRS = """

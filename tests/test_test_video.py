@@ -14,6 +14,7 @@ import predictor
 from test_video import SteadyRange, arrange, main, open_frames
 from tests.test_pictures import read_film
 from tests.test_test_simple import draw
+from tests.test_test_simple_rig import RIG
 from tests.tiny_models import save_run
 from utils import InputError
 
@@ -148,3 +149,9 @@ def test_what_is_no_video_is_said(tmp_path, frames, video):
         open_frames([str(tmp_path / "none.mp4")])
     with pytest.raises(InputError, match="is a folder of videos; name one"):
         open_frames([str(tmp_path)])
+
+
+def test_a_rigs_model_takes_no_video(frames, tmp_path):
+    rig = save_run(tmp_path / "rig", **RIG)
+    with pytest.raises(InputError, match="looks at 6 cameras of one moment together, and a video has one"):
+        main(["--image_path", str(frames), "--run", str(rig), "--device", "cpu"])
