@@ -115,6 +115,11 @@ class Monodepth2(Method):
         decoder_class = NETWORKS.get(decoder)
         # A decoder that goes on to the picture's own size wants a feature of that size as well.
         context = getattr(decoder_class, "joins_context", False)
+        if context and 0 not in self.scales:
+            raise InputError(
+                f"the {decoder} goes on to the picture's own size, which is scale 0 and not among "
+                f"{list(self.scales)}; add 0 to --scales, or take --decoder depth_decoder"
+            )
         self.encoder = build_encoder(depth_encoder, pretrained=pretrained, context=context)
         self.depth = decoder_class(self.encoder.num_channels, self.scales)
         if len(self.video_frames) > 1:

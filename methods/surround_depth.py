@@ -65,7 +65,7 @@ class SurroundDepth(Monodepth2):
         **settings: Any,
     ) -> None:
         super().__init__(**{"num_layers": self.defaults["num_layers"], **settings})
-        for name, value in (("focal_scale", focal_scale), ("pose_unit", pose_unit)):
+        for name, value in (("cameras", cameras), ("focal_scale", focal_scale), ("pose_unit", pose_unit)):
             if value <= 0:
                 raise InputError(f"{name} must be above 0, got {value}")
         if joint_pose and (self.pose_model_type == "posecnn" or self.pose_model_input == "all"):

@@ -30,7 +30,8 @@ class CrossView(nn.Module):
     Keys: `cross.<level>.` and `decoder.`, what the decoder calls its own.
 
     Args:
-        decoder: turns the features into maps, such as a `depth_decoder`.
+        decoder: turns the features into maps, such as a `depth_decoder`. Levels finer than its
+            `finest_feature` are kept, for published weights to fit, but neither run nor trained.
         num_channels: of the features, finest first. A feature of 0 channels is left as it is.
         cameras: N, of one moment; they attend to each other, in any number.
         blocks: of attention, one after the other, at each level.
@@ -55,7 +56,9 @@ class CrossView(nn.Module):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if len(num_channels) != len(_UP):
-            raise InputError(f"cross-view attention takes 5 features, got {len(num_channels)}")
+            raise InputError(
+                f"cross-view attention takes 5 features, those under a depth_decoder, got {len(num_channels)}"
+            )
         for channels in num_channels:
             # Half the channels hold a token's row, half its column.
             if channels % heads or channels % 2:
@@ -70,6 +73,8 @@ class CrossView(nn.Module):
             CrossViewLevel(channels, reduction, blocks, heads) if channels else nn.Identity()
             for channels, reduction in levels
         )
+        self.finest_feature = getattr(decoder, "finest_feature", 0)
+        self.cross[: self.finest_feature].requires_grad_(False)
 
     def forward(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
         """Five features (B·N, C, H / 2 ** (k + 1), W / 2 ** (k + 1)), camera fastest, to the decoder's maps.
@@ -84,18 +89,19 @@ class CrossView(nn.Module):
         return self.decoder.logits(self.attend(features))
 
     def attend(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The features after attention, in their shapes."""
+        """The features after attention, in their shapes; what the decoder does not read stays as it is."""
         if len(features[-1]) % self.cameras:
             raise InputError(
                 f"{len(features[-1])} pictures are not whole moments of {self.cameras} cameras; give all "
                 f"cameras of a moment together, in ring order, or set cameras (--method.cameras)"
             )
         attended = []
-        for level, feature in zip(self.cross, features):
-            seen = (
-                level(feature.unflatten(0, (-1, self.cameras))).flatten(0, 1) if feature.shape[1] else feature
-            )
-            attended.append(feature + seen if self.skip and feature.shape[1] else seen)
+        for number, (level, feature) in enumerate(zip(self.cross, features)):
+            if number < self.finest_feature or not feature.shape[1]:
+                attended.append(feature)
+                continue
+            seen = level(feature.unflatten(0, (-1, self.cameras))).flatten(0, 1)
+            attended.append(feature + seen if self.skip else seen)
         return attended
 
 

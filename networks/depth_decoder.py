@@ -49,6 +49,7 @@ class DepthDecoder(nn.Module):
         if num_outputs < 1:
             raise InputError(f"num_outputs must be at least 1, got {num_outputs}")
         self.scales = tuple(scales)
+        self.finest_feature = max(0, min(scales) - 1)  # that is read; the finer ones are not
 
         blocks: list[nn.Module] = []
         channels = num_channels[-1]

@@ -183,6 +183,7 @@ def test_every_parameter_gets_a_gradient():
         ({"pose_model_type": "posecn"}, "did you mean 'posecnn'"),
         ({"losses": {"smothness": {}}}, "did you mean 'smoothness'"),
         ({"losses": {"smoothness": {"wait": 1}}}, "loss smoothness has no setting 'wait'"),
+        ({"decoder": "grid_decoder", "scales": (1, 2)}, r"scale 0 and not among \[1, 2\]; add 0 to --scales"),
         ({"min_depth": 3.0, "max_depth": 2.0}, "0 < min_depth < max_depth, got 3.0 and 2.0"),
     ],
 )

@@ -304,12 +304,14 @@ def test_the_pose_networks_unit_is_metres():
         {"blocks": 0},
         {"joint_pose": True, "losses": {"spatial": {"weight": 0.1}}},
         {"joint_pose": True, "pose_model_type": "shared", "focal": False},
+        {"scales": (3,)},
     ],
 )
 def test_every_parameter_gets_a_gradient(settings):
     method, batch = small(**settings), rig(moments=2)
     sum(method.losses(batch, method(batch)).values()).backward()
-    assert [key for key, parameter in method.named_parameters() if parameter.grad is None] == []
+    trained = [(key, p) for key, p in method.named_parameters() if p.requires_grad]
+    assert [key for key, parameter in trained if parameter.grad is None] == []
 
 
 def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
@@ -349,6 +351,8 @@ def test_its_pictures_are_the_views_in_their_places():
         ({"joint_pose": True, "pose_model_input": "all"}, "got separate_resnet and all"),
         ({"focal_scale": 0.0}, "focal_scale must be above 0, got 0"),
         ({"heads": 5}, "5 heads do not divide"),
+        ({"cameras": 0, "blocks": 0}, "cameras must be above 0, got 0"),
+        ({"decoder": "grid_decoder"}, "5 features, those under a depth_decoder, got 6"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, words):
