@@ -34,7 +34,7 @@ from options import frame_id
 from tools._doctor import files, intrinsics, motion, rig, truth, warp
 from tools._doctor.page import write_page
 from tools._doctor.reading import LEVELS, Finding, read_samples, reduced, spread
-from tools.export_gt_depth import setting
+from tools._options import add_settings, new_parser
 from utils import InputError, run_main
 
 GUESSED = "went on with guessed intrinsics"
@@ -214,9 +214,7 @@ def as_text(findings: Sequence[Finding], width: int = 110) -> str:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--dataset", default="folder", help="a file of datasets/ (default: folder)")
     add("--data_path", type=Path, required=True, help="its root: a folder, or a video file")
@@ -225,7 +223,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--frame_ids", type=frame_id, nargs="+", help="frames like 0 -1 1 or 0 s (default: the dataset's)")
     add("--height", type=int, help="of the network, pixels (default: the dataset's)")
     add("--width", type=int, help="of the network, pixels (default: the dataset's)")
-    add("--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE", help="further dataset settings")
+    add_settings(parser)
     add("--samples", type=int, help="looked at closely, spread evenly (default: 12, fewer with many cameras)")
     add("--all_files", action="store_true", help="open every picture, not some spread over them")
     add("--out", type=Path, default=Path("doctor.html"), help="the page (default: doctor.html)")

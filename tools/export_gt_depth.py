@@ -14,28 +14,25 @@ start it under torchrun.
 from __future__ import annotations
 
 import argparse
+import functools
 import inspect
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets import DATASETS, build_dataset
-from datasets._ground_truth import Export, Member, encode, shard_path
+from datasets import DATASETS
+from datasets._ground_truth import Export, Exportable, Member, encode, shard_path
 from datasets._sequence import SequenceDataset
 from datasets._splits import judged_part
-from tools._shards import own_cores, shard_of, torchrun_shard
-from utils import InputError, read_yaml, run_main
+from tools._options import add_dataset, add_workers, new_parser, open_dataset
+from tools._shards import torchrun_shard
+from tools._work import run_tasks
+from utils import InputError, run_main
 
 # A forked process is there at once, as a loader's are; a spawned one must import torch first.
 START, WORTH_A_PROCESS = ("fork", 16) if sys.platform == "linux" else ("spawn", 200)  # samples
@@ -44,13 +41,13 @@ START, WORTH_A_PROCESS = ("fork", 16) if sys.platform == "linux" else ("spawn", 
 def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     for part in given.part or [None]:
-        dataset = open_dataset(given, part)
+        dataset = open_exportable(given, part)
         path, written, asked = export(dataset, given.shard, given.workers)
         lacking = f"; {asked - written} samples have no ground truth" if written < asked else ""
         print(f"wrote the depth of {written} samples to {path}{lacking}")
 
 
-def open_dataset(given: argparse.Namespace, part: str | None = None) -> SequenceDataset:
+def open_exportable(given: argparse.Namespace, part: str | None = None) -> SequenceDataset:
     """The dataset to export from; without a part, the one that is evaluated.
 
     Raises:
@@ -58,21 +55,9 @@ def open_dataset(given: argparse.Namespace, part: str | None = None) -> Sequence
     """
     taken = inspect.signature(DATASETS.get(given.dataset)).parameters
     split = given.split or (taken["split"].default if "split" in taken else None)
-    wanted = {
-        "split": split,
-        "part": (part or judged_part(given.dataset, split)) if "part" in taken else None,
-        "ground_truth": given.ground_truth,
-        "gt_path": given.out,
-        **dict(given.set),
-    }
-    settings = {key: value for key, value in wanted.items() if value is not None}
-    options = {
-        "dataset": {"name": given.dataset, **settings},
-        "data_path": given.data_path,
-        "skip_missing": given.skip_missing,
-    }
-    dataset = build_dataset(options, frame_ids=(0,))
-    if getattr(dataset, "exported", None) is None:
+    part = (part or judged_part(given.dataset, split)) if "part" in taken else None
+    dataset = open_dataset(given, split=split, part=part, ground_truth=given.ground_truth, gt_path=given.out)
+    if not isinstance(dataset, Exportable):
         raise InputError(
             f"dataset {given.dataset} reads its ground truth as it was published; there is nothing to export"
         )
@@ -85,8 +70,10 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
     Where the folder cannot be written, truth is measured on the fly each time, and so it is in all processes
     but the first under torchrun.
     """
-    exported = getattr(dataset, "exported", None)
-    if exported is None or not exported.at_first or exported.paths or torchrun_shard()[0] > 1:
+    if not isinstance(dataset, Exportable):
+        return
+    exported = dataset.exported
+    if not exported.at_first or exported.paths or torchrun_shard()[0] > 1:
         return
     if all(dataset.measured_depth(index) is None for index in range(len(dataset))):
         return  # which evaluation says better
@@ -110,7 +97,7 @@ def export(
     """Write a dataset's measured depth, or one shard of it; goes on where an earlier call was stopped.
 
     Args:
-        dataset: has `exported` and `measured_depth`.
+        dataset: an `Exportable` one.
         shard: (which, of how many), counted from 1.
         workers: processes.
 
@@ -152,85 +139,29 @@ def source_of(dataset: SequenceDataset) -> str:
 
 
 def measure(dataset: SequenceDataset, indices: Sequence[int], workers: int) -> Iterator[list[Member] | None]:
-    """`measured_depth` of each index in order, encoded, from several processes where that pays."""
+    """The truth of each index in order, encoded, from several processes where that pays.
+
+    Workers encode: a hundredth of the bytes go through the pipe, and deflating is shared.
+    """
     workers = min(workers, len(indices) // WORTH_A_PROCESS)
-    if workers <= 1:
-        for index in indices:
-            yield _encoded(dataset, index)
-        return
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context(START), initializer=_start_worker, initargs=(dataset,)
-    )
-    waiting: deque[Future] = deque()
-    try:
-        for index in indices:
-            waiting.append(pool.submit(_measure, index))
-            if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise InputError(
-            "a process of the export died, perhaps for want of memory; start it again with fewer --workers, "
-            "it goes on from what it has"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return run_tasks(functools.partial(_encoded, dataset), indices, workers, START)
 
 
 def _encoded(dataset: SequenceDataset, index: int) -> list[Member] | None:
-    depth = getattr(dataset, "known_depth", dataset.measured_depth)(index)
+    depth = dataset.known_depth(index)
     return None if depth is None else encode(depth)
 
 
-_dataset: SequenceDataset | None = None  # a worker's own
-
-
-def _start_worker(dataset: SequenceDataset) -> None:
-    global _dataset
-    _dataset = dataset
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends them in order
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _measure(index: int) -> list[Member] | None:
-    """Encoded here: a hundredth of the bytes go through the pipe, and deflating is shared."""
-    return _encoded(_dataset, index)
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
+    add_dataset(parser, "kitti", parts="test, or val where there is no test")
     add = parser.add_argument
-    add("--data_path", required=True, metavar="FOLDER", help="root of the dataset")
-    add("--dataset", default="kitti", help="a file of datasets/ (default: kitti)")
-    add("--split", help="a split's name, or a folder of lists; else the dataset's own default")
-    add("--part", nargs="+", help="parts of the split (default: test, or val where there is no test)")
     add(
         "--ground_truth", help="which one, where there are several: velodyne, improved, ...; else the split's"
     )
     add("--out", metavar="FOLDER", help="where the file goes (default: <data_path>/gt_depths)")
-    add("--skip_missing", action="store_true", help="leave out samples whose picture is missing")
-    add("--workers", type=int, default=own_cores(), help="processes (default: one for each core)")
-    add(
-        "--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="do the I-th of N shards only"
-    )
-    add("--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE", help="further dataset settings")
+    add_workers(parser)
     return parser.parse_args(arguments)
-
-
-def setting(text: str) -> tuple[str, object]:
-    """`depth_scale=256` as ("depth_scale", 256)."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got '{text}'")
-    return key, read_yaml(value)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,9 @@ vehicle's too. The masks are proposals: look at the `.overlay.jpg` beside each.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +33,10 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets import build_dataset
 from datasets._sequence import read_image
 from datasets._surround import SurroundDataset
-from tools._shards import own_cores, shard_of, torchrun_shard
-from tools.export_gt_depth import setting
+from tools._options import add_dataset, add_workers, new_parser, open_dataset
+from tools._work import run_tasks
 from utils import InputError, atomic_path, run_main
 
 STILL = 2.0, 0.04  # grey levels, and share of the brightness: what noise and exposure change
@@ -54,8 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     made, refused = 0, []
     for part in given.part:
-        dataset = open_dataset(given, part)
-        for count, refusal in run(find_tasks(dataset, given), given.workers):
+        tasks = find_tasks(open_rig(given, part), given)
+        for count, refusal in tqdm(run_tasks(make, tasks, given.workers), "masks", len(tasks), unit="camera"):
             made += count
             refused += [refusal] if refusal else []
     print(f"wrote {made} masks; look at them before training on them")
@@ -75,10 +72,13 @@ class Task:
     min_frames: int
 
 
-def open_dataset(given: argparse.Namespace, part: str) -> SurroundDataset:
-    section = {"name": given.dataset, **({"split": given.split} if given.split else {}), **dict(given.set)}
-    options = {"dataset": section, "data_path": given.data_path, "skip_missing": given.skip_missing}
-    dataset = build_dataset(options, part=part, frame_ids=(0,))
+def open_rig(given: argparse.Namespace, part: str) -> SurroundDataset:
+    """The rig's dataset, one picture a camera.
+
+    Raises:
+        InputError: it has one camera, or refuses a setting.
+    """
+    dataset = open_dataset(given, part=part)
     if not isinstance(dataset, SurroundDataset):
         raise InputError(f"{given.dataset} is no rig of cameras; masks are for ddad and nuscenes")
     return dataset
@@ -112,26 +112,6 @@ def _calibration(dataset: SurroundDataset, line: object, camera: int) -> bytes:
     place = dataset.rig_from_camera(line)[camera][:3]
     K = dataset.intrinsics(line, camera, *dataset.picture_size(line, camera))
     return np.concatenate([place.ravel().round(3), K.ravel().round(1)]).tobytes()
-
-
-def run(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, str]]:
-    """Do every task, in several processes where there are several; yields what `make` returns."""
-    with tqdm(total=len(tasks), unit="camera", desc="masks") as bar:
-        for result in _results(tasks, min(workers, len(tasks))):
-            bar.update()
-            yield result
-
-
-def _results(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, str]]:
-    if workers <= 1:
-        yield from map(make, tasks)
-        return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    try:
-        for future in as_completed([pool.submit(make, task) for task in tasks]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def make(task: Task) -> tuple[int, str]:
@@ -299,23 +279,15 @@ def _save(path: Path, picture: np.ndarray) -> None:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
+    add_dataset(parser, "ddad", "a rig of cameras: ddad or nuscenes", ["train", "val"])
     add = parser.add_argument
-    add("--data_path", required=True, metavar="FOLDER", help="root of the dataset")
-    add("--dataset", default="ddad", help="a rig of cameras: ddad or nuscenes (default: ddad)")
-    add("--split", help="a split's name, or a folder of lists; else the dataset's own default")
-    add("--part", nargs="+", default=["train", "val"], help="parts of the split (default: train val)")
     add("--pool", action="store_true", help="look at recordings of one calibration together")
     add("--width", type=int, default=484, help="pixels to which pictures are made smaller (default: 484)")
     add("--frames", type=int, default=120, help="looked at for one mask, at most (default: 120)")
     add("--min_frames", type=int, default=10, help="with motion, else it is refused (default: 10)")
     add("--overwrite", action="store_true", help="make masks again that are there already")
-    add("--skip_missing", action="store_true", help="leave out samples whose picture is missing")
-    add("--workers", type=int, default=own_cores(), help="processes (default: one for each core)")
-    add("--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="the I-th of N shards only")
-    add("--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE", help="further dataset settings")
+    add_workers(parser)
     return parser.parse_args(arguments)
 
 

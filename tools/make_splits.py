@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from datasets import _splits
+from tools._options import new_parser
 from utils import InputError, atomic_path, run_main
 
 
@@ -30,9 +32,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--export", type=Path, metavar="FOLDER", help="write the published form below FOLDER")
     task.add_argument("--pack", type=Path, metavar="FILE", help="turn this list into the compact form")

@@ -8,13 +8,9 @@ One sequence is one world, drawn from `--seed` and its number. Equal commands wr
 from __future__ import annotations
 
 import argparse
-import errno
-import multiprocessing
+import functools
 import os
 import sys
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
@@ -24,6 +20,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.synthetic import View
+from tools._options import new_parser
+from tools._work import run_tasks, writing
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_image
 from utils import InputError, nearest_name, run_main
@@ -73,9 +71,9 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
         raise InputError(f"{plan.out} is not empty; give another --out, or --overwrite to write into it")
 
 
-def write_frame(plan: Plan, sequence: int, frame: int) -> None:
-    """One frame of one sequence, in the layout of the plan; a worker's task."""
-    LAYOUTS.get(plan.layout)(plan).write_frame(sequence, frame)
+def write_frame(plan: Plan, place: tuple[int, int]) -> None:
+    """One frame, by its sequence and number, in the layout of the plan; a worker's task."""
+    LAYOUTS.get(plan.layout)(plan).write_frame(*place)
 
 
 def make(plan: Plan, workers: int = 1, gallery: Path | None = None, overwrite: bool = False) -> None:
@@ -87,45 +85,20 @@ def make(plan: Plan, workers: int = 1, gallery: Path | None = None, overwrite: b
     gallery = gallery or plan.out / "gallery.png"
     check(plan, gallery, overwrite)
     layout = LAYOUTS.get(plan.layout)(plan)
-    tasks = [(plan, sequence, frame) for sequence in range(plan.sequences) for frame in range(plan.frames)]
-    try:
-        with tqdm(total=len(tasks), unit="frame", desc=f"rendering {plan.layout}") as bar:
-            for _ in _run(tasks, workers):
-                bar.update()
+    places = [(sequence, frame) for sequence in range(plan.sequences) for frame in range(plan.frames)]
+    with writing(plan.out):
+        frames = run_tasks(functools.partial(write_frame, plan), places, workers)
+        for _ in tqdm(frames, f"rendering {plan.layout}", len(places), unit="frame"):
+            pass
         for sequence in range(plan.sequences):
             layout.write_sequence(sequence)
         layout.write_splits()
         views = [layout.gallery_view(sequence) for sequence in range(plan.sequences)]
         save_image(gallery, contact_sheet(views))
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        raise InputError(f"{plan.out} cannot be written: {reason}") from error
-    except BrokenProcessPool:
-        raise InputError(
-            f"a worker was killed, perhaps for memory; try fewer than --workers {workers}"
-        ) from None
-
-
-def _run(tasks: list[tuple[Plan, int, int]], workers: int) -> Iterable[None]:
-    """Do every task, in this process or in several; yields as each is done."""
-    if workers <= 1:
-        for task in tasks:
-            yield write_frame(*task)
-        return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a worker, read when a worker starts
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        for future in as_completed([pool.submit(write_frame, *task) for task in tasks]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--layout", default="kitti", help=f"one of {', '.join(LAYOUTS.names())} (default: kitti)")
     add("--out", type=Path, required=True, help="folder to write; must be new or empty")

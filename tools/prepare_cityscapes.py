@@ -15,14 +15,10 @@ work among machines, give each a `--shard 1/4` to `--shard 4/4`, or start it und
 from __future__ import annotations
 
 import argparse
-import errno
+import functools
 import io
-import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets._cityscapes import NAME, NATIVE, PARTS, UPPER, VIDEO, OfficialTree, frame_name, upper_rows
 from datasets._sequence import resize_intrinsics
-from tools._shards import own_cores, shard_of, torchrun_shard
+from tools._options import add_workers, new_parser
+from tools._work import run_tasks, writing
 from utils import InputError, atomic_path, read_yaml, run_main, to_yaml
 
 ABOUT = "prepared.yaml"  # in the output: how it was made
@@ -217,19 +214,12 @@ def prepare_all(
     tasks = tasks[which - 1 :: shards]
     _note_plan(plan, out)
     written = 0
-    try:
-        with tqdm(total=sum(len(task.frames) for task in tasks), unit="frame", desc="preparing") as bar:
-            for task, files in _run(prepare, plan, tasks, out, workers):
-                written += files
-                bar.update(len(task.frames))
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        raise InputError(f"{out} cannot be written: {reason}; the same command goes on from here") from error
-    except BrokenProcessPool:
-        raise InputError(
-            f"a worker was killed, perhaps for memory; try fewer than --workers {workers}; "
-            "the command goes on from here"
-        ) from None
+    done = run_tasks(functools.partial(prepare, plan, out=out), tasks, workers)
+    frames = sum(len(task.frames) for task in tasks)
+    with writing(out), tqdm(total=frames, unit="frame", desc="preparing") as bar:
+        for task, files in zip(tasks, done):
+            written += files
+            bar.update(len(task.frames))
     return written, len(tasks)
 
 
@@ -256,29 +246,8 @@ def _note_plan(plan: Plan, out: Path) -> None:
         temporary.write_text(to_yaml(asdict(plan)))
 
 
-def _run(
-    task: Callable[[Plan, Recording, Path], int], plan: Plan, tasks: list[Recording], out: Path, workers: int
-) -> Iterator[tuple[Recording, int]]:
-    """Do every task, in this process or in several; yields each as it is done."""
-    workers = min(workers, len(tasks))
-    if workers <= 1:
-        for recording in tasks:
-            yield recording, task(plan, recording, out)
-        return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    try:
-        waiting = {pool.submit(task, plan, recording, out): recording for recording in tasks}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add(
         "--data_path",
@@ -295,10 +264,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--top_rows", type=float, default=UPPER, help="share of the rows that is kept (default: 0.75)")
     add("--ext", choices=("jpg", "png"), help="default: jpg; triples are png")
     add("--stride", type=int, default=2, help="of triples, raw frames (default: 2)")
-    add("--workers", type=int, default=own_cores(), help="processes (default: one for each core)")
-    add(
-        "--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="do the I-th of N shards only"
-    )
+    add_workers(parser)
     return parser.parse_args(arguments)
 
 

@@ -18,13 +18,10 @@ already is not made again. In the end the depths are held against the LiDAR.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import multiprocessing
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,10 +31,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets import build_dataset
 from datasets._surround import RING, SurroundDataset
-from tools._shards import own_cores, shard_of, torchrun_shard
-from tools.export_gt_depth import setting
+from tools._options import add_dataset, add_workers, new_parser, open_dataset
+from tools._work import run_tasks
 from utils import InputError, atomic_path, run_main
 
 RATIO = 0.75  # the nearest descriptor must be this much nearer than the second (Lowe 2004)
@@ -61,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     out = Path(given.out or Path(given.data_path) / "matches")
     for part in given.part:
-        dataset = open_dataset(given, part, out)
+        dataset = open_rig(given, part, out)
         which, shards = given.shard
         indices = range(which - 1, len(dataset), shards)
         written = write_matches(dataset, indices, given.workers, given.published_grey)
@@ -71,16 +67,13 @@ def main(arguments: list[str] | None = None) -> None:
             print(text)
 
 
-def open_dataset(given: argparse.Namespace, part: str, out: Path) -> SurroundDataset:
+def open_rig(given: argparse.Namespace, part: str, out: Path) -> SurroundDataset:
     """The rig's dataset, one picture a camera.
 
     Raises:
         InputError: it has one camera, or refuses a setting.
     """
-    settings = {key: value for key, value in {"split": given.split}.items() if value is not None}
-    section = {"name": given.dataset, **settings, **dict(given.set)}
-    options = {"dataset": section, "data_path": given.data_path, "skip_missing": given.skip_missing}
-    dataset = build_dataset(options, part=part, frame_ids=(0,))
+    dataset = open_dataset(given, part=part)
     if not isinstance(dataset, SurroundDataset) or not neighbours(dataset.camera_names):
         raise InputError(f"dataset {given.dataset} has no neighbouring cameras to match")
     dataset.matches = out
@@ -301,7 +294,8 @@ def write_matches(
     """
     waiting = [n for n in indices if not all(path.is_file() for path in match_paths(dataset, n))]
     with tqdm(total=len(indices), initial=len(indices) - len(waiting), desc="matches", unit="sample") as bar:
-        for _ in run(dataset, waiting, workers, published_grey):
+        write = functools.partial(write_sample, dataset, published_grey=published_grey)
+        for _ in run_tasks(write, waiting, workers):
             bar.update()
     return len(waiting)
 
@@ -311,49 +305,12 @@ def match_paths(dataset: SurroundDataset, index: int) -> list[Path]:
     return [dataset.match_path(dataset.lines[index], camera) for camera in range(dataset.cameras)]
 
 
-def write_sample(dataset: SurroundDataset, index: int, published_grey: bool) -> None:
+def write_sample(dataset: SurroundDataset, index: int, published_grey: bool = False) -> None:
     """Match one sample; its files appear when they are complete."""
     found = sample_matches(dataset, index, published_grey)
     for path, rows in zip(match_paths(dataset, index), found, strict=True):
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.save(file, rows, allow_pickle=False)
-
-
-def run(dataset: SurroundDataset, indices: list[int], workers: int, published_grey: bool) -> Iterator[None]:
-    """Do every sample, in this process or in several; yields as each is done."""
-    workers = min(workers, len(indices))
-    if workers <= 1:
-        for index in indices:
-            yield write_sample(dataset, index, published_grey)
-        return
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # one thread a worker, read when a worker starts
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        workers, context, initializer=_start_worker, initargs=(dataset, published_grey)
-    )
-    try:
-        for future in as_completed([pool.submit(_write, index) for index in indices]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise InputError(
-            f"a worker was killed, perhaps for memory; try fewer than --workers {workers}"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_work: tuple[SurroundDataset, bool]  # a worker's own
-
-
-def _start_worker(dataset: SurroundDataset, published_grey: bool) -> None:
-    global _work
-    _work = dataset, published_grey
-    cv2.setNumThreads(1)
-
-
-def _write(index: int) -> None:
-    write_sample(_work[0], index, _work[1])
 
 
 # ------------------------------------------------------------------------------------------- against LiDAR
@@ -426,20 +383,11 @@ def nearest_depth(depth: np.ndarray, x: np.ndarray, y: np.ndarray, radius: int =
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
+    add_dataset(parser, "ddad", "a rig of cameras: ddad or nuscenes", ["train"])
     add = parser.add_argument
-    add("--data_path", required=True, metavar="FOLDER", help="root of the dataset")
-    add("--dataset", default="ddad", help="ddad or nuscenes (default: ddad)")
-    add("--split", help="a split's name, or a folder of lists; else the dataset's own default")
-    add("--part", nargs="+", default=["train"], help="parts of the split (default: train)")
     add("--out", metavar="FOLDER", help="where the matches go (default: <data_path>/matches)")
-    add("--skip_missing", action="store_true", help="leave out samples whose picture is missing")
-    add("--workers", type=int, default=own_cores(), help="processes (default: one for each core)")
-    add(
-        "--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="do the I-th of N shards only"
-    )
+    add_workers(parser)
     add(
         "--report",
         type=int,
@@ -448,9 +396,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="samples held against LiDAR (default: 20; 0: none)",
     )
     add("--published_grey", action="store_true", help="grey with red and blue exchanged, as published")
-    add(
-        "--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE", help="settings, such as masks=true"
-    )
     given = parser.parse_args(arguments)
     for name in ("workers", "report"):
         if getattr(given, name) < (name == "workers"):

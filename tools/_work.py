@@ -1,0 +1,92 @@
+"""What preparations that take hours share: several processes, and a sentence where the disk is full."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TypeVar
+
+from utils import InputError
+
+Task, Result = TypeVar("Task"), TypeVar("Result")
+
+# One thread a worker. Read when a spawned worker starts.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, start: str = "spawn"
+) -> Iterator[Result]:
+    """`function(task)` of each task in order, in this process or in several.
+
+    Args:
+        function: each worker gets it once, so a `functools.partial` may carry a whole dataset.
+        tasks: small, since they go through a pipe.
+        workers: processes, of which no more are started than there are tasks.
+        start: `spawn` or `fork`.
+
+    Raises:
+        InputError: a worker was killed; and what `function` raises.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        yield from map(function, tasks)
+        return
+    if start == "spawn":
+        for name in ONE_THREAD:
+            os.environ.setdefault(name, "1")
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context(start), initializer=_start_worker, initargs=(function,)
+    )
+    waiting: deque[Future] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(_work, task))
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise InputError(
+            f"a worker was killed, perhaps for want of memory; try fewer than --workers {workers}"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_function: Callable  # a worker's own
+
+
+def _start_worker(function: Callable) -> None:
+    global _function
+    _function = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends them in order
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _work(task: Task) -> Result:
+    return _function(task)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """A sentence where `folder` turns out to be full or closed."""
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+        raise InputError(f"{folder} cannot be written: {reason}") from error
