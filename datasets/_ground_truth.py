@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from utils import InputError, atomic_path, nearest_name
 
@@ -111,6 +112,41 @@ def check_ground_truth(ground_truth: str | None, known: Iterable[str]) -> None:
     known = list(known)
     if ground_truth is not None and ground_truth not in known:
         raise InputError(f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, known)}")
+
+
+def read_scan(path: str | Path, columns: int) -> np.ndarray:
+    """A LiDAR scan as (P, columns) float32.
+
+    Raises:
+        InputError: the size is no multiple of a point's bytes.
+    """
+    data = np.fromfile(path, np.uint8)
+    if data.size == 0 or data.size % (4 * columns):
+        raise InputError(
+            f"{path} is no whole LiDAR scan: its {data.size} bytes are no multiple of {4 * columns}; "
+            "is it truncated?"
+        )
+    return data.view("<f4").reshape(-1, columns)
+
+
+def read_values(path: str | Path, what: str) -> np.ndarray:
+    """The (h, w) values of a 16-bit picture of `what`: depth or disparity.
+
+    Raises:
+        InputError: missing, not readable, or not 16 bit.
+    """
+    try:
+        with Image.open(path) as picture:
+            values = np.array(picture)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path} of {what}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as a {what} picture ({error}); is it truncated?") from None
+    if values.ndim != 2 or values.dtype.itemsize < 2:
+        raise InputError(
+            f"{path} is no {what} picture: expected one 16-bit channel, got {values.dtype} {values.shape}"
+        )
+    return values
 
 
 # ------------------------------------------------------------------------------------------------- reading

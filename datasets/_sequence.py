@@ -69,8 +69,7 @@ class SequenceDataset(Dataset):
         self.frame_ids = tuple(frame_ids)
         self.height, self.width = height, width
         self.resize = resize
-        if not self.data_path.is_dir():
-            raise InputError(f"there is no folder {self.data_path}; give the dataset's root with --data_path")
+        check_folder(self.data_path)
         self.lines = self._with_all_pictures(skip_missing)
 
     # What a subclass answers.
@@ -189,6 +188,27 @@ class SequenceDataset(Dataset):
                 + (" (--skip_missing trains on the others)" if kept else "")
             )
         return kept
+
+
+def check_folder(data_path: Path) -> None:
+    """Refuse a root that is not there.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not data_path.is_dir():
+        raise InputError(f"there is no folder {data_path}; give the dataset's root with --data_path")
+
+
+def check_offsets(frame_ids: Sequence[Frame], what: str) -> None:
+    """Refuse frame "s" where there is video alone.
+
+    Raises:
+        InputError: a frame is no offset; the sentence begins with `what`.
+    """
+    if not all(isinstance(frame, int) for frame in frame_ids):
+        given = " ".join(map(str, frame_ids))
+        raise InputError(f"{what} has no stereo partner: frame_ids are offsets such as 0 -1 1, got {given}")
 
 
 def check_size(height: int, width: int, multiple: int = 32) -> None:

@@ -10,8 +10,8 @@ Ours live in `splits/<dataset>/<split>/<part>.txt`, one line per drive and side,
     without val.txt                              whatever this other list holds is taken out again
     without 2011_09_26_drive_0002 l 0,3,72,75    and so are these
 
-The published form, one sample per line as `<folder> <frame> <side>` (of Cityscapes `<city> <name>`), is read as
-well: a folder holding `train_files.txt` and `val_files.txt` is a split too.
+The published form, one sample per line as `<folder> <frame> <side>` (of Cityscapes `<city> <name>`), is read
+as well: a folder holding `train_files.txt` and `val_files.txt` is a split too.
 """
 
 from __future__ import annotations

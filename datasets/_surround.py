@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets._sequence import SequenceDataset, read_image
+from datasets._sequence import SequenceDataset, check_offsets, read_image
 from structures import Frame
 from utils import InputError, nearest_name
 
@@ -64,8 +64,7 @@ class SurroundDataset(SequenceDataset):
         matches: bool | str | Path | None = None,
         max_matches: int = 1024,
     ) -> None:
-        if "s" in frame_ids:
-            raise InputError("a surround rig has no stereo partner: frame_ids are offsets such as 0 -1 1")
+        check_offsets(frame_ids, "a surround rig")
         if max_matches < 1:
             raise InputError(f"max_matches must be at least 1, got {max_matches}")
         self.camera_names = ring_order(camera_names)

@@ -35,8 +35,8 @@ from datasets._cityscapes import (
     to_train_ids,
     upper_rows,
 )
-from datasets._ground_truth import FOLDER, Exportable, check_ground_truth
-from datasets._sequence import SequenceDataset
+from datasets._ground_truth import FOLDER, Exportable, check_ground_truth, read_values
+from datasets._sequence import SequenceDataset, check_folder, check_offsets
 from datasets._splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
@@ -96,11 +96,9 @@ class Cityscapes(Exportable, SequenceDataset):
             raise InputError(f"top_rows is a share of the rows in (0, 1], got {top_rows}")
         if stride < 1:
             raise InputError(f"stride is a whole number of frames from 1 on, got {stride}")
-        if "s" in frame_ids:
-            raise InputError("Cityscapes is read as video: frame_ids are offsets such as 0 -1 1, without 's'")
+        check_offsets(frame_ids, "Cityscapes, read as video,")
         root = Path(data_path)
-        if not root.is_dir():
-            raise InputError(f"there is no folder {root}; give the dataset's root with --data_path")
+        check_folder(root)
         self.stride, self.top_rows, self.labels = stride, top_rows, labels
         self.tree = open_tree(root, top_rows)
         self.fine = str(split) == "fine"
@@ -154,7 +152,7 @@ class Cityscapes(Exportable, SequenceDataset):
     def train_ids(self, line: SplitLine) -> np.ndarray:
         """(h, w) uint8, the labels of a frame at their own size, cut as its picture is."""
         path = self._label_path(line)
-        labels = _read_picture(path, "labels")
+        labels = _read_labels(path)
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise InputError(
                 f"{path} holds no ids: expected one 8-bit channel, got {labels.dtype} {labels.shape}"
@@ -194,11 +192,7 @@ class Cityscapes(Exportable, SequenceDataset):
         path = next((path for path in map(Path, files) if path.is_file()), None)
         if path is None:
             return None
-        values = _read_picture(path, "disparity")
-        if values.ndim != 2 or values.dtype.itemsize < 2:
-            raise InputError(
-                f"{path} is no disparity picture: expected one 16-bit channel, got {values.dtype}"
-            )
+        values = read_values(path, "disparity")
         camera = self.tree.camera(line.folder, line.frame)
         return depth_from_disparity(values, camera.baseline * camera.intrinsics[0, 0])
 
@@ -281,11 +275,11 @@ def depth_from_disparity(values: np.ndarray, baseline_times_focal: float) -> np.
     return np.where(known, baseline_times_focal / np.where(known, disparity, 1), 0).astype(np.float32)
 
 
-def _read_picture(path: Path, what: str) -> np.ndarray:
+def _read_labels(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             return np.array(picture)
     except FileNotFoundError:
-        raise InputError(f"there is no file {path} of {what}") from None
+        raise InputError(f"there is no file {path} of labels") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read as {what} ({error}); is it truncated?") from None
+        raise InputError(f"{path} cannot be read as labels ({error}); is it truncated?") from None

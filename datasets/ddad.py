@@ -26,7 +26,7 @@ from PIL import Image
 from datasets import DATASETS
 from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, read_scene, scene_files
 from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth
-from datasets._sequence import resize_intrinsics
+from datasets._sequence import check_folder, resize_intrinsics
 from datasets._splits import SplitLine, load_split
 from datasets._surround import RING, SurroundDataset, ring_order
 from metrics import Protocol
@@ -85,7 +85,7 @@ class Ddad(Exportable, SurroundDataset):
 
     overlap: ClassVar[float] = 600 / 1936  # as SurroundDepth matches
     protocol: ClassVar[Protocol] = Protocol(
-        "DDAD as SurroundDepth",
+        "DDAD",
         GROUND_TRUTHS["lidar"],
         min_depth=0.1,
         max_depth=200.0,
@@ -289,8 +289,7 @@ def find_index(root: Path, index: str | Path | None = None) -> Path:
         if not path.is_file():
             raise InputError(f"there is no dataset file {path}")
         return path
-    if not root.is_dir():
-        raise InputError(f"there is no folder {root}; give the dataset's root with --data_path")
+    check_folder(root)
     found = sorted(root.glob("*.json"))
     if not found:
         raise InputError(f"{root} holds no ddad.json; --data_path is the folder that holds it and the scenes")

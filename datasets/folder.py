@@ -32,8 +32,8 @@ import numpy as np
 from PIL import Image
 
 from datasets import DATASETS
-from datasets._ground_truth import FOLDER, Exportable
-from datasets._sequence import SequenceDataset
+from datasets._ground_truth import FOLDER, Exportable, read_values
+from datasets._sequence import SequenceDataset, check_offsets
 from datasets._video import EXTRACTED, VIDEOS, extract_video
 from metrics import Protocol
 from structures import Frame
@@ -126,8 +126,7 @@ class Folder(Exportable, SequenceDataset):
     ) -> None:
         if part not in PARTS:
             raise InputError(f"a folder has the parts {', '.join(PARTS)}, got '{part}'")
-        if not all(isinstance(frame, int) for frame in frame_ids):
-            raise InputError(f"a folder has no stereo partner; frame_ids are whole numbers, got {frame_ids}")
+        check_offsets(frame_ids, "a folder")
         if stride < 1:
             raise InputError(f"stride is a whole number of frames from 1 on, got {stride}")
         if not 0 <= val_fraction < 1:
@@ -470,13 +469,7 @@ def read_depth(path: Path, depth_scale: float) -> np.ndarray:
     """
     try:
         if path.suffix.lower() == ".png":
-            with Image.open(path) as picture:
-                values = np.array(picture)
-            if values.ndim != 2 or values.dtype.itemsize < 2:
-                raise InputError(
-                    f"{path} is no depth picture: expected one 16-bit channel, got {picture.mode}"
-                )
-            return values.astype(np.float32) / np.float32(depth_scale)
+            return read_values(path, "depth").astype(np.float32) / np.float32(depth_scale)
         values = np.load(path)
         values = _dense(values) if isinstance(values, np.lib.npyio.NpzFile) else values
     except InputError:

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth
+from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth, read_scan, read_values
 from datasets._kitti import CAMERAS, CalibrationFile, KittiPictures, fixed_intrinsics
 from datasets._sequence import resize_intrinsics
 from datasets._splits import SplitLine, load_split
@@ -186,12 +185,7 @@ def read_velodyne(path: str | Path) -> np.ndarray:
     Raises:
         InputError: the size is no multiple of a point's 16 bytes.
     """
-    data = np.fromfile(path, np.uint8)
-    if data.size == 0 or data.size % 16:
-        raise InputError(
-            f"{path} is no whole LiDAR scan: its {data.size} bytes are no multiple of 16; is it truncated?"
-        )
-    return data.view(np.float32).reshape(-1, 4)
+    return read_scan(path, 4)
 
 
 def velodyne_pixels(
@@ -258,14 +252,7 @@ def read_depth_png(path: str | Path) -> np.ndarray:
     Raises:
         InputError: not readable, or not 16 bit.
     """
-    try:
-        with Image.open(path) as picture:
-            values = np.array(picture)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as a depth picture ({error}); is it truncated?") from None
-    if values.ndim != 2 or values.dtype.itemsize < 2:
-        raise InputError(f"{path} is no depth picture: expected one 16-bit channel, got {picture.mode}")
-    return values.astype(np.float32) / 256
+    return read_values(path, "depth").astype(np.float32) / 256
 
 
 def _date(line: SplitLine) -> str:

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable, check_ground_truth
+from datasets._ground_truth import Exportable, check_ground_truth, read_values
 from datasets._kitti import CalibrationFile
 from datasets._sequence import SequenceDataset, resize_intrinsics
 from metrics import Protocol
@@ -167,15 +166,4 @@ def read_disparity(path: str | Path) -> np.ndarray:
     Raises:
         InputError: not readable, or not 16 bit.
     """
-    try:
-        with Image.open(path) as picture:
-            values = np.array(picture)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read as a disparity picture ({error}); is it truncated?"
-        ) from None
-    if values.ndim != 2 or values.dtype.itemsize < 2:
-        raise InputError(
-            f"{path} is no disparity picture: expected one 16-bit channel, got {values.dtype} {values.shape}"
-        )
-    return values.astype(np.float64) / 256
+    return read_values(path, "disparity").astype(np.float64) / 256

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth
-from datasets._sequence import resize_intrinsics
+from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth, read_scan
+from datasets._sequence import check_folder, resize_intrinsics
 from datasets._splits import load_split, split_names
 from datasets._surround import RING, SurroundDataset, pose_from_quaternion
 from metrics import Protocol
@@ -293,8 +293,7 @@ class Sample:
 
 
 def _find_version(data_path: Path, version: str | None, split: str) -> str:
-    if not data_path.is_dir():
-        raise InputError(f"there is no folder {data_path}; give the dataset's root with --data_path")
+    check_folder(data_path)
     found = sorted(path.name for path in data_path.glob("v*.*-*") if path.is_dir())
     if not found:
         raise InputError(
@@ -332,12 +331,7 @@ def read_lidar(path: str | Path) -> np.ndarray:
     Raises:
         InputError: the size is no multiple of a point's 20 bytes.
     """
-    data = np.fromfile(path, np.uint8)
-    if data.size == 0 or data.size % 20:
-        raise InputError(
-            f"{path} is no whole LiDAR scan: its {data.size} bytes are no multiple of 20; is it truncated?"
-        )
-    return data.view("<f4").reshape(-1, 5)
+    return read_scan(path, 5)
 
 
 def lidar_pixels(

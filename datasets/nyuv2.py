@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from datasets import DATASETS
-from datasets._sequence import SequenceDataset, read_image, resize_intrinsics
+from datasets._sequence import SequenceDataset, check_offsets, read_image, resize_intrinsics
 from datasets._splits import SplitLine, load_split, split_names
 from metrics import Protocol
 from structures import Frame
@@ -121,10 +121,7 @@ class NyuV2(SequenceDataset):
         undistort: bool = True,
         stride: int = 1,
     ) -> None:
-        if not all(isinstance(frame, int) for frame in frame_ids):
-            raise InputError(
-                f"NYUv2 has no stereo pairs; frame_ids are whole numbers, got {tuple(frame_ids)}"
-            )
+        check_offsets(frame_ids, "NYUv2")
         if stride < 1:
             raise InputError(f"stride is a whole number of pictures from 1 on, got {stride}")
         self.undistort, self.stride = undistort, stride

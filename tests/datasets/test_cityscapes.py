@@ -391,7 +391,7 @@ def test_a_broken_preparation_is_located_when_it_is_opened(city, small, tmp_path
         (None, {"split": "fine", "ground_truth": "published"}, "numbered by the test list"),
         (None, {"ground_truth": "disparities"}, "did you mean 'disparity'"),
         (None, {"labels": True}, "there are no labels .*; split=fine lists the frames"),
-        (None, {"frame_ids": (0, "s")}, "without 's'"),
+        (None, {"frame_ids": (0, "s")}, "no stereo partner"),
         (None, {"top_rows": 0}, r"share of the rows in \(0, 1\], got 0"),
         (None, {"stride": 0}, "from 1 on, got 0"),
     ],
@@ -408,7 +408,7 @@ def test_broken_truth_and_labels_are_located(copy):
     with pytest.raises(InputError, match="no disparity picture: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
     Path(path).write_bytes(b"no picture")
-    with pytest.raises(InputError, match="cannot be read as disparity"):
+    with pytest.raises(InputError, match="cannot be read as a disparity picture"):
         dataset.depth(0)
     labelled = open_city(copy, split="fine", frame_ids=(0,), labels=True)
     path = labelled.tree.file(

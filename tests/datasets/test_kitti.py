@@ -261,7 +261,7 @@ def test_a_truncated_scan_or_truth_names_its_file(root):
     with pytest.raises(InputError, match=r"0000000001.png cannot be read as a depth picture"):
         open_kitti(root, ground_truth="improved").depth(0)
     write_picture(truth, 9)
-    with pytest.raises(InputError, match=r"expected one 16-bit channel, got RGB"):
+    with pytest.raises(InputError, match=r"expected one 16-bit channel, got uint8"):
         read_depth_png(truth)
 
 
