@@ -2,6 +2,7 @@
 
     defaults  <  the method's  <  the run folder's (resume)  <  --config a.yaml b.yaml  <  command line
 
+The method's are `Method.defaults`, options that are others for it: bdedepth's encoder, decoder and views.
 Of several configs, later ones win. A config is YAML with the names of the flags, or SurroundDepth's
 `key = value` text. Components have sections, named after what they build, that take any setting of the
 component's constructor:
@@ -12,7 +13,8 @@ component's constructor:
     views: {local_crop: true}
     losses: {smoothness: {weight: 1.0e-2}}
 
-and on the command line `--dataset.baseline 0.54 --losses.smoothness.weight 1e-2`. Unknown names are errors.
+and on the command line `--dataset.baseline 0.54 --losses.smoothness.weight 1e-2`. Unknown names are errors,
+found before anything is read.
 """
 
 from __future__ import annotations
@@ -28,9 +30,13 @@ from typing import Any
 
 import yaml
 
+from datasets import DATASETS
+from datasets._augment import Augment
+from losses import LOSSES
 from methods import METHODS
+from methods._views import Views
 from published_configs import is_surround_depth, surround_depth
-from utils import PROJECT, WORKERS, InputError, nearest_name, read_yaml, settings_of
+from utils import PROJECT, WORKERS, InputError, check_settings, nearest_name, read_yaml, settings_of
 
 SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
@@ -92,6 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         "run.py",
         description="Train, resume or evaluate a self-supervised depth method.",
+        epilog=f"The sections {', '.join(SECTIONS)} take any setting of what they name, such as "
+        "--views.local_crop true or --losses.smoothness.weight 1e-2; docs/methods.md lists them. A method may "
+        "have defaults of its own; --dry_run prints those that count.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -275,6 +284,7 @@ def parse(
     for section in SECTIONS:
         setattr(options, section, _section(section, getattr(options, section, None) or {}))
     _finish(options)
+    _check_sections(options)
     return options
 
 
@@ -484,6 +494,20 @@ def _finish(options: argparse.Namespace) -> None:
         raise InputError(f"need 0 < min_depth < max_depth, got {options.min_depth} and {options.max_depth}")
     if not options.scales or any(not 0 <= scale <= 3 for scale in options.scales):
         raise InputError(f"scales are among 0 1 2 3, got {options.scales}")
+
+
+def _check_sections(options: argparse.Namespace) -> None:
+    """Refuse settings that nothing takes, and views that cannot be."""
+    for section, registry in (("method", METHODS), ("dataset", DATASETS)):
+        settings = dict(getattr(options, section))
+        name = settings.pop("name")
+        check_settings(f"{section} {name}", registry.get(name), settings)
+    for name, settings in options.losses.items():
+        term = LOSSES.get(name)
+        check_settings(f"loss {name}", term, {key: None for key in settings or {} if key != "weight"})
+    check_settings("augment", Augment, options.augment)
+    check_settings("views", Views, options.views)
+    Views(**options.views)
 
 
 def _at_least(options: argparse.Namespace, name: str, least: int) -> None:

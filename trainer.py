@@ -170,6 +170,13 @@ class Trainer:
 
     # Training.
 
+    @torch.no_grad()
+    def rehearse(self) -> dict[str, float]:
+        """The loss terms of the first sample; nothing is learned. Tells what the data lacks for them."""
+        self.method.train()
+        batch = self.augment(self.train_set[0].to(self.device), epoch=0)
+        return {name: float(term) for name, term in self.method.losses(batch, self.method(batch)).items()}
+
     def train(self) -> None:
         """All that is left of the run; returns early after SIGTERM, the state saved."""
         before = signal.signal(signal.SIGTERM, self._on_sigterm)

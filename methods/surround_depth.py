@@ -84,8 +84,8 @@ class SurroundDepth(Monodepth2):
         """As Monodepth2, of all cameras."""
         if batch.cameras != self.cameras:
             raise InputError(
-                f"the data has {batch.cameras} cameras and the method expects {self.cameras}; "
-                f"--method.cameras {batch.cameras} takes them"
+                f"the method looks at {self.cameras} cameras of one moment and the data has {batch.cameras}; "
+                f"--method.cameras {batch.cameras} fits it"
             )
         return super().forward(batch)
 

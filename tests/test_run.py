@@ -62,9 +62,20 @@ def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_p
     output = capsys.readouterr().out
     assert "16 training samples, 4 steps an epoch on cpu" in output
     assert "3 validation samples, judged by ground truth" in output
+    assert "the first sample's loss: photometric 0." in output
     assert "8 steps in all; nothing was trained" in output
     assert "encoder: timm/test_efficientnet" in output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_what_the_data_lacks_for_method_and_losses(tiny_kitti, tmp_path):
+    words = [*runs.arguments(tiny_kitti, tmp_path), "--dry_run"]
+    with pytest.raises(InputError, match="looks at 6 cameras of one moment and the data has 1;"):
+        run.main([*words, "--method", "surround_depth", "--pose_model_type", "separate_resnet"])
+    with pytest.raises(InputError, match="the spatial term compares the cameras of a rig"):
+        run.main([*words, "--losses.spatial.weight", "0.1"])
+    with pytest.raises(InputError, match="sfm_matches needs matches and the dataset reads none"):
+        run.main([*words, "--losses.sfm_matches.weight", "0.1"])
 
 
 def test_an_existing_run_is_neither_overwritten_nor_gone_on_with_unasked(tiny_kitti, tmp_path):
