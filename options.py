@@ -99,8 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
         "run.py",
         description="Train, resume or evaluate a self-supervised depth method.",
         epilog=f"The sections {', '.join(SECTIONS)} take any setting of what they name, such as "
-        "--views.local_crop true or --losses.smoothness.weight 1e-2; docs/methods.md lists them. A method may "
-        "have defaults of its own; --dry_run prints those that count.",
+        "--views.local_crop true or --losses.smoothness.weight 1e-2; docs/methods.md lists them. A method "
+        "may have defaults of its own; --dry_run prints those that count.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )

@@ -362,9 +362,7 @@ def test_settings_that_cannot_work_are_refused(settings, words):
 
 def test_pictures_and_rigs_that_do_not_fit_are_refused():
     method, batch = small(joint_pose=True), rig(cameras=3)
-    with pytest.raises(
-        InputError, match=r"looks at 2 cameras of one moment and the data has 3; --method.cameras 3"
-    ):
+    with pytest.raises(InputError, match=r"looks at 2 cameras .* the data has 3; --method.cameras 3"):
         method(batch)
     with pytest.raises(InputError, match="3 pictures are not whole moments of 2 cameras"):
         method.predict_depth(batch.images[0], batch.intrinsics)
