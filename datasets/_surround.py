@@ -96,9 +96,7 @@ class SurroundDataset(SequenceDataset):
         return {"visible": torch.cat([self._visible(self.mask_path(line, n)) for n in range(self.cameras)])}
 
     def _visible(self, path: Path) -> Tensor:
-        if not path.is_file():
-            raise InputError(f"there is no mask {path}; tools/make_masks.py makes them from the recordings")
-        mask = read_image(path)[:1].float()[None]
+        mask = read_mask(path).float()[None]
         size = (self.height, self.width)
         # Interpolated fringes count as the vehicle, as in the published data.
         return F.interpolate(mask, size, mode="bilinear", align_corners=False) == 0
@@ -141,6 +139,17 @@ class SurroundDataset(SequenceDataset):
                 path = self.match_path(line, camera)
                 if not path.is_file():
                     raise InputError(f"there are no matches {path}; tools/sift_matches.py makes them")
+
+
+def read_mask(path: Path) -> Tensor:
+    """(1, h, w) uint8, not 0 where a camera sees its own vehicle.
+
+    Raises:
+        InputError: missing, or no picture.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no mask {path}; tools/make_masks.py makes them from the recordings")
+    return read_image(path)[:1]
 
 
 def ring_order(camera_names: Sequence[str]) -> list[str]:

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets._surround import RING, SurroundDataset
+from datasets._surround import RING, SurroundDataset, read_mask
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
 from tools._work import run_tasks
 from utils import InputError, atomic_path, run_main
@@ -135,11 +135,7 @@ def read_grey(path: Path, published: bool = False) -> np.ndarray:
 
 def own_vehicle(dataset: SurroundDataset, line: object, camera: int) -> np.ndarray:
     """(h, w) bool, where a camera sees its own vehicle, at the recording's size."""
-    path = dataset.mask_path(line, camera)
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise InputError(f"there is no mask {path}; tools/make_masks.py makes them from the recordings")
-    return mask != 0
+    return read_mask(dataset.mask_path(line, camera))[0].numpy() != 0
 
 
 def edge_region(

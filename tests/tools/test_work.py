@@ -1,0 +1,35 @@
+"""Work in several processes: results in order, and a sentence for a worker or a disk that gives up."""
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
+from tools._work import run_tasks, writing
+from utils import InputError
+
+
+def power(base: int, exponent: int) -> int:
+    return base**exponent
+
+
+def die(task: int) -> None:
+    os._exit(9)  # as the system kills what takes too much memory
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_tasks(workers):
+    tasks = list(range(20))
+    found = list(run_tasks(functools.partial(power, 2), tasks, workers, "fork"))
+    assert found == [2**task for task in tasks]
+
+
+def test_a_worker_that_was_killed_is_told_of():
+    with pytest.raises(InputError, match=r"a worker was killed, .* try fewer than --workers 2"):
+        list(run_tasks(die, [1, 2], 2, "fork"))
+
+
+def test_a_full_disk_is_named():
+    with pytest.raises(InputError, match="out cannot be written: the disk is full"), writing(Path("out")):
+        raise OSError(28, "No space left on device")
