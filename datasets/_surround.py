@@ -35,7 +35,7 @@ class SurroundDataset(SequenceDataset):
     Args:
         data_path: the dataset's root folder.
         camera_names: which cameras, in ring order; all six where not given.
-        frame_ids: 0 and the sources, offsets in frames.
+        frame_ids: 0 and the sources: offsets in frames.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.

@@ -60,12 +60,12 @@ class Cityscapes(Exportable, SequenceDataset):
             lists of your own in the published form (`train_files.txt`, ... of lines
             `aachen aachen_000000_000002`).
         part: train, val or test.
-        frame_ids: 0 and the sources, offsets in steps of `stride` frames.
+        frame_ids: 0 and the sources: offsets in steps of `stride`.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
         skip_missing: leave out samples that lack a picture.
-        stride: raw frames between neighbours; the published 2 is 0.12 s.
+        stride: raw frames from a target to its next source; the published 2 is 0.12 s.
         top_rows: share of the rows that is kept of the official pictures, from the top; 1 keeps the bonnet.
         ground_truth: `published`, `disparity`, None for no depth, or `auto`: published where its files are
             there, otherwise disparity.

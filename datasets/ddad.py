@@ -64,7 +64,7 @@ class Ddad(Exportable, SurroundDataset):
             (`train.txt`, `val.txt` of one time stamp a line).
         part: train, val or test.
         camera_names: which cameras, in ring order; all six where not given.
-        frame_ids: 0 and the sources, offsets in samples.
+        frame_ids: 0 and the sources: offsets in samples.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.

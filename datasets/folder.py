@@ -87,7 +87,7 @@ class Folder(Exportable, SequenceDataset):
         data_path: a folder of pictures, a video file, or a folder of scenes.
         split: folder with lists of your own, `train.txt`, `val.txt`, `test.txt`; the root where not given.
         part: train, val, test (val where there is no `test.txt`) or all.
-        frame_ids: 0 and the sources, as offsets in steps of `stride`.
+        frame_ids: 0 and the sources: offsets in steps of `stride`.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.

@@ -59,7 +59,7 @@ class Kitti2015(Exportable, SequenceDataset):
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
         skip_missing: leave out scenes that lack a picture.
-        ground_truth: `occ` (every pixel), `noc` (only pixels that the right camera sees too), None for none.
+        ground_truth: `occ` (every pixel), `noc` (those that both cameras see), or None for no depth.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 

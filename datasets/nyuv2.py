@@ -89,7 +89,7 @@ class NyuV2(SequenceDataset):
             target, four pictures before it and four after it: 0 -4 -3 -2 -1 1 2 3 4, as published) or one
             test picture (`nyu_test/00001.h5`).
         part: train, val or test.
-        frame_ids: 0 and the sources, as offsets in steps of `stride`; test pictures have 0 alone.
+        frame_ids: 0 and the sources: offsets in steps of `stride`; test pictures have 0 alone.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
