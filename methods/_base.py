@@ -20,6 +20,7 @@ class Method(nn.Module):
 
     precision: torch.dtype = torch.float32  # of the networks; the trainer sets bfloat16
     metric: bool = False  # whether what it learns from tells metres
+    cameras: int = 1  # of one moment that it looks at together; a method of one takes any picture
     detail: int = 1  # above 1, data comes with `Batch.detailed` of that many times the network's size
     defaults: ClassVar[dict[str, Any]] = {}  # options of a run that are others for this method
 
