@@ -1,7 +1,11 @@
 """What each part of SurroundDepth adds, measured on the synthetic rig, and where the time of a step goes.
 
     python -m benchmarks.surround_table --data_path /tmp/rig --out runs/surround_table --steps 1500
+    python -m benchmarks.surround_table --data_path /tmp/rig --start RUN --steps 250
     python -m benchmarks.surround_table --time
+
+With `--start`, every row goes on from one run of monodepth2 on ordinary video (benchmarks.bdedepth_table has
+one), whose depth is known up to a factor; without, from random weights.
 
 Every row trains the same small network from scratch on the same moments, for as many steps, with one part
 more or less; rows that are done already are only read. Judged on scenes never trained on, all six cameras:
@@ -27,6 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datasets import build_dataset
+from methods import load_method
 from methods.monodepth2 import Motion
 from methods.surround_depth import SurroundDepth
 from options import effective, parse
@@ -98,18 +104,18 @@ def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, floa
         "height": args.height,
         "width": args.width,
         "encoder": args.encoder,
-        "pose_encoder": args.encoder,
+        "pose_encoder": args.pose_encoder or args.encoder,
         "weights_init": "scratch",
         "scales": "0",
         "min_depth": 2.0,
-        "max_depth": 80.0,
+        "max_depth": 200.0,
         "method.blocks": args.blocks,
         "method.focal_scale": 0.55 * args.width,
-        "method.pose_unit": 30.0,
+        "method.pose_unit": 100.0 if args.start else 30.0,
         "batch_size": args.batch_size,
         "learning_rate": args.learning_rate,
-        "scheduler": "constant",
-        "num_epochs": 100_000,
+        "scheduler": "cosine",
+        "num_epochs": -(-args.steps // steps_per_epoch(data, args)),
         "max_steps": args.steps,
         "save_frequency": 100_000,
         "num_workers": 1,
@@ -120,6 +126,8 @@ def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, floa
     words = [word for key, value in {**shared, **ROWS[name]}.items() for word in (f"--{key}", str(value))]
     options = parse(words)
     trainer = Trainer(options, effective(options))
+    if args.start and trainer.step == 0:
+        start_from(trainer.method, args.start)
     if not trainer.finished:
         trainer.train()
     if trainer.step < args.steps:
@@ -130,6 +138,23 @@ def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, floa
     records = [json.loads(line) for line in lines]
     last = [record for record in records if "val/abs_rel" in record][-1]
     return {key: last[f"val/{key}"] for key in COLUMNS}
+
+
+def steps_per_epoch(data: Path, args: argparse.Namespace) -> int:
+    """Of the rig's training part; the learning rate falls to 0 over whole epochs."""
+    moments = build_dataset({"dataset": "ddad", "data_path": data}, part="train", frame_ids=(0, -1, 1))
+    return len(moments) // args.batch_size
+
+
+def start_from(method: SurroundDepth, run: str) -> None:
+    """The networks of a run of monodepth2; attention, which it has not, stays as it was drawn."""
+    video, _ = load_method(run, "cpu", which="last")
+    for name, network in video.named_children():
+        if name != "loss_terms":
+            own = getattr(method, name)
+            own = own.decoder if hasattr(own, "cross") else own
+            weights = network.state_dict()  # with heads of more scales than are trained here
+            own.load_state_dict({key: weights[key] for key in own.state_dict()})
 
 
 def print_table(results: dict[str, dict[str, float]]) -> None:
@@ -250,6 +275,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=2, help="moments a step")
     parser.add_argument("--learning_rate", type=float, default=3e-4, help="of Adam")
     parser.add_argument("--encoder", default="resnet10t", help="of depth and pose")
+    parser.add_argument("--pose_encoder", help="of pose, where it is another")
+    parser.add_argument(
+        "--start", metavar="RUN", help="a run of monodepth2 whose networks every row begins with"
+    )
     parser.add_argument("--blocks", type=int, default=2, help="of attention a level, where there is any")
     parser.add_argument("--seed", type=int, default=0, help="of the world and the networks")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
