@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from pictures import as_picture, sheet
 from utils import PROJECT, atomic_path, to_yaml
 
 _SHOWN_SAMPLES = 4  # rows of a TensorBoard sheet
+_POINT_WIDTH = 1 / 200  # of a cloud, parts of the largest coordinate
 _SMOOTHING = 0.95  # of the numbers beside the progress bar
 _LINE_SECONDS = 30.0  # between lines where the output is no terminal
 
@@ -135,6 +137,21 @@ class RunLog:
         rows = [[as_picture(shown[name][n]) for name in names] for n in range(len(shown[names[0]]))]
         board = sheet(rows[:_SHOWN_SAMPLES])
         self._board.add_image(" | ".join(names), board, step, dataformats="HWC")
+
+    def clouds(self, step: int, shown: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """The method's coloured points, seen from behind the vehicle at first.
+
+        TensorBoard looks along -z with y up, hence forward, left, up become -z, -x, y. Its points are half a
+        centimetre wide, too small for a street: here they are a part of the cloud's reach.
+        """
+        if not self.active:
+            return
+        for name, (points, colours) in shown.items():
+            forward, left, up = points.T
+            turned = torch.from_numpy(np.stack([-left, up, -forward], -1))
+            width = _POINT_WIDTH * turned.abs().max().item()
+            look = {"material": {"cls": "PointsMaterial", "size": width}}
+            self._board.add_mesh(name, turned[None], torch.from_numpy(colours)[None], None, look, step)
 
     def say(self, sentence: str) -> None:
         """A line above the progress bar."""

@@ -436,6 +436,7 @@ class Trainer:
         if self.rank == 0:
             with self._noise_kept():
                 self.log.pictures(self.step, self.method.pictures(batch, prediction))
+                self.log.clouds(self.step, self.method.clouds(batch, prediction))
 
     def _greeting(self) -> str:
         processes = f", {self.world} processes" if self.world > 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +65,10 @@ class Method(nn.Module):
 
     def pictures(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """What is worth a look: name → (B, 3 or 1, H, W) in [0, 1]."""
+        return {}
+
+    def clouds(self, batch: Batch, prediction: Prediction) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What is worth a walk round it: name → (K, 3) x forward, y left, z up, and (K, 3) uint8 RGB."""
         return {}
 
     def networks_autocast(self) -> torch.autocast:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from datasets._surround import RING
@@ -22,9 +23,12 @@ from layers import disparity_to_depth, invert_rigid
 from methods import METHODS
 from methods.monodepth2 import Monodepth2, Motion
 from networks import NETWORKS
-from pictures import as_picture, colourise, ring_sheet
+from pictures import as_picture, colourise, ring_sheet, surround_cloud
 from structures import Batch, Frame, Prediction
 from utils import InputError
+
+_CLOUD_POINTS = 30_000  # of a cloud that is logged; TensorBoard's page stays quick with them
+_NEARER = 0.9  # the share of depths that such a cloud shows where metres are not known
 
 
 @METHODS.register
@@ -149,6 +153,36 @@ class SurroundDepth(Monodepth2):
             views = [[_coloured(pictures[row]) for pictures in shown.values()] for row in rows]
             sheets.append(torch.from_numpy(ring_sheet(views, names)))
         return {"surround": torch.stack(sheets).permute(0, 3, 1, 2).float() / 255}
+
+    def clouds(self, batch: Batch, prediction: Prediction) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """`cloud`: the first moment's points of all cameras, up to 30 000 drawn from every part alike.
+
+        Where depth is known up to one factor only, each camera's points have the right directions from its
+        place on the vehicle, and the clouds of neighbours need not meet.
+        """
+        if batch.rig_from_camera is None:
+            return {}
+        finest, images = prediction.disparities[min(prediction.disparities)], batch.images[0]
+        disparity = F.interpolate(finest.detach(), images.shape[-2:], mode="bilinear", align_corners=False)
+        visible = batch.maps.get("visible")
+
+        def of_first_moment(values: Tensor) -> np.ndarray:
+            return values[: self.cameras].cpu().numpy()
+
+        depths = of_first_moment(self.depth_of(disparity, batch))[:, 0]
+        points, colours = surround_cloud(
+            depths,
+            of_first_moment(batch.intrinsics),
+            [as_picture(image) for image in images[: self.cameras]],
+            of_first_moment(batch.rig_from_camera),
+            None if visible is None else of_first_moment(visible)[:, 0],
+            **({} if self.metric else {"farthest": float(np.quantile(depths, _NEARER))}),
+        )
+        if not len(points):  # uneven everywhere, as the first steps from scratch may be
+            return {}
+        # A generator of its own, so that looking changes no training; even steps would draw stripes.
+        kept = np.random.default_rng(0).permutation(len(points))[:_CLOUD_POINTS]
+        return {"cloud": (points[kept], colours[kept])}
 
     def _check_moments(self, images: Tensor) -> None:
         if len(images) % self.cameras:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import run
 from tests import runs
@@ -45,6 +46,9 @@ def test_two_processes_train_and_judge_a_rig_as_one_does(tiny_ddad, tmp_path):
     assert (one.training["world"], two.training["world"]) == (1, 2)
     for key, weight in one.weights.items():
         assert torch.allclose(two.weights[key], weight, rtol=0, atol=2e-6), key
+
+    board = EventAccumulator(str(tmp_path / "one/run/tensorboard")).Reload().Tags()
+    assert board["images"] == ["surround"] and {"cloud_VERTEX", "cloud_COLOR"} <= set(board["tensors"])
 
     (validated,) = [record for record in runs.records(tmp_path / "one") if "loss" not in record]
     (sharded,) = [record for record in runs.records(tmp_path / "two") if "loss" not in record]

@@ -6,11 +6,14 @@ import os
 import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from checkpoints import load_checkpoint
+from logs import RunLog
 from tests import runs
 from trainer import MAX_NOT_FINITE, Trainer
 from utils import InputError, read_yaml
@@ -59,6 +62,18 @@ def test_a_run_leaves_checkpoints_scalars_pictures_and_its_options(world, reques
     board = EventAccumulator(str(folder / "tensorboard")).Reload().Tags()
     assert {"train/loss", "train/learning_rate", f"val/{goal}"} <= set(board["scalars"])
     assert board["images"] == ["target | disparity | warped_-1 | warped_1 | automask"]
+
+
+def test_a_cloud_is_logged_as_seen_from_behind_the_vehicle(tmp_path):
+    ahead_left_up = np.array([[30.0, 20.0, 10.0]], np.float32)
+    with RunLog(tmp_path, {}, total_steps=1, step=0, active=True) as log:
+        log.clouds(1, {"cloud": (ahead_left_up, np.array([[255, 0, 0]], np.uint8))})
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (vertex,) = board.Tensors("cloud_VERTEX")
+    assert vertex.step == 1
+    # TensorBoard: x right, y up, z towards who looks.
+    assert make_ndarray(vertex.tensor_proto).tolist() == [[[-20, 10, -30]]]
+    assert make_ndarray(board.Tensors("cloud_COLOR")[0].tensor_proto).tolist() == [[[255, 0, 0]]]
 
 
 def test_best_stays_the_epoch_with_the_least_error(tiny_kitti, tmp_path, monkeypatch):

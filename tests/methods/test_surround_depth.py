@@ -344,6 +344,28 @@ def test_its_pictures_are_the_views_in_their_places():
     assert torch.allclose(front_left, batch.images[0][1, :, 20:], atol=1 / 255)
 
 
+def test_its_cloud_is_the_first_moments_walls_round_the_vehicle():
+    """Ahead a wall that is red, to the left a green one, both where a disparity of 0.5 puts them."""
+    method = small(focal_scale=60.0, min_depth=5.0, max_depth=20.0, losses={"spatial": {"weight": 0.1}})
+    batch = rig(moments=2, overlap=90.0, size=(128, 192))
+    batch.images[0] = torch.tensor([[1.0, 0, 0], [0, 1, 0]] * 2)[..., None, None].repeat(1, 1, 128, 192)
+    batch.maps["visible"] = torch.ones(4, 1, 128, 192, dtype=torch.bool)
+    batch.maps["visible"][:, :, 64:] = False  # the vehicle, below the horizon
+    disparity = torch.full((4, 1, 64, 96), 0.5, requires_grad=True)
+    ((name, (points, colours)),) = method.clouds(batch, Prediction({0: disparity})).items()
+    assert name == "cloud" and colours.dtype == np.uint8
+    assert points.shape == colours.shape == (2 * 64 * 192, 3)
+    red = colours[:, 0] == 255
+    np.testing.assert_allclose(points[red, 0], 8.5, atol=1e-4)  # the camera is 0.5 m ahead, the wall 8 m
+    np.testing.assert_allclose(points[~red, 1], 8.5, atol=1e-4)
+    assert (points[:, 2] > 1.5).all()
+    method.metric, batch.maps = False, {}
+    points, _ = method.clouds(batch, Prediction({0: disparity}))["cloud"]
+    assert len(points) == 30_000  # of 49 152
+    batch.rig_from_camera = None
+    assert method.clouds(batch, Prediction({0: disparity})) == {}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
