@@ -26,6 +26,8 @@ class Checkpoint:
             values and tensors that only the trainer understands. A published folder offers
             `optimizer_by_name`: parameter name to Adam's state of it, see `load_optimizer`.
         ignored: what the file holds and this record does not, by name.
+        lacking: where the file does not tell what predicting needs, a sentence that says what and the way
+            out. Training may start from such weights, since a run has options of its own.
     """
 
     weights: dict[str, Tensor]
@@ -33,6 +35,7 @@ class Checkpoint:
     layout: str = "parallax"
     training: dict[str, Any] | None = None
     ignored: list[str] = field(default_factory=list)
+    lacking: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 
 The files hold no options but the picture's size. What the published configs chose for each data set follows
 from it, unless an opt.json says otherwise; whether poses were joint is not to be seen and counts as no.
+With pictures of another height nothing is predicted without it, since what it tells scales every depth.
 """
 
 from __future__ import annotations
@@ -55,12 +56,27 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
     options |= {key: chosen[key] for key in ("min_depth", "max_depth") if key in chosen}
     if name := _DATASETS.get(chosen.get("dataset"), chosen.get("dataset")):
         options["dataset"] = {"name": name}
-    checkpoint.options = options
+    checkpoint.options, checkpoint.lacking = options, _lacking(chosen, options.get("height"), path)
     checkpoint.weights = {_ours(key): value for key, value in checkpoint.weights.items()}
     if checkpoint.training:
         states = checkpoint.training["optimizer_by_name"]
         checkpoint.training = {"optimizer_by_name": {_ours(key): state for key, state in states.items()}}
     return checkpoint
+
+
+def _lacking(chosen: Mapping[str, Any], height: int | None, path: Path) -> str | None:
+    """What a depth in metres rests on and neither the height nor an opt.json tells."""
+    needed = ("max_depth", "focal_scale") if chosen.get("focal", True) else ("max_depth",)
+    unknown = [key for key in needed if key not in chosen]
+    if not unknown:
+        return None
+    heights = " or ".join(f"{known} ({data['dataset']})" for known, data in _CHOSEN.items())
+    example = ", ".join(f'"{key}": {_CHOSEN[384][key]}' for key in unknown)
+    return (
+        f"{path} does not tell the model's {' and '.join(unknown)}, known for pictures {heights} pixels high, "
+        f"and its are {height or 'of unknown height'}; write what it was trained with into "
+        f"{path / 'opt.json'}, as in {{{example}}}"
+    )
 
 
 def _ours(key: str) -> str:

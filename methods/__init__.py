@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from checkpoints import load_checkpoint, load_weights
-from utils import Registry
+from utils import InputError, Registry
 
 METHODS = Registry("methods")
 
@@ -34,9 +34,11 @@ def load_method(
         method without a pose network refuses to predict poses instead of inventing them.
 
     Raises:
-        InputError: nothing known lies there, or its keys do not fit.
+        InputError: nothing known lies there, its keys do not fit, or it lacks what predicting needs.
     """
     checkpoint = load_checkpoint(path, which=which)
+    if checkpoint.lacking:
+        raise InputError(checkpoint.lacking)
     options = {**checkpoint.options, "weights_init": "scratch"}  # the weights come from the file
     method = build_method(options)
     only_for_training = {"pose_encoder", "pose", "predictive_mask"}

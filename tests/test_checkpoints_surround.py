@@ -7,7 +7,9 @@ import torch
 
 from checkpoints import load_checkpoint, load_optimizer, load_weights
 from methods import build_method, load_method
+from predictor import load_predictor
 from tests.goldens import Golden, state_dict, tensor
+from utils import InputError
 
 FILES = ("encoder", "depth", "pose_encoder", "pose")
 
@@ -68,6 +70,43 @@ def test_an_opt_json_beside_it_wins(folder, tmp_path):
     options = load_checkpoint(tmp_path).options
     assert options["method"]["joint_pose"] is True and options["method"]["focal_scale"] == 500.0
     assert options["dataset"] == {"name": "nuscenes"} and options["max_depth"] == 80.0
+
+
+@pytest.fixture
+def of_another_height(published, folder, tmp_path):
+    """The same folder, of pictures 256 high."""
+    for file in folder.glob("*.pth"):
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "encoder.pth").unlink()
+    torch.save({**published["encoder"], "height": 256, "width": 448}, tmp_path / "encoder.pth")
+    return tmp_path
+
+
+def test_another_height_does_not_tell_the_scale_of_depth(of_another_height):
+    words = (
+        r"tell the model's max_depth and focal_scale, .* 384 \(ddad\) or 352 \(nuscenes\) .* are 256; write"
+    )
+    with pytest.raises(InputError, match=words):
+        load_method(of_another_height)
+    with pytest.raises(InputError, match=words):
+        load_predictor(of_another_height, device="cpu")
+    opt_json = of_another_height / "opt.json"
+    opt_json.write_text(json.dumps({"max_depth": 120.0}))
+    with pytest.raises(InputError, match=r'the model\'s focal_scale, .*as in {"focal_scale": 715.0873}'):
+        load_method(of_another_height)
+    opt_json.write_text(json.dumps({"max_depth": 120.0, "focal_scale": 400.0}))
+    method, _ = load_method(of_another_height)
+    assert (method.max_depth, method.focal_scale) == (120.0, 400.0)
+    opt_json.write_text(json.dumps({"max_depth": 120.0, "focal": False}))
+    assert load_checkpoint(of_another_height).lacking is None
+
+
+def test_training_starts_from_weights_of_another_height(of_another_height):
+    checkpoint = load_checkpoint(of_another_height)
+    assert checkpoint.lacking and "focal_scale" not in checkpoint.options["method"]
+    section = {**checkpoint.options["method"], "focal_scale": 400.0}
+    method = build_method({**checkpoint.options, "method": section, "weights_init": "scratch"})
+    assert "depth (573 tensors)" in load_weights(method, checkpoint.weights)
 
 
 def test_it_predicts_what_the_published_network_predicts(folder):
