@@ -73,8 +73,8 @@ def _lacking(chosen: Mapping[str, Any], height: int | None, path: Path) -> str |
     heights = " or ".join(f"{known} ({data['dataset']})" for known, data in _CHOSEN.items())
     example = ", ".join(f'"{key}": {_CHOSEN[384][key]}' for key in unknown)
     return (
-        f"{path} does not tell the model's {' and '.join(unknown)}, known for pictures {heights} pixels high, "
-        f"and its are {height or 'of unknown height'}; write what it was trained with into "
+        f"{path} does not tell the model's {' and '.join(unknown)}, known for pictures {heights} pixels "
+        f"high, and its are {height or 'of unknown height'}; write what it was trained with into "
         f"{path / 'opt.json'}, as in {{{example}}}"
     )
 
