@@ -233,7 +233,12 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--channels_last", **switch, help="memory layout of the networks")
     group.add_argument("--sync_batchnorm", **switch, help="batch statistics over all GPUs")
     group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
-    group.add_argument("--deterministic", **switch, help="refuse kernels whose sums vary between runs")
+    group.add_argument(
+        "--deterministic",
+        **switch,
+        help="refuse operations whose sums vary between runs; on a GPU torch's documentation counts the gradient "
+        "of grid_sample, hence of every warp, among them: training should stop at once there (not tried)",
+    )
     group.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
     group = parser.add_argument_group("logs and checkpoints")

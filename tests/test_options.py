@@ -1,6 +1,7 @@
 """What a run's options are made of, and what is refused before the first picture is read."""
 
 import pytest
+import torch
 
 from datasets import DATASETS
 from datasets._augment import Augment
@@ -83,6 +84,12 @@ def test_effective_options_survive_yaml(tmp_path):
     assert read_yaml(to_yaml(settings)) == settings
     assert effective(parse([], saved=read_yaml(to_yaml(settings)))) == settings
     assert settings["model_name"] == "1e5" and "resume" not in settings
+
+
+def test_torch_still_says_that_a_gpu_cannot_warp_deterministically():
+    """What the help of --deterministic rests on."""
+    refused = torch.use_deterministic_algorithms.__doc__.split("operations will throw a")[-1]
+    assert "grid_sample` when attempting to differentiate a CUDA tensor" in refused
 
 
 def test_help_names_every_option(capsys):
