@@ -236,8 +236,8 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--deterministic",
         **switch,
-        help="refuse operations whose sums vary between runs; on a GPU torch's documentation counts the gradient "
-        "of grid_sample, hence of every warp, among them: training should stop at once there (not tried)",
+        help="refuse operations whose sums vary between runs; on a GPU torch's documentation counts the "
+        "gradient of grid_sample, hence of every warp, among them: training should stop there (not tried)",
     )
     group.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
