@@ -1,10 +1,12 @@
 """What each part of BDEdepth adds, on a synthetic world: the README's table.
 
     python -m benchmarks.bdedepth_table --out bench/bdedepth --steps 1000
+    python -m benchmarks.bdedepth_table --out bench/views --start bench/bdedepth/Monodepth2_0 --steps 300
 
 Renders a world as KITTI, trains every row on it for the same number of steps from the same seed and without
 ImageNet, judges each on streets it has not seen, and prints the table. It may be stopped and started again:
-what is done stays done. The settings are those that learn in minutes (docs/performance.md).
+what is done stays done. The settings are those that learn in minutes (docs/performance.md). With `--start`
+the rows are Monodepth2's own network going on from a run of it, with and without the views.
 """
 
 from __future__ import annotations
@@ -19,17 +21,24 @@ from pathlib import Path
 from evaluate_depth import evaluate_method
 from methods import load_method
 from metrics import Result
-from utils import PROJECT, InputError, pick_device, run_main
+from utils import PROJECT, InputError, nearest_name, pick_device, run_main
 
 LOCAL, SHUFFLE = {"views.local_crop": "true", "views.detail": "2"}, {"views.patch_reshuffle": "true"}
+COARSE_TO_FINE = {"scales": "0 1 2 3", "v1_multiscale": None}
 GRID = {"decoder": "grid_decoder", "scales": "0"}
 ROWS: dict[str, dict[str, str | None]] = {  # what a row is called → its options over the common ones
-    "Monodepth2": {"scales": "0 1 2 3", "v1_multiscale": None},
+    "Monodepth2": COARSE_TO_FINE,
     "grid decoder, one scale": GRID,
     "+ local crop": GRID | LOCAL,
     "+ patch reshuffle": GRID | SHUFFLE,
     "+ both (BDEdepth)": GRID | LOCAL | SHUFFLE,
     "+ both, HRNet18": GRID | LOCAL | SHUFFLE | {"encoder": "hrnet18"},
+}
+ROWS_FROM_START: dict[str, dict[str, str | None]] = {
+    "Monodepth2": COARSE_TO_FINE,
+    "+ local crop": COARSE_TO_FINE | LOCAL,
+    "+ patch reshuffle": COARSE_TO_FINE | SHUFFLE,
+    "+ both": COARSE_TO_FINE | LOCAL | SHUFFLE,
 }
 COMMON = {
     "method": "monodepth2",
@@ -64,26 +73,32 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=20, help="streets; a quarter of them is held out")
     parser.add_argument("--frames", type=int, default=16, help="pictures of each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of each row for each")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="which rows")
+    parser.add_argument("--start", help="a run of monodepth2 that every row goes on from")
+    parser.add_argument("--rows", nargs="+", help="which rows, by name; else all")
     parser.add_argument("--workers", type=int, default=1, help="loader processes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args()
+    known = ROWS_FROM_START if args.start else ROWS
+    for name in args.rows or ():
+        if name not in known:
+            raise InputError(f"there is no row '{name}'{nearest_name(name, known)}")
+    rows = {name: known[name] for name in args.rows or known}
     data = (args.data_path or args.out / "data").absolute()
     if not (data / "splits").is_dir():
         call("tools/make_synthetic.py", "--layout", "kitti", "--out", data, "--sequences", args.sequences,
              "--frames", args.frames)  # fmt: skip
     samples = sum(1 for line in (data / "splits/train_files.txt").read_text().splitlines() if line.strip())
     epochs = -(-args.steps // max(1, samples // args.batch_size))
-    measured: dict[str, list[tuple[Result, float]]] = {name: [] for name in args.rows}
+    measured: dict[str, list[tuple[Result, float]]] = {name: [] for name in rows}
     for seed in args.seeds:
-        for name in args.rows:
-            measured[name].append(train_and_judge(name, seed, epochs, data, args))
+        for name, own in rows.items():
+            measured[name].append(train_and_judge(name, own, seed, epochs, data, args))
     print(f"\n{table(measured)}")
     print(f"\n{samples} samples, {args.steps} steps of {args.batch_size}, {args.width}x{args.height}")
 
 
 def train_and_judge(
-    name: str, seed: int, epochs: int, data: Path, args: argparse.Namespace
+    name: str, own: dict[str, str | None], seed: int, epochs: int, data: Path, args: argparse.Namespace
 ) -> tuple[Result, float]:
     """The errors of one run on the test part, and the median seconds of its steps."""
     run = f"{''.join(c if c.isalnum() else '_' for c in name).strip('_')}_{seed}"
@@ -102,7 +117,8 @@ def train_and_judge(
         "num_workers": args.workers,
         "device": args.device,
         "seed": seed,
-        **ROWS[name],
+        **({"load_weights_folder": args.start} if args.start else {}),
+        **own,
     }
     words: list[object] = []
     for option, value in options.items():
