@@ -36,7 +36,8 @@ class CrossView(nn.Module):
         cameras: N, of one moment; they attend to each other, in any number.
         blocks: of attention, one after the other, at each level.
         heads: of each attention; divides the channels of every level.
-        skip: add what attention gives to the features, instead of taking it in their place.
+        skip: add what attention gives to the features, instead of taking it in their place. It then begins
+            at zero; the published code begins with noise.
 
     Raises:
         InputError: channels that the heads do not divide, a number below 1, not five features.
@@ -73,6 +74,11 @@ class CrossView(nn.Module):
             CrossViewLevel(channels, reduction, blocks, heads) if channels else nn.Identity()
             for channels, reduction in levels
         )
+        if skip:
+            # Attention begins as nothing: features that were trained before are not drowned in noise.
+            for level in self.cross:
+                if isinstance(level, CrossViewLevel):
+                    nn.init.zeros_(level.up.pointwise.weight)
         self.finest_feature = getattr(decoder, "finest_feature", 0)
         self.cross[: self.finest_feature].requires_grad_(False)
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 from networks.cross_view import CrossView, CrossViewLevel, position_code
 from networks.depth_decoder import DepthDecoder
@@ -174,6 +175,8 @@ def test_the_whole_depth_network_is_the_published_one(published, published_resne
 @pytest.mark.parametrize("cameras", [1, 4, 6])
 def test_any_number_of_cameras_attend_to_each_other_and_to_no_other_moment(cameras):
     network = depth_network(cameras=cameras).eval()
+    for level in network.cross:  # which begin at nothing
+        nn.init.normal_(level.up.pointwise.weight, std=0.1)
     features = features_of(2 * cameras)
     with torch.no_grad():
         before = network(features)[0]
@@ -182,6 +185,12 @@ def test_any_number_of_cameras_attend_to_each_other_and_to_no_other_moment(camer
     assert before.shape == (2 * cameras, 1, 64, 64)
     changed = (before - after).flatten(1).abs().amax(1) > 0
     assert changed[:cameras].all() and not changed[cameras:].any()
+
+
+def test_attention_begins_as_nothing_beside_what_the_decoder_has_learned():
+    network, features = depth_network(cameras=2).eval(), features_of(2)
+    with torch.no_grad():
+        assert torch.equal(network(features)[0], network.decoder(features)[0])
 
 
 def test_it_takes_another_picture_size_and_features_without_channels():
