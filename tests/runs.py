@@ -64,6 +64,21 @@ def last(log_dir: Path) -> Checkpoint:
     return load_checkpoint(log_dir / "run", which="last")
 
 
+def same_gradients(one: Checkpoint, two: Checkpoint) -> None:
+    """Two runs with `--optimizer sgd` saw the same gradients within a hundredth, parameter by parameter.
+
+    The first steps of Adam have the size of the learning rate however small the gradient, so the rounding
+    of another processor turns some of them round; the momentum of SGD is the sum of the gradients.
+    """
+    states = [run.training["optimizer"]["state"] for run in (one, two)]
+    assert states[0].keys() == states[1].keys()
+    for number, state in states[0].items():
+        gradient, other = state["momentum_buffer"], states[1][number]["momentum_buffer"]
+        assert (other - gradient).abs().max() <= 0.01 * gradient.abs().max(), number
+    told = sum(bool(state["momentum_buffer"].any()) for state in states[0].values())
+    assert told > len(states[0]) / 2, told  # the rest waits behind weights that begin at zero
+
+
 def records(log_dir: Path) -> list[dict[str, Any]]:
     """The lines of the run's log.jsonl."""
     return [json.loads(line) for line in (log_dir / "run/log.jsonl").read_text().splitlines()]
