@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from layers import sampling_grid
+from losses.spatial import Neighbours
 from methods.monodepth2 import Motion
 from methods.surround_depth import SurroundDepth
 from structures import Batch, Prediction
@@ -133,7 +135,9 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name):
             gradient = leaves[f"{joint}{kind}_{name_}"].grad
             golden.close(f"{name}.grad_{kind}_{name_}", gradient, relative=3e-3)
     gradients = Golden("surrounddepth_loss_grads")
-    for scale in method.scales if f"{name}.grad_disp0" in gradients.facts else ():
+    for scale in method.scales:
+        if f"{name}.grad_disp{scale}" not in gradients.facts:
+            continue
         # A sample on a pixel's border takes one side or the other by rounding, as in Monodepth2's.
         gradients.close(
             f"{name}.grad_disp{scale}",
@@ -161,12 +165,17 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name):
 
 @pytest.mark.parametrize("name", ["ddad_scale", "nusc_scale"])
 def test_neighbours_are_resampled_as_published(golden, given, name):
-    from losses.spatial import Neighbours
-
     method = without_networks(max_depth=CONFIGS[name].get("max_depth", 200.0))
     batch = make_batch(golden, given, "mask" in CONFIGS[name])
     depth = method.depth_of(given["disp0"], batch)
-    warped, seen = Neighbours(batch).warp(depth, in_front=False)
+    neighbours = Neighbours(batch)
+    warped, seen = neighbours.warp(depth, in_front=False)
+    T, K = neighbours.T_neighbour_from_camera, neighbours.source_intrinsics
+    grid = sampling_grid(depth.repeat(2, 1, 1, 1), neighbours.intrinsics, T, K).clamp(-2, 2)
+    for n, direction in enumerate(("m1", "p1")):
+        golden.close(f"pose_spatial_{direction}", T[6 * n : 6 * n + 6])
+        if f"{name}.sample_{direction}" in golden.facts:
+            golden.close(f"{name}.sample_{direction}", grid[6 * n : 6 * n + 6], outliers=0.001)
     for direction, of_neighbour, valid in zip(("m1", "p1"), warped, seen):
         golden.close(f"{name}.warped_spatial_{direction}", of_neighbour, outliers=0.001)
         assert np.mean(valid.numpy() != golden[f"{name}.mask_spatial_{direction}"]) < 1e-3
@@ -195,6 +204,8 @@ def test_poses_of_the_vehicle_and_of_each_camera_are_the_published_ones(recorded
     method.joint_pose, own, method.own = kind == "joint", method.own, {}
     statistics = {key: value.clone() for key, value in method.pose_encoder.named_buffers()}
     with torch.no_grad():
+        last = method.eval().pose_encoder(torch.cat([images[-1], images[0]], 1))[-1]
+        golden.close("feat4", last)
         for prefix, mode in (("", False), ("train_", True)):
             method.train(mode)
             motions = method._motions(images, {})
@@ -218,6 +229,11 @@ def test_a_whole_training_step_is_the_published_one(recorded_method, golden, giv
     total.backward()
 
     step.close("loss", total)
+    per_scale = sum(
+        method.loss_weights[key] * term.per_scale(batch, prediction)
+        for key, term in method.loss_terms.items()
+    )
+    step.close("per_scale", per_scale)
     for frame, name in NAMES.items():
         poses = torch.linalg.inv(method.own[frame]) @ prediction.T_source_from_target[frame]
         step.close(f"cam_T_cam_{name}", poses)

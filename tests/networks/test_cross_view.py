@@ -161,6 +161,9 @@ def test_the_whole_depth_network_is_the_published_one(published, published_resne
         features = encoder(x)
         attended = published.attend(features)
         logits = published.decoder.logits(attended)
+        published.skip = False
+        without = published.logits(features)
+        published.skip = True
         trained_features = encoder.train()(x)
         trained = published.logits(trained_features)
     for level in range(5):
@@ -169,6 +172,7 @@ def test_the_whole_depth_network_is_the_published_one(published, published_resne
     golden.close("train_feat4", trained_features[4])
     for scale in range(4):
         golden.close(f"logit_{scale}", logits[scale])
+        golden.close(f"noskip_logit_{scale}", without[scale])
         golden.close(f"train_logit_{scale}", trained[scale])
 
 
