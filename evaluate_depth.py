@@ -39,11 +39,8 @@ from datasets import DATASETS, build_dataset
 from datasets._sequence import SequenceDataset
 from datasets._splits import eigen_to_benchmark_ids, judged_part, load_split, split_names
 from datasets._surround import SurroundDataset
-from methods import load_method
-from metrics import (
-    CROPS,
+from evaluation import (
     FLIP_WORDS,
-    Protocol,
     Result,
     compare,
     evaluate,
@@ -52,6 +49,8 @@ from metrics import (
     gather,
     predict_disparities,
 )
+from methods import load_method
+from metrics import CROPS, Protocol
 from predictor import set_decode_range, stereo_scale, trained_on, trained_with_stereo
 from tools._shards import torchrun_shard
 from tools.export_gt_depth import export_at_first
@@ -307,7 +306,7 @@ def evaluate_method(
         stereo: depth is metric, times `scale`; as it was trained where not given.
         scale: what depth is multiplied by; `stereo_scale` or 1 where not given.
         flip: predict the mirror image too and join both.
-        batch_size, workers, device, progress: as `metrics.evaluate`.
+        batch_size, workers, device, progress: as `evaluation.evaluate`.
         output: folder for results.json and per_image.csv.
 
     Raises:

@@ -40,9 +40,9 @@ from datasets import build_dataset
 from datasets._augment import Augment
 from datasets._companion import with_companion
 from datasets._loading import EpochBatches, Guarded, collate
+from evaluation import evaluate_several, gather
 from logs import RunLog
 from methods import build_method
-from metrics import evaluate_several, gather
 from structures import Batch
 from utils import InputError, atomic_path, check_settings, pick_device, seed_everything
 

@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 
 from evaluate_depth import evaluate_method
+from evaluation import Result
 from methods import load_method
-from metrics import Result
 from utils import PROJECT, InputError, nearest_name, pick_device, run_main
 
 LOCAL, SHUFFLE = {"views.local_crop": "true", "views.detail": "2"}, {"views.patch_reshuffle": "true"}

@@ -12,7 +12,7 @@ LEVELS = [
     {"utils", "structures"},
     {"layers", "metrics", "checkpoints", "pictures", "trajectories"},
     {"networks", "losses", "datasets"},
-    {"methods"},
+    {"methods", "evaluation"},
     {"logs"},
     {"trainer"},
     {"published_configs"},

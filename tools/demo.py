@@ -20,7 +20,7 @@ import torch
 
 from datasets import build_dataset
 from datasets._sequence import read_image
-from metrics import Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
+from evaluation import Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
 from pictures import as_picture, colourise, save_picture, sheet
 from predictor import Predictor, load_predictor
 from utils import PROJECT, InputError, run_main

@@ -13,8 +13,9 @@ from PIL import Image
 from datasets._cityscapes import LABEL_IDS, UPPER, split_triple, to_train_ids
 from datasets._splits import load_split, parts, published_lines, read_split_file
 from datasets.cityscapes import Cityscapes, depth_from_disparity
+from evaluation import evaluate
 from layers import disparity_to_depth
-from metrics import METRICS, Truth, evaluate, measure
+from metrics import METRICS, Truth, measure
 from tests import runs
 from tests.goldens import Golden
 from tools import export_gt_depth

@@ -12,8 +12,8 @@ from PIL import Image
 from datasets._dgp import read_points
 from datasets.ddad import Ddad, published_samples
 from datasets.kitti import read_depth_png
+from evaluation import evaluate
 from layers import warp
-from metrics import evaluate
 from structures import Batch
 from tests import runs
 from tools import export_gt_depth

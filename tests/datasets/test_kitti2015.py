@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from datasets.kitti2015 import Kitti2015
-from metrics import evaluate
+from evaluation import evaluate
 from tools import export_gt_depth
 from tools.layouts._base import Plan
 from tools.layouts.kitti2015 import Kitti2015Scenes

@@ -12,7 +12,8 @@ from scipy.io import loadmat, savemat
 from datasets._splits import load_split
 from datasets.make3d import GRID, SIZE, Make3D, read_grid
 from datasets.synthetic import Camera
-from metrics import Truth, evaluate, measure
+from evaluation import evaluate
+from metrics import Truth, measure
 from tests.goldens import Golden, image, tensor, uniform
 from tools.layouts._base import RATE, Plan, looking_ahead
 from tools.make_synthetic import make

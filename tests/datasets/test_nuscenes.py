@@ -16,7 +16,7 @@ from datasets._ground_truth import KnownDepth
 from datasets._splits import load_split
 from datasets._surround import RING
 from datasets.nuscenes import CHANNELS, NuScenes, lidar_pixels
-from metrics import evaluate
+from evaluation import evaluate
 from tests import runs
 from tools.export_gt_depth import main as export
 from tools.layouts._base import Plan

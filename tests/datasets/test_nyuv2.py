@@ -11,7 +11,8 @@ from scipy.io import savemat
 
 from datasets.nyuv2 import DISTORTION, MAT, NyuV2, border, find_scenes, official_test
 from datasets.synthetic import Camera
-from metrics import Truth, evaluate, measure
+from evaluation import evaluate
+from metrics import Truth, measure
 from tests.goldens import Golden, image, tensor, uniform
 from tools.layouts._base import RATE, Plan, looking_ahead
 from tools.make_synthetic import make
