@@ -3,7 +3,7 @@
     python -m benchmarks.sift_matches [--data_path DDAD --dataset ddad] [--samples 2]
 
 The plain one is one process that does what the published tools do: SIFT on whole pictures, key points and
-descriptors pickled and read back for either pair, a mask asked point by point, brute-force matching, a loop
+descriptors written and read back for either pair, a mask asked point by point, brute-force matching, a loop
 over the matches. It runs twice, with OpenCV on one core and on every core. Both must find the same matches.
 Time on the clock is without what processes need to start, which stands beside it and is the same for
 two samples and for thousands. Without data a rig is drawn.
@@ -12,9 +12,7 @@ two samples and for thousands. Without data a rig is drawn.
 from __future__ import annotations
 
 import argparse
-import copyreg
 import functools
-import pickle
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -96,15 +94,13 @@ def plain_matches(dataset: SurroundDataset, index: int, folder: Path) -> list[np
         sizes.append(grey.shape)
         detector = cv2.SIFT_create(edgeThreshold=8, contrastThreshold=0.01)
         keypoints, descriptors = detector.detectAndCompute(grey, None)
-        (folder / f"{camera}.pkl").write_bytes(pickle.dumps({"kp": keypoints, "des": descriptors}))
+        np.savez(folder / f"{camera}.npz", kp=[taken_apart(point) for point in keypoints], des=descriptors)
     rows: list[list[np.ndarray]] = [[] for _ in paths]
     rig = dataset.rig_from_camera(line)
     for camera, left in neighbours(dataset.camera_names):  # the second tool
         height, width = sizes[camera]
         reach = dataset.overlap * width
-        source, target = (
-            pickle.loads((folder / f"{name}.pkl").read_bytes()).values() for name in (camera, left)
-        )
+        source, target = (read_features(folder / f"{name}.npz") for name in (camera, left))
         source_region, target_region = np.zeros((2, height, width), np.uint8)
         source_region[:, : int(np.ceil(reach))] = 1
         target_region[:, int(np.ceil(width - reach)) :] = 1
@@ -127,10 +123,16 @@ def plain_matches(dataset: SurroundDataset, index: int, folder: Path) -> list[np
     return [np.concatenate(parts) for parts in rows]
 
 
-def taken_apart(point: cv2.KeyPoint) -> tuple[type, tuple]:
-    """How pickle, which does not know key points, is to store one."""
-    parts = (*point.pt, point.size, point.angle, point.response, point.octave, point.class_id)
-    return cv2.KeyPoint, parts
+def taken_apart(point: cv2.KeyPoint) -> tuple[float, ...]:
+    """A key point as numbers."""
+    return *point.pt, point.size, point.angle, point.response, point.octave, point.class_id
+
+
+def read_features(path: Path) -> tuple[list[cv2.KeyPoint], np.ndarray]:
+    """Key points, put together again, and their descriptors."""
+    with np.load(path, allow_pickle=False) as file:
+        points = [cv2.KeyPoint(*row[:5], *map(int, row[5:])) for row in file["kp"].tolist()]
+        return points, file["des"]
 
 
 def in_region(
@@ -140,8 +142,6 @@ def in_region(
     chosen = [n for n, point in enumerate(points) if region[int(point.pt[1]), int(point.pt[0])]]
     return [points[n] for n in chosen], descriptors[chosen]
 
-
-copyreg.pickle(cv2.KeyPoint, taken_apart)
 
 if __name__ == "__main__":
     run_main(main)
