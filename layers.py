@@ -190,6 +190,9 @@ def sample(image: Tensor, grid: Tensor, align_corners: bool = True) -> Tensor:
     Returns:
         (B, C, H, W).
     """
+    if grid.device.type == "cpu" and not grid.detach().sum().isfinite():
+        # The backward pass at a place that is no number would end the whole process (torch 2.15, on CPUs).
+        grid = torch.nan_to_num(grid)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=align_corners)
 
 

@@ -104,6 +104,14 @@ def test_a_sideways_step_moves_a_wall_by_focal_times_baseline_over_depth():
     assert torch.allclose(z, torch.full_like(z, 10.0))
 
 
+def test_a_motion_that_is_no_number_has_such_a_gradient_and_does_not_end_the_process():
+    """So that training can name the step; looking up such a place takes the border and seems fine."""
+    T = torch.full((1, 4, 4), float("nan"), requires_grad=True)
+    K = torch.tensor([[[50.0, 0, 32], [0, 50.0, 4], [0, 0, 1]]])
+    warp(torch.rand(1, 3, 8, 64), torch.ones(1, 1, 8, 64), K, T).mean().backward()
+    assert T.grad[:, :3].isnan().all()
+
+
 def test_ssim_is_the_published_one(golden, given):
     golden.close("ssim", ssim_error(given["img"], given["img2"]))
     golden.close("ssim_near", ssim_error(given["img"], given["img3"]))
