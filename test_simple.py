@@ -237,9 +237,7 @@ def predict_sample(args: argparse.Namespace) -> None:
     predictor = open_predictor(args)
     if args.pred_metric_depth and predictor.metres is None:
         raise InputError("--pred_metric_depth needs metres, and this model's depth lacks a factor")
-    trained_name, settings = trained_on(predictor.options)
-    masks = settings.get("masks", False) if trained_name == args.dataset else False
-    dataset = open_rig(args, predictor, masks)
+    dataset = open_rig(args, predictor)
     index = find_sample(dataset, args.sample)
     line = dataset.lines[index]
     pictures = dataset.pictures(line, 0)
@@ -267,8 +265,8 @@ def predict_sample(args: argparse.Namespace) -> None:
     print(f"wrote {', '.join(map(str, written))} and each camera's in {folder}; depth is {words}")
 
 
-def open_rig(args: argparse.Namespace, predictor: Predictor, masks: bool | str) -> SurroundDataset:
-    """The dataset of `--dataset`, at the network's size.
+def open_rig(args: argparse.Namespace, predictor: Predictor) -> SurroundDataset:
+    """The dataset of `--dataset`, at the network's size, with the cameras that the model was trained on.
 
     Raises:
         InputError: it has one camera, or not those that the model looks at together.
@@ -280,7 +278,10 @@ def open_rig(args: argparse.Namespace, predictor: Predictor, masks: bool | str) 
     part = {"part": args.part} if args.part else {"part": "val"}
     base = Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data")
     places = {"data_path": args.data_path or base / args.dataset, "split": args.split}
-    section = {"name": args.dataset, **({"masks": masks} if masks else {})}
+    trained_name, settings = trained_on(predictor.options)
+    kept = ["masks"] if trained_name == args.dataset else []
+    kept += ["camera_names"] if predictor.cameras > 1 else []  # a model of one camera takes any
+    section = {"name": args.dataset, **{key: settings[key] for key in kept if key in settings}}
     dataset = build_dataset({**sizes, **places, "dataset": section}, frame_ids=(0,), **part)
     if dataset.cameras % predictor.cameras:
         raise InputError(

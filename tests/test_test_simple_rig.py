@@ -64,6 +64,14 @@ def test_depth_that_lacks_a_factor_takes_one_from_the_moments_truth(tiny_ddad, t
         main(words(run, tiny_ddad, "--pred_metric_depth"))
 
 
+def test_a_model_of_two_cameras_sees_the_two_that_it_was_trained_on(tiny_ddad, tmp_path):
+    two = {"name": "ddad", "camera_names": ["front", "front_left"]}
+    settings = {**RIG, "method": {**RIG["method"], "cameras": 2}, "dataset": two}
+    main(words(save_run(tmp_path / "run", **settings), tiny_ddad, "--output", str(tmp_path / "out")))
+    names = {path.stem.split("_", 3)[3] for path in (tmp_path / "out").glob("*_disp.png")}
+    assert names == {"front_disp", "front_left_disp"}
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
