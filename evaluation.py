@@ -267,7 +267,7 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# ------------------------------------------------------------------------------------------- whole data sets
+# -------------------------------------------------------------------------------------------- whole datasets
 
 
 def evaluate(

@@ -96,7 +96,7 @@ class Protocol:
 
     def card(self) -> dict[str, str]:
         """What it says, in words, for a person who reads a table."""
-        # A protocol's bounds are above 0; a data set without a lower one has a millionth of a metre.
+        # A protocol's bounds are above 0; a dataset without a lower one has a millionth of a metre.
         low = "0" if self.min_depth <= 1e-6 else f"{self.min_depth:g}"
         high = f"{self.max_depth:g}"
         resized = {

@@ -4,7 +4,7 @@
     decoder_cross.<level>.sep_conv.          →   depth.cross.<level>.down.      and sep_deconv: up
     decoder.<n>.                             →   depth.decoder.decoder.<n>.
 
-The files hold no options but the picture's size. What the published configs chose for each data set follows
+The files hold no options but the picture's size. What the published configs chose for each dataset follows
 from it, unless an opt.json says otherwise; whether poses were joint is not to be seen and counts as no.
 With pictures of another height nothing is predicted without it, since what it tells scales every depth.
 """
@@ -21,7 +21,7 @@ from checkpoints._reading import Folder
 from checkpoints._record import Checkpoint, Layout
 from checkpoints.monodepth2 import MONODEPTH2
 
-# Height → what the published configs of the data set with pictures of that height have.
+# Height → what the published configs of the dataset with pictures of that height have.
 _CHOSEN = {
     384: {"dataset": "ddad", "max_depth": 200.0, "focal_scale": 715.0873},
     352: {"dataset": "nuscenes", "max_depth": 80.0, "focal_scale": 500.0},

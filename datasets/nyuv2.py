@@ -31,7 +31,7 @@ from metrics import Protocol
 from structures import Frame
 from utils import InputError, read_lines
 
-# The Kinect's colour camera at 640 x 480, as the makers of the data set calibrated it.
+# The Kinect's colour camera at 640 x 480, as the makers of the dataset calibrated it.
 SIZE = (480, 640)
 K = np.array(
     [[518.85790117450188, 0, 325.58244941119034], [0, 519.46961112127485, 253.73616633400465], [0, 0, 1]]
