@@ -13,14 +13,15 @@ over. Neither the DGP library nor its caches are needed.
 
 from __future__ import annotations
 
+import functools
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ PARTS = {"0": "train", "1": "val", "2": "test", "3": "train_overfit"}
 EPOCH = datetime(1970, 1, 1)
 SECOND, MICROSECOND = timedelta(seconds=1), timedelta(microseconds=1)
 EXTRACT_AGAIN = "is the archive extracted whole?"
+
+Read = TypeVar("Read", bound=Callable)
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,22 @@ class Calibration:
 # ----------------------------------------------------------------------------- the files
 
 
+def _in_words(read: Read) -> Read:
+    """`read(path, ...)` with a sentence where the file holds something else than the format has there."""
+
+    @functools.wraps(read)
+    def guarded(path: str | Path, *more: Any) -> Any:
+        try:
+            return read(path, *more)
+        except InputError:
+            raise
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is not in the DGP format ({error}); {EXTRACT_AGAIN}") from None
+
+    return guarded
+
+
+@_in_words
 def scene_files(path: str | Path) -> dict[str, list[Path]]:
     """Part → the scene JSONs that a dataset JSON lists, in its order.
 
@@ -155,11 +174,12 @@ def scene_files(path: str | Path) -> dict[str, list[Path]]:
     return parts
 
 
+@_in_words
 def read_scene(path: str | Path, sensors: Sequence[str]) -> Scene:
     """A scene JSON, as far as it is about `sensors`; their names count in any case.
 
     Raises:
-        InputError: it is truncated, or a sample names data that the file does not hold.
+        InputError: it is truncated or of another format, or a sample names data that it does not hold.
     """
     path = Path(path)
     message = _read_json(path)
@@ -191,11 +211,13 @@ def read_scene(path: str | Path, sensors: Sequence[str]) -> Scene:
     return Scene(path, tuple(sensors), stamps, files, sizes, quaternions, translations, keys)
 
 
+@_in_words
 def read_calibration(path: str | Path) -> Calibration:
     """A calibration JSON: three parallel lists, and a sensor without a focal length is no camera.
 
     Raises:
-        InputError: it is truncated, its lists differ in length, or a place on the vehicle is no rotation.
+        InputError: it is truncated or of another format, its lists differ in length, intrinsics are not
+            finite, or a place on the vehicle is no rotation.
     """
     path = Path(path)
     message = _read_json(path)
@@ -209,6 +231,8 @@ def read_calibration(path: str | Path) -> Calibration:
     intrinsics, rig_from_sensor = {}, {}
     for name, camera, place in zip(names, cameras, places):
         fx, fy, cx, cy = (float(camera.get(key, 0)) for key in ("fx", "fy", "cx", "cy"))
+        if not np.isfinite([fx, fy, cx, cy]).all():
+            raise InputError(f"{path}, {name}: fx, fy, cx and cy are pixels, got {fx}, {fy}, {cx}, {cy}")
         if fx > 0 and fy > 0:
             intrinsics[name] = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float32)
         quaternion, translation = (np.array(part, np.float32) for part in _pose(place))

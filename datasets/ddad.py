@@ -166,10 +166,11 @@ class Ddad(Exportable, SurroundDataset):
 
     def _open_scenes(self, paths: list[Path], skip_missing: bool) -> list[Scene]:
         missing = [path for path in paths if not path.is_file()]
-        if missing and not (skip_missing and len(missing) < len(paths)):
+        others = len(missing) < len(paths)
+        if missing and not (skip_missing and others):
             raise InputError(
                 f"{self.index} lists {missing[0]}, which is not there; {len(missing)} of {len(paths)} scenes "
-                f"are missing: {EXTRACT_AGAIN} (--skip_missing takes the others)"
+                f"are missing: {EXTRACT_AGAIN}" + (" (--skip_missing takes the others)" if others else "")
             )
         sensors = [*self.sensors, LIDAR]
         return [read_scene(path, sensors) for path in paths if path not in set(missing)]

@@ -195,6 +195,27 @@ def test_broken_scenes_are_named(scene):
         scene_files(write(scene, {"scene_splits": {}}))
 
 
+@pytest.mark.parametrize("value", ["tall", ["a", "list"]])
+def test_a_file_of_another_format_is_named(scene, value):
+    message = scene_message()
+    message["data"][1]["datum"]["image"]["height"] = value
+    with pytest.raises(InputError, match=r"scene_a\.json is not in the DGP format .* extracted whole"):
+        read_scene(write(scene, message), ["CAMERA_01"])
+    with pytest.raises(InputError, match=r"scene_a\.json is not in the DGP format"):
+        scene_files(write(scene, {"scene_splits": value}))
+    calibration = calibration_message()
+    calibration["intrinsics"][1]["fx"] = value
+    with pytest.raises(InputError, match=r"cal0\.json is not in the DGP format"):
+        read_calibration(write(scene.parent / "calibration/cal0.json", calibration))
+
+
+def test_intrinsics_that_are_not_finite_are_refused(scene):
+    calibration = calibration_message()
+    calibration["intrinsics"][1]["cx"] = float("nan")
+    with pytest.raises(InputError, match=r"cal0\.json, CAMERA_01: fx, fy, cx and cy are pixels, got .* nan"):
+        read_calibration(write(scene.parent / "calibration/cal0.json", calibration))
+
+
 def test_an_absent_pose_or_calibration_is_named_when_it_is_asked_for(scene):
     message = scene_message()
     del message["data"][1]["datum"]["image"]["pose"]
