@@ -179,10 +179,14 @@ def pose_from_quaternion(quaternion: Sequence[float], translation: Sequence[floa
         InputError: the quaternion is no rotation (its length is off by more than 0.001), or a number is not
             finite.
     """
-    q, t = np.asarray(quaternion, np.float64), np.asarray(translation, np.float64)
-    if q.shape != (4,) or t.shape != (3,) or not (np.isfinite(q).all() and np.isfinite(t).all()):
+    try:
+        q, t = np.asarray(quaternion, np.float64), np.asarray(translation, np.float64)
+        fits = q.shape == (4,) and t.shape == (3,) and np.isfinite([*q, *t]).all()
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
         raise InputError(
-            f"{where}: expected 4 + 3 finite numbers of a pose, got {q.tolist()} and {t.tolist()}"
+            f"{where}: expected 4 + 3 finite numbers of a pose, got {quaternion} and {translation}"
         )
     length = np.linalg.norm(q)
     if abs(length - 1) > 1e-3:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -464,12 +465,28 @@ def build_index(folder: Path) -> Index:
         return _extract(Devkit(folder.name, str(folder.parent), verbose=False), folder)
     except InputError:
         raise
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{_unreadable_table(folder)} is no JSON file ({error}); is it truncated? extract the archive "
+            "called Metadata again"
+        ) from None
     except KeyError as error:
         raise InputError(
             f"the tables in {folder} do not fit together: {error} is missing; are all of one version?"
         ) from None
     except (AssertionError, IndexError, OSError, TypeError, ValueError) as error:
         raise InputError(f"nuscenes-devkit cannot read the tables in {folder}: {error}") from None
+
+
+def _unreadable_table(folder: Path) -> Path:
+    """The table that the devkit stumbled over without saying which."""
+    for table in TABLES:
+        path = folder / f"{table}.json"
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            return path
+    return folder
 
 
 def _extract(devkit: Devkit, folder: Path) -> Index:
@@ -485,9 +502,6 @@ def _extract(devkit: Devkit, folder: Path) -> Index:
     )
     tokens, calibration = _numbered(record["calibrated_sensor_token"] for record in records)
     calibrations = [_calibration(devkit, token, folder) for token in tokens]
-    egos = [devkit.get("ego_pose", record["ego_pose_token"]) for record in records]
-    ego = np.array([[*pose["rotation"], *pose["translation"]] for pose in egos], np.float64).reshape(-1, 7)
-    _check_rotations(ego, records, folder)
 
     def row(record: dict[str, Any], link: str) -> int:
         """Where a camera's record leads; a scan's neighbours are not kept."""
@@ -504,8 +518,8 @@ def _extract(devkit: Devkit, folder: Path) -> Index:
         patterns=np.array(patterns, str),
         pattern=pattern,
         time=np.array([record["timestamp"] for record in records], np.int64),
-        size=np.array([[r["height"], r["width"]] for r in records], np.int32).reshape(-1, 2),
-        ego=ego,
+        size=_sizes(records, folder),
+        ego=_vehicle_poses(devkit, records, folder),
         neighbours=np.array(neighbours, np.int32).reshape(-1, 2),
         calibration=calibration,
         ego_from_sensor=np.array([pose for pose, _ in calibrations]).reshape(-1, 4, 4),
@@ -534,9 +548,29 @@ def _calibration(devkit: Devkit, token: str, folder: Path) -> tuple[np.ndarray, 
     return pose, K
 
 
-def _check_rotations(ego: np.ndarray, records: list[dict[str, Any]], folder: Path) -> None:
-    """Refuse the first vehicle pose that is no rotation, by the name of its file."""
-    off = np.abs(np.linalg.norm(ego[:, :4], axis=1) - 1)
-    for row in np.flatnonzero(~((off <= 1e-3) & np.isfinite(ego).all(1)))[:1]:
+def _sizes(records: list[dict[str, Any]], folder: Path) -> np.ndarray:
+    """(R, 2) int32 height and width of pictures, pixels; zeros of a scan."""
+    sizes = np.array([[record["height"], record["width"]] for record in records], np.int32).reshape(-1, 2)
+    for row in np.flatnonzero(sizes.min(1) < 1):
+        if records[row]["channel"] != LIDAR:
+            raise InputError(
+                f"{folder / 'sample_data.json'}, {records[row]['filename']}: height and width are pixels, "
+                f"got {sizes[row, 0]} and {sizes[row, 1]}"
+            )
+    return sizes
+
+
+def _vehicle_poses(devkit: Devkit, records: list[dict[str, Any]], folder: Path) -> np.ndarray:
+    """(R, 7) rotations and translations; the first that is none is refused by the name of its file."""
+    poses = [devkit.get("ego_pose", record["ego_pose_token"]) for record in records]
+    try:
+        ego = np.array([[*pose["rotation"], *pose["translation"]] for pose in poses], np.float64)
+        ego = ego.reshape(-1, 7)
+        off = np.abs(np.linalg.norm(ego[:, :4], axis=1) - 1)
+        doubtful = np.flatnonzero(~((off <= 1e-3) & np.isfinite(ego).all(1)))
+    except (TypeError, ValueError):
+        doubtful = np.arange(len(poses))  # one of them is not seven numbers
+    for row in doubtful:
         where = f"{folder / 'ego_pose.json'}, {records[row]['filename']}"
-        pose_from_quaternion(ego[row, :4], ego[row, 4:], where)
+        pose_from_quaternion(poses[row]["rotation"], poses[row]["translation"], where)
+    return ego

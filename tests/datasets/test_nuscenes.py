@@ -398,6 +398,9 @@ def test_a_truncated_scan_is_refused_and_a_missing_one_is_no_truth(copy):
         ),
         ("calibrated_sensor", {"camera_intrinsic": []}, r"CAM_FRONT .* expected a 3 x 3 matrix .* got \[\]"),
         ("ego_pose", {"rotation": [0, 0, 0, 0]}, r"ego_pose.json, sweeps/CAM_FRONT/.*length 1, this one 0"),
+        ("ego_pose", {"rotation": [1, 0, 0]}, r"ego_pose.json, sweeps/CAM_FRONT/.* expected 4 \+ 3 finite"),
+        ("ego_pose", {"translation": ["a", 0, 0]}, r"ego_pose.json, sweeps/CAM_FRONT/.* expected 4 \+ 3"),
+        ("sample_data", {"height": 0}, r"sample_data.json, sweeps/CAM_FRONT/.* are pixels, got 0 and 96"),
         ("ego_pose", {"token": "lost"}, "do not fit together: '[0-9a-f]{32}' is missing"),
         ("scene", {"token": "lost"}, "do not fit together"),
     ],
@@ -416,6 +419,11 @@ def test_missing_tables_sweeps_and_pictures_are_named(copy, tmp_path):
     assert len(open_nuscenes(copy, frame_ids=(0,))) == 3
     (copy / "sweeps").mkdir()
     with pytest.raises(InputError, match=r"scene-0001 [0-9a-f]{32}: no image at .*sweeps/CAM_FRONT/"):
+        open_nuscenes(copy)
+    (copy / "v1.0-trainval/ego_pose.json").write_text('[{"token": "1", "rot')
+    with pytest.raises(
+        InputError, match=r"ego_pose\.json is no JSON file .* truncated\? extract the archive"
+    ):
         open_nuscenes(copy)
     (copy / "v1.0-trainval/map.json").write_text("[]")
     with pytest.raises(InputError, match="nuscenes-devkit cannot read the tables"):

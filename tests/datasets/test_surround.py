@@ -132,3 +132,6 @@ def test_what_is_no_rotation_is_refused():
         pose_from_quaternion((2, 0, 0, 0), (0, 0, 0), "calib, LIDAR")
     with pytest.raises(InputError, match="finite"):
         pose_from_quaternion((1, 0, 0, 0), (0, float("nan"), 0), "x")
+    for quaternion in ([1, 0, 0], ["w", 0, 0, 0], None):
+        with pytest.raises(InputError, match="x: expected 4 \\+ 3 finite numbers of a pose, got"):
+            pose_from_quaternion(quaternion, (0, 0, 0), "x")
