@@ -73,17 +73,17 @@ class Exportable:
         gt_path: str | Path | None,
         split: str | Path | None,
         part: str,
-        cameras: Sequence[str] = (),
+        variant: Sequence[str] = (),
         at_first: bool = True,
     ) -> None:
         """Look for exported truth in `gt_path`, or in `<data_path>/gt_depths` where that is not given.
 
         Args:
-            cameras: of a rig, where only some of them are read: a file holds the maps of these alone.
+            variant: what else a file's maps depend on, such as the cameras of a rig where only some are read.
             at_first: see `ExportedDepth`.
         """
         folder = Path(gt_path) if gt_path else self.data_path / FOLDER
-        what = "_".join([self.ground_truth or "none", *cameras])
+        what = "_".join([self.ground_truth or "none", *variant])
         self.exported = ExportedDepth(exported_path(folder, split, part, what), at_first)
 
     def depth(self, index: int) -> np.ndarray | None:

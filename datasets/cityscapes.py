@@ -101,14 +101,16 @@ class Cityscapes(Exportable, SequenceDataset):
         check_folder(root)
         self.stride, self.top_rows, self.labels = stride, top_rows, labels
         self.tree = open_tree(root, top_rows)
-        self.fine = str(split) == "fine"
-        self.lines = self._annotated(part) if self.fine else load_split("cityscapes", str(split), part)
+        fine = str(split) == "fine"
+        self.lines = self._annotated(part) if fine else load_split("cityscapes", str(split), part)
         self.gt_folder = Path(gt_path) if gt_path else root / FOLDER
-        self.ground_truth = self._choose_truth(ground_truth, part)
-        self._numbers = {line.sample: number for number, line in enumerate(self.lines)}
+        published = load_split("cityscapes", "manydepth", "test")
+        self._numbers = {line.sample: number for number, line in enumerate(published)}
+        self.ground_truth = self._choose_truth(ground_truth)
         self._check_frames(frame_ids)
         super().__init__(root, frame_ids, height, width, resize, skip_missing)
-        self.find_exported(gt_path, split, part, at_first=self.ground_truth == "disparity")
+        cut = [] if top_rows == UPPER else [f"{top_rows:g}"]  # exported maps are cut
+        self.find_exported(gt_path, split, part, cut, at_first=self.ground_truth == "disparity")
         self.tree.check(self.lines)
         self.network_intrinsics(self.lines[0], 0, *self.pictures(self.lines[0], 0)[0].shape[1:])
         if labels:
@@ -173,16 +175,23 @@ class Cityscapes(Exportable, SequenceDataset):
             return None
         return None if depth is None else depth[None, : round(self.top_rows * len(depth))]
 
-    def _published_depth(self, line: SplitLine) -> np.ndarray | None:
+    def _published_file(self, line: SplitLine) -> Path | None:
+        """ManyDepth's file of a frame, if it is there: numbered by the published test list."""
+        if line.sample not in self._numbers:
+            return None
         path = self.gt_folder / f"{self._numbers[line.sample]:03d}_depth.npy"
-        if not path.is_file():
+        return path if path.is_file() else None
+
+    def _published_depth(self, line: SplitLine) -> np.ndarray | None:
+        path = self._published_file(line)
+        if path is None:
             return None
         try:
             depth = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path} cannot be read as a depth map ({error}); fetch it again") from None
-        if depth.ndim != 2:
-            raise InputError(f"{path} must be one (h, w) depth map, got {depth.shape}")
+        if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
+            raise InputError(f"{path} must be one (h, w) depth map, got {depth.dtype} {depth.shape}")
         return depth.astype(np.float32)
 
     def _depth_from_disparity(self, line: SplitLine) -> np.ndarray | None:
@@ -216,15 +225,14 @@ class Cityscapes(Exportable, SequenceDataset):
             )
         return lines
 
-    def _choose_truth(self, ground_truth: str | None, part: str) -> str | None:
-        numbered = part == "test" and not self.fine  # the published files are, by the published test list
+    def _choose_truth(self, ground_truth: str | None) -> str | None:
         if ground_truth == "auto":
-            return "published" if numbered and (self.gt_folder / "000_depth.npy").is_file() else "disparity"
+            return "published" if any(map(self._published_file, self.lines)) else "disparity"
         check_ground_truth(ground_truth, GROUND_TRUTHS)
-        if ground_truth == "published" and not numbered:
+        if ground_truth == "published" and not any(line.sample in self._numbers for line in self.lines):
             raise InputError(
-                "the published ground truth is numbered by the test list of split manydepth; "
-                "ground_truth=disparity goes with any frame"
+                "the published ground truth is that of the test list of split manydepth, which lists none of "
+                "these frames; ground_truth=disparity goes with any frame"
             )
         return ground_truth
 

@@ -160,17 +160,34 @@ def test_the_drawn_disparity_gives_the_drawn_depth_back(city):
     assert np.allclose(depth[true > 0], true[true > 0], rtol=1e-2)
 
 
-def test_published_truth_is_numbered_by_the_test_list_also_where_pictures_are_missing(copy):
-    dataset = open_city(copy, part="test", frame_ids=(0,))
+def test_published_truth_is_numbered_by_the_published_list_whatever_list_is_judged(copy):
+    published = [line.sample for line in load_split("cityscapes", "manydepth", "test")]
+    number = published.index(("berlin_000002", 19, ""))
+    frame = copy / "leftImg8bit_sequence/test/berlin/berlin_000002_000003_leftImg8bit.png"
+    shutil.copy(frame, frame.with_name("berlin_000002_000019_leftImg8bit.png"))
+    names = [f"berlin berlin_000002_{frame:06d}\n" for frame in (3, 19)]
+    (copy / "splits/test_files.txt").write_text("".join(names))
+    assert open_city(copy, part="test", frame_ids=(0,)).ground_truth == "disparity"
     (copy / "gt_depths").mkdir()
-    lines = (copy / "splits/test_files.txt").read_text()
-    (copy / "splits/test_files.txt").write_text("berlin berlin_000002_000099\n" + lines)
-    for index in range(2):
-        np.save(copy / f"gt_depths/{index:03d}_depth.npy", np.full((1024, 2048), index + 5.0))
-    assert dataset.ground_truth == "disparity"
-    dataset = open_city(copy, part="test", frame_ids=(0,), skip_missing=True)
+    np.save(copy / f"gt_depths/{number:03d}_depth.npy", np.full((1024, 2048), 6.0))
+    dataset = open_city(copy, part="test", frame_ids=(0,))
     assert dataset.ground_truth == "published" and "ManyDepth" in dataset.protocol.card()["truth"]
-    assert dataset.depth(0).shape == (1, 768, 2048) and dataset.depth(0)[0, 0, 0] == 6
+    assert dataset.depth(0) is None  # a frame that the published list does not have
+    assert dataset.depth(1).shape == (1, 768, 2048) and (dataset.depth(1) == 6).all()
+    np.save(copy / f"gt_depths/{number:03d}_depth.npy", np.full((1024, 2048), "far"))
+    with pytest.raises(InputError, match=r"must be one \(h, w\) depth map, got <U3 \(1024, 2048\)"):
+        dataset.depth(1)
+
+
+def test_exported_truth_of_the_upper_rows_is_not_taken_for_whole_pictures(copy):
+    words = ["--data_path", str(copy), "--dataset", "cityscapes", "--split", str(copy / "splits")]
+    for settings in ([], ["--set", "top_rows=1"]):
+        export_gt_depth.main([*words, "--part", "test", "--workers", "1", *settings])
+    for kind in ("disparity", "disparity_sequence"):
+        shutil.rmtree(copy / kind)
+    for rows, height in ((0.75, UPPER_HEIGHT), (1, HEIGHT)):
+        dataset = open_city(copy, part="test", frame_ids=(0,), top_rows=rows)
+        assert dataset.depth(0).shape == (1, height, WIDTH)
 
 
 def test_the_protocol_meets_the_golden_errors(city):
@@ -389,7 +406,11 @@ def test_a_broken_preparation_is_located_when_it_is_opened(city, small, tmp_path
             "'fine' is read off the official tree's gtFine, which .* is not",
         ),
         (None, {"split": "fine", "part": "vla"}, "no part 'vla'; did you mean 'val'"),
-        (None, {"split": "fine", "ground_truth": "published"}, "numbered by the test list"),
+        (
+            None,
+            {"split": "fine", "ground_truth": "published"},
+            "test list .* lists none of these frames",
+        ),
         (None, {"ground_truth": "disparities"}, "did you mean 'disparity'"),
         (None, {"labels": True}, "there are no labels .*; split=fine lists the frames"),
         (None, {"frame_ids": (0, "s")}, "no stereo partner"),
