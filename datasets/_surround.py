@@ -109,17 +109,7 @@ class SurroundDataset(SequenceDataset):
         return {"matches": torch.stack([self._matches(line, n) for n in range(self.cameras)])}
 
     def _matches(self, line: Any, camera: int) -> Tensor:
-        path = self.match_path(line, camera)
-        try:
-            rows = np.load(path, allow_pickle=False).astype(np.float32)
-        except FileNotFoundError:
-            raise InputError(f"there are no matches {path}; tools/sift_matches.py makes them") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{path} cannot be read as matches ({error}); remove it and make it again"
-            ) from None
-        if rows.ndim != 2 or rows.shape[1] != len(MATCH_COLUMNS):
-            raise InputError(f"{path} must be (K, {len(MATCH_COLUMNS)}) matches, got {rows.shape}")
+        rows = read_matches(self.match_path(line, camera))
         nearest = np.argsort(rows[:, 4:].max(1), kind="stable")[: self.max_matches]
         rows = rows[np.sort(nearest)]
         height, width = self.picture_size(line, camera)
@@ -150,6 +140,23 @@ def read_mask(path: Path) -> Tensor:
     if not path.is_file():
         raise InputError(f"there is no mask {path}; tools/make_masks.py makes them from the recordings")
     return read_image(path)[:1]
+
+
+def read_matches(path: Path) -> np.ndarray:
+    """(K, 6) float32 in the columns `MATCH_COLUMNS`, places in pixels of the recording.
+
+    Raises:
+        InputError: missing, or no matches.
+    """
+    try:
+        rows = np.load(path, allow_pickle=False).astype(np.float32)
+    except FileNotFoundError:
+        raise InputError(f"there are no matches {path}; tools/sift_matches.py makes them") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as matches ({error}); remove it and make it again") from None
+    if rows.ndim != 2 or rows.shape[1] != len(MATCH_COLUMNS):
+        raise InputError(f"{path} must be (K, {len(MATCH_COLUMNS)}) matches, got {rows.shape}")
+    return rows
 
 
 def ring_order(camera_names: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Where neighbouring cameras of a rig see the same, and how far that is: pseudo labels of depth in metres.
 
-    python tools/sift_matches.py --dataset ddad --data_path data/ddad --workers 8
+    python tools/sift_matches.py --dataset ddad --data_path data/ddad --set masks=true --workers 8
     torchrun --nproc_per_node 4 tools/sift_matches.py --dataset nuscenes --data_path data/nuscenes
 
 Each camera is matched with the neighbour to its left (SurroundDepth, Wei et al., CoRL 2022): SIFT features
@@ -31,9 +31,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets._surround import RING, SurroundDataset, read_mask
+from datasets import DATASETS
+from datasets._sequence import read_image
+from datasets._surround import RING, SurroundDataset, read_mask, read_matches
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
-from tools._work import run_tasks
+from tools._work import run_tasks, writing
 from utils import InputError, atomic_path, run_main
 
 RATIO = 0.75  # the nearest descriptor must be this much nearer than the second (Lowe 2004)
@@ -60,7 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         dataset = open_rig(given, part, out)
         which, shards = given.shard
         indices = range(which - 1, len(dataset), shards)
-        written = write_matches(dataset, indices, given.workers, given.published_grey)
+        with writing(out):
+            written = write_matches(dataset, indices, given.workers, given.published_grey)
         print(f"{part}: wrote the matches of {written} samples to {out}; {len(indices) - written} were there")
         if given.report and which == 1:
             text = report(dataset, indices, given.report, out / f"report_{part}.json")
@@ -71,11 +74,15 @@ def open_rig(given: argparse.Namespace, part: str, out: Path) -> SurroundDataset
     """The rig's dataset, one picture a camera.
 
     Raises:
-        InputError: it has one camera, or refuses a setting.
+        InputError: it has one camera or no two neighbours, or refuses a setting.
     """
+    if not issubclass(DATASETS.get(given.dataset), SurroundDataset):
+        raise InputError(f"{given.dataset} has one camera; matches are those of a rig, ddad or nuscenes")
     dataset = open_dataset(given, part=part)
-    if not isinstance(dataset, SurroundDataset) or not neighbours(dataset.camera_names):
-        raise InputError(f"dataset {given.dataset} has no neighbouring cameras to match")
+    if not neighbours(dataset.camera_names):
+        raise InputError(
+            f"among {', '.join(dataset.camera_names)} there are no neighbouring cameras to match"
+        )
     dataset.matches = out
     return dataset
 
@@ -103,7 +110,7 @@ def sample_matches(dataset: SurroundDataset, index: int, published_grey: bool = 
     features, K, reaches = [], [], []
     for camera, path in enumerate(paths):
         grey = read_grey(path, published_grey)
-        own = own_vehicle(dataset, line, camera) if dataset.masks else None
+        own = own_vehicle(dataset.mask_path(line, camera), grey.shape) if dataset.masks else None
         features.append(describe(grey, edge_region(grey.shape, edges[camera], dataset.overlap, own)))
         K.append(dataset.intrinsics(line, camera, *grey.shape))
         reaches.append((dataset.overlap * grey.shape[1], (1 - dataset.overlap) * grey.shape[1]))
@@ -127,15 +134,13 @@ def read_grey(path: Path, published: bool = False) -> np.ndarray:
     Raises:
         InputError: missing, truncated or no picture.
     """
-    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise InputError(f"{path} cannot be read as a picture; is it truncated?")
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY if published else cv2.COLOR_BGR2GRAY)
+    picture = read_image(path).permute(1, 2, 0).numpy()
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY if published else cv2.COLOR_RGB2GRAY)
 
 
-def own_vehicle(dataset: SurroundDataset, line: object, camera: int) -> np.ndarray:
-    """(h, w) bool, where a camera sees its own vehicle, at the recording's size."""
-    return read_mask(dataset.mask_path(line, camera))[0].numpy() != 0
+def own_vehicle(mask: Path, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) bool, where a camera sees its own vehicle; a mask of another size is brought to this one."""
+    return cv2.resize(read_mask(mask)[0].numpy(), size[::-1], interpolation=cv2.INTER_LINEAR) != 0
 
 
 def edge_region(
@@ -328,7 +333,7 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
     for index in tqdm(chosen, "LiDAR", unit="sample", leave=False):
         truth = dataset.measured_depth(index)
         for camera, match_file in enumerate(match_paths(dataset, index)):
-            rows = np.load(match_file, allow_pickle=False)
+            rows = read_matches(match_file)
             good = rows[usable(rows)]
             counts[names[camera]][0] += len(rows)
             counts[names[camera]][1] += len(good)
@@ -341,13 +346,13 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
         table[name] = {
             "matches": counts[name][0] / len(chosen),
             "usable": counts[name][1] / len(chosen),
-            "beside_lidar": len(found),
+            "beside_lidar": len(found) / len(chosen),
             "median_relative_error": float(np.median(found)) if len(found) else None,
         }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({"samples": len(chosen), "cameras": table}, indent=2) + "\n")
     lines = [
-        f"{len(chosen)} samples; usable: nearer than {MAX_DISTANCE:g} px to both epipolar lines, "
+        f"means over {len(chosen)} samples; usable: nearer than {MAX_DISTANCE:g} px to both epipolar lines, "
         f"depth within {MAX_DEPTH:g} m",
         f"{'':<12} {'matches':>8} {'usable':>8} {'beside LiDAR':>13} {'median error':>13}",
     ]
@@ -355,7 +360,7 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
         error = row["median_relative_error"]
         shown = "-" if error is None else f"{100 * error:.1f} %"
         lines.append(
-            f"{name:<12} {row['matches']:8.0f} {row['usable']:8.0f} {row['beside_lidar']:13d} {shown:>13}"
+            f"{name:<12} {row['matches']:8.0f} {row['usable']:8.0f} {row['beside_lidar']:13.0f} {shown:>13}"
         )
     return "\n".join(lines)
 

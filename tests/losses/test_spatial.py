@@ -87,7 +87,7 @@ def test_the_ring_closes_and_each_camera_meets_its_two_neighbours():
 
 
 def test_two_moments_do_not_meet():
-    first, second = side_by_side(), rig(smooth(2), camera(0), camera(180))
+    first, second = side_by_side(), rig(smooth(2).flip(3), camera(0), camera(180))
     both = Batch.cat([first, second])
     alone = Spatial()(first, Prediction({}, depths={0: wall(4.0)}))
     together = Spatial()(both, Prediction({}, depths={0: wall(4.0, 4)}))

@@ -17,11 +17,13 @@ from tools.sift_matches import (
     epipolar_distances,
     homogeneous,
     labels,
+    main,
     match,
     match_paths,
     nearest_depth,
     nearest_two,
     neighbours,
+    read_grey,
     report,
     sample_matches,
     triangulate,
@@ -211,9 +213,57 @@ def test_the_report_holds_matches_against_the_lidar(wall, tmp_path):
     assert "front_left" in text and "%" in text
 
 
-def test_a_truncated_picture_is_named(wall):
+def test_nothing_on_the_vehicle_itself_is_matched_whatever_the_size_of_its_mask(wall):
+    for camera, name in enumerate(wall.camera_names):
+        mask = np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8)
+        mask[HEIGHT // 4 :] = 255 * camera  # the lower half of the second camera's picture
+        Image.fromarray(mask).save(wall.mask_path("000", camera))
+    anywhere = sample_matches(wall, 0)
+    wall.masks = True
+    _, front_left = sample_matches(wall, 0)
+    assert anywhere[1][:, 1].max() > HEIGHT / 2 + 20 and len(front_left) > 5
+    assert front_left[:, 1].max() < HEIGHT / 2
+
+
+def test_published_grey_weighs_red_as_blue(tmp_path):
+    Image.new("RGB", (4, 4), (200, 0, 0)).save(tmp_path / "red.png")
+    assert read_grey(tmp_path / "red.png")[0, 0] == 60  # 0.299 x 200
+    assert read_grey(tmp_path / "red.png", published=True)[0, 0] == 23  # 0.114 x 200
+
+
+@pytest.mark.parametrize("length", [40, 0])
+def test_a_truncated_picture_is_named(wall, length):
     path = wall.paths("000", 0)[1]
-    path.write_bytes(path.read_bytes()[:40])
+    path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(InputError, match=r"front_left_000\.png cannot be read"):
         write_matches(wall, range(2))
     assert not any(path.exists() for path in match_paths(wall, 0))
+
+
+def test_pictures_without_a_feature_have_no_match(wall):
+    for path in wall.paths("000", 0):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(path)
+    assert [rows.shape for rows in sample_matches(wall, 0)] == [(0, 6), (0, 6)]
+    write_matches(wall, [0])
+    assert "-" in report(wall, [0], 1, wall.matches / "report.json")
+
+
+def test_a_broken_file_of_matches_is_named_by_the_report(wall, tmp_path):
+    write_matches(wall, range(2))
+    path = match_paths(wall, 1)[0]
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"front_001\.npy cannot be read as matches .* make it again"):
+        report(wall, range(2), 5, tmp_path / "report.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--dataset", "kitti"), "kitti has one camera; matches are those of a rig"),
+        (("--set", "camera_names=[front,back]"), "among front, back there are no neighbouring cameras"),
+        (("--out", __file__), "test_sift_matches.py cannot be written"),
+    ],
+)
+def test_what_cannot_be_matched_is_refused(tiny_ddad, words, sentence):
+    with pytest.raises(InputError, match=sentence):
+        main(["--data_path", str(tiny_ddad), "--workers", "1", *words])
