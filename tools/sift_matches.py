@@ -80,9 +80,7 @@ def open_rig(given: argparse.Namespace, part: str, out: Path) -> SurroundDataset
         raise InputError(f"{given.dataset} has one camera; matches are those of a rig, ddad or nuscenes")
     dataset = open_dataset(given, part=part)
     if not neighbours(dataset.camera_names):
-        raise InputError(
-            f"among {', '.join(dataset.camera_names)} there are no neighbouring cameras to match"
-        )
+        raise InputError(f"among {', '.join(dataset.camera_names)} there are no neighbours to match")
     dataset.matches = out
     return dataset
 

@@ -214,7 +214,7 @@ def test_the_report_holds_matches_against_the_lidar(wall, tmp_path):
 
 
 def test_nothing_on_the_vehicle_itself_is_matched_whatever_the_size_of_its_mask(wall):
-    for camera, name in enumerate(wall.camera_names):
+    for camera in range(2):
         mask = np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8)
         mask[HEIGHT // 4 :] = 255 * camera  # the lower half of the second camera's picture
         Image.fromarray(mask).save(wall.mask_path("000", camera))
@@ -260,7 +260,7 @@ def test_a_broken_file_of_matches_is_named_by_the_report(wall, tmp_path):
     ("words", "sentence"),
     [
         (("--dataset", "kitti"), "kitti has one camera; matches are those of a rig"),
-        (("--set", "camera_names=[front,back]"), "among front, back there are no neighbouring cameras"),
+        (("--set", "camera_names=[front,back]"), "among front, back there are no neighbours"),
         (("--out", __file__), "test_sift_matches.py cannot be written"),
     ],
 )
