@@ -42,6 +42,7 @@ from datasets._surround import SurroundDataset
 from evaluation import (
     FLIP_WORDS,
     Result,
+    check_truth,
     compare,
     evaluate,
     evaluate_several,
@@ -153,10 +154,7 @@ def open_benchmarks(
     for split, part in splits:
         try:
             pictures = open_dataset(name, path, options, split, part, skip_missing=args.skip_missing)
-            if all(pictures.depth(index) is None for index in range(len(pictures))):
-                raise InputError(
-                    f"none of the {len(pictures)} samples of {pictures.protocol.name} has ground truth"
-                )
+            check_truth(pictures)
         except InputError as error:
             refused.append((split, error))
             continue

@@ -327,7 +327,8 @@ def evaluate_several(
     Returns:
         name -> what was found; `gather` and `join` take each by itself.
     """
-    _check_truth(dataset, protocols, indices)
+    if indices is None:  # one shard may have none
+        check_truth(dataset)
     items = _Items(dataset, tuple(protocols.values()))
     loader = _loader(items, indices, batch_size, workers, progress)
     depths = ((places, _predict(predict, batch.to(device), flip), truths) for places, batch, truths in loader)
@@ -382,7 +383,7 @@ def evaluate_several_disparities(
             f"{len(disparities)} saved disparities do not belong to the {expected} pictures of "
             f"{_first(protocols).name}; they must be in its order, one each"
         )
-    _check_truth(dataset, protocols)
+    check_truth(dataset)
     stacks = disparities.reshape(len(dataset), dataset.cameras, 1, *disparities.shape[1:])
 
     def depth(places: list[int]) -> Tensor:
@@ -507,13 +508,18 @@ def _predict(predict: Predict, batch: Batch, flip: bool) -> Tensor:
     return depth
 
 
-def _check_truth(
-    dataset: SequenceDataset, protocols: Mapping[str, Protocol], indices: Sequence[int] | None = None
-) -> None:
-    """Refuse a dataset without any truth before its first picture is read; one shard may have none."""
-    if indices is None and all(dataset.depth(index) is None for index in range(len(dataset))):
-        name = _first(protocols).name
-        raise InputError(f"none of the {len(dataset)} samples of {name} has ground truth")
+def check_truth(dataset: SequenceDataset) -> None:
+    """Refuse a dataset without any truth, before its first picture is read.
+
+    Raises:
+        InputError: says what truth was looked for.
+    """
+    if all(dataset.depth(index) is None for index in range(len(dataset))):
+        protocol = dataset.protocol
+        raise InputError(
+            f"none of the {len(dataset)} samples of {protocol.name} has ground truth "
+            f"({protocol.ground_truth}); is it unpacked beside the pictures?"
+        )
 
 
 def _first(protocols: Mapping[str, Protocol]) -> Protocol:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import shutil
 import struct
 import time
@@ -87,11 +88,21 @@ class Exportable:
         self.exported = ExportedDepth(exported_path(folder, split, part, what), at_first)
 
     def depth(self, index: int) -> np.ndarray | None:
-        """(N, h, w) metres at the cameras' own size, 0 where unknown; from an exported file if it has it."""
+        """(N, h, w) metres at the cameras' own size, 0 where unknown; from an exported file if it has it.
+
+        Raises:
+            InputError: the sample belongs to a shard that was not exported, and cannot be measured either.
+        """
         if self.ground_truth is None:
             return None
         depth = self.exported.get(self.name(index))
-        return self.measured_depth(index) if depth is None else depth
+        depth = self.measured_depth(index) if depth is None else depth
+        if depth is None and (lacking := self.exported.lacking_shard(index)):
+            raise InputError(
+                f"{self.name(index)} has no ground truth: {lacking} is not there, but other shards are; "
+                "export it as well"
+            )
+        return depth
 
     def measured_depth(self, index: int) -> np.ndarray | None:
         """The same from the raw measurements; None where there are none."""
@@ -192,6 +203,14 @@ class ExportedDepth:
             return None
         path, key = self._places[name]
         return self._read(path, _read_map, key)
+
+    def lacking_shard(self, index: int) -> Path | None:
+        """The shard that sample `index` belongs to, where others are there and this one is not."""
+        if self.path in self.paths:
+            return None
+        counts = {int(match[1]) for path in self.paths if (match := re.search(r"of(\d+)\.npz$", path.name))}
+        shards = [shard_path(self.path, index % count + 1, count) for count in sorted(counts)]
+        return shards[0] if shards and not set(shards) & set(self.paths) else None
 
     def _read(self, path: Path, reader: Callable[..., Any], *key: str) -> Any:
         try:
@@ -443,7 +462,10 @@ class Export:
         self.save()
         if not any(self._holds_maps(start) for start in self._chunks):
             shutil.rmtree(self.folder, ignore_errors=True)
-            raise InputError(f"there is no ground truth to write to {self.path}")
+            raise InputError(
+                f"there is no ground truth to write to {self.path}: none of the {len(self.names)} samples "
+                "has any; is what it is made of unpacked?"
+            )
         with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
             archive = Archive(file)
             for start in sorted(self._chunks):

@@ -156,7 +156,8 @@ class Folder(Exportable, SequenceDataset):
                 f"{stride}; the scenes hold {', '.join(str(len(span)) for span in spans[:8])} frames"
             )
         super().__init__(root, frame_ids, height, width, resize, skip_missing)
-        self.find_exported(gt_path, split, part, at_first=False)
+        scale = [] if depth_scale == 256 else [f"{depth_scale:g}"]
+        self.find_exported(gt_path, split, part, scale, at_first=False)
 
     def paths(self, line: Target, frame: Frame) -> list[Path]:
         scene = self.scenes[line.scene]

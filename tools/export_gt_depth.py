@@ -31,7 +31,7 @@ from datasets._sequence import SequenceDataset
 from datasets._splits import judged_part
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
 from tools._shards import torchrun_shard
-from tools._work import run_tasks
+from tools._work import run_tasks, writing
 from utils import InputError, run_main
 
 # A forked process is there at once, as a loader's are; a spawned one must import torch first.
@@ -105,7 +105,7 @@ def export(
         The file, how many samples' maps it holds, and how many samples were asked for.
 
     Raises:
-        InputError: no sample has ground truth, or a measurement is broken.
+        InputError: no sample has ground truth, a measurement is broken, or the disk is full.
     """
     which, shards = shard
     indices = range(which - 1, len(dataset), shards)
@@ -120,11 +120,14 @@ def export(
     with tqdm(total=len(indices), initial=done, desc=path.name, unit="sample") as bar:
         try:
             for position, members in zip(task.left, measure(dataset, left, workers)):
-                task.add(position, members)
+                with writing(path.parent):
+                    task.add(position, members)
                 bar.update()
         finally:  # whatever stops it, what was measured is kept
-            task.save()
-    return path, task.finish(), len(indices)
+            with writing(path.parent):
+                task.save()
+    with writing(path.parent):
+        return path, task.finish(), len(indices)
 
 
 def source_of(dataset: SequenceDataset) -> str:

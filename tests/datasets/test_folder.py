@@ -11,6 +11,7 @@ from PIL import Image
 
 from datasets._video import extract_video
 from datasets.folder import Folder, natural_key, parse_intrinsics
+from tools import export_gt_depth
 from utils import InputError
 
 SNIPPET = Path(__file__).resolve().parents[3] / "shared" / "data" / "kitti_odom_gray"
@@ -234,6 +235,17 @@ def test_depth_beside_the_pictures_is_read_in_metres(tmp_path):
         assert np.array_equal(dataset.depth(index)[0], metres)
     assert dataset.depth(3) is None
     assert open_folder(scene, part="all", frame_ids=(0,), depth_scale=1280).depth(2).max() == 0.5
+
+
+def test_exported_depth_is_not_taken_for_that_of_another_scale(tmp_path):
+    scene = draw_scene(tmp_path, 5)
+    (scene / "depth").mkdir()
+    Image.fromarray(np.full((48, 96), 512, np.uint16)).save(scene / "depth/10.png")
+    for scale, metres in ((256, 2), (512, 1)):
+        words = ["--dataset", "folder", "--data_path", str(scene), "--part", "all", "--workers", "1"]
+        export_gt_depth.main([*words, "--set", f"depth_scale={scale}"])
+        dataset = open_folder(scene, part="all", frame_ids=(0,), depth_scale=scale)
+        assert dataset.exported.paths and dataset.depth(2).max() == metres
 
 
 def test_depth_with_names_of_its_own_is_matched_in_sorted_order_if_it_is_complete(tmp_path):

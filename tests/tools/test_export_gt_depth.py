@@ -1,5 +1,6 @@
 """Exported ground truth: what is written is what the dataset reads back, whoever wrote it."""
 
+import errno
 import os
 import pickle
 import zipfile
@@ -70,6 +71,33 @@ def test_shards_are_read_together(root):
     assert [dataset.depth(index)[0, 0, 0] for index in range(4)] == [1, 2, 3, 4]
     names = sorted(path.name for path in (root / "gt_depths").iterdir())
     assert names == [f"lists_test_improved.{shard}of3.npz" for shard in (1, 2, 3)]
+
+
+def test_a_shard_that_was_not_exported_is_asked_for_where_it_cannot_be_measured(root):
+    for shard in ("1/3", "3/3"):
+        run(root, "--shard", shard)
+    dataset = open_kitti(root)
+    assert dataset.depth(1)[0, 0, 0] == 2  # from the measurements
+    lose_measurements(root)
+    assert dataset.depth(0)[0, 0, 0] == 1
+    with pytest.raises(
+        InputError, match=r"0001_sync 1 l has no .*improved\.2of3\.npz is not there, but other"
+    ):
+        dataset.depth(1)
+    (root / "gt_depths/lists_test_improved.3of3.npz").rename(root / "gt_depths/lists_test_improved.npz")
+    assert open_kitti(root).depth(1) is None  # a whole file has all there is
+
+
+def test_a_disk_that_fills_up_is_named_and_the_export_goes_on_later(root, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_ground_truth.Archive, "close", full)
+        with pytest.raises(InputError, match="gt_depths cannot be written: the disk is full"):
+            run(root)
+    run(root)
+    assert os.listdir(root / "gt_depths") == ["lists_test_improved.npz"]
 
 
 def test_several_processes_write_the_same_bytes_as_one(root, monkeypatch):
@@ -258,7 +286,7 @@ def test_a_folder_that_cannot_be_written_is_named(root, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["--ground_truth", "velodyne"], "there is no ground truth to write to .*lists_test_velodyne.npz"),
+        (["--ground_truth", "velodyne"], r"to write to .*lists_test_velodyne\.npz: none of the 5 samples"),
         (["--ground_truth", "improve"], "did you mean 'improved'"),
         (["--dataset", "kity"], "did you mean 'kitti'"),
         (["--part", "tets"], "did you mean 'test'"),
