@@ -5,7 +5,8 @@
     decoder.<n>.                             →   depth.decoder.decoder.<n>.
 
 The files hold no options but the picture's size. What the published configs chose for each dataset follows
-from it, unless an opt.json says otherwise; whether poses were joint is not to be seen and counts as no.
+from it, unless an opt.json says otherwise; whether poses were joint, and whether something taught metres
+(`spatial`, `use_sfm_spatial`), is not to be seen and counts as no.
 With pictures of another height nothing is predicted without it, since what it tells scales every depth.
 """
 
@@ -27,8 +28,8 @@ _CHOSEN = {
     352: {"dataset": "nuscenes", "max_depth": 80.0, "focal_scale": 500.0},
 }
 _OPT_JSON = {
-    float: ("min_depth", "max_depth", "focal_scale"),
-    bool: ("focal", "joint_pose", "skip"),
+    float: ("min_depth", "max_depth", "focal_scale", "spatial_weight", "match_spatial_weight", "thr_dis"),
+    bool: ("focal", "joint_pose", "skip", "spatial", "use_sfm_spatial"),
     str: ("dataset",),
 }
 _DATASETS = {"ddad": "ddad", "nusc": "nuscenes"}
@@ -54,6 +55,13 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
     options = {**checkpoint.options, "method": method}
     options.pop("intrinsics", None)  # how KITTI is read
     options |= {key: chosen[key] for key in ("min_depth", "max_depth") if key in chosen}
+    losses = {}
+    if chosen.get("spatial"):
+        losses["spatial"] = {"weight": chosen.get("spatial_weight", 0.1)}
+    if chosen.get("use_sfm_spatial"):
+        weight, threshold = chosen.get("match_spatial_weight", 0.1), chosen.get("thr_dis", 1.0)
+        losses["sfm_matches"] = {"weight": weight, "threshold": threshold}
+    options |= {"losses": losses} if losses else {}
     if name := _DATASETS.get(chosen.get("dataset"), chosen.get("dataset")):
         options["dataset"] = {"name": name}
     checkpoint.options, checkpoint.lacking = options, _lacking(chosen, options.get("height"), path)

@@ -72,6 +72,15 @@ def test_an_opt_json_beside_it_wins(folder, tmp_path):
     assert options["dataset"] == {"name": "nuscenes"} and options["max_depth"] == 80.0
 
 
+def test_it_predicts_metres_where_an_opt_json_says_what_taught_them(folder, tmp_path):
+    assert load_predictor(folder, device="cpu").metres is None
+    for file in folder.glob("*.pth"):
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "opt.json").write_text(json.dumps({"spatial": True, "spatial_weight": 0.075}))
+    assert load_checkpoint(tmp_path).options["losses"] == {"spatial": {"weight": 0.075}}
+    assert load_predictor(tmp_path, device="cpu").metres == 1.0
+
+
 @pytest.fixture
 def of_another_height(published, folder, tmp_path):
     """The same folder, of pictures 256 high."""
