@@ -117,6 +117,8 @@ class CalibrationFile:
             text = self.path.read_text()
         except FileNotFoundError:
             raise InputError(f"there is no calibration file {path}{way_out}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is no text file of calibration{way_out}") from None
         pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
         self._values = {key.strip(): value.strip() for key, value in pairs}
 

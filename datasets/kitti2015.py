@@ -100,7 +100,7 @@ class Kitti2015(Exportable, SequenceDataset):
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
         self.find_exported(gt_path, None, part)
         for scene in self.lines:
-            self._calibration(scene)
+            self._projections(scene)
 
     @property
     def protocol(self) -> Protocol:
@@ -127,7 +127,7 @@ class Kitti2015(Exportable, SequenceDataset):
     def intrinsics(self, line: Scene, camera: int, height: int, width: int) -> np.ndarray:
         """Of the rectified camera; they follow where the pictures on disk were made smaller."""
         calibration = self._calibration(line)
-        P = calibration.matrix("P_rect_02", 3, 4)
+        P, _ = self._projections(line)
         native_width, native_height = calibration.matrix("S_rect_02", 2).astype(int)
         return resize_intrinsics(P[:, :3], (native_height, native_width), (height, width))
 
@@ -148,7 +148,9 @@ class Kitti2015(Exportable, SequenceDataset):
     def _projections(self, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         calibration = self._calibration(scene)
         left, right = (calibration.matrix(f"P_rect_0{camera}", 3, 4) for camera in (2, 3))
-        if right[0, 3] >= left[0, 3]:
+        if not (left[0, 0] > 0 and left[1, 1] > 0):
+            raise InputError(f"{calibration.path}: camera 2 must have a focal length, got {left[0, 0]}")
+        if not right[0, 3] < left[0, 3]:
             raise InputError(f"{calibration.path}: camera 3 must stand to the right of camera 2")
         return left, right
 

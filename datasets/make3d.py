@@ -113,7 +113,7 @@ def read_grid(path: Path) -> np.ndarray:
     from scipy.io.matlab import MatReadError
 
     if not path.is_file():
-        raise InputError(f"there is no laser depth at {path}")
+        raise InputError(f"there is no laser depth at {path}; unpack Make3D's Test 134 depths there")
     try:
         variables = loadmat(path, appendmat=False)
     except NotImplementedError:
@@ -127,6 +127,8 @@ def read_grid(path: Path) -> np.ndarray:
         names = ", ".join(sorted(name for name in variables if not name.startswith("__"))) or "none"
         raise InputError(f"{path} has no variable 'Position3DGrid', only {names}")
     grid = variables["Position3DGrid"]
-    if grid.shape != GRID:
-        raise InputError(f"{path}: expected Position3DGrid of shape {GRID}, got {grid.shape}")
+    if grid.shape != GRID or not np.issubdtype(grid.dtype, np.floating):
+        raise InputError(
+            f"{path}: expected Position3DGrid of shape {GRID}, got {grid.dtype} of shape {grid.shape}"
+        )
     return grid

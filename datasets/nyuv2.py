@@ -281,10 +281,11 @@ class LabelledFile:
         """
         file = self._open()
         images, depths = (_variable(file, name, self.path) for name in ("images", "depths"))
-        if images.shape[1:] != (3, 640, 480) or depths.shape != (len(images), 640, 480):
+        fits = images.shape[1:] == (3, 640, 480) and depths.shape == (len(images), 640, 480)
+        if not (fits and images.dtype == np.uint8):
             raise InputError(
-                f"{self.path} is no labelled set: expected images (n, 3, 640, 480) and depths (n, 640, 480), "
-                f"got {images.shape} and {depths.shape}"
+                f"{self.path} is no labelled set: expected images (n, 3, 640, 480) of uint8 and depths "
+                f"(n, 640, 480), got {images.shape} of {images.dtype} and {depths.shape}"
             )
         if not 1 <= number <= len(images):
             raise InputError(f"{self.path} holds {len(images)} pictures, number {number} is asked for")
@@ -312,10 +313,10 @@ def read_converted(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     with _open_hdf5(path) as file:
         rgb, depth = (_rows(_variable(file, name, path), ..., path) for name in ("rgb", "depth"))
-    if rgb.shape != (3, *SIZE) or depth.shape != SIZE:
+    if rgb.shape != (3, *SIZE) or rgb.dtype != np.uint8 or depth.shape != SIZE:
         raise InputError(
-            f"{path} is no NYUv2 picture: expected rgb (3, 480, 640) and depth (480, 640), "
-            f"got {rgb.shape} and {depth.shape}"
+            f"{path} is no NYUv2 picture: expected rgb (3, 480, 640) of uint8 and depth (480, 640), "
+            f"got {rgb.shape} of {rgb.dtype} and {depth.shape}"
         )
     return rgb, depth
 
@@ -338,7 +339,7 @@ def _open_hdf5(path: Path):  # an h5py.File
 
 
 def _variable(file, name: str, path: Path):  # an h5py.Dataset
-    if name not in file:
+    if not hasattr(file.get(name), "shape"):  # a group has none
         raise InputError(f"{path} has no variable '{name}', only {', '.join(sorted(file)) or 'none'}")
     return file[name]
 

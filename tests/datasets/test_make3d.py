@@ -141,10 +141,13 @@ def test_a_missing_picture_is_found_when_the_set_is_opened(tmp_path):
 
 
 def test_a_mat_of_another_version_or_content_is_named(tmp_path):
-    with pytest.raises(InputError, match="there is no laser depth at"):
+    with pytest.raises(InputError, match=r"no laser depth at .*none\.mat; unpack Make3D's Test 134 depths"):
         read_grid(tmp_path / "none.mat")
     path = write_grid(tmp_path, np.zeros((55, 305)))
-    with pytest.raises(InputError, match=r"expected Position3DGrid of shape \(55, 305, 4\), got \(55, 305\)"):
+    with pytest.raises(InputError, match=r"of shape \(55, 305, 4\), got float64 of shape \(55, 305\)"):
+        read_grid(path)
+    path = write_grid(tmp_path, np.full(GRID, "far"))
+    with pytest.raises(InputError, match=r"expected Position3DGrid of shape \(55, 305, 4\), got <U3"):
         read_grid(path)
     savemat(path, {"depth": np.zeros(3)})
     with pytest.raises(InputError, match="has no variable 'Position3DGrid', only depth"):

@@ -258,6 +258,11 @@ def test_a_mat_of_another_version_or_content_is_named(tmp_path):
     with pytest.raises(InputError, match=r"expected images \(n, 3, 640, 480\) .* got \(2, 3, 4, 5\)"):
         stills(tmp_path, split)
     with h5py.File(tmp_path / MAT, "w") as file:
+        file.create_dataset("images", (2, 3, 640, 480), np.float32)
+        file.create_dataset("depths", (2, 640, 480), np.float32)
+    with pytest.raises(InputError, match=r"expected images .* of uint8 .* got .* of float32"):
+        stills(tmp_path, split)
+    with h5py.File(tmp_path / MAT, "w") as file:
         file.create_dataset("images", (2, 3, 640, 480), np.uint8)
         file.create_dataset("depths", (2, 640, 480), np.float32)
     with pytest.raises(InputError, match="holds 2 pictures, number 3 is asked for"):
@@ -267,10 +272,18 @@ def test_a_mat_of_another_version_or_content_is_named(tmp_path):
         stills(tmp_path, split)
 
 
-def test_a_converted_file_of_another_size_is_named(tmp_path):
-    write_converted(tmp_path / "nyu_test/00001.h5", np.zeros((3, 240, 320), np.uint8), np.zeros((240, 320)))
+def test_a_converted_file_of_another_content_is_named(tmp_path):
+    path = tmp_path / "nyu_test/00001.h5"
+    write_converted(path, np.zeros((3, 240, 320), np.uint8), np.zeros((240, 320)))
     split = write_list(tmp_path, "test", "nyu_test/00001.h5\n")
     with pytest.raises(InputError, match=r"expected rgb \(3, 480, 640\) .* got \(3, 240, 320\)"):
+        stills(tmp_path, split)
+    write_converted(path, np.zeros((3, 480, 640), np.float32), np.zeros((480, 640)))
+    with pytest.raises(InputError, match=r"expected rgb \(3, 480, 640\) of uint8 .* of float32"):
+        stills(tmp_path, split)
+    with h5py.File(path, "w") as file:
+        file.create_group("rgb")
+    with pytest.raises(InputError, match="has no variable 'rgb'"):
         stills(tmp_path, split)
 
 
