@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,12 @@ def pictures(tmp_path) -> Path:
     for frame in range(5):
         Image.new("RGB", (96, 48), (frame, 10 * frame, 100)).save(tmp_path / f"{frame}.png")
     return tmp_path
+
+
+def test_of_a_16_bit_picture_the_upper_eight_bits_are_read(tmp_path):
+    blue_green_red = np.full((48, 96, 3), (0x30FF, 0x2001, 0x1080), np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), blue_green_red)
+    assert read_image(tmp_path / "deep.png")[:, 5, 5].tolist() == [0x10, 0x20, 0x30]
 
 
 def test_a_sample_is_a_batch_of_one_as_bytes_at_network_size(pictures):

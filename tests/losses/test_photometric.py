@@ -62,6 +62,14 @@ def test_pixels_that_the_unwarped_source_explains_better_are_masked_and_their_gr
     assert loss(batch, prediction).item() == pytest.approx(0.05)
 
 
+def test_noise_breaks_the_tie_where_warping_changes_nothing():
+    torch.manual_seed(0)
+    source = torch.rand(1, 3, 8, 10)
+    batch, prediction = scene(flat(0.5), source), warped(source)
+    helps = [loss.maps(batch, prediction)[0][1].float().mean() for loss in (l1(automask=True), Photometric())]
+    assert helps[0] == 0 and 0.2 < helps[1] < 0.8
+
+
 def test_scales_are_averaged():
     prediction = Prediction({}, warped={0: flat(0.4)[None], 1: flat(0.2)[None]})
     assert l1()(scene(flat(0.5), flat(0)), prediction).item() == pytest.approx(0.2)

@@ -191,6 +191,16 @@ def test_a_crop_seen_by_its_own_camera_shows_the_same_points():
     assert (wrong - cropped.images[0])[inner].abs().mean() > 0.05
 
 
+def test_a_crops_camera_sees_a_point_exactly_where_the_crop_has_it():
+    K = torch.tensor([[[70.0, 0, 50.0], [0, 75.0, 28.0], [0, 0, 1]]])
+    points = torch.tensor([[[50.3, 31.8, 12.0]]])
+    batch = Batch({0: torch.rand(1, 3, 64, 96)}, K, torch.arange(1), points={"m": points})
+    draws = torch.tensor([[0.6, 0.3, 0.7, 0, 0]], dtype=torch.float64)
+    cropped = LocalCrop.draw(draws, (64, 96)).apply(batch)
+    ray = torch.linalg.solve(K[0], torch.tensor([50.3, 31.8, 1.0]))
+    assert torch.allclose((cropped.intrinsics[0] @ ray)[:2], cropped.points["m"][0, 0, :2], atol=1e-4)
+
+
 def test_what_is_restored_is_what_was_cropped():
     ramp = torch.linspace(0.1, 0.9, 96).expand(2, 1, 64, 96) * torch.linspace(0.5, 1, 64)[:, None]
     draws = torch.rand(2, DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
