@@ -53,9 +53,9 @@ def ring(tmp_path):
         picture = np.full((64, 128, 3), 40 * number, np.uint8)
         Image.fromarray(picture).save(tmp_path / f"{name}_000.png")
         mask = np.zeros((64, 128), np.uint8)
-        mask[48:, :64] = 255
+        mask[47:, :64] = 255
         Image.fromarray(mask).save(tmp_path / f"mask_{name}.png")
-        rows = [[10 + number, 20, 5.0, 3, 0.1, 0.2], [63.5, 31.5, 7.0, 3, 0.3, 0.9], [1, 1, 1, 1, 5, 5]]
+        rows = [[1, 1, 1, 1, 5, 5], [10 + number, 20, 5.0, 3, 0.1, 0.2], [63.5, 31.5, 7.0, 3, 0.3, 0.9]]
         np.save(tmp_path / f"{name}.npy", np.array(rows))
     return tmp_path
 
@@ -80,6 +80,7 @@ def test_masks_and_matches_follow_the_picture(ring):
     visible, matches = sample.maps["visible"], sample.points["matches"]
     assert visible.shape == (6, 1, 32, 64) and visible.dtype == torch.bool
     assert not visible[0, 0, 30, 2] and visible[0, 0, 30, 40] and visible[0, 0, 2, 2]
+    assert not visible[0, 0, 23, 2] and visible[0, 0, 22, 2]  # half a row of the vehicle counts as it
     assert matches.shape == (6, 2, 6)  # the row farthest from its epipolar line is the one left out
     torch.testing.assert_close(matches[2, :, :3], torch.tensor([[5.75, 9.75, 5.0], [31.5, 15.5, 7.0]]))
 
