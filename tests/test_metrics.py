@@ -267,6 +267,9 @@ def test_predictions_are_clamped_after_alignment():
     depth = torch.tensor([[[[2.0, 4.0, 1000.0]]]])
     errors = measure(depth, truth, Protocol("", "")).errors[0]
     assert errors[0].item() == pytest.approx((10 / 70) / 3)  # 500 m count as 80
+    metric = Protocol("", "", min_depth=4, alignment="none")
+    near = measure(torch.ones(1, 1, 1, 1), Truth.of(np.array([[[8.0]]]), metric), metric)
+    assert near.errors[0, 0] == 0.5  # 1 m counts as 4
 
 
 def test_a_protocol_that_cannot_be_is_refused_with_the_nearest_that_can():

@@ -31,8 +31,10 @@ def test_samples_of_two_sizes_are_refused_with_both():
 
 def test_moving_makes_pictures_of_bytes_float_and_leaves_the_loaders_batch_alone():
     batch = sample(51)
+    batch.detailed, batch.companion = sample(51, size=(8, 12)), sample(102)
     moved = batch.to("cpu")
-    assert moved.images[0].dtype == torch.float32
+    assert moved.images[0].dtype == moved.detailed.images[0].dtype == torch.float32
+    assert torch.allclose(moved.companion.images["s"], torch.tensor(0.4))
     assert torch.allclose(moved.images[0], torch.tensor(0.2))
     assert moved.index.dtype == torch.int64 and torch.equal(moved.intrinsics, batch.intrinsics)
     assert batch.images[0].dtype == torch.uint8

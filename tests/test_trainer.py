@@ -265,6 +265,13 @@ def test_the_optimiser_is_the_one_named(tiny_kitti, tmp_path, settings, kind, ex
     assert {key: optimizer.defaults[key] for key in expected} == expected
 
 
+def test_networks_are_laid_out_and_compiled_as_asked(tiny_kitti, tmp_path):
+    method = runs.build(runs.arguments(tiny_kitti, tmp_path, channels_last=True, compile=True)).method
+    kernels = [p for p in method.encoder.parameters() if p.ndim == 4 and min(p.shape) > 1]
+    assert kernels and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    assert all(child._compiled_call_impl for child in (method.encoder, method.depth, method.pose))
+
+
 def test_max_steps_stops_and_leaves_the_schedule_alone(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, scheduler="cosine", max_steps=3)
     assert [runs.build(words).last_step, runs.build(words).total_steps] == [3, 8]
