@@ -330,26 +330,3 @@ def measure_looked_up(seen: Tensor, truth: Truth, protocol: Protocol) -> Measure
     seen = seen.clamp(protocol.min_depth, protocol.max_depth)
     errors = depth_errors(seen, truth.depth, truth.valid, protocol.log10)
     return Measured(errors, ratio, truth.valid.sum(1))
-
-
-def batch_wide_errors(depth: Tensor, truth: Tensor) -> Tensor:
-    """What Monodepth2 logs while it trains: one median ratio and one mean for all pixels of a batch.
-
-    Kept to compare training logs; pictures with much truth count more, so it is no benchmark number.
-
-    Args:
-        depth: (B, 1, H, W), resized here as depth, not as disparity.
-        truth: (B, 1, h, w) metres, 0 where unknown; published at 375 x 1242. Not capped.
-
-    Returns:
-        (7,) in the order of `METRICS`.
-    """
-    protocol = Protocol(
-        "Monodepth2's training log", "", min_depth=1e-3, max_depth=80.0, cap_truth=False, crop="garg"
-    )
-    points = Truth.of(truth[:, 0].cpu().numpy(), protocol).to(depth.device)
-    low, high = protocol.min_depth, protocol.max_depth
-    seen = look_up(depth[:, 0].double(), points.rows, points.columns, points.sizes).clamp(low, high)
-    seen, known, valid = (part.flatten()[None] for part in (seen, points.depth, points.valid))
-    ratio = masked_median(known, valid, "lower") / masked_median(seen, valid, "lower")
-    return depth_errors((seen * ratio).clamp(low, high), known, valid)[0]
