@@ -25,7 +25,7 @@ class Ring(SurroundDataset):
         return [self.data_path / f"{name}_{line}.png" for name in self.camera_names]
 
     def intrinsics(self, line, camera, height, width):
-        return np.array([[60.0 + camera, 0, (width - 1) / 2], [0, 60.0, (height - 1) / 2], [0, 0, 1]])
+        return np.array([[60.0 + camera, 0, (width - 1) / 2 + 4], [0, 60.0, (height - 1) / 2], [0, 0, 1]])
 
     def rig_from_camera(self, line):
         return np.stack([looking(60 * RING.index(name)) for name in self.camera_names])
