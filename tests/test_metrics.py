@@ -93,6 +93,9 @@ def test_flip_post_processing_is_the_published_one():
     golden = Golden("monodepth2_eval")
     values = golden.inputs()
     golden.close("post_process", flip_post_process(tensor(values["ld"]), tensor(values["rd"])))
+    rig = Golden("surrounddepth_eval")
+    disparity, mirrored = (tensor(rig.inputs()[name]) for name in ("disp", "disp_flip"))
+    rig.close("post_process", flip_post_process(disparity, mirrored.flip(-1)))
 
 
 TORCH = {"align_corners": True, "median": "lower"}  # how BDEdepth resizes and aligns
