@@ -62,7 +62,8 @@ def read_camera(path: str | Path) -> Camera:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} cannot be read as a Cityscapes camera ({type(error).__name__}: {error})"
+            f"{path} cannot be read as a Cityscapes camera ({type(error).__name__}: {error}); unpack "
+            "camera_trainvaltest.zip again"
         ) from None
     if not (fx > 0 and fy > 0 and baseline > 0):
         raise InputError(f"{path}: fx, fy and baseline must be positive, got {fx}, {fy} and {baseline}")
