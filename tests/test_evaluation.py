@@ -178,6 +178,7 @@ def test_several_protocols_share_one_prediction(tmp_path):
         return from_brightness(images, intrinsics) / 2
 
     protocols = {"aligned": PLAIN, "metric": METRIC, "far": replace(PLAIN, min_depth=15)}
+    protocols |= {"nearest": replace(PLAIN, resize="nearest"), "corners": replace(PLAIN, align_corners=True)}
     several = evaluate_several(half, wall, protocols, batch_size=2)
     assert calls == [4, 2]
     for name, protocol in protocols.items():

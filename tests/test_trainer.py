@@ -211,6 +211,11 @@ def test_fine_tuning_starts_from_weights_and_restarts_from_itself(tiny_kitti, tm
     assert_same(dict(tuned.method.state_dict()), runs.last(tmp_path).weights)
     tuned.train()
     assert runs.build(words).step == 1
+    settings = {"model_name": "part", "load_weights_folder": tmp_path / "run", "models_to_load": "encoder"}
+    part = runs.build(runs.arguments(tiny_kitti, tmp_path, batch_size=16, seed=1, **settings)).method
+    saved = runs.last(tmp_path).weights
+    loaded = {n.split(".")[0] for n, value in part.named_parameters() if torch.equal(value, saved[n])}
+    assert loaded == {"encoder"}
 
 
 def test_weights_alone_cannot_be_resumed(tiny_kitti, tmp_path):
@@ -263,6 +268,37 @@ def test_the_optimiser_is_the_one_named(tiny_kitti, tmp_path, settings, kind, ex
     optimizer = runs.build(runs.arguments(tiny_kitti, tmp_path, **settings)).optimizer
     assert type(optimizer).__name__ == kind
     assert {key: optimizer.defaults[key] for key in expected} == expected
+
+
+def test_the_gradient_is_no_longer_than_clip_grad_norm(tiny_kitti, tmp_path):
+    plain_steps = {"optimizer": "sgd", "momentum": 0, "learning_rate": 1, "clip_grad_norm": 1e-3}
+    trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, max_steps=1, **plain_steps))
+    before = [parameter.detach().clone() for parameter in trainer.parameters]
+    trainer.train()
+    moved = [(now - then).norm() for now, then in zip(trainer.parameters, before)]
+    assert torch.stack(moved).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_group_of_parameters_has_its_own_factor_of_the_rate(tiny_kitti, tmp_path, monkeypatch):
+    def groups(method):
+        others = [*method.depth.parameters(), *method.pose.parameters()]
+        return [{"params": list(method.encoder.parameters()), "lr_factor": 0.0}, {"params": others}]
+
+    monkeypatch.setattr("methods.monodepth2.Monodepth2.parameter_groups", groups)
+    trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
+    before = {name: value.detach().clone() for name, value in trainer.method.named_parameters()}
+    trainer.train()
+    moved = {n.split(".")[0] for n, v in trainer.method.named_parameters() if not torch.equal(v, before[n])}
+    assert moved == {"depth", "pose"}
+
+
+def test_validation_leaves_statistics_and_random_numbers_alone(tiny_folder, tmp_path):
+    trainer = runs.build(runs.arguments(tiny_folder, tmp_path, batch_size=2))
+    state = {name: value.clone() for name, value in trainer.method.state_dict().items()}
+    drawn = torch.get_rng_state()
+    assert math.isfinite(trainer.validate()["loss"])
+    assert_same(dict(trainer.method.state_dict()), state)
+    assert torch.equal(torch.get_rng_state(), drawn)
 
 
 def test_networks_are_laid_out_and_compiled_as_asked(tiny_kitti, tmp_path):
