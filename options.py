@@ -509,7 +509,7 @@ def _check_sections(options: argparse.Namespace) -> None:
         check_settings(f"{section} {name}", registry.get(name), settings)
     for name, settings in options.losses.items():
         term = LOSSES.get(name)
-        check_settings(f"loss {name}", term, {key: None for key in settings or {} if key != "weight"})
+        check_settings(f"loss {name}", term, {k: v for k, v in (settings or {}).items() if k != "weight"})
     check_settings("augment", Augment, options.augment)
     check_settings("views", Views, options.views)
     Views(**options.views)

@@ -125,27 +125,47 @@ def settings_of(function: Callable) -> list[str]:
 
     A constructor with `**settings` hands them to the class it extends, whose settings then count as well.
     """
+    return list(_parameters(function))
+
+
+def _parameters(function: Callable) -> dict[str, inspect.Parameter]:
+    """By name; a parameter that a class words anew is its own, not that of the class it extends."""
     is_class = isinstance(function, type)
     owners = [o for o in inspect.getmro(function) if "__init__" in vars(o)] if is_class else []
-    names: dict[str, None] = {}
+    found: dict[str, inspect.Parameter] = {}
     for call in [vars(owner)["__init__"] for owner in owners if owner is not object] or [function]:
         parameters = inspect.signature(call).parameters.values()
-        names |= {p.name: None for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        found |= {name: p for name, p in named.items() if name not in found}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return [name for name in names if name != "self"]
+    found.pop("self", None)
+    return found
+
+
+_KINDS = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+}
 
 
 def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that `function` does not take, with the nearest one it does.
+    """Refuse settings that `function` does not take, with the nearest one it does, and values that are not
+    what it is annotated with, where that is plainly `bool`, `int` or `float`.
 
     Raises:
-        InputError: names `what` (a config section), the unknown key and the nearest valid one.
+        InputError: names `what` (a config section), the key, and the nearest valid one or the value.
     """
-    known = settings_of(function)
-    for key in settings:
+    known = _parameters(function)
+    for key, value in settings.items():
         if key not in known:
             raise InputError(f"{what} has no setting '{key}'{nearest_name(key, known)}")
+        annotation = known[key].annotation
+        kind, meant = _KINDS.get(getattr(annotation, "__name__", annotation), (object, ""))
+        truth_value = isinstance(value, bool) and kind not in (bool, object)  # Python counts it as an int
+        if value is not None and (truth_value or not isinstance(value, kind)):
+            raise InputError(f"{what}: {key} is {meant}, got {value!r}")
 
 
 def pick_device(name: str = "auto") -> torch.device:

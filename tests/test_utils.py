@@ -46,6 +46,26 @@ def test_settings_that_a_constructor_does_not_take_are_refused():
         check_settings("thing", Thing, {"wieght": 2})
 
 
+def test_settings_of_another_kind_are_refused():
+    class Thing:
+        def __init__(self, weight: float = 1.0, count: "int | None" = None, often: int = 1) -> None: ...
+
+    class Special(Thing):
+        def __init__(self, loud: bool = False, **settings) -> None: ...
+
+    check_settings("thing", Special, {"weight": 2, "count": "any", "often": 3, "loud": True})
+    for key, value, meant in [
+        ("weight", "much", "a number"),
+        ("weight", True, "a number"),
+        ("often", 1.5, "a whole number"),
+        ("often", "two", "a whole number"),
+        ("loud", "maybe", "true or false"),
+        ("loud", 1, "true or false"),
+    ]:
+        with pytest.raises(InputError, match=f"thing: {key} is {meant}, got {value!r}"):
+            check_settings("thing", Special, {key: value})
+
+
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     path = tmp_path / "new/file.txt"
     with atomic_path(path) as temporary:
