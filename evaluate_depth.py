@@ -293,7 +293,7 @@ def evaluate_method(
     progress: bool = True,
     output: str | Path | None = None,
 ) -> Result:
-    """Evaluate a method that is in memory, as `run.py --eval_only` does.
+    """Evaluate a method that is in memory by one protocol, for a benchmark or a notebook.
 
     Args:
         method: on `device`; is put into eval mode.
