@@ -241,7 +241,8 @@ class Monodepth2(Method):
             raise InputError("this model has no pose network for a pair of frames (pose_model_input pairs)")
         with self.networks_autocast():
             images: dict[Frame, Tensor] = {0: earlier, 1: later}
-            features = {frame: self.encoder(image) for frame, image in images.items()}
+            shared = self.pose_model_type == "shared"
+            features = {frame: self.encoder(image) for frame, image in images.items()} if shared else {}
             return self._motions(images, features)[1].matrix()
 
     def pictures(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
