@@ -94,7 +94,7 @@ class SfmMatches(nn.Module):
         if "matches" not in batch.points:
             raise InputError(
                 "sfm_matches needs matches and the dataset reads none; tools/sift_matches.py makes them, "
-                "and --dataset.matches FOLDER reads them"
+                "and --dataset.matches true reads them"
             )
         return batch.points["matches"]
 
