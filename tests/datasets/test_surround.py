@@ -80,6 +80,7 @@ def test_masks_and_matches_follow_the_picture(ring):
     visible, matches = sample.maps["visible"], sample.points["matches"]
     assert visible.shape == (6, 1, 32, 96) and visible.dtype == torch.bool
     assert not visible[0, 0, 30, 2] and visible[0, 0, 30, 60] and visible[0, 0, 2, 2]
+    assert not visible[0, 0, 30, 47] and visible[0, 0, 30, 48]  # the vehicle ends within the first of them
     assert not visible[0, 0, 23, 2] and visible[0, 0, 22, 2]  # half a row of the vehicle counts as it
     assert matches.shape == (6, 2, 6)  # the row farthest from its epipolar line is the one left out
     torch.testing.assert_close(matches[2, :, :3], torch.tensor([[8.875, 9.75, 5.0], [47.5, 15.5, 7.0]]))

@@ -13,6 +13,7 @@ from tests.datasets.test_surround import Ring
 from tests.goldens import FOLDER, uniform
 from tools.sift_matches import (
     Features,
+    describe,
     edge_region,
     epipolar_distances,
     homogeneous,
@@ -116,6 +117,18 @@ def test_features_are_sought_where_a_neighbour_looks_and_not_on_the_vehicle_itse
     region = edge_region((8, 20), {"left"}, 0.25, own)
     assert region[:6, :5].all() and not region[:, 5:].any() and not region[6:].any()
     assert edge_region((8, 20), {"left", "right"}, 0.25)[0].tolist() == [255] * 5 + [0] * 10 + [255] * 5
+
+
+def test_a_feature_counts_where_the_pixel_that_holds_its_place_is_in_the_region(wall):
+    """OpenCV asks the nearest pixel instead; a region of narrow stripes tells both apart."""
+    grey = read_grey(wall.paths("000", 0)[0])
+    region = np.zeros_like(grey)
+    region[:, ::3] = 255
+    whole, chosen = describe(grey, np.full_like(grey, 255)), describe(grey, region)
+    inside = region[whole.places[:, 1].astype(int), whole.places[:, 0].astype(int)] > 0
+    assert inside.sum() > 20
+    assert np.array_equal(chosen.places, whole.places[inside])
+    assert np.array_equal(chosen.descriptors, whole.descriptors[inside])
 
 
 def test_the_nearest_lidar_point_within_reach_counts():
