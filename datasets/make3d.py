@@ -3,8 +3,8 @@
     <root>/Test134/img-math1-p-282t0.jpg                     2272 rows, 1704 columns
     <root>/Gridlaserdata/depth_sph_corr-math1-p-282t0.mat    `Position3DGrid` (55, 305, 4), the last is depth
 
-Pictures are upright and networks want them wide, so a band of half their width counts: rows 710 to 1562 of
-the picture, and of the laser's grid the rows 17 to 38 that cover it. Truth up to 70 m counts (criterion C1).
+Pictures are upright and networks want them wide, so a band of half their width counts: rows 710 to 1561 of
+the picture, and of the laser's grid the rows 17 to 37 that cover it. Truth up to 70 m counts (criterion C1).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from datasets import DATASETS
+from datasets._ground_truth import Exportable, check_ground_truth
 from datasets._sequence import SequenceDataset, read_image
 from datasets._splits import SplitLine, load_split
 from metrics import Protocol
@@ -24,16 +25,16 @@ from structures import Frame
 from utils import InputError
 
 SIZE = (2272, 1704)
-TOP, BOTTOM = 710, 1562  # rows of the picture that count
+TOP, BOTTOM = 710, 1562  # rows of the picture that count, the last one beyond them
 GRID = (55, 305, 4)
-GRID_TOP, GRID_BOTTOM = 17, 38  # rows of the laser's grid that lie there
+GRID_TOP, GRID_BOTTOM = 17, 38  # and of the laser's grid
 K = np.array(  # the one camera, as Make3D's own tools have it
     [[2407.3312729885838, 0, 833.72104535435108], [0, 2400.2091651084, 1110.7122391785729], [0, 0, 1]]
 )
 
 
 @DATASETS.register
-class Make3D(SequenceDataset):
+class Make3D(Exportable, SequenceDataset):
     """Make3D's test pictures; there is no video to train from.
 
     Args:
@@ -45,11 +46,13 @@ class Make3D(SequenceDataset):
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
         skip_missing: leave out samples that lack a picture.
+        ground_truth: `laser`, or None for no depth.
+        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
     protocol: ClassVar[Protocol] = Protocol(
         "Make3D C1",
-        "laser grid, rows 17 to 38 of 55",
+        "laser grid, rows 17 to 37 of 55",
         min_depth=1e-6,
         max_depth=70.0,
         resize="nearest",
@@ -68,14 +71,19 @@ class Make3D(SequenceDataset):
         width: int = 640,
         resize: str = "bicubic",
         skip_missing: bool = False,
+        ground_truth: str | None = "laser",
+        gt_path: str | Path | None = None,
     ) -> None:
+        check_ground_truth(ground_truth, ["laser"])
         if part == "train" or tuple(frame_ids) != (0,):
             raise InputError(
                 "Make3D holds single pictures to evaluate on, and no video to train from; its part is 'test' "
                 f"and frame_ids are 0, got '{part}' and {' '.join(map(str, frame_ids))}"
             )
+        self.ground_truth = ground_truth
         self.lines = load_split("make3d", str(split), part)
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+        self.find_exported(gt_path, split, part, at_first=False)
 
     def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
         return [self.data_path / "Test134" / f"img-{line.folder}.jpg"]
@@ -93,7 +101,7 @@ class Make3D(SequenceDataset):
         """Of the one camera, in pixels of the band."""
         return K - np.array([[0, 0, 0], [0, 0, TOP], [0, 0, 0]])
 
-    def depth(self, index: int) -> np.ndarray:
+    def known_depth(self, index: int) -> np.ndarray:
         """(1, 21, 305) metres."""
         name = self.lines[index].folder
         grid = read_grid(self.data_path / "Gridlaserdata" / f"depth_sph_corr-{name}.mat")

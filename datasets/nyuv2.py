@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from datasets import DATASETS
+from datasets._ground_truth import Exportable, check_ground_truth
 from datasets._sequence import SequenceDataset, check_offsets, read_image, resize_intrinsics
 from datasets._splits import SplitLine, load_split, split_names
 from metrics import Protocol
@@ -78,7 +79,7 @@ class Still:
 
 
 @DATASETS.register
-class NyuV2(SequenceDataset):
+class NyuV2(Exportable, SequenceDataset):
     """NYU Depth V2, trained from video and evaluated on the 654 official test pictures.
 
     Args:
@@ -97,6 +98,8 @@ class NyuV2(SequenceDataset):
         undistort: straighten training pictures. Off for pictures that are straight already.
         stride: pictures from a target to its next source. The Kinect took some 20 to 30 a second, of which
             neighbours hardly differ; 10 is what published lists were made with.
+        ground_truth: `kinect`, of test pictures, or None for no depth.
+        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
     protocol: ClassVar[Protocol] = Protocol(
@@ -120,11 +123,14 @@ class NyuV2(SequenceDataset):
         skip_missing: bool = False,
         undistort: bool = True,
         stride: int = 1,
+        ground_truth: str | None = "kinect",
+        gt_path: str | Path | None = None,
     ) -> None:
         check_offsets(frame_ids, "NYUv2")
+        check_ground_truth(ground_truth, ["kinect"])
         if stride < 1:
             raise InputError(f"stride is a whole number of pictures from 1 on, got {stride}")
-        self.undistort, self.stride = undistort, stride
+        self.undistort, self.stride, self.ground_truth = undistort, stride, ground_truth
         self._maps: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
         self._labelled = LabelledFile(Path(data_path) / MAT)
         offsets = [frame * stride for frame in frame_ids]
@@ -139,6 +145,7 @@ class NyuV2(SequenceDataset):
                 f"{tuple(frame_ids)}"
             )
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+        self.find_exported(gt_path, split, part, at_first=False)
         if single:
             self._read(self.lines[0])  # a wrong file shows now and not in a worker
 
@@ -170,7 +177,7 @@ class NyuV2(SequenceDataset):
         dy, dx = border(*whole)
         return _shifted(resize_intrinsics(K, SIZE, whole), dx, dy)
 
-    def depth(self, index: int) -> np.ndarray | None:
+    def known_depth(self, index: int) -> np.ndarray | None:
         """(1, 427, 561) metres of a test picture; None for video."""
         line = self.lines[index]
         if isinstance(line, Clip):
