@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets import build_dataset
 from datasets._surround import RING, pose_from_quaternion
 from tests.datasets.test_surround import Ring
 from tests.goldens import FOLDER, uniform
+from tools import sift_matches
 from tools.sift_matches import (
     Features,
     describe,
@@ -224,6 +226,17 @@ def test_the_report_holds_matches_against_the_lidar(wall, tmp_path):
     cameras = json.loads((tmp_path / "report.json").read_text())["cameras"]
     assert cameras["front"]["usable"] > 15 and cameras["front"]["median_relative_error"] < 0.02
     assert "front_left" in text and "%" in text
+
+
+def test_each_pair_compares_the_edges_that_overlap(tiny_ddad, monkeypatch):
+    rig = build_dataset({"dataset": "ddad", "data_path": tiny_ddad}, frame_ids=(0,))
+    pairs = []
+    monkeypatch.setattr(sift_matches, "match", lambda *pair: pairs.append(pair) or match(*pair))
+    sample_matches(rig, 0)
+    _, width = rig.picture_size(rig.lines[0], 0)
+    assert len(pairs) == 6 and all(len(source.places) and len(target.places) for source, target in pairs)
+    assert max(source.places[:, 0].max() for source, _ in pairs) < rig.overlap * width
+    assert min(target.places[:, 0].min() for _, target in pairs) > (1 - rig.overlap) * width
 
 
 def test_nothing_on_the_vehicle_itself_is_matched_whatever_the_size_of_its_mask(wall):
