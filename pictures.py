@@ -305,7 +305,8 @@ def film(path: str | Path, fps: float, steady: str | None = None) -> Iterator[Ca
 
     Args:
         path: ends in .gif or .mp4.
-        fps: pictures in a second. A GIF counts in hundredths of a second and shows at most 50.
+        fps: pictures in a second. A GIF counts in hundredths of a second and shows at most 50; between, its
+            pictures take turns in standing a hundredth longer.
         steady: a matplotlib colour map that keeps its place in every palette of a GIF, so that depth does
             not change its colours when the picture beside it does.
 
@@ -328,15 +329,18 @@ def _gif(path: Path, fps: float, steady: str | None) -> Iterator[Callable[[np.nd
 
     Each frame has a palette of its own, so no first look at the whole film is needed.
     """
-    duration = max(2, round(100 / fps)) * 10  # milliseconds; browsers slow down what is faster
-    fixed = b""
+    fixed, written = b"", 0
     if steady is not None:
         entries = colormaps[steady](np.linspace(0, 1, _STEADY_COLOURS))[:, :3]
         fixed = (entries * 255).astype(np.uint8).tobytes()
     with open(path, "wb") as file:
 
         def write(picture: np.ndarray) -> None:
+            nonlocal written
             image = Image.fromarray(picture)
+            begin, end = round(100 * written / fps), round(100 * (written + 1) / fps)
+            duration = max(2, end - begin) * 10  # milliseconds; browsers slow down what is faster
+            written += 1
             if file.tell() == 0:
                 size = b"".join(side.to_bytes(2, "little") for side in image.size)
                 file.write(b"GIF89a" + size + b"\x00\x00\x00")  # no palette for all
@@ -366,21 +370,25 @@ def _mp4(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
     import cv2
 
     named = path.with_suffix(".mp4")  # OpenCV goes by the ending
-    writer = None
+    writer, written = None, 0
 
     def write(picture: np.ndarray) -> None:
-        nonlocal writer
+        nonlocal writer, written
         if writer is None:
             size = picture.shape[1], picture.shape[0]
             writer = cv2.VideoWriter(str(named), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
             if not writer.isOpened():
                 raise InputError(f"OpenCV cannot write MP4 to {path.parent} here; a GIF needs no codec")
         writer.write(np.ascontiguousarray(picture[..., ::-1]))
+        written += 1
 
     try:
         yield write
         if writer is not None:
             writer.release()
+            kept = cv2.VideoCapture(str(named)).get(cv2.CAP_PROP_FRAME_COUNT)
+            if kept != written:  # OpenCV says nothing where a disk is full
+                raise InputError(f"{path.parent} did not take the whole film; is the disk full?")
             os.replace(named, path)
     finally:
         named.unlink(missing_ok=True)

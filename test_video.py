@@ -39,6 +39,7 @@ from utils import InputError, run_main
 COLOURS = "magma"
 FOLDER_FPS = 10.0  # of frames in a folder, KITTI's rate
 WIDE = 2.0  # width / height from which picture and depth go one above the other
+GIVE_UP = 250  # damaged frames of a video in a row, after which nothing more is expected
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Frames:
     """What is shown, in order.
 
     Attributes:
-        pictures: (3, h, w) uint8 each, or the sentence why one is missing.
+        pictures: (3, h, w) uint8 each, or the sentence why one or several are missing.
         count: how many; None where the file does not say.
         fps: of these frames.
         output: where the film goes if nobody says otherwise.
@@ -94,18 +95,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     colours, layout, written = SteadyRange(), None, 0
     with film(output, fps, steady=COLOURS) as write, tqdm(total=frames.count, unit="frame") as bar:
         while batch := list(itertools.islice(frames.pictures, args.batch_size)):
-            bar.update(len(batch))
             failed += [item for item in batch if isinstance(item, InputError)]
             pictures = [item for item in batch if isinstance(item, Tensor)]
-            if not pictures:
-                continue
-            layout = layout or arrange(pictures[0], args.output_width, predictor.width, args.depth_only)
-            for picture, inverse_depth in zip(pictures, predictor.inverse_depth(pictures)):
-                write(layout.draw(picture, inverse_depth, colours))
-                written += 1
+            if pictures:
+                layout = layout or arrange(pictures[0], args.output_width, predictor.width, args.depth_only)
+                for picture, inverse_depth in zip(pictures, predictor.inverse_depth(pictures)):
+                    write(layout.draw(picture, inverse_depth, colours))
+                    written += 1
+            bar.update(len(batch))
     print(f"wrote {output}, {written} frames at {fps:g} a second")
     if failed:
-        print(f"{len(failed)} frames were left out:", *failed, sep="\n  ", file=sys.stderr)
+        print("some frames were left out:", *failed, sep="\n  ", file=sys.stderr)
         raise SystemExit(1)
 
 
@@ -218,16 +218,21 @@ def open_video(path: Path, every: int = 1) -> Frames:
     count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     fps = capture.get(cv2.CAP_PROP_FPS)
 
-    def decode() -> Iterator[Tensor]:
-        number, grabbed = 0, True
-        while grabbed:
-            if number % every == 0:
-                _, frame = capture.retrieve()
+    def decode() -> Iterator[Tensor | InputError]:
+        number, good, grabbed = 0, 0, True
+        end = 0  # after the last frame that could be read
+        while grabbed or number < min(count, end + GIVE_UP):  # a damaged frame looks like the end
+            frame = capture.retrieve()[1] if grabbed and number % every == 0 else None
+            if frame is not None:
                 yield torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)
-            number, grabbed = number + 1, capture.grab()
+            number += 1
+            if grabbed:
+                good, end = good + 1, number
+            grabbed = capture.grab()
         capture.release()
-        if number < 0.9 * count:  # the count in the header is an estimate for some formats
-            tqdm.write(f"{path} announces {count} frames, but only {number} could be read", file=sys.stderr)
+        # The count in the header is an estimate for some formats, so a few may be missing at the end.
+        if good < end or end < 0.9 * count:
+            yield InputError(f"{path} announces {max(count, end)} frames, of which {good} could be read")
 
     output = path.with_name(f"{path.stem}_depth.mp4")
     return Frames(decode(), -(-count // every) or None, (fps if fps > 0 else FOLDER_FPS) / every, output)

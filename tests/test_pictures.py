@@ -108,6 +108,18 @@ def test_a_gif_says_how_long_a_frame_is_shown_and_starts_again(tmp_path):
         assert gif.info["duration"] == 100 and gif.info["loop"] == 0
 
 
+def test_a_gif_keeps_the_time_although_it_counts_in_hundredths(tmp_path):
+    with film(tmp_path / "a.gif", fps=30) as write:
+        for n in range(30):
+            write(WHITE // 30 * n)
+    durations = []
+    with Image.open(tmp_path / "a.gif") as gif:
+        for n in range(30):
+            gif.seek(n)
+            durations.append(gif.info["duration"])
+    assert sum(durations) == 1000 and set(durations) == {30, 40}
+
+
 def test_a_gif_much_larger_than_the_memory_it_takes_is_written(tmp_path):
     draw = np.random.default_rng(0)
     tracemalloc.start()
@@ -133,6 +145,20 @@ def test_what_cannot_be_written_is_said_in_one_sentence(tmp_path, monkeypatch):
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
+
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0)
+    try:  # OpenCV says nothing where it cannot write on
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        with (
+            pytest.raises(InputError, match="did not take the whole film"),
+            film(tmp_path / "a.mp4", 10) as write,
+        ):
+            for _ in range(20):
+                write(noise.integers(0, 255, (96, 128, 3), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     monkeypatch.setattr(pictures.Image.Image, "save", full)
     with pytest.raises(InputError, match=r"a\.png cannot be written: No space left on device"):

@@ -151,6 +151,25 @@ def test_what_is_no_video_is_said(tmp_path, frames, video):
         open_frames([str(tmp_path)])
 
 
+def test_a_damaged_place_does_not_end_a_video(video, tmp_path):
+    """The frames behind it are read, and the last word says how many are missing."""
+    import cv2
+
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    writer = cv2.VideoWriter(str(tmp_path / "hurt.avi"), cv2.VideoWriter_fourcc(*"mp4v"), 20, (64, 48))
+    for n in range(40):
+        writer.write(np.roll(picture, n, 1))
+    writer.release()
+    content = bytearray((tmp_path / "hurt.avi").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 6000] = bytes(6000)
+    (tmp_path / "hurt.avi").write_bytes(content)
+    *frames, last = open_frames([str(tmp_path / "hurt.avi")]).pictures
+    assert 20 < len(frames) < 40 and all(isinstance(frame, torch.Tensor) for frame in frames)
+    assert f"announces 40 frames, of which {len(frames)} could be read" in str(last)
+    assert all(isinstance(frame, torch.Tensor) for frame in open_frames([str(video)]).pictures)
+
+
 def test_a_rigs_model_takes_no_video(frames, tmp_path):
     rig = save_run(tmp_path / "rig", **RIG)
     with pytest.raises(InputError, match="looks at 6 cameras of one moment together, and a video has one"):
