@@ -141,6 +141,7 @@ def test_the_loader_meets_the_golden_picture_and_camera(tmp_path):
     K[0, 2] += (1 - 96 / 2048) / 2
     K[1, 2] += (1 - 64 / 768) / 2
     assert torch.allclose(K, torch.from_numpy(golden["city_test_K"])[:3, :3], rtol=1e-5)
+    assert np.allclose(np.linalg.inv(K), golden["city_test_inv_K"][:3, :3], atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------- truth
