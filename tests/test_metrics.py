@@ -93,6 +93,8 @@ def test_flip_post_processing_is_the_published_one():
     golden = Golden("monodepth2_eval")
     values = golden.inputs()
     golden.close("post_process", flip_post_process(tensor(values["ld"]), tensor(values["rd"])))
+    later = Golden("bdedepth_eval")
+    later.close("post_process", flip_post_process(*(tensor(later.inputs()[name]) for name in ("ld", "rd"))))
     rig = Golden("surrounddepth_eval")
     disparity, mirrored = (tensor(rig.inputs()[name]) for name in ("disp", "disp_flip"))
     rig.close("post_process", flip_post_process(disparity, mirrored.flip(-1)))
