@@ -239,6 +239,16 @@ def test_each_pair_compares_the_edges_that_overlap(tiny_ddad, monkeypatch):
     assert min(target.places[:, 0].min() for _, target in pairs) > (1 - rig.overlap) * width
 
 
+def test_a_pair_of_the_real_scene_has_the_printed_matches(shared_data):
+    """As many as the published tool finds there, and as many within 1 and 10 pixels of both lines."""
+    section = {"name": "ddad", "camera_names": ["back", "back_right"]}
+    options = {"dataset": section, "data_path": shared_data / "ddad_like"}
+    rig = build_dataset(options, part="val", frame_ids=(0,))
+    for rows in sample_matches(rig, 0, published_grey=True):
+        counts = [len(rows), usable(rows).sum(), usable(rows, 10.0).sum()]
+        np.testing.assert_allclose(counts, [507, 152, 438], rtol=0.02)  # OpenCV 4.11; others come close
+
+
 def test_nothing_on_the_vehicle_itself_is_matched_whatever_the_size_of_its_mask(wall):
     for camera in range(2):
         mask = np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8)
