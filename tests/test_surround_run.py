@@ -40,7 +40,7 @@ def start_two(*arguments):
 
 def test_two_processes_train_and_judge_a_rig_as_one_does(tiny_ddad, tmp_path):
     two = start_two(*words(tiny_ddad, tmp_path / "two", batch_size=1))
-    runs.train(words(tiny_ddad, tmp_path / "one", batch_size=2))
+    trainer = runs.train(words(tiny_ddad, tmp_path / "one", batch_size=2))
     runs.finish(two)
     one, two = runs.last(tmp_path / "one"), runs.last(tmp_path / "two")
     assert (one.training["world"], two.training["world"]) == (1, 2)
@@ -52,6 +52,7 @@ def test_two_processes_train_and_judge_a_rig_as_one_does(tiny_ddad, tmp_path):
     (validated,) = [record for record in runs.records(tmp_path / "one") if "loss" not in record]
     (sharded,) = [record for record in runs.records(tmp_path / "two") if "loss" not in record]
     assert {"val/abs_rel", "val/metric_abs_rel", "val/truth_per_prediction"} <= set(validated)
+    assert trainer.best == pytest.approx(validated["val/metric_abs_rel"])  # spatial tells metres
     for name in validated:
         if name.startswith("val/"):
             assert sharded[name] == pytest.approx(validated[name], rel=1e-4), name
