@@ -19,7 +19,7 @@ import os
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ from datasets.folder import INTRINSICS_FILES, PICTURES, find_scenes, parse_intri
 from options import frame_id
 from tools._doctor import files, intrinsics, motion, rig, truth, warp
 from tools._doctor.page import write_page
-from tools._doctor.reading import LEVELS, Finding, read_samples, reduced, spread
+from tools._doctor.reading import LEVELS, Figure, Finding, read_samples, spread
 from tools._options import add_settings, new_parser
-from utils import InputError, run_main
+from utils import InputError, check_settings, run_main
 
 GUESSED = "went on with guessed intrinsics"
 GUESSED_ANGLE = 60.0  # degrees from left to right, of an ordinary camera
@@ -51,19 +51,17 @@ def main(arguments: list[str] | None = None) -> int:
     if dataset is not None:
         cameras = f", {dataset.cameras} cameras" if dataset.cameras > 1 else ""
         frames = " ".join(str(frame) for frame in dataset.frame_ids)
-        facts = f"{len(dataset)} samples{cameras}, frames {frames}, network {dataset.width}x{dataset.height}"
-    verdict = judge(findings)
+        facts = f"{_plural(len(dataset), 'sample')}{cameras}, frames {frames}, network {dataset.width}x{dataset.height}"
+    verdict = judge(findings, trains=dataset is None or len(dataset.frame_ids) > 1)
     print(f"{title}\n{facts}\n\n{as_text(findings)}\n\n{verdict}")
     write_page(given.out, title, facts, verdict, findings, sheet)
     print(f"pictures: {given.out}")
     return int(any(finding.level == "problem" for finding in findings))
 
 
-def examine(
-    given: argparse.Namespace,
-) -> tuple[list[Finding], SequenceDataset | None, np.ndarray | None]:
-    """All findings, the dataset where it opened, and a sheet of its pictures."""
-    findings, dataset = open_dataset(given)
+def examine(given: argparse.Namespace) -> tuple[list[Finding], SequenceDataset | None, Figure | None]:
+    """All findings, the dataset where it opened, and some of its pictures."""
+    findings, dataset, guessed = open_dataset(given)
     if dataset is None:
         return findings, None, loose_pictures(given.data_path)
     decoded, broken, count = files.decode(dataset, given.all_files, given.workers)
@@ -73,16 +71,16 @@ def examine(
     samples, unread = read_samples(dataset, spread(len(dataset), most), given.workers)
     if not samples:
         return findings + unread, dataset, None
-    findings += truth.read_truth(dataset, samples)
+    findings += truth.read_truth(dataset, samples, given.all_files)
     few = [samples[n] for n in spread(len(samples), 3)]
-    gaps = motion.gap_pairs(dataset, few, given.workers)
-    wide = [pair for gap, pairs in gaps.items() if gap in (3, 5) for pair in pairs]
+    apart = motion.gap_pairs(dataset, few, given.workers)
+    gaps = motion.measure_gaps(apart)
     findings += files.check_borders(dataset, samples)
-    if not any(finding.text == GUESSED for finding in findings):
+    if not guessed:
         findings += intrinsics.check_intrinsics(dataset, samples)
-    findings += motion.check_motion(dataset, samples)
-    findings += motion.check_gap(dataset, gaps)
-    findings += intrinsics.check_focal(dataset, samples, wide)
+    findings += motion.check_motion(dataset, samples, gaps)
+    findings += motion.check_gap(dataset, apart, gaps)
+    findings += intrinsics.check_focal(dataset, samples, apart.get(3, []) + apart.get(5, []), guessed)
     findings += warp.check_warp(dataset, samples, pictures=3 if dataset.cameras == 1 else 1)
     findings += rig.check_stereo(dataset, samples)
     findings += rig.check_rig(dataset, samples) + rig.check_masks(dataset, samples)
@@ -93,72 +91,107 @@ def examine(
 # ------------------------------------------------------------------------------------------------- opening
 
 
-def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceDataset | None]:
-    """The dataset, and what stood against opening it.
+def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceDataset | None, bool]:
+    """The dataset, what stood against opening it, and whether its intrinsics are guessed.
 
-    Where it refuses, a second try leaves out samples that lack a picture, and one of a folder goes on with
-    guessed intrinsics, so that the rest can still be looked at.
+    Where it refuses, further tries leave out samples that lack a picture, and of a folder go on with guessed
+    intrinsics and with nothing held back, so that the rest can still be looked at.
+
+    Raises:
+        InputError: no such dataset, or a setting that it does not take.
     """
     named = ("split", "part", "frame_ids", "height", "width")
     settings = {name: getattr(given, name) for name in named if getattr(given, name) is not None}
     settings |= dict(given.set)
-
-    def build(more: Mapping[str, Any]) -> SequenceDataset:
-        section = {"name": given.dataset, **settings, **more}
-        return build_dataset({"dataset": section, "data_path": given.data_path})
-
-    DATASETS.get(given.dataset)  # an unknown name is a slip of the pen, no finding
-    try:
-        return [], build({})
-    except InputError as error:
-        findings = [Finding("problem", "opening", str(error))]
-    tries: list[tuple[str, Callable[[], Mapping[str, Any]]]] = [
-        ("went on without the samples that lack a picture", lambda: {"skip_missing": True})
+    # A slip of the pen is no finding.
+    check_settings(f"dataset {given.dataset}", DATASETS.get(given.dataset), settings)
+    findings: list[Finding] = []
+    repairs: list[tuple[str, Mapping[str, Any]]] = [
+        ("went on without the samples that lack a picture", {"skip_missing": True})
     ]
+    judged: list[Finding] = []
     if given.dataset == "folder":
-        tries.append((GUESSED, lambda: _guessed(given, findings)))
-    for words, more in tries:
         try:
-            dataset = build(more())
-        except InputError:
+            root, scenes = find_scenes(given.data_path)
+        except InputError as error:
+            return [Finding("problem", "opening", str(error))], None, False
+        folder = next(iter(scenes.values()))
+        size = _first_size(folder)
+        if size is not None:
+            judged = [] if "intrinsics" in settings else _judge_file(folder, root, *size)
+            repairs.append((GUESSED, {"intrinsics": _guess(*size)}))
+        repairs.append(("went on with nothing held back for validation", {"val_fraction": 0}))
+
+    dataset, reason = _try(given, settings)
+    if reason is not None:
+        findings.append(Finding("problem", "opening", reason))
+    guessed, told = False, []
+    for words, repair in repairs:
+        if dataset is not None:
+            break
+        dataset, left = _try(given, {**settings, **repair})
+        if left == reason:
             continue
-        return [*findings, Finding("note", "opening", words)], dataset
-    return findings, None
+        settings, reason = {**settings, **repair}, left
+        told.append(Finding("note", "opening", words))
+        if words == GUESSED:
+            guessed = True
+            if any(finding.level == "problem" for finding in judged):
+                findings = [*findings[:-1], *judged]
+        if left is not None:
+            findings.append(Finding("problem", "opening", left))
+    return [*findings, *(told if dataset is not None else [])], dataset, guessed
 
 
-def _guessed(given: argparse.Namespace, findings: list[Finding]) -> Mapping[str, Any]:
-    """Intrinsics of an ordinary camera for the first picture; says what was wrong with those that are there.
+def _try(
+    given: argparse.Namespace, settings: Mapping[str, Any]
+) -> tuple[SequenceDataset, None] | tuple[None, str]:
+    """The dataset, or why it refuses."""
+    section = {"name": given.dataset, **settings}
+    try:
+        return build_dataset({"dataset": section, "data_path": given.data_path}), None
+    except InputError as error:
+        return None, str(error)
 
-    Raises:
-        InputError: there is no picture, or it cannot be read.
-    """
-    root, scenes = find_scenes(given.data_path)
-    folder = next(iter(scenes.values()))
+
+def _first_size(folder: Path) -> tuple[int, int] | None:
+    """(height, width) of a picture in the middle of a folder; None where it cannot be read."""
     pictures = _pictures_below(folder)
-    height, width = read_image(pictures[len(pictures) // 2]).shape[-2:]
+    try:
+        return tuple(read_image(pictures[len(pictures) // 2]).shape[-2:])
+    except InputError:
+        return None
+
+
+def _guess(height: int, width: int) -> str:
+    """Intrinsics of an ordinary camera."""
+    focal = round(width / 2 / np.tan(np.radians(GUESSED_ANGLE / 2)))
+    return f"{focal} {focal} {(width - 1) / 2} {(height - 1) / 2}"
+
+
+def _judge_file(folder: Path, root: Path, height: int, width: int) -> list[Finding]:
+    """What is wrong with the numbers in an intrinsics file, which says more than that they are refused."""
     found = (place / name for place in (folder, root) for name in INTRINSICS_FILES)
     path = next((file for file in found if file.is_file()), None)
-    if path is not None and "intrinsics" not in dict(given.set):
-        K = parse_intrinsics(path.read_text(), str(path))
-        for level, text in intrinsics.judge_intrinsics(K, height, width):
-            findings.append(Finding(level, "intrinsics", f"{path}: {text}"))
-    focal = round(width / 2 / np.tan(np.radians(GUESSED_ANGLE / 2)))
-    return {"intrinsics": f"{focal} {focal} {(width - 1) / 2} {(height - 1) / 2}"}
+    try:
+        K = None if path is None else parse_intrinsics(path.read_text(), str(path))
+    except InputError:
+        return []
+    judged = [] if K is None else intrinsics.judge_intrinsics(K, height, width)
+    return [Finding(level, "intrinsics", f"{path}: {text}") for level, text in judged]
 
 
-def loose_pictures(data_path: Path, most: int = 3) -> np.ndarray | None:
+def loose_pictures(data_path: Path, most: int = 3) -> Figure | None:
     """Some pictures below a folder that did not open as a dataset; None where there is none."""
-    cells = []
+    panels = []
     for path in _pictures_below(data_path)[: 10 * most]:
         try:
-            picture = read_image(path).permute(1, 2, 0).numpy()
+            panels.append((path.name, read_image(path).permute(1, 2, 0).numpy()))
         except InputError:
             continue
-        if not cells or picture.shape == cells[0].shape:
-            cells.append(picture)
-        if len(cells) == most:
+        if len(panels) == most:
             break
-    return reduced(np.hstack(cells), 1440) if cells else None
+    return Figure("some of the pictures", panels) if panels else None
 
 
 def _pictures_below(data_path: Path, most: int = 1000) -> list[Path]:
@@ -175,13 +208,15 @@ def _pictures_below(data_path: Path, most: int = 1000) -> list[Path]:
 # ------------------------------------------------------------------------------------------------- telling
 
 
-def judge(findings: Sequence[Finding]) -> str:
-    """The sentence that counts."""
+def judge(findings: Sequence[Finding], trains: bool = True) -> str:
+    """The sentence that counts; of targets without sources it speaks of evaluation, not of training."""
+    use = "trained on" if trains else "evaluated on"
     count = Counter(finding.level for finding in findings)
     problems, warnings = (_plural(count[level], level) for level in ("problem", "warning"))
     if count["problem"]:
-        return f"cannot be trained on yet: {problems}" + (f", {warnings}" if count["warning"] else "")
-    return "can be trained on" + (f", with {warnings}" if count["warning"] else "")
+        return f"cannot be {use} yet: {problems}" + (f", {warnings}" if count["warning"] else "")
+    why = "" if trains else "; training needs frames beside 0"
+    return f"can be {use}" + (f", with {warnings}" if count["warning"] else "") + why
 
 
 def _plural(count: int, word: str) -> str:

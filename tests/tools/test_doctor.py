@@ -15,11 +15,13 @@ from datasets._surround import RING
 from datasets.synthetic import Camera, World, rotation
 from tools import doctor
 from tools._doctor import intrinsics
+from tools._doctor.files import fitting_size
 from tools._doctor.geometry import FACTORS, Features, epipolar_distance, find_motion, scan_focal, triangulate
 from tools._doctor.reading import Look, Sample
 from tools._doctor.rig import check_masks, check_rig
 from tools.layouts._base import Plan, looking_ahead, save_depth, save_image
 from tools.make_synthetic import make
+from utils import InputError
 
 HEIGHT, WIDTH = 120, 200
 CAMERA = Camera.like_kitti(HEIGHT, WIDTH)
@@ -87,7 +89,8 @@ def test_a_sound_recording_passes_with_its_numbers(walk, tmp_path, capsys):
     assert "fx is 116 px: a view 82 degrees wide" in words
     assert "the motion agrees with fx 116 px" in words
     assert "good overlay truth and motion agree" in words
-    assert "network's width 640 is more than the pictures' 200" in words
+    assert "the network's 640x192 stretches them 2.00 times" in words
+    assert "is wider than they are; --height 96 --width 160 fits" in words
 
 
 def test_the_page_is_one_whole_file_that_asks_for_nothing_else(walk, tmp_path, capsys):
@@ -101,7 +104,10 @@ def test_the_page_is_one_whole_file_that_asks_for_nothing_else(walk, tmp_path, c
     Reader().feed(page)
     sources = [attributes["src"] for tag, attributes in seen if tag == "img"]
     assert len(sources) >= 5 and all(source.startswith("data:image/jpeg;base64,") for source in sources)
-    assert not [tag for tag, attributes in seen if tag in ("link", "script") or "href" in attributes]
+    assert not [tag for tag, _ in seen if tag in ("link", "script")]
+    places = {f"#{attributes['id']}" for _, attributes in seen if "id" in attributes}
+    linked = {attributes["href"] for _, attributes in seen if "href" in attributes}
+    assert linked and linked == places  # topics lead to their own pictures, and nowhere else
     assert "<svg" in page  # the scan of focal lengths
 
 
@@ -141,8 +147,8 @@ def test_intrinsics_that_cannot_be_are_named_with_the_way_out(walk, numbers, sen
 def test_what_is_wrong_with_a_file_is_told_although_the_folder_refuses_it(broken, tmp_path, capsys):
     write_intrinsics(broken, scale=2.5)
     status, words, _ = ask(broken, tmp_path, capsys, "--samples", "1")
-    assert status == 1 and "lies outside of" in words and "went on with guessed intrinsics" in words
-    assert "belong to a picture of 4" in words
+    assert status == 1 and "went on with guessed intrinsics" in words and "1 problem" in words
+    assert "cam.txt: fx 290, fy 290" in words and "belong to a picture of 4" in words
 
 
 def test_a_wrong_focal_length_is_found_from_the_motion_and_a_better_one_named(broken, tmp_path, capsys):
@@ -174,6 +180,7 @@ def test_a_camera_that_creeps_gets_a_larger_gap(tmp_path, capsys):
         save_image(folder / f"{n:03d}.png", view.image)
     write_intrinsics(folder)
     _, words, _ = ask(folder, tmp_path, capsys, "--samples", "3")
+    assert "take a larger gap between frames" in words
     assert "warning frame gap a gap of" in words and "--set stride=" in words
 
 
@@ -185,6 +192,75 @@ def test_a_camera_that_only_turns_is_a_problem(tmp_path, capsys):
     write_intrinsics(folder)
     status, words, _ = ask(folder, tmp_path, capsys)
     assert status == 1 and "the camera turns but hardly moves" in words
+
+
+def test_frames_in_no_order_are_asked_about(broken, tmp_path, capsys):
+    for new, old in enumerate((0, 4, 1, 6, 2, 5, 3)):
+        shutil.copy(broken / f"{old:03d}.png", tmp_path / f"{new:03d}.png")
+    for path in tmp_path.glob("*.png"):
+        shutil.move(path, broken / path.name)
+    _, words, _ = ask(broken, tmp_path, capsys)
+    assert "warning order" in words and "are the frames in the order of time?" in words
+
+
+def test_pictures_without_intrinsics_get_those_that_the_motion_tells(broken, tmp_path, capsys):
+    (broken / "cam.txt").unlink()
+    status, words, page = ask(broken, tmp_path, capsys)
+    assert status == 1 and "there are no intrinsics" in words and "yet: 1 problem" in words
+    told = words.split("for a first try write '")[1].split("'")[0]
+    fx, fy, cx, cy = map(float, told.split())
+    assert fx == fy and abs(fx / K[0, 0] - 1) < 0.15 and (cx, cy) == (99.5, 59.5)
+    assert told in page
+
+
+def test_numbers_that_are_none_and_too_few_frames_do_not_stop_the_rest(broken, tmp_path, capsys):
+    (broken / "cam.txt").write_text("fx: 116")
+    status, words, _ = ask(broken, tmp_path, capsys, "--samples", "1", "--set", "val_fraction=0.9")
+    assert status == 1 and "intrinsics must be numbers" in words and "went on with guessed" in words
+    assert "too few to hold" in words and "went on with nothing held back" in words
+    assert "all 7 pictures are there" in words
+
+
+def test_pictures_that_match_nowhere_are_a_problem(broken, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for path in broken.glob("*.png"):
+        save_image(path, random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
+    status, words, _ = ask(broken, tmp_path, capsys)
+    assert status == 1 and "problem motion none of 6 pairs of frames have 25 matches" in words
+    assert "frame gap" not in words  # chance matches say nothing about it
+
+
+def test_pictures_of_twelve_bits_in_sixteen_are_told_from_a_dark_street(broken, tmp_path, capsys):
+    for path in broken.glob("*.png"):
+        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(path), grey.astype(np.uint16) << 4)
+    status, words, _ = ask(broken, tmp_path, capsys)
+    assert status == 1 and "7 of 7 pictures are nearly black" in words and "do 16 bit files hold 10" in words
+
+
+def test_every_truth_file_is_opened_on_request(broken, tmp_path, capsys):
+    (broken / "depth/003.png").write_bytes(b"no picture")
+    assert ask(broken, tmp_path, capsys, "--samples", "1")[0] in (0, 1)
+    status, words, _ = ask(broken, tmp_path, capsys, "--samples", "1", "--all_files")
+    assert status == 1 and "truth cannot be read: 003.png" in words
+
+
+def test_targets_alone_are_judged_for_evaluation(walk, tmp_path, capsys):
+    status, words, _ = ask(walk, tmp_path, capsys, "--frame_ids", "0")
+    assert status == 0 and "can be evaluated on; training needs frames beside 0" in words
+
+
+def test_a_setting_that_there_is_not_is_a_slip_and_no_finding(walk, tmp_path):
+    with pytest.raises(InputError, match="no setting 'stide'; did you mean 'stride'"):
+        doctor.main(["--data_path", str(walk), "--set", "stide=2"])
+
+
+@pytest.mark.parametrize(
+    "picture, pixels, fitting",
+    [((1242, 375), 640 * 192, (640, 192)), ((1080, 1920), 640 * 192, (256, 448)), ((16, 10), 9999, (32, 32))],
+)
+def test_the_network_size_that_is_named_has_the_picture_aspect(picture, pixels, fitting):
+    assert fitting_size(*picture, pixels) == fitting
 
 
 def test_black_bars_and_black_pictures_are_found(broken, tmp_path, capsys):

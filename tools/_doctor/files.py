@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from datasets._sequence import SequenceDataset
 from structures import Frame
-from tools._doctor.reading import Finding, Sample, camera_label, spread
+from tools._doctor.reading import Figure, Finding, Sample, camera_label, spread
 from utils import InputError
 
 
@@ -76,20 +75,14 @@ def _decoded(camera: int, picture: np.ndarray, name: str) -> Decoded:
 
 def check_files(decoded: list[Decoded], broken: list[str], count: int, everything: bool) -> list[Finding]:
     """Every listed picture is there (opening the dataset saw to that) and opens."""
-    everything = everything or len(decoded) >= count
-    share = "all were" if everything else f"{len(decoded)} spread over them were"
-    if broken:
-        more = "" if everything else "; --all_files opens every one"
-        return [
-            Finding(
-                "problem",
-                "files",
-                f"{len(broken)} of {len(decoded) + len(broken)} opened pictures cannot be read: "
-                f"{broken[0]}{more}",
-                names=broken,
-            )
-        ]
+    everything = everything or len(decoded) + len(broken) >= count
     more = "" if everything else " (--all_files opens every one)"
+    if broken:
+        text = (
+            f"{len(broken)} of {len(decoded) + len(broken)} opened pictures cannot be read{more}: {broken[0]}"
+        )
+        return [Finding("problem", "files", text, names=broken)]
+    share = "all were" if everything else f"{len(decoded)} spread over them were"
     return [Finding("good", "files", f"all {count} pictures are there, and {share} opened{more}")]
 
 
@@ -114,26 +107,33 @@ def check_sizes(dataset: SequenceDataset, decoded: list[Decoded]) -> list[Findin
         return findings
     (height, width), _ = sizes.most_common(1)[0]
     stretch = (dataset.width / dataset.height) / (width / height)
-    net = f"{dataset.width}x{dataset.height}"
-    if not findings:
-        findings.append(Finding("good", "sizes", f"pictures are {width}x{height}, the network sees {net}"))
+    net = f"the network's {dataset.width}x{dataset.height}"
+    against = []
     if not 0.75 < stretch < 1.34:
-        fitting = max(32, round(dataset.width * height / width / 32) * 32)
-        findings.append(
-            Finding(
-                "note",
-                "aspect",
-                f"{net} stretches {width}x{height} pictures {max(stretch, 1 / stretch):.2f} times in one "
-                f"direction; --height {fitting} --width {dataset.width} would not",
-            )
-        )
+        against.append(f"stretches them {max(stretch, 1 / stretch):.2f} times in one direction")
     if dataset.width > 1.05 * width:
-        findings.append(
-            Finding(
-                "note", "aspect", f"the network's width {dataset.width} is more than the pictures' {width}"
-            )
+        against.append("is wider than they are")
+    if against:
+        fitting_width, fitting_height = fitting_size(width, height, dataset.width * dataset.height)
+        text = (
+            f"pictures are {width}x{height}: {net} {' and '.join(against)}; "
+            f"--height {fitting_height} --width {fitting_width} fits"
         )
+        findings.append(Finding("note", "sizes", text))
+    elif not findings:
+        findings.append(Finding("good", "sizes", f"pictures are {width}x{height}, {net} fits them"))
     return findings
+
+
+def fitting_size(width: int, height: int, pixels: int) -> tuple[int, int]:
+    """(width, height), multiples of 32 of about so many pixels, no wider than the picture, of its aspect."""
+
+    def misfit(size: tuple[int, int]) -> float:
+        stretch, cost = size[0] / size[1] / (width / height), size[0] * size[1] / pixels
+        return abs(np.log(stretch)) + 0.2 * abs(np.log(cost))
+
+    steps = range(32, max(64, int(1.05 * max(width, height))), 32)
+    return min(((w, h) for w in steps for h in steps if w <= max(32, 1.05 * width)), key=misfit)
 
 
 def check_looks(decoded: list[Decoded]) -> list[Finding]:
@@ -146,6 +146,13 @@ def check_looks(decoded: list[Decoded]) -> list[Finding]:
     elif grey > 0.02 * len(decoded):
         text = f"{grey} of {len(decoded)} pictures are grey, the others in colour; are these two cameras?"
         findings.append(Finding("warning", "colour", text))
+    dark = [item for item in decoded if item.mean < 20]
+    if len(dark) > 0.8 * len(decoded):
+        text = (
+            f"{len(dark)} of {len(decoded)} pictures are nearly black, such as {dark[0].name} with a "
+            f"brightness of {dark[0].mean:.0f} of 255; do 16 bit files hold 10 or 12? Stretch them to all 16"
+        )
+        return [*findings, Finding("problem", "dark", text)]
     empty = [item for item in decoded if item.spread < 4]
     if empty:
         level = "problem" if len(empty) > 0.2 * len(decoded) else "warning"
@@ -154,7 +161,7 @@ def check_looks(decoded: list[Decoded]) -> list[Finding]:
             f"{empty[0].mean:.0f} of 255), such as {empty[0].name}; leave them out"
         )
         findings.append(Finding(level, "empty", text, names=[item.name for item in empty]))
-    dark = [item for item in decoded if item.spread >= 4 and item.mean < 20]
+    dark = [item for item in dark if item.spread >= 4]
     if len(dark) > 0.2 * len(decoded):
         text = f"{len(dark)} of {len(decoded)} pictures are very dark, such as {dark[0].name}"
         findings.append(Finding("warning", "dark", text))
@@ -190,12 +197,11 @@ def _leading(flags: Iterable[bool]) -> int:
     return sum(1 for _ in itertools.takewhile(bool, flags))
 
 
-def contact_sheet(dataset: SequenceDataset, samples: list[Sample], most: int = 6) -> np.ndarray:
-    """Targets of a few samples; of a rig each sample is a row of its cameras."""
-    across = dataset.cameras if dataset.cameras > 1 else min(3, len(samples))
-    looks = [look for sample in samples[: most if dataset.cameras == 1 else 2] for look in sample.looks[0]]
-    height, width = looks[0].picture.shape[:2]
-    small = (1440 // across, max(1, round(height * 1440 / across / width)))
-    cells = [cv2.resize(look.picture, small, interpolation=cv2.INTER_AREA) for look in looks]
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % across)
-    return np.vstack([np.hstack(cells[n : n + across]) for n in range(0, len(cells), across)])
+def contact_sheet(dataset: SequenceDataset, samples: list[Sample], most: int = 6) -> Figure:
+    """Targets of a few samples, or all cameras of one."""
+    if dataset.cameras > 1:
+        names = [camera_label(dataset, n)[:-2] for n in range(dataset.cameras)]
+        looks = samples[0].looks[0]
+        return Figure(samples[0].name, [(name, look.picture) for name, look in zip(names, looks)])
+    chosen = [samples[n] for n in spread(len(samples), most)]
+    return Figure("some of the targets", [(sample.name, sample.looks[0][0].picture) for sample in chosen])

@@ -76,8 +76,16 @@ def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Fi
     return findings
 
 
-def check_focal(dataset: SequenceDataset, samples: list[Sample], wide: list[Pair]) -> list[Finding]:
-    """Whether another focal length explains the motion better than the given one."""
+def check_focal(
+    dataset: SequenceDataset, samples: list[Sample], wide: list[Pair], guessed: bool
+) -> list[Finding]:
+    """Whether another focal length explains the motion better than the given one.
+
+    Args:
+        dataset, samples: what is examined.
+        wide: further pairs, of frames farther apart.
+        guessed: the given one is the doctor's own guess; then the better one is what to write.
+    """
     findings, silent = [], 0
     if not any(pair.frame != "s" for sample in samples for pair in sample.pairs):
         return []
@@ -97,14 +105,22 @@ def check_focal(dataset: SequenceDataset, samples: list[Sample], wide: list[Pair
         if valley < 1.08 or best in (0, len(FACTORS) - 1):
             silent += 1
             continue
-        look = samples[0].looks[0][camera]
-        given = look.K[0, 0] * look.size[1] / look.picture.shape[1]
         factor, gain = _valley_floor(costs), costs[middle] / costs[best]
-        better = given * factor
+        far = abs(np.log(factor)) > 0.13
         agree = np.mean([scan[best] < scan[middle] for scan in scans])
-        label = camera_label(dataset, camera)
+        clear = gain > 1.1 and agree > 0.6
+        if far and not clear:
+            silent += 1
+            continue
+        look = samples[0].looks[0][camera]
+        (height, width), given = look.size, look.K[0, 0] * look.size[1] / look.picture.shape[1]
+        better, label = given * factor, camera_label(dataset, camera)
         curve = ("fx in pixels", list(zip(given * FACTORS, costs / len(scans))), given)
-        if gain > 1.1 and abs(np.log(factor)) > 0.13 and agree > 0.6:
+        if guessed:
+            line = f"{better:.0f} {better:.0f} {(width - 1) / 2:g} {(height - 1) / 2:g}"
+            text = f"by the motion fx is about {better:.0f} px; for a first try write '{line}'"
+            findings.append(Finding("note", "focal length", text, curve=curve))
+        elif far:
             text = (
                 f"{label}fx {better:.0f} px explains the motion better than the given {given:.0f} "
                 f"({agree:.0%} of {len(scans)} pairs agree); calibrate, or try it"

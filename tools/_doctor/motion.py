@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from datasets._sequence import SequenceDataset
-from tools._doctor.geometry import FEWEST, find_motion, match, standing_along
+from tools._doctor.geometry import FEWEST, Motion, find_motion, match, standing_along
 from tools._doctor.reading import (
     STANDING,
+    Figure,
     Finding,
     Look,
     Pair,
@@ -19,19 +21,38 @@ from tools._doctor.reading import (
     camera_label,
     moving_pairs,
     read_looks,
-    reduced,
     share_of_width,
 )
 from utils import InputError
 
 SMALL, LARGE = 0.004, 0.12  # median displacement as a share of the width
-GAPS = (2, 3, 5, 8)  # frames (times the stride) that are tried beside 1
+SEEN = 0.001  # median parallax as a share of the width, below which it drowns in noise
+GAPS = (2, 3, 5, 8, 15, 30)  # frames (times the stride) that are tried beside 1, the last where things creep
 BEST_PARALLAX = 0.01  # as a share of the width: some 6 pixels of 640, as KITTI at 10 frames a second
 TURNING = 0.12  # share of the displacement that is parallax, below which the camera mostly turns
 
 
-def check_motion(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """Between the frames of a sample something must move, and not only by turning."""
+@dataclass
+class Gap:
+    """What pairs of frames this far apart show: medians over pairs, as shares of the width.
+
+    Attributes:
+        shift, parallax: see `geometry.Motion`.
+        matches: on average.
+    """
+
+    shift: float
+    parallax: float
+    matches: float
+
+
+def check_motion(dataset: SequenceDataset, samples: list[Sample], gaps: dict[int, Gap]) -> list[Finding]:
+    """Between the frames of a sample something must move, and not only by turning.
+
+    Args:
+        gaps: of `measure_gaps`. What moves enough some frames farther on is no lost recording.
+    """
+    curable = any(gap.parallax > SEEN for gap in gaps.values())
     findings = []
     for camera in range(dataset.cameras):
         pairs, label = moving_pairs(samples, camera), camera_label(dataset, camera)
@@ -48,10 +69,11 @@ def check_motion(dataset: SequenceDataset, samples: list[Sample]) -> list[Findin
         matched = [pair for pair in pairs if len(pair.motion.target) >= FEWEST]
         if len(matched) < 0.5 * len(pairs):
             text = (
-                f"{label}only {len(matched)} of {len(pairs)} pairs have {FEWEST} matches: the frames are too "
-                "far apart, or show little texture"
+                f"{label}{len(matched) or 'none'} of {len(pairs)} pairs of frames have {FEWEST} matches: the "
+                "frames are too far apart, or show little texture"
             )
-            findings.append(Finding("warning", "motion", text, pictures=_side_by_side(pairs[:1])))
+            level = "warning" if matched else "problem"
+            findings.append(Finding(level, "motion", text, _side_by_side(pairs[:1])))
         if not matched:
             continue
         shifts = np.array([share_of_width(pair, pair.motion.shift) for pair in matched])
@@ -59,27 +81,30 @@ def check_motion(dataset: SequenceDataset, samples: list[Sample]) -> list[Findin
         if standing > 0.2:
             level = "problem" if standing > 0.8 else "warning"
             still = [pair.sample.name for pair, shift in zip(matched, shifts) if shift < STANDING]
+            way = "take a larger gap between frames" if curable else "leave them out"
             text = (
                 f"{label}the camera stands still in {standing:.0%} of the pairs, such as {still[0]}; "
-                "from them nothing can be learned, leave them out"
+                f"from them nothing can be learned, {way}"
             )
             findings.append(Finding(level, "standing", text, names=still))
         moving = [pair for pair, shift in zip(matched, shifts) if shift >= STANDING]
         if len(moving) < 0.2 * len(matched):
             continue
-        findings.append(_judge_motion(dataset, label, moving))
+        findings.append(_judge_motion(dataset, label, moving, curable))
         findings += _own_vehicle(label, moving)
     return findings
 
 
-def _judge_motion(dataset: SequenceDataset, label: str, moving: list[Pair]) -> Finding:
+def _judge_motion(dataset: SequenceDataset, label: str, moving: list[Pair], curable: bool) -> Finding:
     shift = float(np.median([share_of_width(pair, pair.motion.shift) for pair in moving]))
     parallax = float(np.median([share_of_width(pair, pair.motion.parallax) for pair in moving]))
     pixels, rest = shift * dataset.width, parallax * dataset.width
     met = f"{label}pictures shift by {pixels:.1f} px of {dataset.width}, {rest:.1f} px of it parallax"
     if parallax < TURNING * shift and parallax < SMALL:
-        text = f"{met}: the camera turns but hardly moves, and turning shows no depth"
-        return Finding("problem", "motion", text + "; record while walking sideways or forwards")
+        text = f"{met}: the camera turns but hardly moves, and turning shows no depth; "
+        if curable:
+            return Finding("warning", "motion", text + "take a larger gap between frames")
+        return Finding("problem", "motion", text + "record while walking sideways or forwards")
     if shift < SMALL:
         return Finding("warning", "motion", f"{met}: that is little; take a larger gap between frames")
     if shift > LARGE:
@@ -118,7 +143,10 @@ def gap_pairs(dataset: SequenceDataset, samples: list[Sample], workers: int) -> 
             target, source = sample.looks[0][0], look[0]
             motion = find_motion(*match(target.features, source.features), target.K)
             apart = Sample(sample.index, sample.name, {0: [target], gap: [source]})
-            found.append((gap, Pair(apart, 0, gap, motion)))
+            pair = Pair(apart, 0, gap, motion)
+            found.append((gap, pair))
+            if gap >= 8 and share_of_width(pair, motion.parallax) > BEST_PARALLAX:
+                break
         return found
 
     pairs: dict[int, list[Pair]] = {}
@@ -138,63 +166,83 @@ def _reach(dataset: SequenceDataset, line: Any, gap: int) -> list[Look] | None:
         return None
 
 
-def check_gap(dataset: SequenceDataset, pairs: dict[int, list[Pair]]) -> list[Finding]:
-    """Which gap between frames shows depth best: parallax large enough to see, small enough to match."""
-    if 1 not in pairs:
-        return []
-    first = pairs[1]
-    table = {}
+def measure_gaps(pairs: dict[int, list[Pair]]) -> dict[int, Gap]:
+    """Gap → what it shows; none where frames beside each other hardly match, which says nothing."""
+    first = {pair.sample.index: pair for pair in pairs.get(1, []) if len(pair.motion.target) >= FEWEST}
+    gaps = {}
     for gap, found in pairs.items():
-        # Against gap 1 of the same samples, since not every sample reaches as far.
-        near = {pair.sample.index: pair for pair in first}
-        parallax, shift = (
-            float(np.median([share_of_width(pair, getattr(pair.motion, what)) for pair in first]))
-            * float(
-                np.median(
-                    [
-                        getattr(pair.motion, what) / max(getattr(near[pair.sample.index].motion, what), 1e-3)
-                        for pair in found
-                    ]
-                )
-            )
-            for what in ("parallax", "shift")
-        )
-        matches = np.mean([len(pair.motion.target) for pair in found])
-        table[gap] = shift, parallax, matches
-    told = ", ".join(f"{gap}: {parallax * dataset.width:.1f} px" for gap, (_, parallax, _) in table.items())
+        found = [pair for pair in found if pair.sample.index in first]
+        if found:
+            matches = float(np.mean([len(pair.motion.target) for pair in found]))
+            gaps[gap] = Gap(_grown(found, first, "shift"), _grown(found, first, "parallax"), matches)
+    return gaps
+
+
+def _grown(found: list[Pair], first: dict[int, Pair], what: str) -> float:
+    """Median of `Motion.<what>`, against gap 1 of the same samples, since not every sample reaches as far."""
+    near = [share_of_width(pair, getattr(pair.motion, what)) for pair in first.values()]
+    ratios = [
+        getattr(pair.motion, what) / max(getattr(first[pair.sample.index].motion, what), 1e-3)
+        for pair in found
+    ]
+    return float(np.median(near) * np.median(ratios))
+
+
+def check_gap(dataset: SequenceDataset, pairs: dict[int, list[Pair]], gaps: dict[int, Gap]) -> list[Finding]:
+    """Which gap between frames shows depth best: parallax large enough to see, small enough to match."""
+    if 1 not in gaps:
+        return []
+    first = gaps[1]
+    told = ", ".join(f"{gap}: {row.parallax * dataset.width:.1f} px" for gap, row in gaps.items())
+    told = f"parallax by gap: {told}"
     findings = []
-    if 2 in table and table[1][0] > SMALL and table[2][0] < 0.7 * table[1][0]:
-        text = (
-            f"two frames on, pictures shift less ({table[2][0] * dataset.width:.1f} px) than one frame on "
-            f"({table[1][0] * dataset.width:.1f} px): are the frames in the order of time?"
-        )
-        findings.append(Finding("warning", "order", text, pictures=_side_by_side(first[:1])))
-    visible = {gap: row for gap, row in table.items() if row[2] >= max(FEWEST, 0.3 * table[1][2])}
-    usable = visible or {1: table[1]}
-    best = min(usable, key=lambda gap: abs(np.log(max(usable[gap][1], 1e-5) / BEST_PARALLAX)))
+    if first.shift > SMALL and _out_of_order(pairs):
+        text = "frames farther apart match no worse than neighbours: are the frames in the order of time?"
+        findings.append(Finding("warning", "order", text, _side_by_side(pairs[1][:1])))
+    visible = {gap: row for gap, row in gaps.items() if row.matches >= max(FEWEST, 0.3 * first.matches)}
+    usable = visible or {1: first}
+    best = min(usable, key=lambda gap: abs(np.log(max(usable[gap].parallax, 1e-5) / BEST_PARALLAX)))
     stride = getattr(dataset, "stride", 1)
-    parallax = table[1][1]
-    if parallax < SMALL and best > 1:
+    if first.parallax < SMALL and usable[best].parallax > max(SEEN, 1.5 * first.parallax):
         how = (
             f"--set stride={best * stride}" if hasattr(dataset, "stride") else f"--frame_ids 0 -{best} {best}"
         )
-        text = f"a gap of {best} frames shows depth better ({how}); parallax by gap: {told}"
+        text = f"a gap of {best} frames shows depth better ({how}); {told}"
         findings.append(Finding("warning", "frame gap", text))
-    elif table[1][0] > LARGE:
-        smaller = max(1, round(stride * BEST_PARALLAX * 3 / max(parallax, 1e-6)))
+    elif first.shift > LARGE:
+        smaller = max(1, round(stride * BEST_PARALLAX * 3 / max(first.parallax, 1e-6)))
         way = f"try --set stride={smaller}" if smaller < stride else "record at a higher frame rate"
-        text = f"frames are far apart, {way}; parallax by gap: {told}"
-        findings.append(Finding("warning", "frame gap", text))
+        findings.append(Finding("warning", "frame gap", f"frames are far apart, {way}; {told}"))
+    elif first.parallax < SEEN:
+        findings.append(Finding("note", "frame gap", f"no gap up to {max(gaps)} frames shows depth; {told}"))
     elif not findings:
-        findings.append(Finding("good", "frame gap", f"the gap is sensible; parallax by gap: {told}"))
+        findings.append(Finding("good", "frame gap", f"the gap is sensible; {told}"))
     return findings
 
 
-def _side_by_side(pairs: list[Pair]) -> list[tuple[str, np.ndarray]]:
+def _out_of_order(pairs: dict[int, list[Pair]]) -> bool:
+    """Whether most targets match frames farther on as well as the next one, and from no farther away."""
+    later: dict[int, list[Motion]] = {}
+    for pair in (pair for gap in (2, 3, 5) for pair in pairs.get(gap, [])):
+        later.setdefault(pair.sample.index, []).append(pair.motion)
+    near = [pair for pair in pairs[1] if pair.sample.index in later]
+    nearer = [
+        any(
+            len(motion.target) > 0.95 * len(pair.motion.target)
+            and motion.parallax < 1.2 * pair.motion.parallax
+            for motion in later[pair.sample.index]
+        )
+        for pair in near
+    ]
+    return len(near) > 1 and sum(nearer) > len(near) / 2
+
+
+def _side_by_side(pairs: list[Pair]) -> list[Figure]:
     return [
-        (
-            f"{pair.sample.name} and frame {pair.frame}",
-            reduced(np.hstack([pair.target.picture, pair.source.picture]), 1440),
+        Figure(
+            pair.sample.name,
+            [("target", pair.target.picture), (f"source: frame {pair.frame}", pair.source.picture)],
+            2,
         )
         for pair in pairs
     ]

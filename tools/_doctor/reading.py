@@ -21,6 +21,21 @@ STANDING = 0.0015  # median displacement as a share of the width, below which th
 
 
 @dataclass
+class Figure:
+    """Pictures that belong together, for the page.
+
+    Attributes:
+        caption: what they are of.
+        panels: (label, (H, W, 3) uint8).
+        across: how many stand beside each other.
+    """
+
+    caption: str
+    panels: list[tuple[str, np.ndarray]]
+    across: int = 3
+
+
+@dataclass
 class Finding:
     """One thing that was looked at.
 
@@ -28,7 +43,7 @@ class Finding:
         level: `problem` (mend it first), `warning` (trains, worse than it could), `note` or `good`.
         topic: what was looked at, a word or two.
         text: a sentence for the person who mends it.
-        pictures: (caption, (H, W, 3) uint8), for the page.
+        figures: for the page.
         names: a list that is too long for a sentence, such as broken files.
         curve: (x, y) points of a drawing for the page, with what x is: ("fx in pixels", [(300, 0.4), ...]).
     """
@@ -36,7 +51,7 @@ class Finding:
     level: str
     topic: str
     text: str
-    pictures: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     curve: tuple[str, list[tuple[float, float]], float] | None = None
 
@@ -149,14 +164,6 @@ def spread(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
     return [int((n + 0.5) * count / most) for n in range(most)]
-
-
-def reduced(picture: np.ndarray, width: int) -> np.ndarray:
-    """A picture no wider than `width`."""
-    if picture.shape[1] <= width:
-        return picture
-    size = width, round(picture.shape[0] * width / picture.shape[1])
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def from_to(values: Sequence[float]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets._sequence import SequenceDataset
 from tools._doctor.geometry import FEWEST
-from tools._doctor.reading import Finding, Pair, Sample, camera_label, from_to, reduced, spread
+from tools._doctor.reading import Figure, Finding, Pair, Sample, camera_label, from_to, spread
 from utils import InputError
 
 
@@ -21,7 +21,7 @@ def check_stereo(dataset: SequenceDataset, samples: list[Sample]) -> list[Findin
         text = "no stereo pair has matches: are left and right taken at the same moment, of the same place?"
         return [Finding("problem", "stereo", text)]
     pair = pairs[0]
-    shown = [(f"{pair.sample.name}: rows must agree", _stereo_picture(pair))]
+    shown = [Figure(pair.sample.name, [("target (left half) and source", _stereo_picture(pair))], 1)]
     scale = pair.target.size[1] / pair.target.picture.shape[1]  # to pixels of the recording
     moves = np.concatenate([pair.motion.source - pair.motion.target for pair in pairs]) * scale
     # Of the right picture against the left, whichever is the source.
@@ -67,7 +67,7 @@ def _stereo_picture(pair: Pair) -> np.ndarray:
         cv2.line(
             canvas, tuple(np.round(a).astype(int)), tuple(np.round(b).astype(int)), colour, 1, cv2.LINE_AA
         )
-    return reduced(canvas, 1440)
+    return canvas
 
 
 def check_rig(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:

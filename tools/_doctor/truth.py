@@ -8,28 +8,34 @@ import numpy as np
 from datasets._sequence import SequenceDataset
 from pictures import colourise
 from tools._doctor.geometry import FEWEST, Motion, standing_along
-from tools._doctor.reading import Finding, Pair, Sample, camera_label, reduced
+from tools._doctor.reading import Figure, Finding, Pair, Sample, camera_label
 from utils import InputError
 
 
-def read_truth(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """Fill in `depth` of each sample; a finding for the first that cannot be read."""
-    findings: list[Finding] = []
-    for sample in samples:
+def read_truth(dataset: SequenceDataset, samples: list[Sample], everything: bool) -> list[Finding]:
+    """Fill in `depth` of each sample; a finding if one cannot be read, of all samples if `everything`."""
+    wanted = {sample.index: sample for sample in samples}
+    broken = []
+    for index in range(len(dataset)) if everything else wanted:
         try:
-            depth = dataset.depth(sample.index)
+            depth = dataset.depth(index)
         except (InputError, OSError) as error:
-            findings.append(Finding("problem", "truth", f"truth of {sample.name} cannot be read: {error}"))
+            broken.append(f"{dataset.name(index)}: {error}")
             continue
-        sample.depth = None if depth is None else np.nan_to_num(np.asarray(depth, np.float32))
-    return findings[:1]
+        if index in wanted and depth is not None:
+            wanted[index].depth = np.nan_to_num(np.asarray(depth, np.float32))
+    if not broken:
+        return []
+    more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+    text = f"truth cannot be read{more}: {broken[0]}"
+    return [Finding("problem", "truth", text, names=broken)]
 
 
 def check_truth(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
     """True depth lies over the picture, in metres, and agrees with what the motion says."""
     with_truth = [sample for sample in samples if sample.depth is not None]
     if not with_truth:
-        return [Finding("note", "truth", "there is no true depth; training needs none, evaluation does")]
+        return [Finding("note", "truth", "no true depth was found; training needs none, evaluation does")]
     if len(with_truth) < len(samples):
         text = f"{len(samples) - len(with_truth)} of {len(samples)} samples have no true depth"
         findings = [Finding("note", "truth", text)]
@@ -39,10 +45,9 @@ def check_truth(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding
         label = camera_label(dataset, camera)
         maps = [sample.depth[camera] for sample in with_truth]
         values = np.concatenate([depth[depth > 0][::7] for depth in maps])
-        shown = [
-            (f"{label}{sample.name}: truth over the picture, near is bright", overlay(sample, camera))
-            for sample in with_truth[:: max(1, len(with_truth) // 2)][:2]
-        ]
+        looked_at = with_truth[:: max(1, len(with_truth) // 2)][:2]
+        panels = [(sample.name, overlay(sample, camera)) for sample in looked_at]
+        shown = [Figure(f"{label}truth over the picture, from red (near) to blue (far)", panels, 2)]
         if len(values) < 10:
             findings.append(Finding("problem", "truth", f"{label}the depth maps are empty", shown))
             continue
@@ -104,7 +109,8 @@ def _truth_against_motion(label: str, samples: list[Sample], camera: int, shown:
         text = f"{met}: does the truth belong to these pictures? Look at the overlay"
         return [Finding("warning" if few else "problem", "overlay", text, shown)]
     if score < 0.6:
-        return [Finding("warning", "overlay", f"{met}, which is little; look at the overlay", shown)]
+        level = "note" if few else "warning"
+        return [Finding(level, "overlay", f"{met}, which is little; look at the overlay", shown)]
     return [Finding("good", "overlay", met)]
 
 
@@ -129,7 +135,7 @@ def overlay(sample: Sample, camera: int) -> np.ndarray:
     colours = colourise(inverse / top, 0, 1, "turbo")
     grey = np.repeat(picture.mean(2, keepdims=True), 3, 2)
     mixed = np.where(known[..., None], (0.45 * grey + 0.55 * colours) if dense else colours, 0.8 * grey)
-    return reduced(mixed.astype(np.uint8), 960)
+    return mixed.astype(np.uint8)
 
 
 def metres_a_step(pair: Pair, truth: np.ndarray) -> float | None:

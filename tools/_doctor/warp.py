@@ -10,12 +10,12 @@ from pictures import colourise
 from tools._doctor.geometry import fill_depth, warp_picture
 from tools._doctor.reading import (
     STANDING,
+    Figure,
     Finding,
     Pair,
     Sample,
     camera_label,
     moving_pairs,
-    reduced,
     share_of_width,
 )
 from tools._doctor.truth import metres_a_step
@@ -39,16 +39,17 @@ def check_warp(dataset: SequenceDataset, samples: list[Sample], pictures: int) -
         distance = float(np.median([pair.motion.distance for pair, *_ in results]))
         shown = []
         step = max(1, len(results) // max(1, pictures))
-        for pair, low, high, sheet in results[::step][:pictures]:
+        for pair, low, high, panels in results[::step][:pictures]:
             caption = f"{label}{pair.sample.name}, frame {pair.frame}: difference {low:.1f} → {high:.1f}"
-            shown.append((caption, sheet))
+            shown.append(Figure(caption, panels))
         met = (
             f"{label}warping takes the difference from {before:.1f} to {after:.1f} (of 255); {explained:.0%} "
             f"of matches lie on their epipolar lines ({distance:.2f} px off)"
         )
         if after > 0.97 * before or explained < 0.4:
             text = (
-                f"{met}: the frames do not explain each other. Wrong intrinsics, lens distortion, no order?"
+                f"{met}: the frames do not explain each other. Wrong intrinsics, lens distortion, no order, "
+                "frames too far apart?"
             )
             findings.append(Finding("warning", "warp", text, shown))
         else:
@@ -56,12 +57,12 @@ def check_warp(dataset: SequenceDataset, samples: list[Sample], pictures: int) -
     return findings
 
 
-def rebuild(pair: Pair) -> tuple[float, float, np.ndarray] | None:
+def rebuild(pair: Pair) -> tuple[float, float, list[tuple[str, np.ndarray]]] | None:
     """The source warped into the target.
 
     Returns:
-        Mean difference of 0 to 255 before and after, and target, source, warped, differences and depth as
-        one picture; None where there is no motion to go by.
+        Mean difference of 0 to 255 before and after, and what the page shows of it; None where there is no
+        motion to go by.
     """
     motion, target, source = pair.motion, pair.target.picture, pair.source.picture
     if motion.T_source_from_target is None:
@@ -85,6 +86,12 @@ def rebuild(pair: Pair) -> tuple[float, float, np.ndarray] | None:
     before, after = (np.abs(p.astype(np.int16) - target).mean(2) for p in (source, warped))
     cover = np.where(inside[..., None], warped, 40).astype(np.uint8)
     near = colourise(np.where(depth > 0, 1 / depth, 0).astype(np.float32), low=0.0)
-    under = [near, colourise(before, 0, 80), colourise(np.where(inside, after, 0), 0, 80)]
-    sheet = np.vstack([np.hstack([target, source, cover]), np.hstack(under)])
-    return float(before[inside].mean()), float(after[inside].mean()), reduced(sheet, 1440)
+    panels = [
+        ("target", target),
+        (f"source: frame {pair.frame}", source),
+        ("source, warped into the target", cover),
+        ("inverse depth it was warped with", near),
+        ("difference before", colourise(before, 0, 80)),
+        ("difference after", colourise(np.where(inside, after, 0), 0, 80)),
+    ]
+    return float(before[inside].mean()), float(after[inside].mean()), panels
