@@ -508,8 +508,11 @@ def _check_sections(options: argparse.Namespace) -> None:
         name = settings.pop("name")
         check_settings(f"{section} {name}", registry.get(name), settings)
     for name, settings in options.losses.items():
-        term = LOSSES.get(name)
-        check_settings(f"loss {name}", term, {k: v for k, v in (settings or {}).items() if k != "weight"})
+        term, settings = LOSSES.get(name), dict(settings or {})
+        weight = settings.pop("weight", 0)
+        if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+            raise InputError(f"loss {name}: weight is a number from 0 on, got {weight!r}")
+        check_settings(f"loss {name}", term, settings)
     check_settings("augment", Augment, options.augment)
     check_settings("views", Views, options.views)
     Views(**options.views)

@@ -86,7 +86,7 @@ def file_of_run(path: Path, which: str) -> Path | None:
     # A run killed before its first link was made has an epoch file alone.
     candidates = [folder / name for name in names] + _epoch_files(folder)[-1:]
     found = [candidate for candidate in candidates if candidate.is_file()]
-    if not found and folder != path:
+    if not found and (folder != path or (path / "options.yaml").is_file()):
         raise InputError(
             f"the run {path} has not saved a checkpoint yet: no {' or '.join(names)} in {folder}"
         )

@@ -133,6 +133,8 @@ def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_s
         ("--method.aling_corners false", "method monodepth2 has no setting 'aling_corners'; did you mean"),
         ("--dataset.basline 0.54", "dataset kitti has no setting 'basline'; did you mean 'baseline'"),
         ("--losses.spatail.weight 1", "there is no losses/spatail.py; did you mean 'spatial'"),
+        ("--losses.spatial.weight x", "loss spatial: weight is a number from 0 on, got 'x'"),
+        ("--losses.spatial.weight -1", "loss spatial: weight is a number from 0 on, got -1"),
         ("--losses.spatial.wait 1", "loss spatial has no setting 'wait'"),
         ("--views.local_crob true", "views has no setting 'local_crob'; did you mean 'local_crop'"),
         ("--views.smallest_zoom 0.5", "need 1 <= smallest_zoom <= largest_zoom, got 0.5"),

@@ -161,8 +161,9 @@ def test_a_run_folder_gives_its_best_or_its_last(tmp_path):
         load_checkpoint(tmp_path, which="newest")
 
 
-def test_a_run_that_has_saved_nothing_says_so(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
+@pytest.mark.parametrize("begun", ["checkpoints", "options.yaml"])
+def test_a_run_that_has_saved_nothing_says_so(tmp_path, begun):
+    (tmp_path / begun).mkdir() if begun == "checkpoints" else (tmp_path / begun).touch()
     with pytest.raises(InputError, match=r"has not saved a checkpoint yet: no best\.pt or last\.pt"):
         load_checkpoint(tmp_path)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.cityscapes import Cityscapes
 from tools.layouts._base import Plan as Drawn
 from tools.make_synthetic import make
 from tools.prepare_cityscapes import main, recordings
@@ -64,6 +65,15 @@ def test_sequences_hold_each_frame_once_with_the_pixels_of_the_triples(city, tmp
     assert len(list((tmp_path / "out").glob("aachen/*/*.png"))) == 3 * 7
     middle = np.array(Image.open(tmp_path / "out/aachen/000001/000003.png"))
     assert np.array_equal(middle, np.split(as_published(city, "aachen_000001_000003"), 3)[1])
+
+
+def test_what_the_synthetic_lists_train_and_validate_on_is_prepared(city, tmp_path):
+    prepare(city, tmp_path / "prepared")
+    for part in ("train", "val"):
+        dataset = Cityscapes(
+            tmp_path / "prepared", split=str(city / "splits"), part=part, height=64, width=96
+        )
+        assert dataset[len(dataset) - 1].images[0].shape == (1, 3, 64, 96)
 
 
 def test_what_is_there_is_left_alone_and_what_is_missing_is_made_again(city, tmp_path, capsys):

@@ -93,16 +93,23 @@ class CityscapesTree(Layout):
         save_text(path, json.dumps(camera, indent=4) + "\n")
 
     def write_splits(self) -> None:
-        """Frames that have both neighbours; a lone sequence is cut in time."""
-        inner, held_out = range(2, self.plan.frames - 2), self.held_out()
-        cut = 2 + max(1, len(inner) * 3 // 4)
-        everything = [(n, i) for n in range(self.plan.sequences) for i in inner]
-        training = [(n, i) for n, i in everything if n not in held_out and (held_out or i < cut)]
-        rest = [(n, i) for n, i in everything if n in held_out or (not held_out and i >= cut)] or training
-        for name, samples in (("train", training), ("val", rest[2::4] or rest), ("test", rest[::4])):
-            names = [(CITIES[self.part(n)], frame_name(self.folder(n), i)) for n, i in samples]
-            lines = "".join(f"{city} {name}\n" for city, name in names)
-            save_text(self.plan.out / f"splits/{name}_files.txt", lines)
+        """Frames that have both neighbours.
+
+        Where no recording is left to validate on, val is the last quarter of what would be trained on, so
+        that `tools/prepare_cityscapes.py` prepares it as well.
+        """
+        parts: dict[str, list[tuple[int, int]]] = {"train": [], "val": [], "test": []}
+        for sequence in range(self.plan.sequences):
+            parts[self.part(sequence)] += [(sequence, frame) for frame in range(2, self.plan.frames - 2)]
+        training = parts["train"]
+        if not parts["val"]:
+            cut = len(training) - max(1, len(training) // 4)
+            parts["train"], parts["val"] = training[:cut] or training, training[cut:]
+        parts["test"] = parts["test"] or parts["val"]
+        for part, samples in parts.items():
+            chosen = samples if part == "train" else samples[::4]
+            lines = [f"{CITIES[self.part(n)]} {frame_name(self.folder(n), i)}\n" for n, i in chosen]
+            save_text(self.plan.out / f"splits/{part}_files.txt", "".join(lines))
 
     def gallery_view(self, sequence: int) -> View:
         return self.view(sequence, self.plan.frames // 2)
