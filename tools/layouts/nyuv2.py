@@ -116,5 +116,6 @@ class KinectCamera(Camera):
         """(3, P) rays through pixels (u, v) of the distorted picture, with z = 1."""
         pixels = np.stack([u, v], 1).astype(np.float64)[:, None]
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-10)
-        rays = cv2.undistortPointsIter(pixels, self.intrinsics, DISTORTION, np.eye(3), np.eye(3), criteria)
-        return np.concatenate([rays[:, 0].T, np.ones((1, len(u)))])
+        # OpenCV 5 lacks undistortPointsIter, and OpenCV 4's undistortPoints takes no criteria.
+        straight = cv2.undistortImagePoints(pixels, self.intrinsics, DISTORTION, arg1=criteria)[:, 0].T
+        return np.linalg.inv(self.intrinsics) @ np.concatenate([straight, np.ones((1, len(u)))])
