@@ -232,10 +232,13 @@ def read_image(path: str | Path) -> Tensor:
     path = Path(path)
     try:
         if path.suffix.lower() in _DECODED_BY_TORCHVISION:
-            picture = decode_image(torch.from_numpy(np.fromfile(path, np.uint8)), ImageReadMode.RGB)
-            # A PNG may hold 16 bits a channel; the upper eight are the picture.
-            return picture if picture.dtype == torch.uint8 else (picture.int() >> 8).byte()
+            encoded = np.fromfile(path, np.uint8)
+            # torchvision reads PNGs of 16 bits a channel only since 0.20.
+            if encoded[:4].tobytes() != b"\x89PNG" or encoded[24:25] != 16:
+                return decode_image(torch.from_numpy(encoded), ImageReadMode.RGB)
         with Image.open(path) as picture:
+            if picture.mode.startswith("I"):  # grey of 16 bits: the upper eight are the picture
+                picture = Image.fromarray((np.array(picture) >> 8).astype(np.uint8))
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     except FileNotFoundError:
         raise InputError(f"there is no image at {path}") from None

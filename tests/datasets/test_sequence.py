@@ -38,6 +38,8 @@ def test_of_a_16_bit_picture_the_upper_eight_bits_are_read(tmp_path):
     blue_green_red = np.full((48, 96, 3), (0x30FF, 0x2001, 0x1080), np.uint16)
     cv2.imwrite(str(tmp_path / "deep.png"), blue_green_red)
     assert read_image(tmp_path / "deep.png")[:, 5, 5].tolist() == [0x10, 0x20, 0x30]
+    cv2.imwrite(str(tmp_path / "grey.png"), blue_green_red[..., 0])
+    assert read_image(tmp_path / "grey.png")[:, 5, 5].tolist() == [0x30, 0x30, 0x30]
 
 
 def test_a_sample_is_a_batch_of_one_as_bytes_at_network_size(pictures):
