@@ -129,7 +129,7 @@ def read_grid(path: Path) -> np.ndarray:
             f"{path} is a MATLAB file of version 7.3; the official ones are of version 5 (save it again with "
             "-v7, or download it anew)"
         ) from None
-    except (OSError, ValueError, TypeError, MatReadError) as error:
+    except (OSError, ValueError, TypeError, IndexError, MatReadError) as error:
         raise InputError(f"{path} cannot be read as a MATLAB file ({error}); is it truncated?") from None
     if "Position3DGrid" not in variables:
         names = ", ".join(sorted(name for name in variables if not name.startswith("__"))) or "none"
