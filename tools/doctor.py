@@ -156,7 +156,7 @@ def _try(
 
 def _first_size(folder: Path) -> tuple[int, int] | None:
     """(height, width) of a picture in the middle of a folder; None where it cannot be read."""
-    pictures = _pictures_below(folder)
+    pictures = [path for path in _pictures_below(folder) if path.parent == folder]  # not their depth
     try:
         return tuple(read_image(pictures[len(pictures) // 2]).shape[-2:])
     except InputError:

@@ -151,6 +151,14 @@ def test_what_is_wrong_with_a_file_is_told_although_the_folder_refuses_it(broken
     assert "cam.txt: fx 290, fy 290" in words and "belong to a picture of 4" in words
 
 
+def test_intrinsics_are_guessed_for_the_pictures_not_for_the_depth_beside_them(tmp_path):
+    (tmp_path / "depth").mkdir()
+    for n in range(4):
+        Image.new("RGB", (96, 64)).save(tmp_path / f"{n}.png")
+        Image.new("L", (48, 32)).save(tmp_path / f"depth/{n}.png")
+    assert doctor._first_size(tmp_path) == (64, 96)
+
+
 def test_a_wrong_focal_length_is_found_from_the_motion_and_a_better_one_named(broken, tmp_path, capsys):
     write_intrinsics(broken, K=np.array([[200, 0, K[0, 2]], [0, 200, K[1, 2]], [0, 0, 1]]))
     status, words, _ = ask(broken, tmp_path, capsys)
