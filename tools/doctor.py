@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     if dataset is not None:
         cameras = f", {dataset.cameras} cameras" if dataset.cameras > 1 else ""
         frames = " ".join(str(frame) for frame in dataset.frame_ids)
-        facts = f"{_plural(len(dataset), 'sample')}{cameras}, frames {frames}, network {dataset.width}x{dataset.height}"
+        size = f"{dataset.width}x{dataset.height}"
+        facts = f"{_plural(len(dataset), 'sample')}{cameras}, frames {frames}, network {size}"
     verdict = judge(findings, trains=dataset is None or len(dataset.frame_ids) > 1)
     print(f"{title}\n{facts}\n\n{as_text(findings)}\n\n{verdict}")
     write_page(given.out, title, facts, verdict, findings, sheet)

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from datasets import DATASETS
 from datasets._sequence import read_image
 from datasets._surround import SurroundDataset
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         for count, refusal in tqdm(run_tasks(make, tasks, given.workers), "masks", len(tasks), unit="camera"):
             made += count
             refused += [refusal] if refusal else []
-    print(f"wrote {made} masks; look at them before training on them")
+    print(f"wrote {made} masks" + ("; look at them before training on them" if made else ""))
     if refused:
         raise InputError(f"{len(refused)} masks could not be made. {refused[0]}")
 
@@ -78,10 +79,9 @@ def open_rig(given: argparse.Namespace, part: str) -> SurroundDataset:
     Raises:
         InputError: it has one camera, or refuses a setting.
     """
-    dataset = open_dataset(given, part=part)
-    if not isinstance(dataset, SurroundDataset):
+    if not issubclass(DATASETS.get(given.dataset), SurroundDataset):
         raise InputError(f"{given.dataset} is no rig of cameras; masks are for ddad and nuscenes")
-    return dataset
+    return open_dataset(given, part=part)
 
 
 def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> list[Task]:

@@ -1,5 +1,7 @@
 """The synthetic world on disk: every listed file is there and agrees with the calibration beside it."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -172,6 +174,63 @@ def test_a_lone_sequence_is_cut_in_time(tmp_path):
         for name in ("train", "val", "test")
     }
     assert max(frames["train"]) < min(frames["val"] + frames["test"])
+
+
+DGP_FIELDS = {  # message → what the DGP library asks of it, and what it knows besides; all else it refuses
+    "dataset": ({"scene_splits"}, {"metadata"}),
+    "scene": ({"samples", "data"}, {"name", "log", "description", "ontologies", "metadata"}),
+    "sample": ({"datum_keys", "calibration_key"}, {"id", "metadata"}),
+    "id": ({"name", "timestamp"}, {"log", "index"}),
+    "datum": ({"id", "key", "datum"}, {"next_key", "prev_key"}),
+    "image": ({"filename", "pose"}, {"height", "width", "channels", "annotations", "metadata"}),
+    "point_cloud": ({"filename", "pose"}, {"point_format", "point_fields", "annotations", "metadata"}),
+    "calibration": ({"names", "intrinsics", "extrinsics"}, set()),
+    "pose": ({"translation", "rotation"}, {"reference_coordinate_system"}),
+    "intrinsics": (set(), {"fx", "fy", "cx", "cy", "skew"}),
+}
+
+
+def message(kind: str, fields: dict) -> dict:
+    """The same fields, which are those that the DGP library takes."""
+    wanted, known = DGP_FIELDS[kind]
+    assert wanted <= set(fields) <= wanted | known, kind
+    if kind == "pose":
+        assert set(fields["translation"]) == set("xyz")
+        turn = np.array([fields["rotation"][f"q{axis}"] for axis in "wxyz"], np.float32)
+        assert abs(np.linalg.norm(turn) - 1) < 1e-3
+    return fields
+
+
+def test_a_ddad_tree_has_every_field_that_the_dgp_library_insists_on_and_no_other(tmp_path):
+    main(["--layout", "ddad", "--out", str(tmp_path), *SMALL])
+    dataset = message("dataset", json.loads((tmp_path / "ddad.json").read_text()))
+    files = [tmp_path / file for split in dataset["scene_splits"].values() for file in split["filenames"]]
+    calibrations = {}
+    for file in files:
+        scene, folder = message("scene", json.loads(file.read_text())), file.parent
+        listed = [key for sample in scene["samples"] for key in sample["datum_keys"]]
+        data = {datum["key"]: message("datum", datum) for datum in scene["data"]}
+        assert len(listed) == len(data) == len(scene["data"]) and set(listed) == set(data)
+        for sample in scene["samples"]:
+            own = [data[key]["id"] for key in sample["datum_keys"]]
+            key = message("sample", sample)["calibration_key"]
+            calibration = message("calibration", json.loads((folder / f"calibration/{key}.json").read_text()))
+            assert calibrations.setdefault(key, calibration) == calibration  # stems are global to the library
+            assert set(calibration["names"]) == {place["name"] for place in own} and len(own) == 7
+            assert [message("pose", pose) for pose in calibration["extrinsics"]]
+            assert [message("intrinsics", K) for K in calibration["intrinsics"]]
+            assert len({place["timestamp"] for place in own if place["name"] != "LIDAR"}) == 1
+        for datum in data.values():
+            message("id", datum["id"])
+            ((kind, body),) = datum["datum"].items()
+            message("pose", message(kind, body)["pose"])
+            path = folder / body["filename"]
+            assert path.is_file()
+            if kind == "point_cloud":
+                points = np.load(path, allow_pickle=False)
+                assert points.files == ["data"] and points["data"].dtype == np.float64
+                assert points["data"].shape[1] == len(body["point_format"]) == 4
+    assert len(files) == 2
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,10 @@ HOW_TO_READ = {
     "warp": "The source, moved by what its matches tell, should look like the target, and the last "
     "picture be darker than the one before it. Grey: out of the source's sight.",
     "focal length": "How badly each focal length explains the motion between the frames. The given one "
-    "should stand in the valley.",
+    "(or guessed) one should stand in the valley.",
     "stereo": "Lines join matches of left and right. They should be level; those that are not are red.",
     "truth": "Edges of the depth should lie on edges of the picture.",
+    "overlay": "Edges of the depth should lie on edges of the picture, and what is near be red.",
     "order": "Neighbours should look alike.",
 }
 
