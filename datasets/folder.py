@@ -310,7 +310,8 @@ def _common_size(folder: Path, frames: list[str]) -> tuple[int, int]:
         if size != first:
             raise InputError(
                 f"pictures of one scene must have one size, but {folder / frames[0]} is "
-                f"{first[1]}x{first[0]} and {name} is {size[1]}x{size[0]}"
+                f"{first[1]}x{first[0]} and {name} is {size[1]}x{size[0]}; make them equal, or give "
+                "each size a folder of its own"
             )
     return first
 
@@ -340,7 +341,7 @@ def parse_intrinsics(numbers: str | Iterable[float], source: str) -> np.ndarray:
     try:
         values = np.array([float(word) for word in re.split(r"[\s,;\[\]()]+", text) if word])
     except ValueError as error:
-        raise InputError(f"{source}: intrinsics must be numbers ({error})") from None
+        raise InputError(f"{source}: intrinsics are the numbers fx fy cx cy, in pixels ({error})") from None
     if values.size == 4:
         fx, fy, cx, cy = values
         K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
@@ -432,6 +433,8 @@ def _held_back(spans: list[range], part: str, fraction: float, stride: int) -> l
         return [span if (number < cut) == training else range(0) for number, span in enumerate(spans)]
     count, least = len(spans[0]), 2 * stride + 1  # a target and a source on each side
     held = max(round(fraction * count), least)
+    if count < least:
+        raise InputError(f"a target and its neighbours at stride {stride} take {least} frames, got {count}")
     if count - held < least:
         raise InputError(
             f"{count} frames are too few to hold {held} of them back for validation; "

@@ -273,7 +273,7 @@ def test_a_depth_picture_of_eight_bits_is_refused(tmp_path):
     "camera, sentence",
     [
         ("60 61 47", r"cam.txt: expected 4 \(fx fy cx cy\), 9 \(3x3\) or 12 \(3x4\) numbers, got 3"),
-        ("60 61 47 x", r"cam.txt: intrinsics must be numbers .*'x'"),
+        ("60 61 47 x", r"cam.txt: intrinsics are the numbers fx fy cx cy, in pixels .*'x'"),
         (
             "0.625 1.25 0.5 0.5",
             r"look normalised, but pixels are wanted; .*96x48 pictures that is '60 60 48 24'",
@@ -318,6 +318,7 @@ def test_a_truncated_picture_is_found_when_the_folder_is_opened(tmp_path):
         ({"stride": 0}, "stride is a whole number of frames from 1 on, got 0"),
         ({"val_fraction": 1.5}, r"val_fraction is in \[0, 1\), got 1.5"),
         ({}, "5 frames are too few to hold 3 of them back for validation; val_fraction=0"),
+        ({"stride": 4}, "a target and its neighbours at stride 4 take 9 frames, got 5"),
         ({"val_fraction": 0, "stride": 4}, "no frame has all of its neighbours"),
         ({"split": "eigen_zhou"}, "eigen_zhou holds none of train.txt"),
     ],

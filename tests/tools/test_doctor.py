@@ -224,7 +224,9 @@ def test_pictures_without_intrinsics_get_those_that_the_motion_tells(broken, tmp
 def test_numbers_that_are_none_and_too_few_frames_do_not_stop_the_rest(broken, tmp_path, capsys):
     (broken / "cam.txt").write_text("fx: 116")
     status, words, _ = ask(broken, tmp_path, capsys, "--samples", "1", "--set", "val_fraction=0.9")
-    assert status == 1 and "intrinsics must be numbers" in words and "went on with guessed" in words
+    assert (
+        status == 1 and "intrinsics are the numbers fx fy cx cy" in words and "went on with guessed" in words
+    )
     assert "too few to hold" in words and "went on with nothing held back" in words
     assert "all 7 pictures are there" in words
 
