@@ -234,7 +234,7 @@ def read_image(path: str | Path) -> Tensor:
         if path.suffix.lower() in _DECODED_BY_TORCHVISION:
             encoded = np.fromfile(path, np.uint8)
             # torchvision reads PNGs of 16 bits a channel only since 0.20.
-            if encoded[:4].tobytes() != b"\x89PNG" or encoded[24:25] != 16:
+            if encoded[:4].tobytes() != b"\x89PNG" or encoded[24:25].tobytes() != b"\x10":
                 return decode_image(torch.from_numpy(encoded), ImageReadMode.RGB)
         with Image.open(path) as picture:
             if picture.mode.startswith("I"):  # grey of 16 bits: the upper eight are the picture
