@@ -13,6 +13,8 @@ what else the machine does; twice its ratio is what two free cores give.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import tempfile
 import time
@@ -65,7 +67,7 @@ def race(name: str, folder: Path, args: argparse.Namespace) -> None:
             PLAIN[name](dataset, index, plain_folder)
     plain_size = sum(path.stat().st_size for path in plain_folder.iterdir()) / len(checked)
 
-    with Clock(len(dataset)) as ours:
+    with contextlib.redirect_stderr(io.StringIO()), Clock(len(dataset)) as ours:  # no bar amid the table
         path, written, _ = export(dataset, workers=args.workers)
 
     dataset.exported.refresh()
