@@ -339,8 +339,8 @@ def project_points(
     """
     rotation, position = world_from_camera[:3, :3], world_from_camera[:3, 3]
     camera = rotation.T @ world - (rotation.T @ position)[:, None]
-    x, y, z = camera[:, camera[2] > 0]
+    x, y, z = camera.take(np.flatnonzero(camera[2] > 0), 1)  # twice as fast as a mask
     u = float(K[0, 0]) * x / z + float(K[0, 2])
     v = float(K[1, 1]) * y / z + float(K[1, 2])
-    inside = (u > -1) & (v > -1) & (u < width) & (v < height)
+    inside = np.flatnonzero((u > -1) & (v > -1) & (u < width) & (v < height))
     return v[inside].astype(np.int64), u[inside].astype(np.int64), z[inside]

@@ -259,14 +259,14 @@ class NuScenes(Exportable, SurroundDataset):
         scan = self.data_path / self._index.filename(row)
         if not scan.is_file():
             return None
-        points = read_lidar(scan)
+        xyz = np.ascontiguousarray(read_lidar(scan)[:, :3].T, np.float64)
         world_from_lidar = self._index.world_from_sensor(row)
         height, width = self.picture_size(line, 0)
         landed = []
         for camera, world_from_camera in enumerate(self._world_from_camera(line, 0)):
             T_camera_from_lidar = np.linalg.inv(world_from_camera) @ world_from_lidar
             K = self._recorded_intrinsics(line, camera)
-            landed.append(lidar_pixels(points, T_camera_from_lidar, K, height, width))
+            landed.append(lidar_pixels(xyz, T_camera_from_lidar, K, height, width))
         return KnownDepth.of_pixels(height, width, landed)
 
     def name(self, index: int) -> str:
@@ -336,12 +336,12 @@ def read_lidar(path: str | Path) -> np.ndarray:
 
 
 def lidar_pixels(
-    points: np.ndarray, T_camera_from_lidar: np.ndarray, K: np.ndarray, height: int, width: int
+    xyz: np.ndarray, T_camera_from_lidar: np.ndarray, K: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where a scan falls in a camera's picture, by SurroundDepth's rule: there is no least distance.
 
     Args:
-        points: (P, 3 or more) x, y, z in metres in the LiDAR's frame.
+        xyz: (3, P) float64 metres in the LiDAR's frame.
         T_camera_from_lidar: (4, 4).
         K: (3, 3) intrinsics, pixels.
         height, width: of the picture, pixels.
@@ -349,12 +349,11 @@ def lidar_pixels(
     Returns:
         Rows, columns and metres along the optical axis, (K,) each, in the order of the points.
     """
-    xyz = np.ascontiguousarray(points[:, :3].T, np.float64)
     camera = T_camera_from_lidar[:3, :3] @ xyz + T_camera_from_lidar[:3, 3:]
-    camera = camera[:, camera[2] > 0]
+    camera = camera.take(np.flatnonzero(camera[2] > 0), 1)  # twice as fast as a mask
     # np.rint takes halves to the even neighbour, as the published export does.
     u, v = np.rint(K[:2] @ camera / camera[2])
-    inside = (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
+    inside = np.flatnonzero((u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1))
     return v[inside].astype(np.int64), u[inside].astype(np.int64), camera[2, inside]
 
 

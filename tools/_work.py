@@ -15,6 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from utils import InputError
 
 Task, Result = TypeVar("Task"), TypeVar("Result")
@@ -69,6 +71,7 @@ _function: Callable  # a worker's own
 def _start_worker(function: Callable) -> None:
     global _function
     _function = function
+    threadpool_limits(1)  # what a forked worker's libraries have read long before
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends them in order
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

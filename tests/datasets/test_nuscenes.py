@@ -143,7 +143,7 @@ def test_a_point_lands_in_the_nearest_pixel_with_halves_to_the_even_and_the_last
     K = np.array([[10.0, 0, 4], [0, 10.0, 3], [0, 0, 1]])
     at = [(4, 3, 5), (4, 3, 9), (1.5, 2.5, 4), (2.5, -0.4, 4), (-0.6, 3, 4), (8.4, 6.4, 4), (8.6, 3, 4)]
     points = np.array([[(u - 4) / 10 * z, (v - 3) / 10 * z, z] for u, v, z in at] + [[0, 0, -5]])
-    depth = KnownDepth.of_pixels(7, 9, [lidar_pixels(points, np.eye(4), K, 7, 9)]).dense()[0]
+    depth = KnownDepth.of_pixels(7, 9, [lidar_pixels(points.T, np.eye(4), K, 7, 9)]).dense()[0]
     found = {(v, u): depth[v, u] for v, u in zip(*np.nonzero(depth))}
     assert found == {(3, 4): 9, (2, 2): 4, (0, 2): 4, (6, 8): 4}
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from datasets import _ground_truth
-from datasets._ground_truth import Export, ExportedDepth, encode, write_exported
+from datasets._ground_truth import Export, ExportedDepth, KnownDepth, encode, write_exported
 from datasets.kitti import Kitti
 from tools import export_gt_depth
 from utils import InputError
@@ -50,6 +50,20 @@ def open_kitti(root: Path, part: str = "test", **more) -> Kitti:
 def lose_measurements(root: Path) -> None:
     for path in (root / DRIVE / "proj_depth").glob("**/*.png"):
         path.unlink()
+
+
+def test_of_points_that_share_a_pixel_the_last_counts_on_pictures_of_any_size():
+    rng = np.random.default_rng(0)
+    shape = (6, 1216, 1936)  # its places need more than 16 bits, and more than 23
+    rows, columns = rng.integers(0, 4, (6, 5000)) * 405, rng.integers(0, 1936, (6, 5000))
+    metres = rng.integers(0, 9, (6, 5000)).astype(np.float64)  # 0 is unknown also where it comes last
+    expected = np.zeros(shape, np.float32)
+    for camera in range(6):
+        for row, column, depth in zip(rows[camera], columns[camera], metres[camera]):
+            expected[camera, row, column] = depth
+    known = KnownDepth.of_pixels(*shape[1:], list(zip(rows, columns, metres)))
+    np.testing.assert_array_equal(known.dense(), expected)
+    assert (np.diff(known.places) > 0).all() and (known.metres != 0).all()
 
 
 def test_what_was_exported_is_read_back_when_the_measurements_are_gone(root, capsys):

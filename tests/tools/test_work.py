@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tools._work import run_tasks, writing
 from utils import InputError
@@ -23,6 +24,16 @@ def test_results_come_in_the_order_of_the_tasks(workers):
     tasks = list(range(20))
     found = list(run_tasks(functools.partial(power, 2), tasks, workers, "fork"))
     assert found == [2**task for task in tasks]
+
+
+def threads(task: int) -> int:
+    return max(library["num_threads"] for library in threadpool_info())
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_worker_has_one_thread(start):
+    with threadpool_limits(3):
+        assert list(run_tasks(threads, [1, 2], 2, start)) == [1, 1]
 
 
 def test_a_worker_that_was_killed_is_told_of():
