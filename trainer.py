@@ -102,7 +102,6 @@ class Trainer:
         self.steps_per_epoch = len(batches)
         # Schedules follow the epochs. max_steps only stops, so that a larger one goes on as if never stopped.
         self.total_steps = options.num_epochs * self.steps_per_epoch
-        self.last_step = min(self.total_steps, options.max_steps or self.total_steps)
         self._build_validation()
 
     def _build_validation(self) -> None:
@@ -194,6 +193,19 @@ class Trainer:
             dist.barrier()
 
     @property
+    def last_step(self) -> int:
+        """The step after which the run ends: that of the last epoch, or max_steps.
+
+        Steps so far may have been of another size, before a run was resumed with other batches or processes.
+        """
+        left = self.total_steps - self._steps_of_epochs()
+        return min(self.step + left, self.options.max_steps or self.step + left)
+
+    def _steps_of_epochs(self) -> int:
+        """How many steps of today's size the epochs so far have."""
+        return self.epoch * self.steps_per_epoch + self.position
+
+    @property
     def finished(self) -> bool:
         """All epochs are done, or max_steps; an epoch whose last step is done is still to be validated."""
         stopped_short = self.step >= self.last_step and self.position < self.steps_per_epoch
@@ -281,7 +293,8 @@ class Trainer:
         if o.scheduler == "step":
             return o.learning_rate * o.scheduler_gamma ** (self.epoch // o.scheduler_step_size)
         if o.scheduler == "cosine":
-            done = (self.step - o.warmup_steps) / max(1, self.total_steps - o.warmup_steps)
+            after = max(0, self._steps_of_epochs() - o.warmup_steps)
+            done = after / max(1, self.total_steps - o.warmup_steps)
             swing = o.learning_rate - o.min_learning_rate
             return o.min_learning_rate + swing * (1 + math.cos(math.pi * done)) / 2
         return o.learning_rate
@@ -450,7 +463,7 @@ class Trainer:
         if not self.finished:
             return f"stopped after step {self.step}, everything saved; --resume auto goes on from there"
         if self.step == first:
-            more = "num_epochs" if self.last_step == self.total_steps else "max_steps"
+            more = "num_epochs" if self.epoch >= self.options.num_epochs else "max_steps"
             return f"{self.folder} has had all its {self.step} steps; a larger --{more} adds more"
         goal = self._goal()
         best = "" if self.best is None else f", best {goal} {self.best:.4f}"

@@ -202,6 +202,18 @@ def test_another_batch_size_goes_on_at_the_same_sample(tiny_kitti, tmp_path):
     assert (trainer.step, trainer.position) == (4, 2)
 
 
+def test_another_batch_size_leaves_as_many_epochs_and_the_same_place_in_the_schedule(tiny_kitti, tmp_path):
+    """Of 16 samples, eight steps in one epoch; then two in each."""
+    settings = {"scheduler": "cosine", "learning_rate": 1.0}
+    runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=2, num_epochs=1, **settings))
+    words = runs.arguments(tiny_kitti, tmp_path, batch_size=8, num_epochs=3, resume="auto", **settings)
+    trainer = runs.build(words)
+    assert (trainer.epoch, trainer.step, trainer.last_step) == (1, 8, 12)
+    assert not trainer.finished and trainer.learning_rate() == pytest.approx((1 + math.cos(math.pi / 3)) / 2)
+    trainer.train()
+    assert (trainer.epoch, trainer.step) == (3, 12)
+
+
 def test_fine_tuning_starts_from_weights_and_restarts_from_itself(tiny_kitti, tmp_path):
     runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1))
     settings = {"model_name": "tuned", "load_weights_folder": tmp_path / "run", "resume": "auto", "seed": 1}
@@ -238,10 +250,9 @@ def test_schedules_have_their_known_values():
             "warmup_steps": 0,
             "min_learning_rate": 0.0,
         }
-        run = SimpleNamespace(
-            options=SimpleNamespace(**{**defaults, **options}), step=step, epoch=epoch, total_steps=100
-        )
-        return Trainer.learning_rate(run)
+        options = SimpleNamespace(**defaults | options)
+        progress = {"step": step, "epoch": epoch, "total_steps": 100, "_steps_of_epochs": lambda: step}
+        return Trainer.learning_rate(SimpleNamespace(options=options, **progress))
 
     assert rate(50) == 1.0
     assert [rate(0, epoch, scheduler="step") for epoch in (0, 14, 15, 30)] == pytest.approx([1, 1, 0.1, 0.01])
