@@ -150,12 +150,13 @@ def name_outputs(pictures: Sequence[Path], output: str | Path | None = None) -> 
     Pictures that differ in their ending alone keep it: left.png and left.jpg become left.png_disp.png and
     left.jpg_disp.png.
     """
-    common = os.path.commonpath([path.absolute().parent for path in pictures])
-    stems = collections.Counter(path.with_suffix("") for path in pictures)
+    places = {path: Path(os.path.abspath(path.parent)) for path in pictures}  # without ".."
+    common = os.path.commonpath(places.values())
+    stems = collections.Counter(places[path] / path.stem for path in pictures)
     outputs = {}
     for path in pictures:
-        name = path.stem if stems[path.with_suffix("")] == 1 else path.name
-        folder = path.parent if output is None else Path(output) / path.absolute().parent.relative_to(common)
+        name = path.stem if stems[places[path] / path.stem] == 1 else path.name
+        folder = path.parent if output is None else Path(output) / places[path].relative_to(common)
         outputs[path] = folder / name
     return outputs
 
@@ -225,7 +226,8 @@ def summary(outputs: dict[Path, Path], failed: int, args: argparse.Namespace) ->
     endings += [".ply"] if args.ply else []
     if len(outputs) == 1:
         return "wrote " + ", ".join(str(with_ending(*outputs.values(), ending)) for ending in endings)
-    folder = args.output or os.path.commonpath([path.parent for path in outputs.values()]) or "."
+    common = Path(os.path.commonpath([os.path.abspath(path.parent) for path in outputs.values()]))
+    folder = args.output or (common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common)
     return f"{len(outputs) - failed} pictures: <name>{', <name>'.join(endings)} in {folder}"
 
 

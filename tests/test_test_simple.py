@@ -147,6 +147,22 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(run, tmp_path):
     assert beside == {Path("x/0.png"): Path("x/0"), Path("y/0.png"): Path("y/0")}
 
 
+def test_every_output_lies_below_the_output_folder_however_its_picture_is_named(
+    run, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    pictures = [draw(tmp_path / name) for name in ("here/a.png", "there/b.png", "here/c.png", "here/c.jpg")]
+    places = ["a.png", "../there/b.png", pictures[2], "../here/c.jpg"]
+    predict("--image_path", *places, "--run", run, "--output", tmp_path / "out")
+    found = ["here/a_disp.png", "here/c.jpg_disp.png", "here/c.png_disp.png", "there/b_disp.png"]
+    assert names(tmp_path / "out") == found
+    predict("--image_path", *places, "--run", run)
+    assert f"in {tmp_path};" in capsys.readouterr().out
+    predict("--image_path", "a.png", "c.png", "--run", run)
+    assert "<name>_disp.png in .;" in capsys.readouterr().out
+
+
 def test_the_batch_size_changes_nothing(run, tmp_path):
     for n in range(3):
         draw(tmp_path / f"in/{n}.png", 40 + n, 60)
