@@ -189,7 +189,8 @@ def open_frames(places: Sequence[str], every: int = 1, ext: str | None = None) -
             )
     paths = paths[::every]
     folder = paths[0].parent
-    output = folder.with_name((folder.resolve().name or "frames") + "_depth.gif")
+    parent = folder.resolve().parent if folder.name in ("", "..") else folder.parent
+    output = parent / ((folder.resolve().name or "frames") + "_depth.gif")
     return Frames(map(_read_or_reason, paths), len(paths), FOLDER_FPS / every, output)
 
 

@@ -85,6 +85,13 @@ def test_frames_are_read_in_the_order_of_their_numbers_and_every_nth(frames, vid
     assert brightness == pytest.approx([0, 90, 180], abs=4)
 
 
+@pytest.mark.parametrize("place", [".", "*.png", "frame8.png", "sub/.."])
+def test_the_folder_that_the_command_is_run_in_gets_its_film_beside_it(frames, monkeypatch, place):
+    (frames / "sub").mkdir()
+    monkeypatch.chdir(frames)
+    assert open_frames([place]).output.resolve() == frames.parent / "walk_depth.gif"
+
+
 def test_frames_of_another_format_can_be_left_aside(frames):
     draw(frames / "poster.jpg", 48, 64)
     assert open_frames([str(frames)]).count == COUNT + 1
