@@ -370,6 +370,7 @@ def _mp4(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
     import cv2
 
     named = path.with_suffix(".mp4")  # OpenCV goes by the ending
+    fps = fps if fps < 65 else float(f"{fps:.4g}")  # MPEG-4's clock ticks at most 65535 times a second
     writer, written = None, 0
 
     def write(picture: np.ndarray) -> None:

@@ -89,6 +89,17 @@ def test_a_film_has_the_frames_it_was_given(tmp_path, ending):
     assert np.allclose([frame.mean() for frame in frames], (0, 100, 200), atol=6)
 
 
+@pytest.mark.parametrize("fps", [29.97, 119.913, 142.857, 240])
+def test_a_video_keeps_the_speed_of_fast_cameras(tmp_path, fps):
+    import cv2
+
+    with film(tmp_path / "fast.mp4", fps) as write:
+        write(WHITE)
+        write(WHITE)
+    shown = cv2.VideoCapture(str(tmp_path / "fast.mp4")).get(cv2.CAP_PROP_FPS)
+    assert shown == pytest.approx(fps, rel=1e-3)
+
+
 def test_a_gif_shows_depth_in_the_same_colours_whatever_stands_beside_it(tmp_path):
     depth = colourise(np.tile(np.linspace(0, 1, 64), (32, 1)))
     draw = np.random.default_rng(0)
