@@ -283,6 +283,7 @@ def parse(
     method = METHODS.get(name)
     _merge(defaults, method.defaults)
     _merge(defaults, values)
+    _check_num_layers(name, method.defaults.get("encoder"), values)
     if values.get("views") and "views" not in settings_of(method):
         raise InputError(f"the method {name} has no views; they are for methods that extend monodepth2")
     options = argparse.Namespace(**defaults)
@@ -449,6 +450,17 @@ def _section(section: str, value: str | dict) -> dict[str, Any]:
 
 
 # ----------------------------------------------------------------------------------------------------- checks
+
+
+def _check_num_layers(method: str, encoder: str | None, values: Mapping[str, Any]) -> None:
+    """Refuse a depth of ResNets for a method that has another encoder, where nobody says which."""
+    given = {**values, **_section("method", values.get("method", {}))}
+    layers = given.get("num_layers")
+    if layers and encoder and "encoder" not in given and encoder not in (f"hrnet{layers}", f"resnet{layers}"):
+        raise InputError(
+            f"num_layers {layers} is of a ResNet, and {method} has {encoder} unless told otherwise; "
+            f"add --encoder resnet{layers}"
+        )
 
 
 def _finish(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from methods.bdedepth import BDEdepth
 from networks import NETWORKS
 from options import parse
 from tests.goldens import Golden, state_dict, tensor
+from utils import InputError
 
 SMALL = {"encoder": "timm/test_efficientnet", "pose_model_type": "posecnn", "weights_init": "scratch"}
 
@@ -89,3 +90,13 @@ def test_the_published_flags_mean_what_they_meant(words, expected):
     options = vars(parse(["--method", "bdedepth", *words.split()]))
     options["views"].pop("detail")
     assert {key: options[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "words", ["--method bdedepth --num_layers 50", "--method.name bdedepth --method.num_layers 50"]
+)
+def test_layers_of_a_resnet_are_not_passed_over_where_the_encoder_is_another(words):
+    with pytest.raises(InputError, match="has hrnet18 unless told otherwise; add --encoder resnet50"):
+        parse(words.split())
+    assert parse([*words.split(), "--encoder", "resnet50"]).encoder == "resnet50"
+    assert parse(["--method", "bdedepth", "--num_layers", "18"]).encoder == "hrnet18"  # as published
