@@ -22,7 +22,7 @@ from losses import LOSSES
 from methods import METHODS
 from networks import NETWORKS
 from options import SECTIONS, build_parser, effective, parse, read_config
-from trainer import Trainer
+from trainer import Trainer, to_resume
 from utils import PROJECT, InputError, run_main, to_yaml
 
 
@@ -56,7 +56,7 @@ def saved_options(resume: str, folder: Path) -> dict[str, Any]:
     """The options of the run that `--resume` goes on with; empty for a new one."""
     if resume == "auto" and (folder / "options.yaml").exists():
         return read_config(folder / "options.yaml")
-    return {} if resume in ("auto", "never") else load_checkpoint(resume, which="last").options
+    return {} if resume in ("auto", "never") else to_resume(resume).options
 
 
 def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, folder: Path) -> None:

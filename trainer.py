@@ -411,10 +411,7 @@ class Trainer:
         path = self.folder / "checkpoints" / "last.pt" if wanted == "auto" else Path(wanted)
         if wanted == "never" or (wanted == "auto" and not path.exists()):
             return None
-        checkpoint = load_checkpoint(path, which="last")
-        if "optimizer" not in (checkpoint.training or {}):
-            raise InputError(f"{path} holds weights only and cannot be resumed; --load_weights_folder starts")
-        return checkpoint
+        return to_resume(path)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint stopped, on as many processes as there are now."""
@@ -490,6 +487,19 @@ class Trainer:
         flag = torch.tensor(int(value), device=self.device)
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag.item())
+
+
+def to_resume(path: str | Path) -> Checkpoint:
+    """The last checkpoint of a run, or one of its files, with the state of the training.
+
+    Raises:
+        InputError: it has none, or not one of ours.
+    """
+    checkpoint = load_checkpoint(path, which="last")
+    if "optimizer" not in (checkpoint.training or {}):
+        held = "weights only" if checkpoint.layout == "parallax" else f"a checkpoint of {checkpoint.layout}"
+        raise InputError(f"{path} holds {held} and cannot be resumed; --load_weights_folder starts from it")
+    return checkpoint
 
 
 def start_processes(device: str) -> torch.device:

@@ -8,6 +8,7 @@ import pytest
 
 import run
 from tests import runs
+from tests.checkpoints.test_bdedepth import published
 from utils import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -106,6 +107,12 @@ def test_eval_only_without_a_run_says_which_is_missing(tmp_path):
         InputError, match=r"there is no run .*nothing to evaluate; name one with --model_name"
     ):
         run.main(["--log_dir", str(tmp_path), "--model_name", "nothing", "--eval_only"])
+
+
+def test_a_published_checkpoint_is_no_run_that_goes_on(tmp_path):
+    path = published(tmp_path / "ckpt.pth", optimizer={"state": {}, "param_groups": []}, epoch=3)
+    with pytest.raises(InputError, match="holds a checkpoint of bdedepth and cannot be resumed; --load_"):
+        run.main(["--method", "bdedepth", "--resume", str(path)])
 
 
 def test_a_run_goes_on_from_a_named_checkpoint_with_the_options_in_it(tiny_kitti, tmp_path):
