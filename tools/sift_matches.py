@@ -109,9 +109,13 @@ def sample_matches(dataset: SurroundDataset, index: int, published_grey: bool = 
     for camera, path in enumerate(paths):
         grey = read_grey(path, published_grey)
         own = own_vehicle(dataset.mask_path(line, camera), grey.shape) if dataset.masks else None
-        features.append(describe(grey, edge_region(grey.shape, edges[camera], dataset.overlap, own)))
-        K.append(dataset.intrinsics(line, camera, *grey.shape))
-        reaches.append((dataset.overlap * grey.shape[1], (1 - dataset.overlap) * grey.shape[1]))
+        found = describe(grey, edge_region(grey.shape, edges[camera], dataset.overlap, own))
+        # Pictures on disk may have been made smaller; matches are places in the recording all the same.
+        recorded = dataset.picture_size(line, camera)
+        factors = np.divide(recorded, grey.shape)[::-1]
+        features.append(found._replace(places=(found.places + 0.5) * factors - 0.5))
+        K.append(dataset.intrinsics(line, camera, *recorded))
+        reaches.append((dataset.overlap * recorded[1], (1 - dataset.overlap) * recorded[1]))
     rows: list[list[np.ndarray]] = [[] for _ in paths]
     for camera, left in pairs:
         source = features[camera].at(features[camera].places[:, 0] < reaches[camera][0])

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from datasets import build_dataset
+from datasets._sequence import resize_intrinsics
 from datasets._surround import RING, pose_from_quaternion
 from tests.datasets.test_surround import Ring
 from tests.goldens import FOLDER, uniform
@@ -164,6 +165,9 @@ class Wall(Ring):
     def match_path(self, line, camera):
         return self.matches / f"{self.camera_names[camera]}_{line}.npy"
 
+    def picture_size(self, line, camera):
+        return HEIGHT, WIDTH
+
     def measured_depth(self, index):
         return np.stack([wall_points(self, camera)[1] for camera in range(2)]).astype(np.float32)
 
@@ -206,6 +210,17 @@ def test_two_cameras_before_a_wall_find_its_distance(wall):
         known = nearest_depth(truth, good[:, 0], good[:, 1])
         assert len(good) > 15 and np.median(np.abs(good[:, 2] - known) / known) < 0.02
     assert len(rows[0]) == len(rows[1])
+
+
+def test_places_are_pixels_of_the_recording_where_pictures_on_disk_were_made_smaller(wall, monkeypatch):
+    found, K = sample_matches(wall, 0), wall.intrinsics(None, 0, HEIGHT, WIDTH)
+    larger = resize_intrinsics(K, (HEIGHT, WIDTH), (2 * HEIGHT, 2 * WIDTH))
+    monkeypatch.setattr(wall, "picture_size", lambda *_: (2 * HEIGHT, 2 * WIDTH))
+    monkeypatch.setattr(wall, "intrinsics", lambda line, camera, *size: {HEIGHT: K}.get(size[0], larger))
+    for rows, of_recording in zip(found, sample_matches(wall, 0), strict=True):
+        np.testing.assert_allclose(of_recording[:, :2] + 0.5, 2 * (rows[:, :2] + 0.5), rtol=1e-5)
+        np.testing.assert_allclose(of_recording[:, 2:4], rows[:, 2:4], rtol=1e-3)
+        np.testing.assert_allclose(of_recording[:, 4:], 2 * rows[:, 4:], rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_there_is_not_made_again_and_what_is_half_there_is(wall):
