@@ -108,7 +108,7 @@ class NuScenes(Exportable, SurroundDataset):
     ) -> None:
         check_ground_truth(ground_truth, GROUND_TRUTHS)
         self.ground_truth, self.poses = ground_truth, poses
-        self.mask_folder = Path(data_path) / "masks" if isinstance(masks, bool) else Path(masks)
+        self.mask_folders = [Path(data_path) / "masks" if isinstance(masks, bool) else Path(masks)]
         self.version = _find_version(Path(data_path), version, str(split))
         index = load_index(Path(data_path) / self.version)
         wanted = {camera_names} if isinstance(camera_names, str) else set(camera_names)
@@ -245,7 +245,7 @@ class NuScenes(Exportable, SurroundDataset):
 
     def mask_path(self, line: Sample, camera: int) -> Path:
         """`CAM_FRONT/scene-0103.png`."""
-        return self.mask_folder / CHANNELS[self.camera_names[camera]] / f"{line.scene}.png"
+        return self.mask_folders[0] / CHANNELS[self.camera_names[camera]] / f"{line.scene}.png"
 
     def match_path(self, line: Sample, camera: int) -> Path:
         picture = Path(self._index.filename(self._rows[0][line.number, camera]))

@@ -3,7 +3,8 @@
     python tools/make_masks.py --dataset ddad --data_path data/ddad
     python tools/make_masks.py --dataset ddad --data_path data/ddad --pool
 
-One mask for each camera and recording, where the dataset looks for it (`mask_path`): white is the vehicle.
+One mask for each camera and recording, where the dataset looks for it (`mask_path`), or in the folder of
+`--set masks=FOLDER`, which `--dataset.masks FOLDER` then reads: white is the vehicle.
 DDAD's published masks are no longer online; training on DDAD needs them.
 
 Of the frames in which the picture moves, a pixel's change is the 90th percentile of its distance to its
@@ -37,7 +38,7 @@ from datasets import DATASETS
 from datasets._sequence import read_image
 from datasets._surround import SurroundDataset
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
-from tools._work import run_tasks
+from tools._work import run_tasks, writing
 from utils import InputError, atomic_path, run_main
 
 STILL = 2.0, 0.04  # grey levels, and share of the brightness: what noise and exposure change
@@ -52,10 +53,13 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     made, refused = 0, []
     for part in given.part:
-        tasks = find_tasks(open_rig(given, part), given)
-        for count, refusal in tqdm(run_tasks(make, tasks, given.workers), "masks", len(tasks), unit="camera"):
-            made += count
-            refused += [refusal] if refusal else []
+        dataset = open_rig(given, part)
+        tasks = find_tasks(dataset, given)
+        results = tqdm(run_tasks(make, tasks, given.workers), "masks", len(tasks), unit="camera")
+        with writing(dataset.mask_folders[0]):
+            for count, refusal in results:
+                made += count
+                refused += [refusal] if refusal else []
     print(f"wrote {made} masks" + ("; look at them before training on them" if made else ""))
     if refused:
         raise InputError(f"{len(refused)} masks could not be made. {refused[0]}")
@@ -81,7 +85,12 @@ def open_rig(given: argparse.Namespace, part: str) -> SurroundDataset:
     """
     if not issubclass(DATASETS.get(given.dataset), SurroundDataset):
         raise InputError(f"{given.dataset} is no rig of cameras; masks are for ddad and nuscenes")
-    return open_dataset(given, part=part)
+    masks = dict(given.set).get("masks", True)
+    given = argparse.Namespace(**{**vars(given), "set": [pair for pair in given.set if pair[0] != "masks"]})
+    dataset = open_dataset(given, part=part)  # not with `masks`, which asks for those that are to be made
+    if isinstance(masks, str):
+        dataset.mask_folders = [Path(masks)]
+    return dataset
 
 
 def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> list[Task]:
@@ -288,7 +297,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--min_frames", type=int, default=10, help="with motion, else it is refused (default: 10)")
     add("--overwrite", action="store_true", help="make masks again that are there already")
     add_workers(parser)
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    for name in ("width", "frames", "min_frames", "workers"):
+        if getattr(given, name) < 1:
+            raise InputError(f"--{name} cannot be {getattr(given, name)}")
+    return given
 
 
 if __name__ == "__main__":

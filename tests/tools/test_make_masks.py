@@ -73,6 +73,21 @@ def test_shards_share_the_work(root, capsys):
     assert capsys.readouterr().out.count("wrote 6 masks") == 2
 
 
+def test_masks_go_to_the_folder_that_is_given_and_one_that_takes_none_is_named(root, tmp_path):
+    run(root, "--set", f"masks={tmp_path / 'masks'}")
+    assert len(list((tmp_path / "masks").rglob("*.png"))) == 12
+    assert Ddad(root, height=64, width=96, masks=tmp_path / "masks")[0].maps["visible"].any()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file cannot be written: "):
+        run(root, "--set", f"masks={tmp_path / 'file'}")
+
+
+@pytest.mark.parametrize("flag", ["width", "frames", "min_frames", "workers"])
+def test_counts_of_nothing_are_refused(root, flag):
+    with pytest.raises(InputError, match=f"--{flag} cannot be 0"):
+        run(root, f"--{flag}", "0")
+
+
 def test_recordings_of_one_calibration_are_looked_at_together(root, capsys):
     """Both scenes here share a calibration."""
     lists = root / "lists"
