@@ -12,11 +12,13 @@ import re
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """`2/4` as (2, 4)."""
+    """`2/4` as (2, 4); under torchrun this process's share of that shard."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"must be 1/N to N/N, such as 2/4, got '{text}'")
-    return int(match[1]), int(match[2])
+    which, shards = int(match[1]), int(match[2])
+    rank, processes = torchrun_shard()
+    return which + shards * (rank - 1), shards * processes
 
 
 def torchrun_shard() -> tuple[int, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from tools._shards import shard_of
 from tools._work import run_tasks, writing
 from utils import InputError
 
@@ -34,6 +35,16 @@ def threads(task: int) -> int:
 def test_a_worker_has_one_thread(start):
     with threadpool_limits(3):
         assert list(run_tasks(threads, [1, 2], 2, start)) == [1, 1]
+
+
+def test_torchruns_processes_share_the_shard_that_is_given(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    found = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        which, shards = shard_of("2/4")
+        found.append(set(range(100)[which - 1 :: shards]))
+    assert set.union(*found) == set(range(100)[1::4]) and sum(map(len, found)) == 25
 
 
 def test_a_worker_that_was_killed_is_told_of():
