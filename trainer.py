@@ -317,7 +317,7 @@ class Trainer:
         """The number whose least value is the best checkpoint's."""
         if not self.val_truth:
             return "loss"
-        return "metric_abs_rel" if self.method.metric and self.val_set.cameras > 1 else "abs_rel"
+        return "metric_abs_rel" if self.method.metric else "abs_rel"
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -329,7 +329,8 @@ class Trainer:
                 return self._validation_loss(indices)
             protocol = self.val_set.protocol
             protocols = {"aligned": protocol}
-            if self.val_set.cameras > 1:  # a rig may know metres, so it is judged as it is too
+            # A rig may know metres, and so may one of its cameras, so it is judged as it is too.
+            if self.val_set.cameras > 1 or self.method.metric:
                 protocols["metric"] = dataclasses.replace(protocol, alignment="none")
             results = evaluate_several(
                 self.method.predict_depth,

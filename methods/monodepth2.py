@@ -146,6 +146,7 @@ class Monodepth2(Method):
         if self.views:
             defaults["depth_agreement"] = {"weight": self.views.consistency_weight}
         self._build_losses(defaults, losses or {})
+        self.metric = bool({"spatial", "sfm_matches"} & set(self.loss_terms))  # a rig's places are in metres
 
     def forward(self, batch: Batch) -> Prediction:
         """Disparities, depths, poses and warped sources; shapes as in `structures.Prediction`."""

@@ -79,7 +79,6 @@ class SurroundDepth(Monodepth2):
             )
         self.cameras, self.joint_pose, self.pose_unit = cameras, joint_pose, pose_unit
         self.focal, self.focal_scale = focal, focal_scale
-        self.metric = bool({"spatial", "sfm_matches"} & set(self.loss_terms))
         if blocks:
             cross_view = NETWORKS.get("cross_view")
             self.depth = cross_view(self.depth, self.encoder.num_channels, cameras, blocks, heads, skip)
@@ -146,6 +145,8 @@ class SurroundDepth(Monodepth2):
         near = 1 / self.depth_of(prediction.disparities[scale], batch)
         low, high = near.min(), torch.quantile(near.flatten()[:: max(1, near.numel() // 2**20)], 0.95)
         shown["disparity"] = (near - low) / (high - low).clamp(min=1e-12)
+        size = batch.images[0].shape[-2:]  # of the coarser scales too
+        shown = {name: F.interpolate(pictures, size) for name, pictures in shown.items()}
         names = RING if self.cameras == len(RING) else [f"camera {n}" for n in range(self.cameras)]
         sheets = []
         for moment in range(len(batch)):

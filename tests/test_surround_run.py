@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import run
 from tests import runs
+from tools import sift_matches
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # Without batch norm, whose statistics are a process's own.
@@ -70,6 +71,18 @@ def test_two_processes_train_and_judge_a_rig_as_one_does(tiny_ddad, tmp_path):
     for way, path in saved.items():
         alone = json.loads(path.read_text())
         assert close(shared[way], alone), way
+
+
+def test_one_camera_that_learns_from_matches_is_chosen_by_metres(tiny_ddad, tmp_path):
+    matches = tmp_path / "matches"
+    sift_matches.main(
+        ["--data_path", str(tiny_ddad), "--out", str(matches), "--report", "0", "--workers", "1"]
+    )
+    chosen = {"dataset.camera_names": "[front]", "method.cameras": 1, "dataset.matches": matches}
+    terms = {"losses.spatial.weight": 0, "losses.sfm_matches.weight": 0.1}
+    trainer = runs.train(words(tiny_ddad, tmp_path, batch_size=1, max_steps=1, **chosen, **terms))
+    (validated,) = [record for record in runs.records(tmp_path) if "loss" not in record]
+    assert trainer.best == pytest.approx(validated["val/metric_abs_rel"])
 
 
 def close(one, other) -> bool:

@@ -1,5 +1,7 @@
 """test_simple.py on one moment of a rig: a sheet, a cloud, every camera."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +64,22 @@ def test_depth_that_lacks_a_factor_takes_one_from_the_moments_truth(tiny_ddad, t
     assert 6 < np.median(np.linalg.norm(points, axis=1)) < 60  # 3.3 without the factor
     with pytest.raises(InputError, match="needs metres, and this model's depth lacks a factor"):
         main(words(run, tiny_ddad, "--pred_metric_depth"))
+
+
+def test_masks_of_the_training_are_not_asked_for_where_no_points_are_written(metric_run, tiny_ddad, tmp_path):
+    bare = shutil.copytree(tiny_ddad, tmp_path / "bare", ignore=shutil.ignore_patterns("masks"))
+    main(words(metric_run, bare, "--output", str(tmp_path / "out")))
+    assert len(list((tmp_path / "out").glob("*_disp.png"))) == 6
+    with pytest.raises(InputError, match="there is no mask"):
+        main(words(metric_run, bare, "--output", str(tmp_path / "out"), "--ply"))
+
+
+@pytest.mark.parametrize("method", ["monodepth2", "bdedepth"])
+def test_a_model_of_one_camera_that_learned_from_the_rig_knows_metres(method, tiny_ddad, tmp_path, capsys):
+    settings = {**METRIC, "method": method, "decoder": "depth_decoder", "dataset": "ddad"}
+    run = save_run(tmp_path / "run", disparity=0.1, **settings)
+    main(words(run, tiny_ddad, "--output", str(tmp_path / "out"), "--pred_metric_depth"))
+    assert "depth is in metres" in capsys.readouterr().out
 
 
 def test_a_model_of_two_cameras_sees_the_two_that_it_was_trained_on(tiny_ddad, tmp_path):

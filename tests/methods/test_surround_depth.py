@@ -360,6 +360,14 @@ def test_its_pictures_are_the_views_in_their_places():
     assert torch.allclose(front_left, batch.images[0][1, :, 20:], atol=1 / 255)
 
 
+def test_its_pictures_have_the_targets_size_where_a_coarser_scale_is_the_finest():
+    method, batch = small(cameras=6, scales=(1, 2)), rig(cameras=6, overlap=60.0)
+    with torch.no_grad():
+        shown = method.pictures(batch, method(batch))["surround"]
+    # Target, disparity, two warped sources and the automask.
+    assert shown.shape == (1, 3, 2 * 5 * 64 + 4, 3 * 96 + 8)
+
+
 def test_its_cloud_is_the_first_moments_walls_round_the_vehicle():
     """Ahead a wall that is red, to the left a green one, both where a disparity of 0.5 puts them."""
     method = small(focal_scale=60.0, min_depth=5.0, max_depth=20.0, losses={"spatial": {"weight": 0.1}})
