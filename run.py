@@ -77,6 +77,7 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
             *("--data_path", options.data_path, "--dataset", options.dataset["name"]),
             *("--batch_size", str(options.batch_size), "--num_workers", str(options.num_workers)),
             *("--device", options.device),
+            *(("--skip_missing",) if options.skip_missing else ()),
         ]
     )
 

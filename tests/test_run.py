@@ -1,6 +1,7 @@
 """run.py as people call it: train, look, stop, go on, evaluate."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -100,6 +101,20 @@ def test_eval_only_judges_the_run_by_its_own_options(tiny_kitti, tmp_path, capsy
         run.main(["--eval_only", "--load_weights_folder", str(source), "--num_workers", "0"])
         table = capsys.readouterr().out.partition("abs_rel")[2].splitlines()[1]
         assert table == by_name.partition("abs_rel")[2].splitlines()[1]
+
+
+def test_eval_only_skips_samples_that_lack_a_picture_when_asked(tiny_kitti, tmp_path, capsys):
+    data = shutil.copytree(tiny_kitti, tmp_path / "data")
+    shutil.copy(data / "splits/val_files.txt", data / "splits/test_files.txt")  # three pictures
+    run.main(runs.arguments(data, tmp_path, max_steps=1))
+    line = (data / "splits/test_files.txt").read_text().split()
+    (picture,) = (data / line[0]).glob(f"image_0{2 + (line[2] == 'r')}/data/{int(line[1]):010d}.*")
+    picture.unlink()
+    words = [*runs.arguments(data, tmp_path), "--eval_only"]
+    with pytest.raises(InputError, match="lack a picture"):
+        run.main(words)
+    run.main([*words, "--skip_missing"])
+    assert "pictures     2\n" in capsys.readouterr().out
 
 
 def test_eval_only_without_a_run_says_which_is_missing(tmp_path):
