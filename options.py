@@ -134,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--load_weights_folder", "--pretrained_path", help="run folder or published checkpoint to start from"
     )
     group.add_argument(
-        "--models_to_load", nargs="+", metavar="NAME", help="sub-networks to load; else all that the file has"
+        "--models_to_load", nargs="+", metavar="NAME", help="sub-networks to load; else all of the model's"
     )
 
     group = parser.add_argument_group("data")

@@ -50,10 +50,12 @@ def load_weights(
     asked = [name for name in asked if name not in kept]
     aside = [name for name in theirs if name not in asked]
 
+    common = " ".join(name for name in ours if name in theirs)
     problems = [f"it has no {name}" for name in asked if name not in theirs]
+    if models is None and problems and common:
+        problems[-1] += f" (--models_to_load {common} goes without)"
     problems += [f"the model has no {name}" for name in asked if name not in ours]
     if models is None and aside:
-        common = " ".join(name for name in ours if name in theirs)
         advice = f" (--models_to_load {common} leaves it aside)" if common else ""
         problems.append(f"the model has no {', '.join(aside)}{advice}")
     for name in asked:
