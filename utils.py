@@ -221,17 +221,28 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.unlink(temporary)
 
 
+def read_text(path: str | Path) -> str:
+    """What a text file holds.
+
+    Raises:
+        InputError: there is no such file, or it is no UTF-8.
+    """
+    try:
+        # utf-8-sig also takes the byte order mark that some editors put first.
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no text in UTF-8; save it as UTF-8") from None
+
+
 def read_lines(path: str | Path) -> list[str]:
     """The non-empty lines of a text file, stripped.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or it is no UTF-8.
     """
-    try:
-        text = Path(path).read_text()
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 class _YamlLoader(yaml.SafeLoader):

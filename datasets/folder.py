@@ -37,7 +37,7 @@ from datasets._sequence import SequenceDataset, check_offsets
 from datasets._video import EXTRACTED, VIDEOS, extract_video
 from metrics import Protocol
 from structures import Frame
-from utils import InputError, read_lines
+from utils import InputError, read_lines, read_text
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 INTRINSICS_FILES = ("cam.txt", "intrinsics.txt")
@@ -367,7 +367,7 @@ def _find_intrinsics(folder: Path, root: Path, size: tuple[int, int]) -> tuple[n
         for name in INTRINSICS_FILES:
             if (place / name).is_file():
                 path = place / name
-                return parse_intrinsics(path.read_text(), str(path)), str(path)
+                return parse_intrinsics(read_text(path), str(path)), str(path)
     height, width = size
     focal = round(width / 2 / math.tan(math.radians(30)))
     guess = f"{focal} {focal} {(width - 1) / 2:g} {(height - 1) / 2:g}"
@@ -412,7 +412,7 @@ def _listed_part(folder: Path, part: str, names: list[str], required: bool) -> l
             f"{folder} lists scenes in {', '.join(p.name for p in lists.values())}, but has no {part}.txt"
         )
     scenes = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         name = line.strip().rstrip("/")
         if name and name not in names:
             raise InputError(f"{path}, line {number}: there is no scene '{name}'")

@@ -35,7 +35,7 @@ from tools._doctor import files, intrinsics, motion, rig, truth, warp
 from tools._doctor.page import write_page
 from tools._doctor.reading import LEVELS, Figure, Finding, read_samples, spread
 from tools._options import add_settings, new_parser
-from utils import InputError, check_settings, run_main
+from utils import InputError, check_settings, read_text, run_main
 
 GUESSED = "went on with guessed intrinsics"
 GUESSED_ANGLE = 60.0  # degrees from left to right, of an ordinary camera
@@ -175,7 +175,7 @@ def _judge_file(folder: Path, root: Path, height: int, width: int) -> list[Findi
     found = (place / name for place in (folder, root) for name in INTRINSICS_FILES)
     path = next((file for file in found if file.is_file()), None)
     try:
-        K = None if path is None else parse_intrinsics(path.read_text(), str(path))
+        K = None if path is None else parse_intrinsics(read_text(path), str(path))
     except InputError:
         return []
     judged = [] if K is None else intrinsics.judge_intrinsics(K, height, width)

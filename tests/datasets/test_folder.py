@@ -95,6 +95,22 @@ def test_a_scenes_own_camera_wins_over_the_roots_and_the_setting_over_both(tmp_p
     assert focals == [60, 60]
 
 
+def test_text_files_with_a_byte_order_mark_are_read_and_those_that_are_no_utf_8_named(tmp_path):
+    """As editors and shells of Windows write them."""
+    for name in ("a", "b"):
+        draw_scene(tmp_path / name, 3)
+    texts = {"a/cam.txt": "50 50 47 23\r\n", "a/frames.txt": "*.png\r\n", "train.txt": "a\r\n\r\n"}
+    for file, text in texts.items():
+        (tmp_path / file).write_bytes(text.encode("utf-8-sig"))
+    assert open_folder(tmp_path).scenes[0].intrinsics[0, 0] == 50
+    assert targets(open_folder(tmp_path)) == ["a/9.png"]
+    for file, text in texts.items():
+        (tmp_path / file).write_bytes(text.encode("utf-16"))
+        with pytest.raises(InputError, match=rf"{file} is no text in UTF-8; save it as UTF-8"):
+            open_folder(tmp_path)
+        (tmp_path / file).write_bytes(text.encode())
+
+
 def test_the_last_scenes_are_held_back(tmp_path):
     for name in ("walk1", "walk2", "walk10"):
         draw_scene(tmp_path / name, 3)
