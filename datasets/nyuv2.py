@@ -404,8 +404,12 @@ def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
 
 def find_scenes(root: Path) -> dict[str, list[str]]:
     """Name → pictures in time, paths below the root, of every folder that holds three pictures or more."""
-    scenes = {}
-    for folder, inner, names in os.walk(root):
+    scenes, seen = {}, set()  # places, since a link may lead back to a folder above it
+    for folder, inner, names in os.walk(root, followlinks=True):
+        if (there := os.path.realpath(folder)) in seen:
+            inner.clear()
+            continue
+        seen.add(there)
         inner[:] = sorted(name for name in inner if name[0] != "." and name != "nyu_test")
         names = [name for name in names if Path(name).suffix.lower() in PICTURES]
         coloured = [name for name in names if name.startswith(COLOUR_NAMES)]

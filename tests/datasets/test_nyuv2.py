@@ -209,6 +209,16 @@ def test_scene_folders_are_filmed_in_order_and_the_last_tenth_validates(tmp_path
     assert [line.frame for line in far.lines] == [0, 0]
 
 
+def test_scenes_may_be_links_and_a_link_back_to_the_root_ends(tmp_path):
+    root, disk = tmp_path / "nyu", tmp_path / "disk"
+    pictures_in(disk, [f"{scene}/{n}.png" for scene in ("den_0001", "dens/den_0002") for n in range(3)])
+    root.mkdir()
+    (root / "den_0001").symlink_to(disk / "den_0001")
+    (root / "dens").symlink_to(disk / "dens")
+    (root / "again").symlink_to(root)
+    assert list(find_scenes(root)) == ["den_0001", "dens/den_0002"]
+
+
 def test_a_single_scene_is_cut_in_time(tmp_path):
     pictures_in(tmp_path, [f"office/{n:02d}.png" for n in range(12)])
     train, val = (NyuV2(tmp_path, part=part, height=32, width=32) for part in ("train", "val"))
