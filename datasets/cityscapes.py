@@ -173,7 +173,7 @@ class Cityscapes(Exportable, SequenceDataset):
             depth = self._depth_from_disparity(line)
         else:
             return None
-        return None if depth is None else depth[None, : round(self.top_rows * len(depth))]
+        return None if depth is None else depth[None, : upper_rows(len(depth), self.top_rows)]
 
     def _published_file(self, line: SplitLine) -> Path | None:
         """ManyDepth's file of a frame, if it is there: numbered by the published test list."""

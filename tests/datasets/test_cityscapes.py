@@ -180,6 +180,16 @@ def test_published_truth_is_numbered_by_the_published_list_whatever_list_is_judg
         dataset.depth(1)
 
 
+def test_truth_and_labels_have_the_rows_of_their_picture_whatever_its_height(tmp_path):
+    make(Plan("cityscapes", tmp_path, **{**PLAN, "sequences": 2, "frames": 5, "height": 65}))
+    for rows, height in ((0.75, 48), (0.7, 45), (1, 65)):
+        dataset = open_city(tmp_path, part="test", frame_ids=(0,), top_rows=rows)
+        (line,) = dataset.lines
+        assert dataset.pictures(line, 0)[0].shape == (3, height, WIDTH)
+        assert dataset.depth(0).shape == (1, height, WIDTH)
+        assert dataset.train_ids(line).shape == (height, WIDTH)
+
+
 def test_exported_truth_of_the_upper_rows_is_not_taken_for_whole_pictures(copy):
     words = ["--data_path", str(copy), "--dataset", "cityscapes", "--split", str(copy / "splits")]
     for settings in ([], ["--set", "top_rows=1"]):
