@@ -22,6 +22,7 @@ goes on from there, and in the end puts the chunks together without unpacking th
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import os
@@ -178,7 +179,8 @@ class ExportedDepth:
 
     def refresh(self) -> None:
         """Look again which files are there."""
-        found = [*self.path.parent.glob(f"{self.path.stem}.*of*.npz"), *self.path.parent.glob(self.path.name)]
+        stem = glob.escape(self.path.stem)
+        found = [*self.path.parent.glob(f"{stem}.*of*.npz"), *self.path.parent.glob(f"{stem}.npz")]
         self.paths = sorted(found, key=lambda path: path.stat().st_mtime_ns)  # what was written last wins
         self._places: dict[str, tuple[Path, str]] | None = None
         self._open: dict[Path, zipfile.ZipFile] = {}
@@ -451,8 +453,11 @@ class Export:
         self._chunks[self._start] = len(names)
         self._pending = []
 
-    def finish(self) -> int:
+    def finish(self, may_be_empty: bool = False) -> int:
         """Put the chunks together as the finished file and remove them.
+
+        Args:
+            may_be_empty: a file without a map is written, too, as of a shard whose samples have none.
 
         Returns:
             How many maps it holds.
@@ -461,7 +466,7 @@ class Export:
             InputError: there is no map, or a chunk is gone.
         """
         self.save()
-        if not any(self._holds_maps(start) for start in self._chunks):
+        if not may_be_empty and not any(self._holds_maps(start) for start in self._chunks):
             shutil.rmtree(self.folder, ignore_errors=True)
             raise InputError(
                 f"there is no ground truth to write to {self.path}: none of the {len(self.names)} samples "

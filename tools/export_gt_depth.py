@@ -75,7 +75,7 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
     exported = dataset.exported
     if not exported.at_first or exported.paths or torchrun_shard()[0] > 1:
         return
-    if all(dataset.measured_depth(index) is None for index in range(len(dataset))):
+    if not has_truth(dataset):
         return  # which evaluation says better
     if not can_write(exported.path.parent):
         print(f"ground truth: measured on the fly, since {exported.path.parent} cannot be written")
@@ -83,6 +83,11 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
     print(f"ground truth: measured once and kept in {exported.path}")
     export(dataset, workers=workers)
     exported.refresh()
+
+
+def has_truth(dataset: SequenceDataset) -> bool:
+    """Whether the truth of any sample can be measured."""
+    return any(dataset.measured_depth(index) is not None for index in range(len(dataset)))
 
 
 def can_write(folder: Path) -> bool:
@@ -127,7 +132,8 @@ def export(
             with writing(path.parent):
                 task.save()
     with writing(path.parent):
-        return path, task.finish(), len(indices)
+        # Truth at regular intervals may lie in the other shards alone.
+        return path, task.finish(may_be_empty=shards > 1 and has_truth(dataset)), len(indices)
 
 
 def source_of(dataset: SequenceDataset) -> str:

@@ -11,7 +11,15 @@ import pytest
 from PIL import Image
 
 from datasets import _ground_truth
-from datasets._ground_truth import Export, ExportedDepth, KnownDepth, encode, write_exported
+from datasets._ground_truth import (
+    Export,
+    ExportedDepth,
+    KnownDepth,
+    encode,
+    exported_path,
+    shard_path,
+    write_exported,
+)
 from datasets.kitti import Kitti
 from tools import export_gt_depth
 from utils import InputError
@@ -85,6 +93,31 @@ def test_shards_are_read_together(root):
     assert [dataset.depth(index)[0, 0, 0] for index in range(4)] == [1, 2, 3, 4]
     names = sorted(path.name for path in (root / "gt_depths").iterdir())
     assert names == [f"lists_test_improved.{shard}of3.npz" for shard in (1, 2, 3)]
+
+
+def test_a_shard_whose_samples_have_no_truth_is_exported_where_others_have_some(root):
+    for frame in (1, 3):  # as of recordings of which every other picture is annotated
+        (root / DRIVE / f"proj_depth/groundtruth/image_02/{frame:010d}.png").unlink()
+    for shard in ("1/2", "2/2"):
+        run(root, "--shard", shard)
+    dataset = open_kitti(root)
+    assert [None if dataset.depth(n) is None else dataset.depth(n)[0, 0, 0] for n in range(4)] == [
+        1,
+        None,
+        3,
+        None,
+    ]
+    lose_measurements(root)
+    with pytest.raises(InputError, match=r"no ground truth to write to .*1of3\.npz: none of the 2 samples"):
+        run(root, "--shard", "1/3")
+
+
+def test_a_list_of_any_name_finds_its_exported_files(tmp_path):
+    """A name may hold what patterns of files are made of."""
+    path = exported_path(tmp_path, "lists [v2]", "test", "lidar")
+    for count, file in enumerate((path, shard_path(path, 1, 2), shard_path(path, 2, 2)), 1):
+        write_exported(file, [("a", np.ones((1, 2, 3)))])
+        assert len(ExportedDepth(path).paths) == count
 
 
 def test_a_shard_that_was_not_exported_is_asked_for_where_it_cannot_be_measured(root):
