@@ -54,7 +54,7 @@ from methods import load_method
 from metrics import CROPS, Protocol
 from predictor import set_decode_range, stereo_scale, trained_on, trained_with_stereo
 from tools._shards import torchrun_shard
-from tools.export_gt_depth import export_at_first
+from tools.export_gt_depth import can_write, export_at_first
 from trainer import start_processes
 from utils import PROJECT, WORKERS, InputError, atomic_path, check_settings, read_yaml, run_main
 
@@ -116,6 +116,7 @@ def judge_together(
     """Several datasets, each by its own protocol card; a summary comes last. All are opened first."""
     model = args.run or args.load_weights_folder or args.pretrained_path
     root = Path(args.output) if args.output else default_output(model, None, None).parent
+    check_output(root)
     opened = [
         found for name, path in places.items() for found in open_benchmarks(args, method, options, name, path)
     ]
@@ -198,6 +199,7 @@ def judge_one(
     truth = SavedTruth(truth_file, name, split, part) if truth_file else pictures
 
     output = Path(args.output or default_output(model or saved, split, part))
+    check_output(output)
     disparities = None
     if torchrun_shard()[1] > 1 and (saved or args.save_pred_disps or truth_file or for_server):
         raise InputError("saved disparities and saved truth are judged by one process; leave torchrun out")
@@ -249,6 +251,12 @@ def show(results: Mapping[str, Result], folder: Path) -> None:
         result.save(folder / way)
     files = f"{{{','.join(results)}}}/" if len(results) > 1 else ""
     print(f"\nsaved: {folder}/{files}results.json, per_image.csv")
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before the first picture is predicted."""
+    if is_first() and not can_write(folder):
+        raise InputError(f"{folder} cannot be written; give another folder with --output")
 
 
 def check_arguments(args: argparse.Namespace) -> None:

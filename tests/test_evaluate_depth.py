@@ -176,7 +176,7 @@ def test_the_first_evaluation_exports_what_must_be_measured(
     monkeypatch.setenv("RANK", "1")
     assert judge("other") == first
     monkeypatch.delenv("RANK")
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
     assert judge("other") == first
     assert "measured on the fly, since" in capsys.readouterr().out
     assert not (tmp_path / "other").exists()
@@ -300,6 +300,17 @@ def test_kitti_is_judged_on_eigen_unless_told(drive):
 def test_only_kitti_calls_its_baseline_a_tenth():
     assert stereo_scale({}) == pytest.approx(5.4)
     assert stereo_scale({"dataset": {"name": "folder"}}) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_predicted(
+    run, together, drive, monkeypatch
+):
+    monkeypatch.setattr(evaluate_depth, "can_write", lambda folder: False)
+    monkeypatch.setattr(evaluate_depth, "evaluate_shares", None)
+    with pytest.raises(InputError, match=r"out cannot be written; give another folder with --output"):
+        run()
+    with pytest.raises(InputError, match=r"cannot be written; give another folder with --output"):
+        together("--kitti_path", str(drive / "kitti"))
 
 
 def test_refusals_name_what_is_wrong(run, drive):
