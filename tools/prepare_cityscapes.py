@@ -242,7 +242,7 @@ def _note_plan(plan: Plan, out: Path) -> None:
         return
     if occupied:
         raise InputError(f"{out} holds other folders already; give a new one with --out")
-    with atomic_path(path) as temporary:
+    with writing(out), atomic_path(path) as temporary:
         temporary.write_text(to_yaml(asdict(plan)))
 
 

@@ -146,6 +146,12 @@ def test_a_broken_download_is_located_and_the_work_goes_on_once_it_is_mended(
     assert prepare(city, tmp_path / "out") == prepare(city, tmp_path / "fresh")
 
 
+def test_an_output_that_cannot_be_written_is_named(city, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/out cannot be written: Not a directory"):
+        prepare(city, tmp_path / "file/out")
+
+
 def test_another_way_of_preparing_goes_to_another_folder(city, tmp_path):
     prepare(city, tmp_path / "out")
     with pytest.raises(InputError, match="was prepared with ext jpg; say the same, or give another --out"):
