@@ -164,6 +164,13 @@ def test_scene_folders_hold_pictures_and_an_intrinsics_file(tmp_path):
     assert (tmp_path / "scenes/training/val.txt").read_text() == "scene_001\n"
 
 
+@pytest.mark.parametrize("frames", [3, 4])
+def test_the_shortest_sequence_leaves_no_list_empty(frames, tmp_path):
+    KittiRaw(Plan("kitti", tmp_path, 1, frames, 32, 96, 0, "png")).write_splits()
+    for name in ("train", "val", "test"):
+        assert (tmp_path / f"splits/{name}_files.txt").read_text()
+
+
 def test_a_lone_sequence_is_cut_in_time(tmp_path):
     plan = Plan("kitti", tmp_path, 1, 10, 32, 96, 0, "png")
     KittiRaw(plan).write_splits()

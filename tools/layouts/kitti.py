@@ -217,11 +217,11 @@ def oxts(world: World, rig_from_imu: np.ndarray, time: float) -> str:
 def write_kitti_splits(plan: Plan, held_out: list[int], folder_of: Callable[[int], str]) -> None:
     """train, val and test lists of the frames that have both neighbours; a lone sequence is cut in time."""
     inner = range(1, plan.frames - 1)
-    cut = 1 + len(inner) * 3 // 4
+    cut = 1 + max(1, len(inner) * 3 // 4)
     training = [
         (n, i) for n in range(plan.sequences) if n not in held_out for i in inner if held_out or i < cut
     ]
-    rest = [(n, i) for n in held_out for i in inner] or [(0, i) for i in inner if i >= cut]
+    rest = [(n, i) for n in held_out for i in inner] or [(0, i) for i in inner if i >= cut] or training
     lists = {
         "train": [f"{folder_of(n)} {i} {side}\n" for n, i in training for side in "lr"],
         "val": [f"{folder_of(n)} {i} l\n" for n, i in rest[2::4] or rest],
