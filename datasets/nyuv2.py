@@ -387,7 +387,8 @@ def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
     beyond = [offset for offset in offsets if offset not in COLUMNS]
     if beyond:
         raise InputError(
-            f"{path} lists the four pictures before and after a target; there is none at {beyond[0]}"
+            f"{path} lists the four pictures before and after a target; there is none at {beyond[0]}: "
+            "--dataset.stride 1 takes its nearest, or choose other --frame_ids"
         )
     clips = []
     for number, row in enumerate(rows, 1):

@@ -190,7 +190,7 @@ def test_the_columns_of_a_published_line_are_the_offsets_0_then_minus_4_to_4(tmp
     found = [dataset.paths(dataset.lines[0], frame)[0].name for frame in dataset.frame_ids]
     assert found == ["p0.png", "p1.png", "p4.png", "p5.png", "p8.png"]
     assert NyuV2(tmp_path, split, frame_ids=(0, 1), stride=3).paths(dataset.lines[0], 1)[0].name == "p7.png"
-    with pytest.raises(InputError, match=r"four pictures before and after a target; there is none at 5"):
+    with pytest.raises(InputError, match=r"after a target; there is none at 5: --dataset.stride 1"):
         NyuV2(tmp_path, split, frame_ids=(0, 5))
 
 
