@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor, nn
 
-from datasets._sequence import check_size, read_image, resize_image, resize_intrinsics
+from datasets._sequence import as_rgb, check_size, read_image, resize_image, resize_intrinsics
 from datasets.folder import PICTURES, natural_key
 from methods import load_method
 from utils import PROJECT, InputError, nearest_name, pick_device
@@ -166,7 +166,7 @@ def as_pictures(images: Pictures) -> list[Tensor]:
     if isinstance(images, (str, os.PathLike)):
         return [read_upright(images)]
     if isinstance(images, Image.Image):
-        images = np.array(images.convert("RGB"))
+        images = as_rgb(images)
     if isinstance(images, np.ndarray):
         if images.ndim not in (3, 4) or images.shape[-1] != 3:
             raise InputError(f"an array of pictures is (h, w, 3) or (B, h, w, 3) RGB, got {images.shape}")
@@ -196,8 +196,7 @@ def read_upright(path: str | Path) -> Tensor:
     with Image.open(path) as image:
         if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
             return picture
-        upright = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    return torch.from_numpy(upright).permute(2, 0, 1)
+        return as_rgb(ImageOps.exif_transpose(image))
 
 
 def find_pictures(places: str | Sequence[str]) -> list[Path]:

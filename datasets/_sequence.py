@@ -237,15 +237,20 @@ def read_image(path: str | Path) -> Tensor:
             if encoded[:4].tobytes() != b"\x89PNG" or encoded[24:25].tobytes() != b"\x10":
                 return decode_image(torch.from_numpy(encoded), ImageReadMode.RGB)
         with Image.open(path) as picture:
-            if picture.mode.startswith("I"):  # grey of 16 bits: the upper eight are the picture
-                picture = Image.fromarray((np.array(picture) >> 8).astype(np.uint8))
-            return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+            return as_rgb(picture)
     except FileNotFoundError:
         raise InputError(f"there is no image at {path}") from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = re.sub(r".*\.cpp:\d+, ", "", reason)  # torchvision names the line of its own source
         raise InputError(f"{path} cannot be read as a picture ({reason}); is it truncated?") from None
+
+
+def as_rgb(picture: Image.Image) -> Tensor:
+    """A PIL picture as (3, h, w) uint8 RGB."""
+    if picture.mode.startswith("I"):  # grey of 16 bits: the upper eight are the picture
+        picture = Image.fromarray((np.array(picture) >> 8).astype(np.uint8))
+    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
 def resize_image(picture: Tensor, height: int, width: int, resize: str = "bicubic") -> Tensor:

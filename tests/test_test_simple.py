@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import predictor
 from layers import disparity_to_depth
 from pictures import colourise
-from predictor import find_pictures, load_predictor
+from predictor import as_pictures, find_pictures, load_predictor, read_upright
 from test_simple import main, name_outputs
 from tests import goldens
 from tests.plys import read_ply
@@ -199,6 +200,19 @@ def test_a_telephone_picture_is_turned_upright(run, tmp_path):
     predict("--image_path", tmp_path / "b.jpg", "--run", run)
     with Image.open(tmp_path / "b_disp.png") as coloured:
         assert coloured.size == (50, 70)
+
+
+def test_grey_of_16_bits_is_the_same_picture_handed_over_or_turned(tmp_path):
+    grey = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 20
+    picture = Image.fromarray(grey)
+    lying = picture.getexif()
+    lying[0x0112] = 3  # to be shown upside down
+    picture.save(tmp_path / "a.png")
+    picture.save(tmp_path / "b.png", exif=lying)
+    (handed_over,) = as_pictures(picture)
+    assert np.array_equal(handed_over[0], grey >> 8)
+    assert torch.equal(read_upright(tmp_path / "a.png"), handed_over)
+    assert torch.equal(read_upright(tmp_path / "b.png"), handed_over.flip(1, 2))
 
 
 def test_points_take_the_intrinsics_beside_the_picture_and_say_when_they_assume(
