@@ -91,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "test_simple.py --dataset shows a moment of a rig"
         )
     output, fps = Path(args.output or frames.output), args.fps or frames.fps
+    if output.resolve() in [Path(place).expanduser().resolve() for place in args.image_path]:
+        raise InputError(f"{output} is what the frames are read from; give another --output")
     failed: list[InputError] = []
     colours, layout, written = SteadyRange(), None, 0
     with film(output, fps, steady=COLOURS) as write, tqdm(total=frames.count, unit="frame") as bar:

@@ -148,6 +148,14 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(run, frames, words, sen
         predict("--image_path", frames, *(str(run) if word == "RUN" else word for word in words))
 
 
+def test_a_film_does_not_take_the_place_of_its_video(run, video, monkeypatch):
+    before = video.read_bytes()
+    monkeypatch.chdir(video.parent)
+    with pytest.raises(InputError, match="what the frames are read from; give another --output"):
+        predict("--image_path", video, "--run", run, "--output", "walk.mp4")
+    assert video.read_bytes() == before
+
+
 def test_what_is_no_video_is_said(tmp_path, frames, video):
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"broken\.mp4 cannot be read as a video"):
