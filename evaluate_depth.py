@@ -56,9 +56,20 @@ from predictor import set_decode_range, stereo_scale, trained_on, trained_with_s
 from tools._shards import torchrun_shard
 from tools.export_gt_depth import can_write, export_at_first
 from trainer import start_processes
-from utils import PROJECT, WORKERS, InputError, atomic_path, check_settings, read_yaml, run_main
+from utils import (
+    PROJECT,
+    WORKERS,
+    InputError,
+    atomic_path,
+    check_settings,
+    read_yaml,
+    run_main,
+    write_out_home,
+)
 
 TOGETHER = ("kitti", "make3d", "nyuv2", "cityscapes", "ddad", "nuscenes", "kitti2015")  # in one call
+PLACES = ("run", "load_weights_folder", "pretrained_path", "ext_disp_to_eval", "data_path", "eval_split",
+          "gt_path", "output", *(f"{name}_path" for name in TOGETHER))  # fmt: skip
 KITTI_BENCHMARKS = ("eigen", "eigen_benchmark")  # whichever of these --kitti_path has the data of
 BOTH_WAYS = {"scale-ambiguous": "median", "scale-aware": "none"}  # the alignments a rig is judged by
 PROTOCOL_SETTINGS = (
@@ -77,6 +88,7 @@ BENCHMARK_MAX_DEPTH = 80.0  # metres
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     args = build_parser().parse_args(argv)
+    write_out_home(vars(args), *PLACES)
     check_arguments(args)
     device = start_processes("cpu" if args.no_cuda else args.device)
     try:

@@ -36,7 +36,16 @@ from losses import LOSSES
 from methods import METHODS
 from methods._views import Views
 from published_configs import is_surround_depth, surround_depth
-from utils import PROJECT, WORKERS, InputError, check_settings, nearest_name, read_yaml, settings_of
+from utils import (
+    PROJECT,
+    WORKERS,
+    InputError,
+    check_settings,
+    nearest_name,
+    read_yaml,
+    settings_of,
+    write_out_home,
+)
 
 SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
@@ -300,7 +309,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or it does not parse.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         known = [str(p.relative_to(PROJECT)) for p in sorted((PROJECT / "configs").glob("*.yaml"))]
         raise InputError(f"there is no config {path}{nearest_name(str(path), known)}")
@@ -465,6 +474,8 @@ def _check_num_layers(method: str, encoder: str | None, values: Mapping[str, Any
 
 def _finish(options: argparse.Namespace) -> None:
     """Values that follow from others, and the checks that need no data."""
+    for settings in (vars(options), options.dataset, options.companion):
+        write_out_home(settings, "data_path", "split")
     frames = [frame for frame in options.frame_ids if frame != "s"]
     options.use_stereo = options.use_stereo or "s" in options.frame_ids
     options.frame_ids = [*frames, "s"] if options.use_stereo else frames

@@ -211,7 +211,7 @@ def find_pictures(places: str | Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for place in places:
         files = _pictures_at(Path(place).expanduser())
-        if len(places) > 1 or files != [Path(place)]:
+        if len(places) > 1 or files != [Path(place).expanduser()]:
             files = [path for path in files if not _is_own_output(path)]
         if not files:
             kinds = ", ".join(sorted(PICTURES))

@@ -67,7 +67,7 @@ from predictor import (
     read_upright,
     trained_on,
 )
-from utils import PROJECT, InputError, run_main
+from utils import PROJECT, InputError, run_main, write_out_home
 
 ASSUMED_ANGLE = 60.0  # degrees from left to right, of a camera whose intrinsics nobody gave
 
@@ -84,6 +84,7 @@ class Read(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Pictures that cannot be read are listed at the end, with exit status 1."""
     args = build_parser().parse_args(argv)
+    write_out_home(vars(args), "output", "data_path", "split")
     check_arguments(args)
     if args.dataset:
         return predict_sample(args)

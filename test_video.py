@@ -34,7 +34,7 @@ from predictor import (
     open_predictor,
     read_upright,
 )
-from utils import InputError, run_main
+from utils import InputError, run_main, write_out_home
 
 COLOURS = "magma"
 FOLDER_FPS = 10.0  # of frames in a folder, KITTI's rate
@@ -82,6 +82,7 @@ class SteadyRange:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Frames that cannot be read are listed at the end, with exit status 1."""
     args = build_parser().parse_args(argv)
+    write_out_home(vars(args), "output")
     check_arguments(args)
     frames = open_frames(args.image_path, args.every, args.ext)
     predictor = open_predictor(args)

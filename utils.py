@@ -12,7 +12,7 @@ import random
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,13 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def write_out_home(settings: MutableMapping[str, Any], *names: str) -> None:
+    """Replace a leading ~ in places where the shell left it: `--output=~/depth`, or a config's data_path."""
+    for name in names:
+        if isinstance(settings.get(name), str):
+            settings[name] = os.path.expanduser(settings[name])
 
 
 @contextlib.contextmanager

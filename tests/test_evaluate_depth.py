@@ -106,6 +106,12 @@ def read(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
+def test_a_tilde_that_the_shell_has_left_is_the_home_folder(together, drive, monkeypatch):
+    monkeypatch.setenv("HOME", str(drive))
+    together("--kitti_path=~/kitti", "--output=~/home")
+    assert (drive / "home/kitti_lists_test/results.json").is_file()
+
+
 def test_several_datasets_are_judged_in_one_call_and_a_rig_both_ways(together, drive, rig, capsys):
     out = together("--kitti_path", str(drive / "kitti"), "--ddad_path", str(rig), "--post_process")
     assert read(out / "kitti_lists_test")["mean"]["abs_rel"] < 0.05

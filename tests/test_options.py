@@ -99,6 +99,14 @@ def test_help_names_every_option(capsys):
     assert stop.value.code == 0 and "--learning_rate" in output and "(default: 0.0001)" in output
 
 
+def test_a_tilde_in_a_config_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.yaml", "data_path: ~/kitti\ndataset: {name: kitti, split: ~/lists}\n")
+    options = parse(["--config=~/a.yaml", "--companion.name", "cityscapes", "--companion.data_path=~/city"])
+    assert options.data_path == f"{tmp_path}/kitti" and options.dataset["split"] == f"{tmp_path}/lists"
+    assert options.companion["data_path"] == f"{tmp_path}/city"
+
+
 def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("PARALLAX_DATA", "/somewhere")
     options = parse(["--config", write(tmp_path / "mine.yaml", "dataset: folder")])

@@ -164,6 +164,14 @@ def test_every_output_lies_below_the_output_folder_however_its_picture_is_named(
     assert "<name>_disp.png in .;" in capsys.readouterr().out
 
 
+def test_a_tilde_that_the_shell_has_left_is_the_home_folder(run, tmp_path, monkeypatch):
+    draw(tmp_path / "in/a.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "in")
+    predict("--image_path=~/in/a.png", "--run", run, "--output=~/out")
+    assert names(tmp_path) == ["in/a.png", "out/a_disp.png"]
+
+
 def test_the_batch_size_changes_nothing(run, tmp_path):
     for n in range(3):
         draw(tmp_path / f"in/{n}.png", 40 + n, 60)
