@@ -27,6 +27,7 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from datasets._sequence import SequenceDataset
+from datasets._surround import RING
 from metrics import METRICS, Measured, Protocol, Truth, look_up_depth, measure_looked_up
 from structures import Batch
 from utils import InputError, atomic_path
@@ -195,7 +196,9 @@ class Result:
         """The protocol card: everything one must know to compare the numbers with others."""
         lacking = self.asked - len(self.rows)
         pictures = f"{len(self.rows)}" + (f" ({lacking} more have no truth that counts)" if lacking else "")
-        return {**self.protocol.card(), "pictures": pictures, **self.about}
+        some = 0 < len(self.camera_names) < len(RING)
+        cameras = {"cameras": f"{', '.join(self.camera_names)} alone"} if some else {}
+        return {**self.protocol.card(), "pictures": pictures, **cameras, **self.about}
 
     def table(self) -> str:
         """The protocol card and the means, as text."""

@@ -134,6 +134,15 @@ def test_several_datasets_are_judged_in_one_call_and_a_rig_both_ways(together, d
     ]
 
 
+def test_a_card_says_which_cameras_of_a_rig_were_judged_where_some_were_left_out(together, rig):
+    for cameras in (["front"], ["front", "back"]):
+        trained = {"dataset": {"name": "ddad", "split": "surrounddepth", "camera_names": cameras}}
+        judged = together("--ddad_path", str(rig), **trained) / "ddad_surrounddepth_val/scale-aware"
+        assert read(judged)["card"]["cameras"] == f"{', '.join(cameras)} alone"
+    whole = together("--ddad_path", str(rig)) / "ddad_surrounddepth_val/scale-aware"
+    assert "cameras" not in read(whole)["card"]
+
+
 def test_a_flag_tells_one_way_to_judge_a_rig(together, rig):
     out = together("--ddad_path", str(rig), "--disable_median_scaling")
     assert read(out / "ddad_surrounddepth_val")["protocol"]["alignment"] == "none"
