@@ -23,6 +23,8 @@ from utils import InputError, nearest_name
 
 RING = ("front", "front_left", "back_left", "back", "back_right", "front_right")
 MATCH_COLUMNS = ("x", "y", "depth", "angle", "distance_source", "distance_target")
+# Where there is no truth to validate by, those of the validation part are needed too.
+MAKE_MATCHES = "tools/sift_matches.py makes them, those of both parts with --part train val"
 
 
 class SurroundDataset(SequenceDataset):
@@ -128,7 +130,7 @@ class SurroundDataset(SequenceDataset):
             for camera in range(self.cameras):
                 path = self.match_path(line, camera)
                 if not path.is_file():
-                    raise InputError(f"there are no matches {path}; tools/sift_matches.py makes them")
+                    raise InputError(f"there are no matches {path}; {MAKE_MATCHES}")
 
 
 def read_mask(path: Path) -> Tensor:
@@ -151,7 +153,7 @@ def read_matches(path: Path) -> np.ndarray:
     try:
         rows = np.load(path, allow_pickle=False).astype(np.float32)
     except FileNotFoundError:
-        raise InputError(f"there are no matches {path}; tools/sift_matches.py makes them") from None
+        raise InputError(f"there are no matches {path}; {MAKE_MATCHES}") from None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} cannot be read as matches ({error}); remove it and make it again") from None
     if rows.ndim != 2 or rows.shape[1] != len(MATCH_COLUMNS):

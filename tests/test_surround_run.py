@@ -1,6 +1,7 @@
 """A rig of six cameras through a whole run: trained, validated, evaluated, by one process and by two."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import run
 from tests import runs
 from tools import sift_matches
+from utils import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # Without batch norm, whose statistics are a process's own.
@@ -83,6 +85,20 @@ def test_one_camera_that_learns_from_matches_is_chosen_by_metres(tiny_ddad, tmp_
     trainer = runs.train(words(tiny_ddad, tmp_path, batch_size=1, max_steps=1, **chosen, **terms))
     (validated,) = [record for record in runs.records(tmp_path) if "loss" not in record]
     assert trainer.best == pytest.approx(validated["val/metric_abs_rel"])
+
+
+def test_without_lidar_matches_of_both_parts_are_asked_for_and_validation_is_by_the_loss(tiny_ddad, tmp_path):
+    data = shutil.copytree(tiny_ddad, tmp_path / "data", ignore=shutil.ignore_patterns("point_cloud", "gt_*"))
+    make = ["--data_path", str(data), "--report", "0", "--workers", "1"]
+    sift_matches.main(make)
+    learn = words(data, tmp_path, batch_size=1, max_steps=1, **{"dataset.matches": "true"})
+    learn += ["--losses.sfm_matches.weight", "0.1"]
+    with pytest.raises(InputError, match=r"000001/CAMERA_01.* of both parts with --part train val"):
+        runs.build(learn)
+    sift_matches.main([*make, "--part", "train", "val"])
+    assert runs.train(learn).best > 0
+    (validated,) = [record for record in runs.records(tmp_path) if "loss" not in record]
+    assert "val/sfm_matches" in validated and "val/abs_rel" not in validated
 
 
 def close(one, other) -> bool:
