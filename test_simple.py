@@ -282,7 +282,8 @@ def open_rig(args: argparse.Namespace, predictor: Predictor) -> SurroundDataset:
     base = Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data")
     places = {"data_path": args.data_path or base / args.dataset, "split": args.split}
     trained_name, settings = trained_on(predictor.options)
-    kept = ["masks"] if args.ply and trained_name == args.dataset else []  # for the points alone
+    kept = ["index", "version"] if trained_name == args.dataset else []
+    kept += ["masks"] if args.ply and trained_name == args.dataset else []  # for the points alone
     kept += ["camera_names"] if predictor.cameras > 1 else []  # a model of one camera takes any
     section = {"name": args.dataset, **{key: settings[key] for key in kept if key in settings}}
     dataset = build_dataset({**sizes, **places, "dataset": section}, frame_ids=(0,), **part)

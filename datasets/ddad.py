@@ -296,7 +296,9 @@ def find_index(root: Path, index: str | Path | None = None) -> Path:
         raise InputError(f"{root} holds no ddad.json; --data_path is the folder that holds it and the scenes")
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise InputError(f"{root} holds {names}; say which one with --dataset.index")
+        raise InputError(
+            f"{root} holds {names}; say which one with --dataset.index, of tools --set index=..."
+        )
     return found[0]
 
 

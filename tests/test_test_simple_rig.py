@@ -74,6 +74,14 @@ def test_masks_of_the_training_are_not_asked_for_where_no_points_are_written(met
         main(words(metric_run, bare, "--output", str(tmp_path / "out"), "--ply"))
 
 
+def test_of_several_dataset_files_that_of_the_training_is_opened(tiny_ddad, tmp_path):
+    data = shutil.copytree(tiny_ddad, tmp_path / "data")
+    shutil.copy(data / "ddad.json", data / "other.json")
+    trained = {**METRIC, "dataset": {"name": "ddad", "index": "other.json"}}
+    main(words(save_run(tmp_path / "run", **trained), data, "--output", str(tmp_path / "out")))
+    assert len(list((tmp_path / "out").glob("*_disp.png"))) == 6
+
+
 @pytest.mark.parametrize("method", ["monodepth2", "bdedepth"])
 def test_a_model_of_one_camera_that_learned_from_the_rig_knows_metres(method, tiny_ddad, tmp_path, capsys):
     settings = {**METRIC, "method": method, "decoder": "depth_decoder", "dataset": "ddad"}
