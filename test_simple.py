@@ -67,7 +67,7 @@ from predictor import (
     read_upright,
     trained_on,
 )
-from utils import PROJECT, InputError, run_main, write_out_home
+from utils import PROJECT, InputError, read_text, run_main, write_out_home
 
 ASSUMED_ANGLE = 60.0  # degrees from left to right, of a camera whose intrinsics nobody gave
 
@@ -182,7 +182,7 @@ def known_intrinsics(picture: Path, height: int, width: int, given: str | None =
     if given is None and file is None:
         return None
     source = "--intrinsics" if given is not None else str(file)
-    K = parse_intrinsics(given if given is not None else file.read_text(), source)
+    K = parse_intrinsics(given if given is not None else read_text(file), source)
     if K[0, 0] < 4 or not (0 < K[0, 2] < width and 0 < K[1, 2] < height):
         fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
         raise InputError(

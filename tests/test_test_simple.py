@@ -233,7 +233,7 @@ def test_points_take_the_intrinsics_beside_the_picture_and_say_when_they_assume(
     _, points, _ = read_ply(tmp_path / "a.ply")
     angle = np.degrees(np.arctan(np.ptp(points[:, 0]) * 70 / 69 / 2 / points[0, 2]))
     assert angle == pytest.approx(30, abs=1e-3)
-    (tmp_path / "cam.txt").write_text("140 140 34.5 24.5\n")
+    (tmp_path / "cam.txt").write_text("140 140 34.5 24.5\n", encoding="utf-8-sig")
     predict(*arguments)
     assert "assume" not in capsys.readouterr().out
     _, narrower, _ = read_ply(tmp_path / "a.ply")
