@@ -51,16 +51,14 @@ def open_exportable(given: argparse.Namespace, part: str | None = None) -> Seque
     """The dataset to export from; without a part, the one that is evaluated.
 
     Raises:
-        InputError: it refuses a setting, or does not read exported ground truth.
+        InputError: it refuses a setting, or has no depth.
     """
     taken = inspect.signature(DATASETS.get(given.dataset)).parameters
     split = given.split or (taken["split"].default if "split" in taken else None)
     part = (part or judged_part(given.dataset, split)) if "part" in taken else None
     dataset = open_dataset(given, split=split, part=part, ground_truth=given.ground_truth, gt_path=given.out)
     if not isinstance(dataset, Exportable):
-        raise InputError(
-            f"dataset {given.dataset} reads its ground truth as it was published; there is nothing to export"
-        )
+        raise InputError(f"dataset {given.dataset} has no depth, so there is nothing to export")
     return dataset
 
 

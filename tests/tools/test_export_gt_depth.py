@@ -22,6 +22,8 @@ from datasets._ground_truth import (
 )
 from datasets.kitti import Kitti
 from tools import export_gt_depth
+from tools.layouts._base import Plan
+from tools.make_synthetic import make
 from utils import InputError
 
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
@@ -353,6 +355,13 @@ def test_a_shard_is_counted_from_one(root, shard, capsys):
     with pytest.raises(SystemExit):
         run(root, "--shard", shard)
     assert "must be 1/N to N/N" in capsys.readouterr().err
+
+
+def test_a_dataset_without_depth_is_named(tmp_path):
+    make(Plan("kitti_odom", tmp_path, 2, 3, 32, 64, 0, "png"))
+    words = ["--dataset", "kitti_odom", "--data_path", str(tmp_path), "--split", str(tmp_path / "splits")]
+    with pytest.raises(InputError, match="kitti_odom has no depth, so there is nothing to export"):
+        export_gt_depth.main(words)
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
