@@ -60,7 +60,13 @@ def saved_options(resume: str, folder: Path) -> dict[str, Any]:
 
 
 def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, folder: Path) -> None:
-    """`--eval_only`: the run's best checkpoint, or what `--load_weights_folder` names, with its options."""
+    """`--eval_only`: the run's best checkpoint, or what `--load_weights_folder` names, with its options.
+
+    A split, height and width that are asked for are judged instead of its own.
+
+    Raises:
+        InputError: there is no such run, or a setting of the dataset would be without effect.
+    """
     from evaluate_depth import main as evaluate
 
     typed = any(str(word).startswith("--load_weights_folder") for word in arguments or sys.argv[1:])
@@ -70,7 +76,16 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
         raise InputError(f"there is no run {source} to evaluate; name one with --model_name and --log_dir")
     trained = load_checkpoint(source).options
     known = {action.dest for action in build_parser()._actions} | set(SECTIONS)
-    options = parse(arguments, saved={key: value for key, value in trained.items() if key in known})
+    saved = {key: value for key, value in trained.items() if key in known}
+    options, own = parse(arguments, saved=saved), parse([], saved=saved)
+    other = [key for key in options.dataset if options.dataset[key] != own.dataset.get(key) and key != "name"]
+    if other:
+        raise InputError(
+            "--eval_only judges with the dataset's settings of the training, so --dataset."
+            f"{other[0]} would be without effect; leave it out, or see evaluate_depth.py --help"
+        )
+    asked = {"eval_split": options.split, "height": options.height, "width": options.width}
+    trained_with = {"eval_split": own.split, "height": own.height, "width": own.width}
     evaluate(
         [
             *(("--load_weights_folder", source) if Path(source).is_dir() else ("--pretrained_path", source)),
@@ -78,6 +93,7 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
             *("--batch_size", str(options.batch_size), "--num_workers", str(options.num_workers)),
             *("--device", options.device),
             *(("--skip_missing",) if options.skip_missing else ()),
+            *(f"--{name}={value}" for name, value in asked.items() if value != trained_with[name]),
         ]
     )
 

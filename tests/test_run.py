@@ -103,6 +103,19 @@ def test_eval_only_judges_the_run_by_its_own_options(tiny_kitti, tmp_path, capsy
         assert table == by_name.partition("abs_rel")[2].splitlines()[1]
 
 
+def test_eval_only_judges_another_split_and_size_where_they_are_asked_for(tiny_kitti, tmp_path, capsys):
+    words = runs.arguments(tiny_kitti, tmp_path, max_steps=1)
+    run.main(words)
+    lists = shutil.copytree(tiny_kitti / "splits", tmp_path / "lists")
+    (lists / "test_files.txt").write_text((lists / "val_files.txt").read_text())  # three pictures
+    capsys.readouterr()
+    run.main([*words, "--eval_only", "--split", str(lists), "--height", "96", "--width", "128"])
+    out = capsys.readouterr().out
+    assert "video, 128 x 96" in out and "pictures     3\n" in out
+    with pytest.raises(InputError, match=r"so --dataset\.intrinsics would be without effect; leave it out"):
+        run.main([*words, "--eval_only", "--dataset.intrinsics", "fixed"])
+
+
 def test_eval_only_skips_samples_that_lack_a_picture_when_asked(tiny_kitti, tmp_path, capsys):
     data = shutil.copytree(tiny_kitti, tmp_path / "data")
     shutil.copy(data / "splits/val_files.txt", data / "splits/test_files.txt")  # three pictures
