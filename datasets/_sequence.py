@@ -227,7 +227,7 @@ def read_image(path: str | Path) -> Tensor:
     """A picture as (3, h, w) uint8 RGB, laid out with the channels innermost.
 
     Raises:
-        InputError: missing, truncated or no picture.
+        InputError: missing, truncated, no picture, or one of floating-point numbers.
     """
     path = Path(path)
     try:
@@ -240,6 +240,8 @@ def read_image(path: str | Path) -> Tensor:
             return as_rgb(picture)
     except FileNotFoundError:
         raise InputError(f"there is no image at {path}") from None
+    except InputError as error:
+        raise InputError(f"{path} is {error}") from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = re.sub(r".*\.cpp:\d+, ", "", reason)  # torchvision names the line of its own source
@@ -247,7 +249,13 @@ def read_image(path: str | Path) -> Tensor:
 
 
 def as_rgb(picture: Image.Image) -> Tensor:
-    """A PIL picture as (3, h, w) uint8 RGB."""
+    """A PIL picture as (3, h, w) uint8 RGB.
+
+    Raises:
+        InputError: its values are floating-point numbers, of which nobody knows the range.
+    """
+    if picture.mode == "F":
+        raise InputError("a picture of floating-point numbers; save it with 8 or 16 bits a channel")
     if picture.mode.startswith("I"):  # grey of 16 bits: the upper eight are the picture
         picture = Image.fromarray((np.array(picture) >> 8).astype(np.uint8))
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)

@@ -34,6 +34,14 @@ def pictures(tmp_path) -> Path:
     return tmp_path
 
 
+def test_a_picture_of_floating_point_numbers_is_refused(tmp_path):
+    """Converted, values from 0 to 1 would be black without a word."""
+    path = tmp_path / "float.tiff"
+    Image.fromarray(np.full((48, 96), 0.5, np.float32)).save(path)
+    with pytest.raises(InputError, match=r"float\.tiff is a picture of floating-point numbers; save"):
+        read_image(path)
+
+
 def test_of_a_16_bit_picture_the_upper_eight_bits_are_read(tmp_path):
     blue_green_red = np.full((48, 96, 3), (0x30FF, 0x2001, 0x1080), np.uint16)
     cv2.imwrite(str(tmp_path / "deep.png"), blue_green_red)
