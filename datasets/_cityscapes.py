@@ -32,7 +32,7 @@ from utils import InputError
 NATIVE = (1024, 2048)  # height and width that the camera files speak of, whatever the pictures were made
 PARTS = ("train", "val", "test")
 VIDEO, SINGLE = "leftImg8bit_sequence", "leftImg8bit"
-UPPER = 0.75  # of the rows
+UPPER, LEAST_ROWS = 0.75, 0.55  # of the rows: the published share, and the least with the optical axis inside
 
 # Cityscapes' label ids that are trained on, in the order of their train ids 0 to 18; all others are ignored.
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -336,6 +336,19 @@ def split_triple(picture: Tensor, path: Path) -> list[Tensor]:
             f"{path} is {_by((height, width))}: its {side} do not divide into three frames; was it cut?"
         )
     return list(picture.chunk(3, axis))
+
+
+def check_rows(top_rows: float, name: str = "top_rows") -> None:
+    """Refuse a share of the rows, counted from the top, that leaves no picture or not its middle.
+
+    Raises:
+        InputError: it is not between LEAST_ROWS and 1.
+    """
+    if not LEAST_ROWS <= top_rows <= 1:
+        raise InputError(
+            f"{name} is a share of the rows from {LEAST_ROWS} to 1, got {top_rows:g}; with less the optical "
+            "axis would lie below the picture"
+        )
 
 
 def check_fit(K: np.ndarray, height: int, width: int, path: Path) -> None:

@@ -30,6 +30,7 @@ from datasets._cityscapes import (
     UPPER,
     OfficialTree,
     TripleTree,
+    check_rows,
     frame_name,
     open_tree,
     to_train_ids,
@@ -92,8 +93,7 @@ class Cityscapes(Exportable, SequenceDataset):
         gt_path: str | Path | None = None,
         labels: bool = False,
     ) -> None:
-        if not 0 < top_rows <= 1:
-            raise InputError(f"top_rows is a share of the rows in (0, 1], got {top_rows}")
+        check_rows(top_rows)
         if stride < 1:
             raise InputError(f"stride is a whole number of frames from 1 on, got {stride}")
         check_offsets(frame_ids, "Cityscapes, read as video,")

@@ -43,6 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     for part in given.part or [None]:
         dataset = open_exportable(given, part)
         path, written, asked = export(dataset, given.shard, given.workers)
+        if not asked:
+            print(f"{path.name}: nothing to write, there are fewer samples than shards")
+            continue
         lacking = f"; {asked - written} samples have no ground truth" if written < asked else ""
         print(f"wrote the depth of {written} samples to {path}{lacking}")
 

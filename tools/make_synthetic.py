@@ -54,7 +54,8 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
     """Refuse what cannot be written, before the first ray is cast.
 
     Raises:
-        InputError: an unknown layout or ending, a size or count out of range, a folder in use.
+        InputError: an unknown layout or ending, a size or count out of range, a folder in use, or one with
+            truth or matches of other pictures.
     """
     if plan.layout not in LAYOUTS.names():
         raise InputError(f"there is no layout '{plan.layout}'{nearest_name(plan.layout, LAYOUTS.names())}")
@@ -69,6 +70,9 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
         raise InputError(f"{plan.out} is a file; give a folder with --out")
     if plan.out.is_dir() and any(plan.out.iterdir()) and not overwrite:
         raise InputError(f"{plan.out} is not empty; give another --out, or --overwrite to write into it")
+    for made in (plan.out / name for name in ("gt_depths", "matches")):
+        if made.is_dir() and any(made.iterdir()):
+            raise InputError(f"{made} was made from the pictures that were there before; remove it first")
 
 
 def write_frame(plan: Plan, place: tuple[int, int]) -> None:

@@ -28,7 +28,17 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets._cityscapes import NAME, NATIVE, PARTS, UPPER, VIDEO, OfficialTree, frame_name, upper_rows
+from datasets._cityscapes import (
+    NAME,
+    NATIVE,
+    PARTS,
+    UPPER,
+    VIDEO,
+    OfficialTree,
+    check_rows,
+    frame_name,
+    upper_rows,
+)
 from datasets._sequence import resize_intrinsics
 from tools._options import add_workers, new_parser
 from tools._work import run_tasks, writing
@@ -62,8 +72,7 @@ class Plan:
         for name in ("width", "height"):
             if getattr(self, name) < 32:
                 raise InputError(f"--{name} must be at least 32, got {getattr(self, name)}")
-        if not 0 < self.top_rows <= 1:
-            raise InputError(f"--top_rows is a share of the rows in (0, 1], got {self.top_rows}")
+        check_rows(self.top_rows, "--top_rows")
         if self.stride < 1:
             raise InputError(f"--stride must be at least 1, got {self.stride}")
         if self.layout == "triples" and self.ext != "png":

@@ -425,7 +425,7 @@ def test_a_broken_preparation_is_located_when_it_is_opened(city, small, tmp_path
         (None, {"ground_truth": "disparities"}, "did you mean 'disparity'"),
         (None, {"labels": True}, "there are no labels .*; split=fine lists the frames"),
         (None, {"frame_ids": (0, "s")}, "no stereo partner"),
-        (None, {"top_rows": 0}, r"share of the rows in \(0, 1\], got 0"),
+        (None, {"top_rows": 0}, r"share of the rows from 0\.55 to 1, got 0"),
         (None, {"stride": 0}, "from 1 on, got 0"),
     ],
 )

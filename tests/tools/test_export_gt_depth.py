@@ -97,6 +97,15 @@ def test_shards_are_read_together(root):
     assert names == [f"lists_test_improved.{shard}of3.npz" for shard in (1, 2, 3)]
 
 
+def test_a_shard_without_samples_says_that_it_wrote_nothing(root, capsys):
+    for shard in ("1/2", "2/2"):
+        run(root, "--part", "val", "--shard", shard)
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("wrote the depth of 1 samples")
+    assert out[1] == "lists_val_improved.2of2.npz: nothing to write, there are fewer samples than shards"
+    assert open_kitti(root, "val").depth(0) is not None
+
+
 def test_a_shard_whose_samples_have_no_truth_is_exported_where_others_have_some(root):
     for frame in (1, 3):  # as of recordings of which every other picture is annotated
         (root / DRIVE / f"proj_depth/groundtruth/image_02/{frame:010d}.png").unlink()

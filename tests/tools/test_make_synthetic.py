@@ -264,6 +264,15 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
+@pytest.mark.parametrize("made", ["gt_depths", "matches"])
+def test_what_was_made_from_other_pictures_is_not_left_beside_new_ones(tmp_path, made):
+    (tmp_path / made).mkdir()
+    main(["--out", str(tmp_path), *SMALL, "--overwrite"])
+    (tmp_path / made / "test.npz").write_text("of the former pictures")
+    with pytest.raises(InputError, match=f"{made} was made from the pictures that were there before; remove"):
+        main(["--out", str(tmp_path), *SMALL, "--overwrite"])
+
+
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

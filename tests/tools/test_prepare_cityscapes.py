@@ -164,7 +164,7 @@ def test_another_way_of_preparing_goes_to_another_folder(city, tmp_path):
     "words, answer",
     [
         (["--layout", "triples", "--ext", "jpg"], "published triples are png, got --ext jpg"),
-        (["--top_rows", "1.5"], r"share of the rows in \(0, 1\], got 1.5"),
+        (["--top_rows", "1.5"], r"share of the rows from 0\.55 to 1, got 1\.5"),
         (["--width", "8"], "--width must be at least 32, got 8"),
         (["--stride", "0"], "--stride must be at least 1, got 0"),
     ],
