@@ -25,14 +25,13 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor, nn
 
 from datasets._sequence import as_rgb, check_size, read_image, resize_image, resize_intrinsics
-from datasets.folder import PICTURES, natural_key
+from datasets.folder import PICTURES, is_own_output, natural_key
 from methods import load_method
 from utils import PROJECT, InputError, nearest_name, pick_device
 
 KITTI_BASELINE = 0.54  # metres between the colour cameras
 PUBLISHED_BASELINE = 0.1  # what Monodepth2 calls it in training: depths are metres / 5.4
 MODELS = "models"  # folder of published checkpoints, for --model_name
-OWN_OUTPUT = "_disp"  # ends the stem of a coloured picture that we wrote
 
 Pictures = Tensor | np.ndarray | Image.Image | str | os.PathLike | Sequence
 
@@ -212,7 +211,7 @@ def find_pictures(places: str | Sequence[str]) -> list[Path]:
     for place in places:
         files = _pictures_at(Path(place).expanduser())
         if len(places) > 1 or files != [Path(place).expanduser()]:
-            files = [path for path in files if not _is_own_output(path)]
+            files = [path for path in files if not is_own_output(path)]
         if not files:
             kinds = ", ".join(sorted(PICTURES))
             raise InputError(f"there is no picture at {place} ({kinds}; a folder, a file or a pattern)")
@@ -226,14 +225,6 @@ def _pictures_at(place: Path) -> list[Path]:
     files = place.iterdir() if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
     pictures = [p for p in files if p.suffix.lower() in PICTURES and p.is_file() and p.name[0] != "."]
     return sorted(pictures, key=lambda path: natural_key(str(path)))
-
-
-def _is_own_output(path: Path) -> bool:
-    """Whether a picture lies beside it that it was predicted from: left.png for left_disp.jpg."""
-    source = path.stem.removesuffix(OWN_OUTPUT)
-    if source in ("", path.stem):
-        return False
-    return any(path.with_name(source + kind).is_file() for kind in ("", *PICTURES, *map(str.upper, PICTURES)))
 
 
 # ------------------------------------------------------------------------------------------ command line

@@ -9,8 +9,9 @@
 upwards to the root, so that scenes may have cameras of their own; the setting `intrinsics="fx fy cx cy"` says
 the same in one line.
 
-Frames are in natural order (frame9 before frame10). Where a folder holds other pictures too, or time does not
-follow the names, `frames.txt` in it lists the frames in their order, one name or pattern a line.
+Frames are in natural order (frame9 before frame10), without what test_simple.py and test_video.py left
+beside them. Where a folder holds other pictures too, or time does not follow the names, `frames.txt` in it
+lists the frames in their order, one name or pattern a line.
 
 Where a scene has a folder `depth`, its files are the truth of the pictures with the same name (or, as in
 SC-Depth, of the same count in sorted order): .npy or SciPy's sparse .npz in metres, 16-bit .png in units of
@@ -43,6 +44,8 @@ PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".
 INTRINSICS_FILES = ("cam.txt", "intrinsics.txt")
 FRAMES_FILE = "frames.txt"
 NOT_SCENES = {"depth", "leres_depth", "seg_mask", FOLDER}
+OWN_OUTPUT = "_disp"  # ends the stem of a coloured picture that test_simple.py wrote
+OWN_FILM = "_depth"  # likewise of a film of test_video.py
 SEQUENCE = 3  # pictures; fewer are a cover or contact sheet where scenes or videos lie beside them
 PARTS = ("train", "val", "test", "all")
 
@@ -226,6 +229,7 @@ def _scenes_below(root: Path) -> dict[str, Path]:
 def _scenes_in(folder: Path, name: str) -> dict[str, Path]:
     """The folder itself where it holds pictures, or each of its videos; name → folder of pictures."""
     videos = [file for file in _visible_files(folder) if Path(file).suffix.lower() in VIDEOS]
+    videos = [file for file in videos if not is_own_output(folder / file, OWN_FILM, VIDEOS)]
     pictures = _pictures_in(folder)
     if videos and len(pictures) >= SEQUENCE:
         raise InputError(f"{folder} holds both pictures and videos; put {videos[0]} into a folder of its own")
@@ -236,9 +240,17 @@ def _scenes_in(folder: Path, name: str) -> dict[str, Path]:
 
 
 def _pictures_in(folder: Path) -> list[str]:
-    """Names of the pictures in a folder, in natural order."""
+    """Names of the pictures in a folder, in natural order, without what was predicted from them."""
     names = (name for name in _visible_files(folder) if Path(name).suffix.lower() in PICTURES)
-    return sorted(names, key=natural_key)
+    return sorted((name for name in names if not is_own_output(folder / name)), key=natural_key)
+
+
+def is_own_output(path: Path, ending: str = OWN_OUTPUT, kinds: Iterable[str] = PICTURES) -> bool:
+    """Whether what a file was predicted from lies beside it: left.png for left_disp.jpg."""
+    source = path.stem.removesuffix(ending)
+    if source in ("", path.stem):
+        return False
+    return any(path.with_name(source + kind).is_file() for kind in ("", *kinds, *map(str.upper, kinds)))
 
 
 def _visible_files(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from datasets._video import extract_video
-from datasets.folder import Folder, natural_key, parse_intrinsics
+from datasets.folder import Folder, find_scenes, natural_key, parse_intrinsics
 from tools import export_gt_depth
 from utils import InputError
 
@@ -175,6 +175,19 @@ def write_video(path: Path, count: int) -> None:
     for number in range(count):
         writer.write(np.full((48, 96, 3), 5 * number, np.uint8))
     writer.release()
+
+
+def test_what_was_predicted_is_no_frame_and_no_video(tmp_path):
+    """test_simple.py writes beside the pictures and test_video.py beside the video, unless told otherwise."""
+    walk = draw_scene(tmp_path / "walk", 5)
+    before = targets(open_folder(walk, val_fraction=0))
+    for number in range(5):
+        draw(walk / f"{number + 8}_disp.png", 200)
+    assert targets(open_folder(walk, val_fraction=0)) == before
+    for name in ("a.avi", "b.avi", "lone_depth.avi"):
+        write_video(tmp_path / "drives" / name, 4)
+    (tmp_path / "drives" / "a_depth.mp4").write_bytes(b"a film of a.avi")
+    assert list(find_scenes(tmp_path / "drives")[1]) == ["a.avi", "b.avi", "lone_depth.avi"]
 
 
 def test_a_video_is_a_scene_and_is_extracted_once(tmp_path):
