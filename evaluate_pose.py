@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datasets._sequence import read_image, resize_image
+from datasets.folder import FRAMES_FILE, PICTURES, frame_names
 from methods import load_method
 from predictor import stereo_scale, trained_with_stereo
 from trajectories import (
@@ -46,7 +47,7 @@ from trajectories import (
 )
 from utils import PROJECT, WORKERS, InputError, atomic_path, pick_device, run_main
 
-PICTURES = (".jpg", ".jpeg", ".png")  # in this order where a frame is there twice
+PREFERRED = (".jpg", ".jpeg", ".png")  # in this order where a frame is there twice
 
 PredictPose = Callable[
     [Tensor, Tensor], Tensor
@@ -221,10 +222,10 @@ def predict_motions(
 
 
 def list_pictures(folder: str | Path) -> list[Path]:
-    """A folder's pictures in the order of their names, each frame once.
+    """A folder's pictures in time, as training on them takes them (`datasets/folder.py`), each frame once.
 
     Raises:
-        InputError: no such folder, no picture in it, or a gap in their numbers.
+        InputError: no such folder, no picture in it, no clear order, or a gap in their numbers.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -232,21 +233,26 @@ def list_pictures(folder: str | Path) -> list[Path]:
             f"there is no folder {folder}; give the sequences' root with --data_path, or --images"
         )
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        suffix = path.suffix.lower()
-        if suffix in PICTURES:
-            other = found.get(path.stem)
-            if other is None or PICTURES.index(suffix) < PICTURES.index(other.suffix.lower()):
-                found[path.stem] = path
+    for path in (folder / name for name in frame_names(folder)):
+        other = found.get(path.stem)
+        if other is None or _rank(path) < _rank(other):
+            found[path.stem] = path
     if not found:
-        raise InputError(f"{folder} holds no pictures ({', '.join(PICTURES)})")
-    stems = sorted(found)
-    if all(stem.isdecimal() for stem in stems):
-        stems.sort(key=int)
-        for earlier, later in itertools.pairwise(stems):
+        raise InputError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))})")
+    if all(stem.isdecimal() for stem in found) and not (folder / FRAMES_FILE).is_file():
+        for earlier, later in itertools.pairwise(found):
             if int(later) != int(earlier) + 1:
-                raise InputError(f"{folder} has a gap: after picture {earlier} comes {later}")
-    return [found[stem] for stem in stems]
+                raise InputError(
+                    f"{folder} has a gap: after picture {earlier} comes {later}; where that is right, list "
+                    f"the frames in {folder / FRAMES_FILE}"
+                )
+    return list(found.values())
+
+
+def _rank(path: Path) -> int:
+    """The lowest is taken where a frame is there twice."""
+    suffix = path.suffix.lower()
+    return PREFERRED.index(suffix) if suffix in PREFERRED else len(PREFERRED)
 
 
 def find_sequence(args: argparse.Namespace) -> tuple[str, Path, Path]:

@@ -270,7 +270,7 @@ def _subfolders(folder: Path) -> list[Path]:
 def _open_scene(
     name: str, folder: Path, root: Path, K: np.ndarray | None, patterns: Sequence[str] | None
 ) -> Scene:
-    frames = _frames(folder, patterns)
+    frames = frame_names(folder, patterns)
     size = _common_size(folder, frames)
     source = "intrinsics"
     if K is None:
@@ -282,8 +282,12 @@ def _open_scene(
 # ----------------------------------------------------------------------------- frames in order
 
 
-def _frames(folder: Path, patterns: Sequence[str] | None) -> list[str]:
-    """The picture names of a scene in time: as listed, or all of them in natural order."""
+def frame_names(folder: Path, patterns: Sequence[str] | None = None) -> list[str]:
+    """The picture names of a scene in time: as listed, or all of them in natural order.
+
+    Raises:
+        InputError: a listed one is not there, or nothing is listed and they are not named alike.
+    """
     names = _pictures_in(folder)
     listed = folder / FRAMES_FILE
     if patterns is not None:

@@ -227,6 +227,20 @@ def test_frames_of_ones_own_leave_a_path_without_scores(odometry):
     assert len(read_path(odometry / "out" / "trajectory_kitti.txt")) == 240
 
 
+def test_frames_follow_one_another_as_in_training(tmp_path):
+    """frame9 before frame10, without what was predicted from them; or as frames.txt says."""
+    for n in (9, 10, 11):
+        for name in (f"frame{n}.png", f"frame{n}_disp.png", f"frame{n}.bmp", f"._frame{n}.png"):
+            Image.new("RGB", (8, 8)).save(tmp_path / name)
+    names = ["frame9.png", "frame10.png", "frame11.png"]
+    assert [path.name for path in list_pictures(tmp_path)] == names
+    Image.new("RGB", (8, 8)).save(tmp_path / "cover.jpg")
+    with pytest.raises(InputError, match="not named alike"):
+        list_pictures(tmp_path)
+    (tmp_path / "frames.txt").write_text("frame11.png\nframe9.png\n")
+    assert [path.name for path in list_pictures(tmp_path)] == [names[2], names[0]]
+
+
 def test_batches_do_not_change_the_path(odometry):
     files = list_pictures(odometry / "sequences" / "09" / "image_2")[:23]
     paths = [
