@@ -31,6 +31,7 @@ from datasets._sequence import read_image, resize_image
 from datasets.folder import FRAMES_FILE, PICTURES, frame_names
 from methods import load_method
 from predictor import stereo_scale, trained_with_stereo
+from tools.export_gt_depth import can_write
 from trajectories import (
     ALIGNMENTS,
     align,
@@ -45,8 +46,11 @@ from trajectories import (
     write_kitti,
     write_tum,
 )
-from utils import PROJECT, WORKERS, InputError, atomic_path, pick_device, run_main
+from utils import PROJECT, WORKERS, InputError, atomic_path, pick_device, run_main, write_out_home
 
+PLACES = (
+    "run", "load_weights_folder", "pretrained_path", "ext_poses", "data_path", "images", "poses", "output",
+)  # fmt: skip
 PREFERRED = (".jpg", ".jpeg", ".png")  # in this order where a frame is there twice
 
 PredictPose = Callable[
@@ -57,11 +61,20 @@ PredictPose = Callable[
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     args = build_parser().parse_args(argv)
+    write_out_home(vars(args), *PLACES)
+    for option, least in (("batch_size", 1), ("num_workers", 0)):
+        if getattr(args, option) < least:
+            raise InputError(f"--{option} must be {least} or more, got {getattr(args, option)}")
+    if args.scale is not None and args.scale <= 0:
+        raise InputError(f"--scale must be above 0, got {args.scale:g}")
     if args.eval_mono and args.eval_stereo:
         raise InputError("--eval_mono and --eval_stereo exclude each other; give the one it was trained as")
     model = args.run or args.load_weights_folder or args.pretrained_path
     name, pictures, poses = find_sequence(args)
     truth = read_path(poses) if poses.is_file() else None
+    output = Path(args.output or default_output(Path(model or args.ext_poses), name))
+    if not can_write(output):
+        raise InputError(f"{output} cannot be written; give another folder with --output")
     stereo, scale = args.eval_stereo, args.scale or 1.0
 
     if args.ext_poses:
@@ -89,7 +102,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     path[:, :3, 3] *= scale
 
-    output = Path(args.output or default_output(Path(model or args.ext_poses), name))
     write_kitti(output / "trajectory_kitti.txt", path)
     write_tum(output / "trajectory_tum.txt", path, read_times(pictures.parent / "times.txt", len(path)))
     with atomic_path(output / "motions.npy") as file, open(file, "wb") as stream:
@@ -271,7 +283,7 @@ def find_sequence(args: argparse.Namespace) -> tuple[str, Path, Path]:
         poses = Path(args.poses) if args.poses else folder / "poses.txt"
         if args.poses and not poses.is_file():
             raise InputError(f"there is no file of poses {poses}")
-        return folder.name, folder, poses
+        return Path(os.path.abspath(folder)).name, folder, poses
     number = split[5:] if split else args.sequence
     number = f"{int(number):02d}" if number.isdecimal() else number
     root = Path(args.data_path or Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data") / "kitti_odom")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import InputError, atomic_path
+from utils import InputError, atomic_path, read_text
 
 SEGMENTS = (100, 200, 300, 400, 500, 600, 700, 800)  # metres, of KITTI's odometry benchmark
 SEGMENT_STEP = 10  # frames between the starts of segments, ibid.
@@ -25,7 +25,17 @@ FORMULAS = ("rmse", "published")
 
 
 def chain(motions: np.ndarray) -> np.ndarray:
-    """(N, 4, 4) T_later_from_earlier to (N + 1, 4, 4) world_from_camera, the first the identity."""
+    """(N, 4, 4) T_later_from_earlier to (N + 1, 4, 4) world_from_camera, the first the identity.
+
+    Raises:
+        InputError: a motion is not finite.
+    """
+    broken = np.flatnonzero(~np.isfinite(motions).all((1, 2)))
+    if len(broken):
+        raise InputError(
+            f"{len(broken)} of {len(motions)} motions are not finite, the first after frame {broken[0]}; "
+            "did the training diverge?"
+        )
     path = [np.eye(4)]
     for motion in orthonormal(motions):
         path.append(path[-1] @ np.linalg.inv(motion))
@@ -214,15 +224,13 @@ def read_path(file: str | Path) -> np.ndarray:
     """A path of twelve numbers a line (KITTI) or eight (TUM: time x y z qx qy qz qw), as (N, 4, 4).
 
     Raises:
-        InputError: no such file, or a line that is neither.
+        InputError: no such file, no text, or a line that is neither or has no finite numbers.
     """
-    try:
-        lines = Path(file).read_text().splitlines()
-    except FileNotFoundError:
-        raise InputError(f"there is no file of poses {file}") from None
+    if not Path(file).is_file():
+        raise InputError(f"there is no file of poses {file}")
     rows: list[list[float]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
             rows.append([float(word) for word in line.split()])
@@ -232,6 +240,8 @@ def read_path(file: str | Path) -> np.ndarray:
             raise InputError(
                 f"{file}, line {number}: a pose has 12 numbers (KITTI) or 8 (TUM), got '{line[:60]}'"
             )
+        if not np.isfinite(rows[-1]).all() or (len(rows[-1]) == 8 and not any(rows[-1][4:])):
+            raise InputError(f"{file}, line {number}: this is no pose of a camera: '{line[:60]}'")
     if not rows:
         raise InputError(f"{file} holds no pose")
     values = np.array(rows)

@@ -276,6 +276,58 @@ def test_refusals_name_what_is_wrong(odometry):
         list_pictures(pictures)
 
 
+def test_what_is_no_path_is_refused_in_words(odometry):
+    poses = odometry / "poses" / "09.txt"
+    good = poses.read_text()
+    words = ["--data_path", str(odometry), "--sequence", "9", "--run", "r"]
+    lines = good.splitlines()
+    for text, sentence in [
+        ("\n".join([*lines[:5], " ".join(["nan"] * 12)]).encode(), "line 6: this is no pose"),
+        (b"0 1 2 3 0 0 0 0\n", "line 1: this is no pose"),
+        (good.encode("utf-16"), "is no text in UTF-8"),
+    ]:
+        poses.write_bytes(text)
+        with pytest.raises(InputError, match=sentence):
+            call(odometry, *words)
+    poses.write_text(good)
+    np.save(odometry / "lost.npy", np.full((239, 4, 4), np.nan))
+    with pytest.raises(InputError, match="239 of 239 motions are not finite, the first after frame 0"):
+        call(odometry, "--ext_poses", str(odometry / "lost.npy"), *words[:4])
+    with pytest.raises(InputError, match="there is no file of poses"):
+        read_path(odometry)
+
+
+def test_a_path_saved_on_windows_is_the_same_path(tmp_path):
+    write_kitti(tmp_path / "path.txt", circle())
+    text = (tmp_path / "path.txt").read_text()
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    np.testing.assert_array_equal(read_path(tmp_path / "windows.txt"), read_path(tmp_path / "path.txt"))
+
+
+def test_settings_are_refused_before_a_picture_is_read(odometry, monkeypatch):
+    monkeypatch.setattr(evaluate_pose, "load_method", None)
+    (odometry / "taken").touch()
+    words = ["--run", "r", "--data_path", str(odometry), "--sequence", "9"]
+    for more, sentence in [
+        (["--batch_size", "0"], "--batch_size must be 1 or more"),
+        (["--num_workers", "-1"], "--num_workers must be 0 or more"),
+        (["--scale", "0"], "--scale must be above 0"),
+        (["--output", str(odometry / "taken")], "taken cannot be written"),
+    ]:
+        with pytest.raises(InputError, match=sentence):
+            main([*words, *more])
+
+
+def test_the_folder_one_is_in_and_the_home_folder_are_places_too(odometry, monkeypatch):
+    pictures = odometry / "sequences" / "09" / "image_2"
+    monkeypatch.chdir(pictures)
+    monkeypatch.setenv("HOME", str(odometry))
+    saved = ["--ext_poses=~/poses/09.txt", "--poses=~/poses/09.txt"]
+    main([*saved, "--images", ".", "--output=~/out"])
+    assert json.loads((odometry / "out" / "metrics.json").read_text())["sequence"] == "image_2"
+    assert not (pictures / "~").exists()
+
+
 def test_a_picture_that_cannot_be_read_is_one_sentence(odometry):
     (odometry / "sequences" / "09" / "image_2" / "000003.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"000003\.png cannot be read"):
