@@ -418,19 +418,36 @@ class Trainer:
         """Go on where a checkpoint stopped, on as many processes as there are now."""
         state = checkpoint.training
         load_weights(self.method, checkpoint.weights)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._resume_optimizer(state["optimizer"])
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         samples = state["position"] * checkpoint.options["batch_size"] * state["world"]
         self.position = samples // (self.options.batch_size * self.world)
         if len(state["rng"]) == self.world:
             _set_rng(state["rng"][self.rank])
 
+    def _resume_optimizer(self, state: dict[str, Any]) -> None:
+        """Its moments, under the settings and on the kind of device of today."""
+        chosen = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self.optimizer.param_groups
+        ]
+        groups = state["param_groups"]
+        if ("momentum" in groups[0]) != ("momentum" in chosen[0]):
+            was, wanted = ("sgd", "adam") if "momentum" in groups[0] else ("adam", "sgd")
+            raise InputError(
+                f"the run was trained with {was}, whose state is of no use to {wanted}: resume without "
+                "--optimizer, or start another run with --load_weights_folder"
+            )
+        groups = [{**group, **own} for group, own in zip(groups, chosen)]
+        self.optimizer.load_state_dict({**state, "param_groups": groups})
+
     def _start_from(self, path: str) -> None:
         """Fine-tune: weights, and the optimiser's moments where a published folder has them."""
         checkpoint = load_checkpoint(path)
         names = self.options.models_to_load
         report = load_weights(self.method, checkpoint.weights, models=names, source=path)
-        states = (checkpoint.training or {}).get("optimizer_by_name")
+        states = (checkpoint.training or {}).get("optimizer_by_name") or {}
+        states = {key: state for key, state in states.items() if not names or key.split(".")[0] in names}
         if states:
             report += "; " + load_optimizer(self.optimizer, self.method, states)
         if self.rank == 0:

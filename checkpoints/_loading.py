@@ -80,19 +80,20 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, states: 
         One line: how many parameters found theirs.
     """
     names = {parameter: name for name, parameter in module.named_parameters()}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
     found = 0
-    for parameter in parameters:
+    for parameter, group in groups.items():
         state = states.get(names.get(parameter, ""))
         if state is None or any(value.shape not in ((), parameter.shape) for value in state.values()):
             continue
-        # Adam's step count lives on the CPU whatever the device of the weights.
+        # Adam's step count lives on the CPU whatever the device of the weights, but for the fused kernel.
+        apart = () if group.get("fused") else ("step",)
         optimizer.state[parameter] = {
-            key: value.clone() if key == "step" else value.to(parameter, copy=True)
+            key: value.clone() if key in apart else value.to(parameter, copy=True)
             for key, value in state.items()
         }
         found += 1
-    return f"loaded the optimiser state of {found} of {len(parameters)} parameters"
+    return f"loaded the optimiser state of {found} of {len(groups)} parameters"
 
 
 def _differences(name: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:

@@ -281,6 +281,39 @@ def test_the_optimiser_is_the_one_named(tiny_kitti, tmp_path, settings, kind, ex
     assert {key: optimizer.defaults[key] for key in expected} == expected
 
 
+def test_a_resumed_run_keeps_its_moments_and_takes_the_settings_of_today(tiny_kitti, tmp_path):
+    runs.train(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
+    changed = {"optimizer": "adamw", "weight_decay": 0.3, "beta1": 0.5, "resume": "auto"}
+    resumed = runs.build(runs.arguments(tiny_kitti, tmp_path, **changed)).optimizer
+    fresh = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], betas=(0.5, 0.999), weight_decay=0.3)
+    other = {"params", "lr", "lr_factor"}
+    (group,), (wanted,) = resumed.param_groups, fresh.param_groups
+    assert {n: v for n, v in group.items() if n not in other} == {
+        n: v for n, v in wanted.items() if n not in other
+    }
+    saved = runs.last(tmp_path).training["optimizer"]["state"]
+    assert_same(resumed.state_dict()["state"], saved)
+
+
+@pytest.mark.parametrize("was, wanted", [("adam", "sgd"), ("sgd", "adamw")])
+def test_moments_of_another_kind_of_optimiser_are_refused(was, wanted, tiny_kitti, tmp_path):
+    runs.train(runs.arguments(tiny_kitti, tmp_path, max_steps=1, optimizer=was))
+    with pytest.raises(InputError, match=f"trained with {was}, whose state is of no use to .*resume without"):
+        runs.build(runs.arguments(tiny_kitti, tmp_path, optimizer=wanted, resume="auto"))
+
+
+def test_networks_that_are_not_loaded_get_no_moments(tiny_kitti, tmp_path, monkeypatch):
+    trainer = runs.train(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
+    published = runs.last(tmp_path)
+    moments = {n: {"exp_avg": torch.ones_like(p)} for n, p in trainer.method.named_parameters()}
+    published.training = {"optimizer_by_name": moments}
+    monkeypatch.setattr("trainer.load_checkpoint", lambda path: published)
+    settings = {"model_name": "part", "load_weights_folder": tmp_path / "run", "models_to_load": "encoder"}
+    part = runs.build(runs.arguments(tiny_kitti, tmp_path, **settings))
+    found = {n.split(".")[0] for n, p in part.method.named_parameters() if p in part.optimizer.state}
+    assert found == {"encoder"}
+
+
 def test_the_gradient_is_no_longer_than_clip_grad_norm(tiny_kitti, tmp_path):
     plain_steps = {"optimizer": "sgd", "momentum": 0, "learning_rate": 1, "clip_grad_norm": 1e-3}
     trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, max_steps=1, **plain_steps))

@@ -365,6 +365,16 @@ def test_an_optimiser_goes_on_from_the_published_state_at_its_own_rate():
     assert optimizer.param_groups[0]["lr"] == 1e-5
 
 
+@pytest.mark.parametrize("fused, place", [(None, "cpu"), (True, "meta")])
+def test_the_step_count_lies_where_adam_looks_for_it(fused, place):
+    model = Small().to("meta")
+    optimizer = torch.optim.Adam(model.parameters())
+    optimizer.param_groups[0]["fused"] = fused  # which the constructor takes on a GPU alone
+    states = {name: {"step": torch.tensor(7.0)} for name, _ in model.named_parameters()}
+    load_optimizer(optimizer, model, states)
+    assert optimizer.state[model.depth.weight]["step"].device.type == place
+
+
 def test_our_weights_written_as_a_monodepth2_folder_are_the_published_files(tmp_path):
     ours = load_checkpoint(published(tmp_path / "in", **DEPTH_18, **POSE_18, height=96, use_stereo=True))
     ours.options["min_depth"] = 0.3
