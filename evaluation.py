@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
+from datasets._loading import outlive_sigterm
 from datasets._sequence import SequenceDataset
 from datasets._surround import RING
 from metrics import METRICS, Measured, Protocol, Truth, look_up_depth, measure_looked_up
@@ -493,6 +494,7 @@ def _loader(
         sampler=sampler,
         num_workers=workers,
         collate_fn=_collate,
+        worker_init_fn=outlive_sigterm,
         generator=torch.Generator(),  # its own, so that looking does not change what is trained next
     )
     for item in tqdm(loader, "evaluate", disable=not progress, unit="batch", leave=False):

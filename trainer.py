@@ -39,7 +39,7 @@ from checkpoints import (
 from datasets import build_dataset
 from datasets._augment import Augment
 from datasets._companion import with_companion
-from datasets._loading import EpochBatches, Guarded, collate
+from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
 from evaluation import evaluate_several, gather
 from logs import RunLog
 from methods import build_method
@@ -47,7 +47,6 @@ from structures import Batch
 from utils import InputError, atomic_path, check_settings, pick_device, seed_everything
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
-WORKER_GRACE = 30  # seconds
 FOR_LOSSES = ("masks", "matches", "max_matches")  # settings of a dataset that ground truth does not need
 
 
@@ -125,7 +124,7 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
-            worker_init_fn=_outlive_sigterm,
+            worker_init_fn=outlive_sigterm,
             generator=torch.Generator(),  # its own, so that opening a loader draws nothing from the run's
         )
 
@@ -226,9 +225,13 @@ class Trainer:
                 return self._save()
             if self.step >= self.last_step:
                 break
-        if self.position >= self.steps_per_epoch:
+        ended = self.position >= self.steps_per_epoch
+        judged = (self.epoch + ended) % self.options.save_frequency == 0 or self.step >= self.last_step
+        if judged:
+            self._save()  # validating may outlast whoever stops the run
+        if ended:
             self.epoch, self.position = self.epoch + 1, 0
-        if self.epoch % self.options.save_frequency == 0 or self.finished:
+        if judged:
             self._validate_and_save()
 
     def _batches(self) -> Iterator[tuple[Batch, float]]:
@@ -356,6 +359,7 @@ class Trainer:
             batch_sampler=chunks,
             collate_fn=collate,
             num_workers=self.options.num_workers,
+            worker_init_fn=outlive_sigterm,
             generator=torch.Generator(),
         )
         sums: dict[str, float] = {}
@@ -543,11 +547,6 @@ def _copy(values: list[torch.Tensor], into: list[torch.Tensor]) -> None:
 def _evenly_spaced(count: int, wanted: int) -> list[int]:
     """`wanted` of the places 0 to count - 1, or all where `wanted` is 0."""
     return np.linspace(0, count - 1, min(count, wanted or count)).round().astype(int).tolist()
-
-
-def _outlive_sigterm(_: int) -> None:
-    """SIGTERM often goes to a whole process group: a loader's worker gives the step under way time to end."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))
 
 
 def _get_rng() -> dict[str, Any]:

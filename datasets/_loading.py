@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch.utils.data import Dataset, Sampler
 
 from structures import Batch
 from utils import InputError
+
+WORKER_GRACE = 30  # seconds
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -72,3 +75,8 @@ def collate(samples: list[Batch | InputError]) -> Batch | InputError:
     """A Batch, or the first error among its samples, for the main process to raise."""
     errors = [sample for sample in samples if isinstance(sample, InputError)]
     return errors[0] if errors else Batch.cat(samples)
+
+
+def outlive_sigterm(_: int) -> None:
+    """SIGTERM often goes to a whole process group: a loader's worker gives the step under way time to end."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))

@@ -2,6 +2,7 @@
 
 import errno
 import math
+import multiprocessing
 import os
 import signal
 from types import SimpleNamespace
@@ -178,6 +179,39 @@ def test_sigterm_in_the_last_step_leaves_only_the_validation(tiny_kitti, tmp_pat
     trainer = runs.train([*words, "--resume", "auto"])
     assert trainer.finished and trainer.step == 2 and trainer.best is not None
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_run_that_is_killed_while_it_validates_has_lost_the_validation_alone(
+    tiny_kitti, tmp_path, monkeypatch
+):
+    words = runs.arguments(tiny_kitti, tmp_path, num_epochs=2, save_frequency=2)
+    trainer = runs.build(words)
+    monkeypatch.setattr(trainer, "validate", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
+    assert runs.last(tmp_path).training["step"] == trainer.last_step
+    trainer = runs.train([*words, "--resume", "auto"])
+    assert trainer.finished and trainer.best is not None
+    assert (tmp_path / "run/checkpoints/epoch_0002.pt").is_file()
+
+
+@pytest.mark.parametrize("world, look", [("tiny_kitti", "predict_depth"), ("tiny_folder", "losses")])
+def test_loaders_of_a_validation_outlive_a_sigterm_to_the_whole_group(
+    world, look, request, tmp_path, monkeypatch
+):
+    trainer = runs.build(runs.arguments(request.getfixturevalue(world), tmp_path, num_workers=1))
+    inner, reached = getattr(trainer.method, look), []
+
+    def after_sigterm(*arguments):
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGTERM)
+            worker.join(0.5)
+            reached.append(worker.is_alive())
+        return inner(*arguments)
+
+    monkeypatch.setattr(trainer.method, look, after_sigterm)
+    assert trainer.validate()
+    assert reached and all(reached)
 
 
 def test_what_was_logged_beyond_the_checkpoint_is_forgotten(tiny_kitti, tmp_path):
