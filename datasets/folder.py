@@ -139,7 +139,9 @@ class Folder(Exportable, SequenceDataset):
         self.stride, self.depth_scale = stride, depth_scale
         self.protocol = Protocol("own pictures", "files beside the pictures", max_depth=depth_cap)
         root, folders = find_scenes(Path(data_path))
-        listed = _listed_part(Path(split) if split else root, part, list(folders), required=split is not None)
+        # Lists that lie beside a video are of its whole folder.
+        lists = split or (None if Path(data_path).is_file() else root)
+        listed = _listed_part(Path(lists), part, list(folders), split is not None) if lists else None
         K = None if intrinsics is None else parse_intrinsics(intrinsics, "intrinsics")
         patterns = files.replace(",", " ").split() if isinstance(files, str) else files
         self.scenes = [_open_scene(name, folders[name], root, K, patterns) for name in listed or folders]

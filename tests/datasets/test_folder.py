@@ -190,6 +190,18 @@ def test_what_was_predicted_is_no_frame_and_no_video(tmp_path):
     assert list(find_scenes(tmp_path / "drives")[1]) == ["a.avi", "b.avi", "lone_depth.avi"]
 
 
+def test_lists_beside_a_video_are_of_its_folder(tmp_path):
+    for name in ("a.avi", "b.avi"):
+        write_video(tmp_path / name, 5)
+    (tmp_path / "cam.txt").write_text(CAMERA)
+    (tmp_path / "train.txt").write_text("a.avi\n")
+    (tmp_path / "val.txt").write_text("b.avi\n")
+    for name in ("a.avi", "b.avi"):
+        dataset = open_folder(tmp_path / name, val_fraction=0)
+        assert targets(dataset) == [f"{name}/{n:06d}.jpg" for n in (1, 2, 3)]
+    assert targets(open_folder(tmp_path, part="val"))[0] == "b.avi/000001.jpg"
+
+
 def test_a_video_is_a_scene_and_is_extracted_once(tmp_path):
     video = tmp_path / "walk.avi"
     write_video(video, 6)
