@@ -66,7 +66,8 @@ class SfmMatches(nn.Module):
     def per_camera(self, batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor]:
         """(scales, B·N) metres, 0 for a camera without a match, and (B·N,) how many matches count."""
         matches = self._matches(batch)
-        valid = self.valid(matches)
+        # A place that is no number would end the process (see `layers.sample`).
+        valid = self.valid(matches) & matches[..., :2].isfinite().all(-1)
         matches = torch.where(valid[..., None], matches, 0.0)  # also what is not a number
         counts = valid.sum(1)
         losses = []

@@ -74,6 +74,15 @@ def test_a_camera_without_matches_has_no_say_and_no_nan():
     assert SfmMatches()(batch_of([], []), sloped(2)).item() == 0.0
 
 
+def test_a_match_whose_place_is_no_number_does_not_count_and_does_not_end_the_process():
+    nowhere = good(float("nan"), 1.0, 50.0), good(3.0, float("inf"), 50.0)
+    depth = sloped(1).depths[0].clone().requires_grad_()
+    loss = SfmMatches()(batch_of([*nowhere, good(10.0, 1.0, 100.0)]), Prediction({}, depths={0: depth}))
+    loss.backward()
+    assert loss.item() == pytest.approx(10.0, abs=1e-2)
+    assert depth.grad.sum().item() == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(
     "row",
     [
