@@ -75,3 +75,7 @@ class Method(nn.Module):
         """The context the networks run in: lower precision on request, otherwise nothing."""
         device = next(self.parameters()).device.type
         return torch.autocast(device, self.precision, enabled=self.precision != torch.float32)
+
+    def in_float32(self) -> torch.autocast:
+        """The context of geometry and losses, also where all of a step is under a caller's autocast."""
+        return torch.autocast(next(self.parameters()).device.type, enabled=False)

@@ -98,7 +98,7 @@ class Views:
             bent = crop.bend(plain.T_source_from_target, batch.intrinsics)
             cropped, motions = dataclasses.replace(cropped, T_source_from_target=bent), {}
         prediction = method.look(cropped.network_images[0])
-        method.resample(cropped, prediction, motions)
+        method.resample(cropped, prediction, motions, plain.depths)
         agreement = {}
         for scale, disparity in prediction.disparities.items():
             reference = plain.depths[scale]

@@ -155,9 +155,10 @@ class Monodepth2(Method):
             features = self._encode(images)
             prediction = self._decode(features[0])
             motions = self._motions(images, features) if len(self.video_frames) > 1 else {}
-        self.resample(batch, prediction, motions)
-        if self.views and self.training:
-            self.views.look(self, batch, prediction, motions)
+        with self.in_float32():
+            self.resample(batch, prediction, motions)
+            if self.views and self.training:
+                self.views.look(self, batch, prediction, motions)
         return prediction
 
     def look(self, images: Tensor) -> Prediction:
@@ -165,12 +166,19 @@ class Monodepth2(Method):
         with self.networks_autocast():
             return self._decode(self.encoder(images))
 
-    def resample(self, batch: Batch, prediction: Prediction, motions: Mapping[Frame, Motion]) -> None:
+    def resample(
+        self,
+        batch: Batch,
+        prediction: Prediction,
+        motions: Mapping[Frame, Motion],
+        depths: Mapping[int, Tensor] | None = None,
+    ) -> None:
         """Fill depths, poses and warped sources of a prediction from its disparities and the motions, and
         bring its masks to the size of the depths.
 
         Sources are stacked, one look-up a scale: (S·B, ...). Sources without a motion have their pose in the
-        batch.
+        batch. `depths`, by scale, are those whose mean inverse a PoseCNN's translation is multiplied by;
+        the prediction's own where not given.
         """
         height, width = batch.images[0].shape[-2:]
         predicted = {frame: self.pose_of(motion, batch) for frame, motion in motions.items()}
@@ -194,7 +202,9 @@ class Monodepth2(Method):
                 if scale in prediction.masks:
                     prediction.masks[scale] = _enlarge(prediction.masks[scale], (height, width))
             depth = self.depth_of(disparity, batch)
-            T = self._rescaled(poses, motions, depth, batch) if self.pose_model_type == "posecnn" else poses
+            T = poses
+            if self.pose_model_type == "posecnn":
+                T = self._rescaled(poses, motions, depth if depths is None else depths[scale], batch)
             grid = sampling_grid(depth.repeat(count, 1, 1, 1), K, T)
             warped = sample(pictures, grid, self.align_corners)
             prediction.depths[scale] = depth
@@ -210,9 +220,11 @@ class Monodepth2(Method):
         depth = disparity_to_depth(disparity, self.min_depth, self.max_depth)
         return depth * batch.extra["zoom"][:, None, None, None] if "zoom" in batch.extra else depth
 
-    def pose_of(self, motion: Motion, batch: Batch) -> Tensor:
-        """(B·N, 4, 4) T_source_from_target from what the pose network said of one source."""
-        return motion.matrix()
+    def pose_of(self, motion: Motion, batch: Batch, scale: Tensor | float = 1.0) -> Tensor:
+        """(B·N, 4, 4) T_source_from_target from what the pose network said of one source, the translation
+        times `scale` (B·N, 1).
+        """
+        return motion.matrix(scale)
 
     def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """The terms of the constructor's `losses`, weighted; each is the mean over the plain batch and its
@@ -222,7 +234,8 @@ class Monodepth2(Method):
         terms = {}
         for name, term in self.loss_terms.items():
             seen = looks[:1] if getattr(term, "compares_views", False) else looks
-            terms[name] = self.loss_weights[name] * torch.stack([term(*look) for look in seen]).mean()
+            with self.in_float32():
+                terms[name] = self.loss_weights[name] * torch.stack([term(*look) for look in seen]).mean()
         return terms
 
     def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
@@ -272,7 +285,8 @@ class Monodepth2(Method):
         if self.pose_model_type == "separate_resnet":
             self.pose_encoder = build_encoder(encoder, num_images=seen, pretrained=pretrained)
             # Two motions even for a pair: the second is never used, and published checkpoints hold it.
-            self.pose = decoder(self.pose_encoder.num_channels, num_input_features=1, num_frames=2)
+            motions = max(2, seen - 1)
+            self.pose = decoder(self.pose_encoder.num_channels, num_input_features=1, num_frames=motions)
         elif self.pose_model_type == "shared":
             self.pose = decoder(self.encoder.num_channels, num_input_features=seen)
         elif self.pose_model_type == "posecnn":
@@ -289,6 +303,8 @@ class Monodepth2(Method):
             if weight:
                 self.loss_weights[name] = weight
                 self.loss_terms[name] = term(**settings)
+        if not self.loss_terms:
+            raise InputError("all loss terms have a weight of 0; leave --losses.photometric.weight at 1")
 
     # Networks.
 
@@ -335,14 +351,14 @@ class Monodepth2(Method):
             return self.pose(stacked)
         return self.pose([self.pose_encoder(stacked)])
 
-    @staticmethod
-    def _rescaled(poses: Tensor, motions: Mapping[Frame, Motion], depth: Tensor, batch: Batch) -> Tensor:
+    def _rescaled(
+        self, poses: Tensor, motions: Mapping[Frame, Motion], depth: Tensor, batch: Batch
+    ) -> Tensor:
         """PoseCNN's translation is in units of the scene: times the mean inverse depth (Wang et al. 2018)."""
         nearness = (1 / depth).mean((1, 2, 3))[:, None]
         parts = poses.chunk(len(batch.sources))
-        return torch.cat(
-            [motions[f].matrix(nearness) if f in motions else T for f, T in zip(batch.sources, parts)]
-        )
+        rescaled = {frame: self.pose_of(motion, batch, nearness) for frame, motion in motions.items()}
+        return torch.cat([rescaled.get(frame, T) for frame, T in zip(batch.sources, parts)])
 
 
 def _enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:

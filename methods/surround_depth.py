@@ -126,9 +126,9 @@ class SurroundDepth(Monodepth2):
         T = super().predict_pose(earlier, later)
         return torch.cat([T[..., :3], T[..., 3:] * T.new_tensor([[self.pose_unit]] * 3 + [[1.0]])], -1)
 
-    def pose_of(self, motion: Motion, batch: Batch) -> Tensor:
+    def pose_of(self, motion: Motion, batch: Batch, scale: Tensor | float = 1.0) -> Tensor:
         """(B·N, 4, 4), the vehicle's motion carried to each camera where there is one for all."""
-        T = motion.matrix(self.pose_unit)
+        T = motion.matrix(self.pose_unit * scale)
         if not self.joint_pose:
             return T
         if batch.rig_from_camera is None:

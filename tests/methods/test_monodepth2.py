@@ -1,5 +1,7 @@
 """Monodepth2 against the recorded losses, gradients and training step, and by itself."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -173,6 +175,27 @@ def test_every_parameter_gets_a_gradient():
         assert not without, f"{name}: {without}"
 
 
+@pytest.mark.parametrize("kind", ["separate_resnet", "shared", "posecnn"])
+def test_all_frames_may_be_five(kind):
+    frames = (0, -2, -1, 1, 2)
+    method = build(frame_ids=frames, pose_model_type=kind, pose_model_input="all", scales=(0,))
+    K = torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]]).expand(1, 3, 3)
+    batch = Batch({frame: torch.rand(1, 3, 64, 96) for frame in frames}, K, torch.arange(1))
+    poses = method(batch).T_source_from_target
+    assert list(poses) == [-2, -1, 1, 2]
+    assert not any(torch.equal(poses[2], poses[frame]) for frame in (-2, -1, 1))
+
+
+def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batch):
+    method = build(views={"local_crop": True, "patch_reshuffle": True})
+    batch = dataclasses.replace(drawn_batch, extra={"draws": torch.full((2, 5), 0.3)})
+    plain = method.losses(batch, method(batch))
+    with torch.autocast("cpu", torch.bfloat16):
+        around = method.losses(batch, method(batch))
+    for name, term in plain.items():
+        torch.testing.assert_close(around[name], term)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -182,6 +205,10 @@ def test_every_parameter_gets_a_gradient():
         ({"predictive_mask": True}, "add --disable_automasking"),
         ({"pose_model_type": "posecn"}, "did you mean 'posecnn'"),
         ({"losses": {"smothness": {}}}, "did you mean 'smoothness'"),
+        (
+            {"losses": {"photometric": {"weight": 0}}, "disparity_smoothness": 0.0},
+            "all loss terms have a weight",
+        ),
         ({"losses": {"smoothness": {"wait": 1}}}, "loss smoothness has no setting 'wait'"),
         ({"decoder": "grid_decoder", "scales": (1, 2)}, r"scale 0 and not among \[1, 2\]; add 0 to --scales"),
         ({"min_depth": 3.0, "max_depth": 2.0}, "0 < min_depth < max_depth, got 3.0 and 2.0"),

@@ -313,6 +313,21 @@ def test_the_pose_networks_unit_is_metres():
     torch.testing.assert_close(vehicle[1][:, :3, 3], 10 * vehicle[0][:, :3, 3], atol=1e-4, rtol=1e-3)
 
 
+def test_sources_are_resampled_with_the_pose_networks_unit_by_a_posecnn_too(monkeypatch):
+    moved = []
+
+    def grid(depth, K, T, *others):
+        moved.append(T[:, :3, 3].detach())
+        return sampling_grid(depth, K, T, *others)
+
+    monkeypatch.setattr("methods.monodepth2.sampling_grid", grid)
+    method, batch = small(pose_model_type="posecnn", scales=(0,)).eval(), rig()
+    method(batch)
+    method.pose_unit = 10.0
+    method(batch)
+    torch.testing.assert_close(moved[1], 10 * moved[0])
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from datasets._augment import Augment
-from layers import scale_invariant_log_error, warp
+from layers import sampling_grid, scale_invariant_log_error, warp
 from losses.depth_agreement import DepthAgreement
 from methods import METHODS
 from methods._views import DRAWS, LocalCrop, PatchReshuffle, Views
@@ -300,6 +300,25 @@ def test_a_network_that_sees_the_same_world_in_a_crop_agrees_with_itself():
     restored, inside = crop.restore(disparity(1 / zoomed), (64, 96))
     found = method.depth_of(restored, cropped)
     assert scale_invariant_log_error(found, depth, inside) < 1e-5
+
+
+def test_a_crop_moves_as_its_picture_does_whatever_it_shows(monkeypatch):
+    """A PoseCNN's translation counts mean inverse depths: the picture's, not those of the window."""
+    K, depth, picture, _ = slanted()
+    moved = []
+
+    def grid(depth, K, T, *others):
+        moved.append((depth.mean().item(), T.detach()))
+        return sampling_grid(depth, K, T, *others)
+
+    monkeypatch.setattr("methods.monodepth2.sampling_grid", grid)
+    method = build(views={"local_crop": True}, pose_model_type="posecnn", pose_encoder=None, scales=(0,))
+    images = {frame: picture + 0.01 * frame for frame in (0, -1, 1)}
+    batch = Batch(images, K, torch.arange(1), extra={"draws": torch.full((1, DRAWS), 0.9)})
+    method.train()(batch)
+    (depth, T), (depth_of_crop, T_of_crop) = moved
+    assert abs(depth_of_crop / depth - 1) > 0.1
+    assert torch.equal(T, T_of_crop)
 
 
 # In training.
