@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets._sequence import resize_image
-from datasets._video import VIDEOS
+from datasets._video import VIDEOS, open_capture
 from pictures import FILM_FORMATS, check_format, colourise, film
 from predictor import (
     add_model_arguments,
@@ -214,7 +214,7 @@ def open_video(path: Path, every: int = 1) -> Frames:
 
     if not path.is_file():
         raise InputError(f"there is no video {path}")
-    capture = cv2.VideoCapture(str(path))
+    capture = open_capture(path)
     if not capture.isOpened() or not capture.grab():
         raise InputError(
             f"{path} cannot be read as a video; is it truncated, or its codec unknown to OpenCV?"

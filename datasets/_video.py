@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -47,6 +48,15 @@ def extract_video(video: Path) -> Path:
     return folder
 
 
+def open_capture(video: Path) -> Any:
+    """OpenCV's reader of a video, frames turned as its header says: telephones store them lying."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(video))
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # some builds of OpenCV leave it off
+    return capture
+
+
 def _note_in(folder: Path) -> str | None:
     return (folder / NOTE).read_text() if (folder / NOTE).is_file() else None
 
@@ -54,7 +64,7 @@ def _note_in(folder: Path) -> str | None:
 def _write_frames(video: Path, folder: Path) -> None:
     import cv2
 
-    capture = cv2.VideoCapture(str(video))
+    capture = open_capture(video)
     expected = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     count = 0
     with tqdm(total=expected or None, desc=f"frames of {video.name}", unit="frame") as bar:

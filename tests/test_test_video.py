@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from PIL import Image
 
 import predictor
+from datasets._sequence import read_image
+from datasets._video import extract_video
 from test_video import SteadyRange, arrange, main, open_frames
 from tests.test_pictures import read_film
 from tests.test_test_simple import draw
@@ -57,6 +60,29 @@ def video(tmp_path) -> Path:
 
 def predict(*words: object) -> None:
     main([*map(str, words), "--device", "cpu"])
+
+
+def test_a_video_is_turned_as_its_header_says(tmp_path):
+    """A telephone stores a portrait lying and writes into the track's matrix how to turn it."""
+    import cv2
+
+    lying = np.zeros((48, 64, 3), np.uint8)
+    lying[:, :32] = 255  # bright on the left, which a quarter turn clockwise brings up
+    path = tmp_path / "phone.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20, (64, 48))
+    for _ in range(3):
+        writer.write(lying)
+    writer.release()
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44  # of the first version of this box
+    assert struct.unpack_from(">9i", content, matrix)[::4] == (1 << 16, 1 << 16, 1 << 30)
+    struct.pack_into(">9i", content, matrix, 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
+    path.write_bytes(content)
+    shown = next(open_frames([str(path)]).pictures).float()
+    trained = read_image(extract_video(path) / "000000.jpg").float()
+    for picture in (shown, trained):
+        assert picture.shape == (3, 64, 48)
+        assert picture[:, :30].mean() > 200 > 50 > picture[:, 34:].mean()
 
 
 def test_a_folder_becomes_a_gif_of_as_many_frames(run, frames, capsys):
