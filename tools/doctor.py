@@ -253,8 +253,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__)
     add = parser.add_argument
     add("--dataset", default="folder", help="a file of datasets/ (default: folder)")
-    add("--data_path", type=Path, required=True, help="its root: a folder, or a video file")
-    add("--split", help="which list, as in training")
+    add("--data_path", type=place, required=True, help="its root: a folder, or a video file")
+    add("--split", type=os.path.expanduser, help="which list, as in training")
     add("--part", help="train, val or test (default: the dataset's, train)")
     add("--frame_ids", type=frame_id, nargs="+", help="frames like 0 -1 1 or 0 s (default: the dataset's)")
     add("--height", type=int, help="of the network, pixels (default: the dataset's)")
@@ -262,12 +262,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_settings(parser)
     add("--samples", type=int, help="looked at closely, spread evenly (default: 12, fewer with many cameras)")
     add("--all_files", action="store_true", help="open every picture, not some spread over them")
-    add("--out", type=Path, default=Path("doctor.html"), help="the page (default: doctor.html)")
+    add("--out", type=place, default=Path("doctor.html"), help="the page (default: doctor.html)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: one for each core)")
     given = parser.parse_args(arguments)
     if given.samples is not None and given.samples < 1:
         parser.error(f"--samples must be at least 1, got {given.samples}")
     return given
+
+
+def place(text: str) -> Path:
+    """A file or folder; a leading ~ that the shell leaves, as in --out=~/page.html, is the home folder."""
+    return Path(os.path.expanduser(text))
 
 
 def _exit() -> None:

@@ -93,6 +93,14 @@ def test_a_sound_recording_passes_with_its_numbers(walk, tmp_path, capsys):
     assert "is wider than they are; --height 96 --width 160 fits" in words
 
 
+def test_a_leading_tilde_is_the_home_folder(walk, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(walk.parent))
+    monkeypatch.chdir(tmp_path)
+    words = ["--set", "val_fraction=0", "--samples", "1", "--workers", "1"]
+    assert doctor.main([f"--data_path=~/{walk.name}", "--out=~/page.html", *words]) == 0
+    assert (walk.parent / "page.html").is_file() and not Path("~").exists()
+
+
 def test_the_page_is_one_whole_file_that_asks_for_nothing_else(walk, tmp_path, capsys):
     _, _, page = ask(walk, tmp_path, capsys)
     seen = []
