@@ -8,6 +8,7 @@ texture by small wrong depths.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -113,6 +114,10 @@ class Monodepth2(Method):
         pretrained = weights_init == "pretrained"
         depth_encoder = encoder or f"resnet{num_layers}"
         decoder_class = NETWORKS.get(decoder)
+        if not {"num_channels", "scales"} <= set(inspect.signature(decoder_class).parameters):
+            raise InputError(
+                f"networks/{decoder}.py does not turn features into disparities; --decoder depth_decoder does"
+            )
         # A decoder that goes on to the picture's own size wants a feature of that size as well.
         context = getattr(decoder_class, "joins_context", False)
         if context and 0 not in self.scales:
@@ -243,10 +248,11 @@ class Monodepth2(Method):
         return disparity_to_depth(self.predict_disparity(images), self.min_depth, self.max_depth)
 
     def predict_disparity(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to the sigmoid output (B, 1, H, W), finest scale."""
+        """(B, 3, H, W) in [0, 1] to the sigmoid output (B, 1, H, W), enlarged from the finest scale."""
         with self.networks_autocast():
             disparities = self.depth(self.encoder(images))
-        return disparities[min(disparities)].float()
+        finest = disparities[min(disparities)].float()
+        return _enlarge(finest, images.shape[-2:]) if min(disparities) else finest
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] twice to (B, 4, 4) T_later_from_earlier."""

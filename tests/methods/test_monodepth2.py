@@ -204,6 +204,7 @@ def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batc
         ({"frame_ids": (0, 1, 1)}, "name a frame twice"),
         ({"predictive_mask": True}, "add --disable_automasking"),
         ({"pose_model_type": "posecn"}, "did you mean 'posecnn'"),
+        ({"decoder": "resnet"}, "networks/resnet.py does not turn features into disparities"),
         ({"losses": {"smothness": {}}}, "did you mean 'smoothness'"),
         (
             {"losses": {"photometric": {"weight": 0}}, "disparity_smoothness": 0.0},
@@ -242,6 +243,12 @@ def test_depth_and_pose_are_predicted_from_pictures():
     assert depth.min() >= 0.1 - 1e-6
     assert depth.max() <= 100 + 1e-3
     assert T.shape == (2, 4, 4)
+
+
+def test_depth_has_the_pictures_size_whatever_the_finest_scale():
+    with torch.no_grad():
+        depth = build(scales=(2, 1)).eval().predict_depth(torch.rand(1, 3, 64, 96))
+    assert depth.shape == (1, 1, 64, 96)
 
 
 def test_a_checkpoint_without_pose_networks_predicts_depth_and_refuses_poses(tmp_path):
