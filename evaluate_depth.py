@@ -21,7 +21,6 @@ import contextlib
 import dataclasses
 import inspect
 import io
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,11 +56,11 @@ from tools._shards import torchrun_shard
 from tools.export_gt_depth import can_write, export_at_first
 from trainer import start_processes
 from utils import (
-    PROJECT,
     WORKERS,
     InputError,
     atomic_path,
     check_settings,
+    data_root,
     read_yaml,
     run_main,
     write_out_home,
@@ -412,7 +411,7 @@ def open_dataset(
     return build_dataset(
         {
             **inherited,
-            "data_path": data_path or Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data") / name,
+            "data_path": data_path or data_root() / name,
             "dataset": {"name": name, **(settings if name == trained_name else {})},
         },
         frame_ids=(0,),
@@ -667,6 +666,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--protocol",
+        action="extend",
         nargs="+",
         type=protocol_setting,
         default=[],

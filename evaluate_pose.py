@@ -46,7 +46,7 @@ from trajectories import (
     write_kitti,
     write_tum,
 )
-from utils import PROJECT, WORKERS, InputError, atomic_path, pick_device, run_main, write_out_home
+from utils import WORKERS, InputError, atomic_path, data_root, pick_device, run_main, write_out_home
 
 PLACES = (
     "run", "load_weights_folder", "pretrained_path", "ext_poses", "data_path", "images", "poses", "output",
@@ -286,7 +286,7 @@ def find_sequence(args: argparse.Namespace) -> tuple[str, Path, Path]:
         return Path(os.path.abspath(folder)).name, folder, poses
     number = split[5:] if split else args.sequence
     number = f"{int(number):02d}" if number.isdecimal() else number
-    root = Path(args.data_path or Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data") / "kitti_odom")
+    root = Path(args.data_path or data_root() / "kitti_odom")
     camera = {"l": 2, "r": 3}[args.side]
     return number, root / "sequences" / number / f"image_{camera}", root / "poses" / f"{number}.txt"
 

@@ -41,7 +41,10 @@ from utils import (
     WORKERS,
     InputError,
     check_settings,
+    data_root,
     nearest_name,
+    read_setting,
+    read_text,
     read_yaml,
     settings_of,
     write_out_home,
@@ -118,7 +121,9 @@ def build_parser() -> argparse.ArgumentParser:
     alias = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
 
     group = parser.add_argument_group("what to do")
-    group.add_argument("--config", nargs="+", default=[], metavar="FILE", help="configs; later ones win")
+    group.add_argument(
+        "--config", action="extend", nargs="+", default=[], metavar="FILE", help="configs; later ones win"
+    )
     group.add_argument(
         "--eval_only", **switch, help="judge the run or --load_weights_folder; evaluate_depth.py can more"
     )
@@ -276,14 +281,17 @@ def parse(
         InputError: an unknown or impossible option; the sentence gives the nearest valid one.
     """
     parser = build_parser()
+    arguments = _apart(sys.argv[1:] if arguments is None else arguments)
     given, rest = parser.parse_known_args(arguments)
     listed = [action for action in parser._actions if action.default is not argparse.SUPPRESS]
     actions = {action.dest: action for action in listed}
+    named = {flag.removeprefix("--"): action.dest for action in listed for flag in action.option_strings}
     values: dict[str, Any] = {}
     for source, settings in [
         ("the run's options", dict(saved or {})),
         *((str(path), read_config(path)) for path in given.config),
     ]:
+        settings = {named.get(key, key): value for key, value in settings.items()}
         _merge(values, {key: _checked(source, key, value, actions) for key, value in settings.items()})
     _merge(values, _command_line(parser, arguments, actions))
     _merge(values, _dotted(rest, actions))
@@ -313,7 +321,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         known = [str(p.relative_to(PROJECT)) for p in sorted((PROJECT / "configs").glob("*.yaml"))]
         raise InputError(f"there is no config {path}{nearest_name(str(path), known)}")
-    text = path.read_text()
+    text = read_text(path)
     try:
         if path.suffix == ".txt":
             lines = (line.split("#")[0].strip() for line in text.splitlines())
@@ -355,10 +363,14 @@ def _checked(source: str, key: str, value: Any, actions: Mapping[str, argparse.A
     if key in SECTIONS:
         return _checked_section(source, key, value)
     action = actions[key]
+    if key == "config":
+        raise InputError(f"{source} names a config, which only the command line does: --config A B")
     if value is None and action.default is None:
         return None
     kind = boolean if isinstance(action, argparse._StoreTrueAction) else (action.type or str)
     several = action.nargs == "+"
+    if value is None and kind is str:
+        raise InputError(f"{source}: {key} needs a value")
     if several and not isinstance(value, list):
         value = str(value).split()
     try:
@@ -380,6 +392,8 @@ def _checked_section(source: str, key: str, value: Any) -> str | dict[str, Any]:
     if not isinstance(value, dict):
         form = "a name or {name: ..., setting: value}" if key in _NAMED else "{setting: value}"
         raise InputError(f"{source}: {key} must be {form}, got {value!r}")
+    if key in _NAMED and not isinstance(value.get("name", ""), str):
+        raise InputError(f"{source}: {key}'s name must be a word, got {value['name']!r}")
     for term, settings in value.items():
         if key == "losses" and not isinstance(settings, dict):
             raise InputError(
@@ -401,6 +415,13 @@ def _command_line(
             action.default = action.saved_default
 
 
+def _apart(words: Sequence[str]) -> list[str]:
+    """`--dataset.intrinsics="1 2 3 4"` as two words, since argparse takes one with a space for a value."""
+    dotted = rf"--({'|'.join(SECTIONS)})\.\S+?=.*\s"
+    parts = (word.split("=", 1) if re.match(dotted, word) else [word] for word in map(str, words))
+    return [part for pair in parts for part in pair]
+
+
 def _dotted(rest: Sequence[str], actions: Mapping[str, argparse.Action]) -> dict[str, Any]:
     """`--dataset.baseline 0.54` and `--dataset.baseline=0.54` as nested sections."""
     nested: dict[str, Any] = {}
@@ -420,7 +441,7 @@ def _dotted(rest: Sequence[str], actions: Mapping[str, argparse.Action]) -> dict
         place = nested.setdefault(section, {})
         for step in path[:-1]:
             place = place.setdefault(step, {})
-        place[path[-1]] = read_yaml(value)
+        place[path[-1]] = read_setting(value)
     return {
         section: _checked_section("the command line", section, value) for section, value in nested.items()
     }
@@ -487,16 +508,15 @@ def _finish(options: argparse.Namespace) -> None:
         options.device = "cpu"
     if options.model_name is None:
         options.model_name = Path(options.config[0]).stem if options.config else options.method["name"]
-    base = Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data")
     if options.data_path is None:
-        options.data_path = str(base / options.dataset["name"])
+        options.data_path = str(data_root() / options.dataset["name"])
     if options.companion.get("name"):
-        options.companion.setdefault("data_path", str(base / options.companion["name"]))
+        options.companion.setdefault("data_path", str(data_root() / options.companion["name"]))
     for name in ("batch_size", "num_epochs", "scheduler_step_size", "log_frequency", "save_frequency"):
         _at_least(options, name, 1)
     for name in ("num_workers", "keep_checkpoints", "num_val", "seed"):
         _at_least(options, name, 0)
-    for name in ("warmup_steps", "weight_decay", "min_learning_rate"):
+    for name in ("warmup_steps", "weight_decay", "min_learning_rate", "disparity_smoothness"):
         _at_least(options, name, 0)
     if options.decay_epochs and sorted(set(options.decay_epochs)) != options.decay_epochs:
         raise InputError(f"decay_epochs go up, such as 26 36, got {options.decay_epochs}")
@@ -542,5 +562,5 @@ def _check_sections(options: argparse.Namespace) -> None:
 
 
 def _at_least(options: argparse.Namespace, name: str, least: int) -> None:
-    if getattr(options, name) < least:
+    if not getattr(options, name) >= least:  # so that nan is refused as well
         raise InputError(f"{name} must be at least {least}, got {getattr(options, name)}")

@@ -67,7 +67,7 @@ from predictor import (
     read_upright,
     trained_on,
 )
-from utils import PROJECT, InputError, read_text, run_main, write_out_home
+from utils import InputError, data_root, read_text, run_main, write_out_home
 
 ASSUMED_ANGLE = 60.0  # degrees from left to right, of a camera whose intrinsics nobody gave
 
@@ -279,8 +279,7 @@ def open_rig(args: argparse.Namespace, predictor: Predictor) -> SurroundDataset:
         raise InputError(f"{args.dataset} has one camera; give its pictures with --image_path")
     sizes = {"height": predictor.height, "width": predictor.width, "resize": predictor.resize}
     part = {"part": args.part} if args.part else {"part": "val"}
-    base = Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data")
-    places = {"data_path": args.data_path or base / args.dataset, "split": args.split}
+    places = {"data_path": args.data_path or data_root() / args.dataset, "split": args.split}
     trained_name, settings = trained_on(predictor.options)
     kept = ["index", "version"] if trained_name == args.dataset else []
     kept += ["masks"] if args.ply and trained_name == args.dataset else []  # for the points alone

@@ -40,10 +40,13 @@ def run_main(main: Callable[[], Any]) -> None:
         raise SystemExit(130) from None
 
 
-def nearest_name(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'? (available: ...)` for an unknown `name`; of a long list the guess alone."""
+def nearest_name(name: Any, names: Iterable[str]) -> str:
+    """`; did you mean 'x'? (available: ...)` for an unknown `name`; of a long list the guess alone.
+
+    A key of YAML need not be a string: `no` and `1` are none.
+    """
     names = sorted(names)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if not names:
         return "; there is none yet"
     guess = f"; did you mean '{near[0]}'?" if near else ""
@@ -200,6 +203,11 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def data_root() -> Path:
+    """The folder that holds a folder for each dataset: $PARALLAX_DATA, else `data` in the checkout."""
+    return Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data").expanduser()
+
+
 def write_out_home(settings: MutableMapping[str, Any], *names: str) -> None:
     """Replace a leading ~ in places where the shell left it: `--output=~/depth`, or a config's data_path."""
     for name in names:
@@ -278,6 +286,14 @@ _YamlDumper.yaml_implicit_resolvers = _YamlLoader.yaml_implicit_resolvers
 def read_yaml(text: str) -> Any:
     """Parse YAML text."""
     return yaml.load(text, _YamlLoader)
+
+
+def read_setting(text: str) -> Any:
+    """A setting as it was typed: YAML, or the text itself where it is none, such as the pattern *.png."""
+    try:
+        return read_yaml(text)
+    except yaml.YAMLError:
+        return text
 
 
 def to_yaml(settings: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from methods import METHODS
 from methods._base import Method
 from methods._views import Views
 from options import effective, parse, read_config
+from tools._options import add_settings, new_parser
 from utils import PROJECT, InputError, check_settings, read_yaml, to_yaml
 
 CONFIGS = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "configs").glob("*.yaml"))
@@ -27,6 +28,34 @@ def test_the_command_line_wins_over_configs_over_the_saved_run_over_defaults(tmp
     options = parse(["--config", first, second, "--batch_size", "5"], saved=saved)
     assert (options.seed, options.width, options.height, options.batch_size) == (7, 320, 128, 5)
     assert options.num_epochs == parse([]).num_epochs == 20
+
+
+def test_config_may_stand_several_times(tmp_path):
+    files = [
+        write(tmp_path / name, text) for name, text in [("a.yaml", "height: 96"), ("b.yaml", "width: 96")]
+    ]
+    options = parse(["--config", files[0], "--batch_size", "2", "--config", files[1]])
+    assert (options.height, options.width, options.model_name) == (96, 96, "a")
+
+
+def test_a_config_has_every_name_of_a_flag(tmp_path):
+    text = "exp_name: mine\nbackbone: hrnet\nlr_sche_type: cos\neta_min: 1e-6\njpg: true"
+    options = parse(["--config", write(tmp_path / "a.yaml", text)])
+    assert (options.model_name, options.encoder, options.scheduler) == ("mine", "hrnet18", "cosine")
+    assert options.min_learning_rate == 1e-6
+
+
+@pytest.mark.parametrize("before", ["--frame_ids 0 -1 1", "--config {config}", "--device cpu"])
+@pytest.mark.parametrize("words", [["--dataset.intrinsics=9 9 4 3"], ["--dataset.intrinsics", "9 9 4 3"]])
+def test_a_value_of_several_words_is_the_settings_wherever_it_stands(before, words, tmp_path):
+    before = before.format(config=write(tmp_path / "a.yaml", "dataset: folder")).split()
+    options = parse([*before, *words, "--dataset", "folder"])
+    assert options.dataset == {"name": "folder", "intrinsics": "9 9 4 3"}
+
+
+@pytest.mark.parametrize("pattern", ["*.png", "[0-9]*.png", "left.png 0*.png"])
+def test_a_pattern_of_files_need_not_be_yaml(pattern):
+    assert parse(["--dataset", "folder", "--dataset.files", pattern]).dataset["files"] == pattern
 
 
 def test_what_was_typed_wins_even_where_it_is_the_default(tmp_path):
@@ -59,6 +88,16 @@ def test_a_text_config_of_name_and_value_is_read(tmp_path):
     options = parse(["--config", write(tmp_path / "a.txt", text)])
     assert (options.height, options.scales, options.learning_rate) == (96, [0, 1], 1e-5)
     assert options.frame_ids == [0, -1, 1, "s"]
+
+
+def test_a_config_is_read_as_windows_saves_it(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffheight = 96\r\n\r\nwidth = 96\r\n".encode())
+    (tmp_path / "b.yaml").write_bytes("\ufeffbatch_size: 3\r\n".encode())
+    options = parse(["--config", str(tmp_path / "a.txt"), str(tmp_path / "b.yaml")])
+    assert (options.height, options.width, options.batch_size) == (96, 96, 3)
+    (tmp_path / "c.yaml").write_text("height: 96", encoding="utf-16")
+    with pytest.raises(InputError, match=r"c\.yaml is no text in UTF-8"):
+        parse(["--config", str(tmp_path / "c.yaml")])
 
 
 @pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.e-4", ".0001", "1.0e-4", "+0.0001"])
@@ -113,6 +152,9 @@ def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_s
     assert (options.model_name, options.data_path) == ("mine", "/somewhere/folder")
     monkeypatch.delenv("PARALLAX_DATA")
     assert parse([]).data_path == str(PROJECT / "data" / "kitti")
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("PARALLAX_DATA", "~/data")
+    assert parse([]).data_path == "/home/me/data/kitti"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +185,8 @@ def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_s
         ("--losses.spatail.weight 1", "there is no losses/spatail.py; did you mean 'spatial'"),
         ("--losses.spatial.weight x", "loss spatial: weight is a number from 0 on, got 'x'"),
         ("--losses.spatial.weight -1", "loss spatial: weight is a number from 0 on, got -1"),
+        ("--disparity_smoothness -1", "disparity_smoothness must be at least 0, got -1"),
+        ("--weight_decay nan", "weight_decay must be at least 0, got nan"),
         ("--losses.spatial.wait 1", "loss spatial has no setting 'wait'"),
         ("--views.local_crob true", "views has no setting 'local_crob'; did you mean 'local_crop'"),
         ("--views.smallest_zoom 0.5", "need 1 <= smallest_zoom <= largest_zoom, got 0.5"),
@@ -160,6 +204,11 @@ def test_an_impossible_command_line_is_refused_in_a_sentence(words, sentence):
         ("heigth: 64", "a.yaml has an unknown option 'heigth'; did you mean 'height'"),
         ("height: tall", "a.yaml: height must be a whole number, got 'tall'"),
         ("height:", "a.yaml: height must be a whole number, got None"),
+        ("log_dir:", "a.yaml: log_dir needs a value"),
+        ("no: 64", "a.yaml has an unknown option 'False'"),
+        ("augment: {1: 2}", "augment has no setting '1'"),
+        ("config: b.yaml", "a.yaml names a config, which only the command line does"),
+        ("dataset: {name: 3}", "a.yaml: dataset's name must be a word, got 3"),
         ("no_ssim: maybe", "no_ssim must be true or false, got 'maybe'"),
         ("frame_ids: [0, l]", "frame_ids must be frames like 0 -1 1 or s"),
         ("scheduler: steps", "there is no scheduler 'steps'; did you mean 'step'"),
@@ -188,3 +237,10 @@ def test_every_config_names_what_exists(config):
         check_settings(name, LOSSES.get(name), {k: v for k, v in settings.items() if k != "weight"})
     Augment(**options.augment)
     Views(**options.views)
+
+
+def test_settings_of_a_tool_may_stand_several_times_and_need_not_be_yaml():
+    parser = new_parser("")
+    add_settings(parser)
+    given = parser.parse_args(["--set", "files=*.png", "stride=2", "--set", "val_fraction=0"])
+    assert dict(given.set) == {"files": "*.png", "stride": 2, "val_fraction": 0}

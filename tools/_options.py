@@ -9,7 +9,7 @@ from typing import Any
 from datasets import build_dataset
 from datasets._sequence import SequenceDataset
 from tools._shards import own_cores, shard_of, torchrun_shard
-from utils import read_yaml
+from utils import read_setting
 
 
 def new_parser(description: str) -> argparse.ArgumentParser:
@@ -47,7 +47,13 @@ def add_dataset(
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """`--set`, as (key, value) pairs."""
     parser.add_argument(
-        "--set", nargs="+", type=_setting, default=[], metavar="KEY=VALUE", help="further dataset settings"
+        "--set",
+        action="extend",
+        nargs="+",
+        type=_setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="further dataset settings",
     )
 
 
@@ -56,7 +62,7 @@ def _setting(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got '{text}'")
-    return key, read_yaml(value)
+    return key, read_setting(value)
 
 
 def open_dataset(given: argparse.Namespace, **settings: Any) -> SequenceDataset:
