@@ -280,6 +280,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("--no_eval without --save_pred_disps would do nothing")
     if args.eval_eigen_to_benchmark and not args.ext_disp_to_eval:
         raise InputError("--eval_eigen_to_benchmark picks among saved disparities; add --ext_disp_to_eval")
+    if args.gt_path and args.gt_path.endswith(".npz") and not Path(args.gt_path).is_file():
+        raise InputError(f"there is no file {args.gt_path}, which --gt_path names")
     together = [f"--{name}_path" for name in TOGETHER if getattr(args, f"{name}_path")]
     alone = ("data_path", "dataset", "eval_split", "gt_path", "ground_truth", "ext_disp_to_eval", "no_eval",
              "save_pred_disps")  # fmt: skip
@@ -512,12 +514,18 @@ class SavedTruth:
     """The truth of a published `gt_depths.npz`, in the order of its split: no pictures are needed.
 
     Raises:
-        InputError: the file cannot be read, or holds another count of maps than the split has samples.
+        InputError: the dataset is not KITTI, the file cannot be read, or its count of maps is not that of the
+            split's samples.
     """
 
     cameras, camera_names = 1, ()
 
     def __init__(self, path: str | Path, name: str, split: str, part: str) -> None:
+        if name != "kitti":
+            raise InputError(
+                f"{path} is read as the published truth of KITTI, and this is {name}: leave --gt_path out, "
+                "or give the folder of exported truth"
+            )
         self.maps = load_ground_truth_npz(path)
         self.lines = load_split(name, split, part)
         if len(self.maps) != len(self.lines):

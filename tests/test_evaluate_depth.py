@@ -344,6 +344,7 @@ def test_refusals_name_what_is_wrong(run, drive):
         (["--ext_disp_to_eval", str(drive / "two.npy"), "--eval_mono", *lists], "2 saved disparities do not"),
         (["--ext_disp_to_eval", str(drive / "text.npy"), "--eval_mono", *lists], "is no .npy array"),
         (["--ext_disp_to_eval", str(drive / "no.npy"), "--eval_mono", *lists], "there is no file"),
+        (["--run", "r", "--gt_path", str(drive / "gt_dephts.npz")], r"no file .*gt_dephts\.npz, which"),
     ]:
         with pytest.raises(InputError, match=sentence):
             run(*words, model=False)
@@ -360,6 +361,8 @@ def test_a_truth_file_of_another_split_is_refused(run, drive):
     np.savez_compressed(drive / "gt_depths.npz", data=maps)
     with pytest.raises(InputError, match=r"holds 1 depth maps, but .* has 3 samples"):
         run("--gt_path", str(drive / "gt_depths.npz"))
+    with pytest.raises(InputError, match="published truth of KITTI, and this is folder"):
+        evaluate_depth.SavedTruth(drive / "gt_depths.npz", "folder", None, "test")
 
 
 def test_a_card_is_a_protocol_in_words():
