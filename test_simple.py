@@ -318,7 +318,7 @@ def factor_of(dataset: SurroundDataset, index: int, depths: Sequence[np.ndarray]
         InputError: the sample has no truth to take it from.
     """
     truth = dataset.depth(index)
-    if truth is None:
+    if truth is None or not (truth > 0).any():
         raise InputError(
             "this model's depth lacks a factor and the sample has no truth to take it from, so the cameras' "
             "points cannot be put together; leave --ply out"

@@ -369,7 +369,9 @@ def parse_intrinsics(numbers: str | Iterable[float], source: str) -> np.ndarray:
         raise InputError(
             f"{source}: expected 4 (fx fy cx cy), 9 (3x3) or 12 (3x4) numbers, got {values.size}"
         )
-    if not np.array_equal(K[2], [0, 0, 1]) or not np.isfinite(K).all():
+    if not np.isfinite(K).all():
+        raise InputError(f"{source}: intrinsics are finite numbers, got {text.strip()}")
+    if not np.array_equal(K[2], [0, 0, 1]):
         transposed = "; is it transposed?" if np.array_equal(K[:, 2], [0, 0, 1]) else ""
         raise InputError(f"{source}: the matrix must end in 0 0 1, got {K[2].tolist()}{transposed}")
     if min(K[0, 0], K[1, 1]) <= 0:

@@ -1,12 +1,13 @@
 """test_simple.py on one moment of a rig: a sheet, a cloud, every camera."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from test_simple import main
+from test_simple import factor_of, main
 from tests.plys import read_ply
 from tests.tiny_models import save_run
 from utils import InputError
@@ -64,6 +65,12 @@ def test_depth_that_lacks_a_factor_takes_one_from_the_moments_truth(tiny_ddad, t
     assert 6 < np.median(np.linalg.norm(points, axis=1)) < 60  # 3.3 without the factor
     with pytest.raises(InputError, match="needs metres, and this model's depth lacks a factor"):
         main(words(run, tiny_ddad, "--pred_metric_depth"))
+
+
+def test_empty_truth_tells_no_factor():
+    moment = SimpleNamespace(depth=lambda index: np.zeros((2, 4, 6), np.float32))
+    with pytest.raises(InputError, match="has no truth to take it from"):
+        factor_of(moment, 0, [np.ones((4, 6))] * 2)
 
 
 def test_masks_of_the_training_are_not_asked_for_where_no_points_are_written(metric_run, tiny_ddad, tmp_path):

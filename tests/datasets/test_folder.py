@@ -320,6 +320,7 @@ def test_a_depth_picture_of_eight_bits_is_refused(tmp_path):
             r"look normalised, but pixels are wanted; .*96x48 pictures that is '60 60 48 24'",
         ),
         ("600 600 470 230", r"principal point \(470, 230\) lies outside of .*8.png, which is 96x48"),
+        ("nan 61 47 23", "intrinsics are finite numbers, got nan 61 47 23"),
         ("60 0 0 0 61 0 47 23 1", r"must end in 0 0 1, got \[47.0, 23.0, 1.0\]; is it transposed\?"),
         ("-60 61 47 23", r"fx and fy must be positive, got -60 and 61"),
         (
