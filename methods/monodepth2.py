@@ -266,7 +266,7 @@ class Monodepth2(Method):
             return self._motions(images, features)[1].matrix()
 
     def pictures(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """Target, disparity, sources resampled at the finest scale, and the automask."""
+        """Target, disparity, sources resampled at the finest scale, automask; all of the target's size."""
         scale = min(prediction.disparities)
         shown = {"target": batch.images[0], "disparity": prediction.disparities[scale]}
         for frame, warped in zip(batch.sources, prediction.warped[scale]):
@@ -280,7 +280,8 @@ class Monodepth2(Method):
             if name == "local":
                 shown["local_target"] = view.images[0]
             shown[f"{name}_disparity"] = seen.disparities[scale]
-        return shown
+        size = batch.images[0].shape[-2:]  # of the coarser scales too
+        return {name: F.interpolate(pictures, size) for name, pictures in shown.items()}
 
     # Building.
 

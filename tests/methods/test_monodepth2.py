@@ -245,6 +245,15 @@ def test_depth_and_pose_are_predicted_from_pictures():
     assert T.shape == (2, 4, 4)
 
 
+@pytest.mark.parametrize("v1_multiscale", [False, True])
+def test_its_pictures_have_the_targets_size_where_a_coarser_scale_is_the_finest(drawn_batch, v1_multiscale):
+    views = {"local_crop": True, "patch_reshuffle": True}
+    method = build(scales=(2, 3), v1_multiscale=v1_multiscale, views=views)
+    shown = method.pictures(drawn_batch, method(drawn_batch))
+    assert len(shown) == 8
+    assert {tuple(pictures.shape[-2:]) for pictures in shown.values()} == {(64, 96)}
+
+
 def test_depth_has_the_pictures_size_whatever_the_finest_scale():
     with torch.no_grad():
         depth = build(scales=(2, 1)).eval().predict_depth(torch.rand(1, 3, 64, 96))
