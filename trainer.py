@@ -44,7 +44,7 @@ from evaluation import evaluate_several, gather
 from logs import RunLog
 from methods import build_method
 from structures import Batch
-from utils import InputError, atomic_path, check_settings, pick_device, seed_everything
+from utils import InputError, atomic_path, can_write, check_settings, pick_device, seed_everything
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
 FOR_LOSSES = ("masks", "matches", "max_matches")  # settings of a dataset that ground truth does not need
@@ -66,6 +66,8 @@ class Trainer:
         self.folder = Path(options.log_dir).expanduser() / options.model_name
         self.device = start_processes(options.device)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if self.rank == 0 and not can_write(self.folder):
+            raise InputError(f"the run folder {self.folder} cannot be written; give another with --log_dir")
         seed_everything(options.seed)
         if options.deterministic:
             torch.use_deterministic_algorithms(True)

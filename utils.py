@@ -215,6 +215,12 @@ def write_out_home(settings: MutableMapping[str, Any], *names: str) -> None:
             settings[name] = os.path.expanduser(settings[name])
 
 
+def can_write(folder: Path) -> bool:
+    """Whether files can be written in a folder, which need not be there yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place only once the block has ended well.

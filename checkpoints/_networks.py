@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils import InputError
+from utils import InputError, read_text
 
 _RESNETS = {  # blocks of layer1 to layer4, bottlenecks → layers
     (2, 2, 2, 2, False): 18,
@@ -83,8 +83,8 @@ def read_opt_json(path: Path, known: Mapping[type, Collection[str]] = OPT_JSON) 
         if not file.is_file():
             continue
         try:
-            content = json.loads(file.read_text())
-        except ValueError:
+            content = json.loads(read_text(file))
+        except json.JSONDecodeError:
             raise InputError(f"{file} is not valid JSON; mend it or move it away") from None
         if not isinstance(content, dict):
             raise InputError(f"{file} holds a {type(content).__name__}, not options; mend it or move it away")

@@ -483,6 +483,12 @@ def test_what_cannot_be_is_refused_before_the_first_step(settings, sentence, tin
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_folder_that_cannot_be_written_is_refused_before_the_first_step(tiny_kitti, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/run cannot be written; give another with --log_dir"):
+        runs.build(runs.arguments(tiny_kitti, tmp_path / "file"))
+
+
 def test_a_truncated_picture_is_named_also_by_a_loader_process(tiny_folder, tmp_path):
     scene = tmp_path / "scene"
     scene.mkdir()

@@ -288,6 +288,11 @@ def test_opt_json_in_the_folder_above_adds_what_shapes_do_not_tell(tmp_path):
     assert "data_path" not in options
 
 
+def test_opt_json_may_begin_with_the_byte_order_mark_of_windows(tmp_path):
+    (tmp_path / "opt.json").write_bytes('\ufeff{"min_depth": 0.5}'.encode())
+    assert load_checkpoint(published(tmp_path, **DEPTH_18)).options["min_depth"] == 0.5
+
+
 def test_opt_json_of_another_model_is_left_aside(tmp_path):
     (tmp_path / "opt.json").write_text(json.dumps({"min_depth": 0.5, "height": 320}))
     loaded = load_checkpoint(published(tmp_path / "mono", **DEPTH_18))
