@@ -127,6 +127,7 @@ class Monodepth2(Method):
             )
         self.encoder = build_encoder(depth_encoder, pretrained=pretrained, context=context)
         self.depth = decoder_class(self.encoder.num_channels, self.scales)
+        _freeze_unread(self.encoder, getattr(self.depth, "finest_feature", 0))
         if len(self.video_frames) > 1:
             default = depth_encoder if depth_encoder.startswith("resnet") else "resnet18"
             self._build_pose(pose_encoder or default, pretrained)
@@ -370,6 +371,21 @@ class Monodepth2(Method):
 
 def _enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(values, size, mode="bilinear", align_corners=False)
+
+
+def _freeze_unread(encoder: nn.Module, first: int) -> None:
+    """Leave untrained what only features before number `first` need, such as an HRNet's last exchanges:
+    distributed training would wait for its gradient.
+    """
+    if not first:
+        return
+    encoder.eval()  # the norms' statistics are not to see the empty picture
+    with torch.enable_grad():
+        total = sum(feature.sum() for feature in encoder(torch.zeros(1, 3, 64, 64))[first:])
+    parameters = list(encoder.parameters())
+    for parameter, slope in zip(parameters, torch.autograd.grad(total, parameters, allow_unused=True)):
+        parameter.requires_grad_(slope is not None)
+    encoder.train()
 
 
 def _checked_frames(frame_ids: Sequence[Frame]) -> tuple[Frame, ...]:

@@ -175,6 +175,19 @@ def test_every_parameter_gets_a_gradient():
         assert not without, f"{name}: {without}"
 
 
+@pytest.mark.parametrize("encoder", ["hrnet18", "timm/hrnet_w18_small", "convnext_atto", "resnet18"])
+def test_every_parameter_that_is_trained_gets_a_gradient_where_fine_features_are_not_read(encoder):
+    method = build(encoder=encoder, scales=(3,), pose_model_type="posecnn")
+    assert method.training and all(module.training for module in method.modules())
+    K = torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]]).expand(2, 3, 3)
+    batch = Batch({frame: torch.rand(2, 3, 64, 96) for frame in (0, -1, 1)}, K, torch.arange(2))
+    sum(method.losses(batch, method(batch)).values()).backward()
+    trained = [(key, parameter) for key, parameter in method.named_parameters() if parameter.requires_grad]
+    assert [key for key, parameter in trained if parameter.grad is None] == []
+    frozen = sum(not parameter.requires_grad for parameter in method.encoder.parameters())
+    assert bool(frozen) == ("hrnet" in encoder)
+
+
 @pytest.mark.parametrize("kind", ["separate_resnet", "shared", "posecnn"])
 def test_all_frames_may_be_five(kind):
     frames = (0, -2, -1, 1, 2)
