@@ -319,7 +319,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        known = [str(p.relative_to(PROJECT)) for p in sorted((PROJECT / "configs").glob("*.yaml"))]
+        known = [os.path.relpath(p) for p in sorted((PROJECT / "configs").glob("*.yaml"))]
         raise InputError(f"there is no config {path}{nearest_name(str(path), known)}")
     text = read_text(path)
     try:

@@ -58,6 +58,15 @@ def test_a_pattern_of_files_need_not_be_yaml(pattern):
     assert parse(["--dataset", "folder", "--dataset.files", pattern]).dataset["files"] == pattern
 
 
+def test_a_config_is_named_by_its_way_from_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"there is no config configs/demo\.yaml.*\.\./.*configs/demo\.yaml"):
+        parse(["--config", "configs/demo.yaml"])
+    monkeypatch.chdir(PROJECT)
+    with pytest.raises(InputError, match=r"there is no config configs/dem\.yaml; did you mean 'configs/demo"):
+        parse(["--config", "configs/dem.yaml"])
+
+
 def test_what_was_typed_wins_even_where_it_is_the_default(tmp_path):
     config = write(tmp_path / "a.yaml", "num_layers: 50\nmethod: {name: monodepth2, num_layers: 34}\n")
     assert parse(["--config", config, "--num_layers", "18"]).num_layers == 18
