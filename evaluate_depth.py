@@ -53,12 +53,13 @@ from methods import load_method
 from metrics import CROPS, Protocol
 from predictor import set_decode_range, stereo_scale, trained_on, trained_with_stereo
 from tools._shards import torchrun_shard
-from tools.export_gt_depth import can_write, export_at_first
+from tools.export_gt_depth import export_at_first
 from trainer import start_processes
 from utils import (
     WORKERS,
     InputError,
     atomic_path,
+    can_write,
     check_settings,
     data_root,
     read_yaml,

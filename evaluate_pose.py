@@ -31,7 +31,6 @@ from datasets._sequence import read_image, resize_image
 from datasets.folder import FRAMES_FILE, PICTURES, frame_names
 from methods import load_method
 from predictor import stereo_scale, trained_with_stereo
-from tools.export_gt_depth import can_write
 from trajectories import (
     ALIGNMENTS,
     align,
@@ -46,7 +45,16 @@ from trajectories import (
     write_kitti,
     write_tum,
 )
-from utils import WORKERS, InputError, atomic_path, data_root, pick_device, run_main, write_out_home
+from utils import (
+    WORKERS,
+    InputError,
+    atomic_path,
+    can_write,
+    data_root,
+    pick_device,
+    run_main,
+    write_out_home,
+)
 
 PLACES = (
     "run", "load_weights_folder", "pretrained_path", "ext_poses", "data_path", "images", "poses", "output",

@@ -8,6 +8,7 @@ python run.py --config ... --eval_only
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,9 +70,10 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
     """
     from evaluate_depth import main as evaluate
 
-    typed = any(str(word).startswith("--load_weights_folder") for word in arguments or sys.argv[1:])
+    flags = ("--load_weights_folder", "--pretrained_path")  # of one option
+    typed = any(str(word).startswith(flags) for word in arguments or sys.argv[1:])
     # What a config names is where its run started from, not what came of it.
-    source = options.load_weights_folder if typed else str(folder)
+    source = os.path.expanduser(options.load_weights_folder) if typed else str(folder)
     if not Path(source).exists():
         raise InputError(f"there is no run {source} to evaluate; name one with --model_name and --log_dir")
     trained = load_checkpoint(source).options

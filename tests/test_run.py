@@ -89,7 +89,7 @@ def test_an_existing_run_is_neither_overwritten_nor_gone_on_with_unasked(tiny_ki
     assert runs.last(tmp_path).training["step"] == 1
 
 
-def test_eval_only_judges_the_run_by_its_own_options(tiny_kitti, tmp_path, capsys):
+def test_eval_only_judges_the_run_by_its_own_options(tiny_kitti, tmp_path, capsys, monkeypatch):
     run.main(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
     capsys.readouterr()
     run.main(["--log_dir", str(tmp_path), "--model_name", "run", "--eval_only", "--num_workers", "0"])
@@ -97,8 +97,9 @@ def test_eval_only_judges_the_run_by_its_own_options(tiny_kitti, tmp_path, capsy
     assert "trained on   video, 96 x 64" in by_name and "abs_rel" in by_name
     assert list((tmp_path / "run/evaluation").glob("*/results.json"))
 
-    for source in (tmp_path / "run", tmp_path / "run/checkpoints/last.pt"):
-        run.main(["--eval_only", "--load_weights_folder", str(source), "--num_workers", "0"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in ("--load_weights_folder=~/run", f"--pretrained_path={tmp_path}/run/checkpoints/last.pt"):
+        run.main(["--eval_only", source, "--num_workers", "0"])
         table = capsys.readouterr().out.partition("abs_rel")[2].splitlines()[1]
         assert table == by_name.partition("abs_rel")[2].splitlines()[1]
 

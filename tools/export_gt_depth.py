@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from datasets._splits import judged_part
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
 from tools._shards import torchrun_shard
 from tools._work import run_tasks, writing
-from utils import InputError, run_main
+from utils import InputError, can_write, run_main
 
 # A forked process is there at once, as a loader's are; a spawned one must import torch first.
 START, WORTH_A_PROCESS = ("fork", 16) if sys.platform == "linux" else ("spawn", 200)  # samples
@@ -89,12 +88,6 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
 def has_truth(dataset: SequenceDataset) -> bool:
     """Whether the truth of any sample can be measured."""
     return any(dataset.measured_depth(index) is not None for index in range(len(dataset)))
-
-
-def can_write(folder: Path) -> bool:
-    """Whether files can be written in a folder, which need not be there yet."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def export(
