@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from datasets import build_dataset
@@ -17,6 +19,11 @@ def new_parser(description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+
+
+def place(text: str) -> Path:
+    """A file or folder; a leading ~ that the shell leaves, as in --out=~/page.html, is the home folder."""
+    return Path(os.path.expanduser(text))
 
 
 def add_dataset(
@@ -35,9 +42,13 @@ def add_dataset(
         parts: the default in words, where it is not plain.
     """
     add = parser.add_argument
-    add("--data_path", required=True, metavar="FOLDER", help="root of the dataset")
+    add("--data_path", type=place, required=True, metavar="FOLDER", help="root of the dataset")
     add("--dataset", default=dataset, help=f"{which} (default: {dataset})")
-    add("--split", help="a split's name, or a folder of lists; else the dataset's own default")
+    add(
+        "--split",
+        type=os.path.expanduser,
+        help="a split's name, or a folder of lists; else the dataset's own default",
+    )
     parts = parts or " ".join(part or ())
     add("--part", nargs="+", default=part, help=f"parts of the split (default: {parts})")
     add("--skip_missing", action="store_true", help="leave out samples that lack a picture")

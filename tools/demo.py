@@ -23,6 +23,7 @@ from datasets._sequence import read_image
 from evaluation import Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
 from pictures import as_picture, colourise, save_picture, sheet
 from predictor import Predictor, load_predictor
+from tools._options import place
 from utils import PROJECT, InputError, run_main
 
 CONFIG = "configs/demo.yaml"
@@ -32,7 +33,7 @@ SHOWN = 6  # rows of the sheet of pictures
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser("demo.py", description="Learn depth from a synthetic video.")
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything it makes")
+    parser.add_argument("--out", type=place, default=Path("demo"), help="folder for everything it makes")
     parser.add_argument("--sequences", type=int, default=20, help="streets; a quarter of them is held out")
     parser.add_argument("--frames", type=int, default=16, help="pictures of each, per camera")
     parser.add_argument("--height", type=int, default=128, help="of the pictures on disk")

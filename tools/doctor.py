@@ -34,7 +34,7 @@ from options import frame_id
 from tools._doctor import files, intrinsics, motion, rig, truth, warp
 from tools._doctor.page import write_page
 from tools._doctor.reading import LEVELS, Figure, Finding, read_samples, spread
-from tools._options import add_settings, new_parser
+from tools._options import add_settings, new_parser, place
 from utils import InputError, check_settings, read_text, run_main
 
 GUESSED = "went on with guessed intrinsics"
@@ -268,11 +268,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if given.samples is not None and given.samples < 1:
         parser.error(f"--samples must be at least 1, got {given.samples}")
     return given
-
-
-def place(text: str) -> Path:
-    """A file or folder; a leading ~ that the shell leaves, as in --out=~/page.html, is the home folder."""
-    return Path(os.path.expanduser(text))
 
 
 def _exit() -> None:

@@ -28,7 +28,7 @@ from datasets import DATASETS
 from datasets._ground_truth import Export, Exportable, Member, encode, shard_path
 from datasets._sequence import SequenceDataset
 from datasets._splits import judged_part
-from tools._options import add_dataset, add_workers, new_parser, open_dataset
+from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
 from tools._shards import torchrun_shard
 from tools._work import run_tasks, writing
 from utils import InputError, can_write, run_main
@@ -162,7 +162,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--ground_truth", help="which one, where there are several: velodyne, improved, ...; else the split's"
     )
-    add("--out", metavar="FOLDER", help="where the file goes (default: <data_path>/gt_depths)")
+    add("--out", type=place, metavar="FOLDER", help="where the file goes (default: <data_path>/gt_depths)")
     add_workers(parser)
     return parser.parse_args(arguments)
 

@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import _splits
-from tools._options import new_parser
+from tools._options import new_parser, place
 from utils import InputError, atomic_path, run_main
 
 
@@ -34,11 +34,11 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = new_parser(__doc__)
     task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("--export", type=Path, metavar="FOLDER", help="write the published form below FOLDER")
-    task.add_argument("--pack", type=Path, metavar="FILE", help="turn this list into the compact form")
+    task.add_argument("--export", type=place, metavar="FOLDER", help="write the published form below FOLDER")
+    task.add_argument("--pack", type=place, metavar="FILE", help="turn this list into the compact form")
     parser.add_argument("--dataset", default="kitti", help="whose splits to export (default: kitti)")
     parser.add_argument("--split", help="export this one only (default: all of the dataset)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where the packed list goes")
+    parser.add_argument("--out", type=place, metavar="FILE", help="where the packed list goes")
     parser.add_argument(
         "--without",
         metavar="FILE",

@@ -20,7 +20,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.synthetic import View
-from tools._options import new_parser
+from tools._options import new_parser, place
 from tools._work import run_tasks, writing
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_image
@@ -105,7 +105,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__)
     add = parser.add_argument
     add("--layout", default="kitti", help=f"one of {', '.join(LAYOUTS.names())} (default: kitti)")
-    add("--out", type=Path, required=True, help="folder to write; must be new or empty")
+    add("--out", type=place, required=True, help="folder to write; must be new or empty")
     add("--sequences", type=int, default=8, help="worlds to render (default: 8)")
     add("--frames", type=int, default=40, help="frames of each, ten a second (default: 40)")
     add("--height", type=int, default=128, help="of the pictures, pixels (default: 128)")
@@ -113,7 +113,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="which worlds (default: 0)")
     add("--ext", default="png", help="png or jpg (default: png)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
-    add("--gallery", type=Path, help="contact sheet of every sequence (default: <out>/gallery.png)")
+    add("--gallery", type=place, help="contact sheet of every sequence (default: <out>/gallery.png)")
     add("--overwrite", action="store_true", help="write into a folder that is not empty")
     return parser.parse_args(arguments)
 

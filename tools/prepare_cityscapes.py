@@ -40,7 +40,7 @@ from datasets._cityscapes import (
     upper_rows,
 )
 from datasets._sequence import resize_intrinsics
-from tools._options import add_workers, new_parser
+from tools._options import add_workers, new_parser, place
 from tools._work import run_tasks, writing
 from utils import InputError, atomic_path, read_yaml, run_main, to_yaml
 
@@ -260,12 +260,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--data_path",
-        type=Path,
+        type=place,
         required=True,
         metavar="FOLDER",
         help="holds leftImg8bit_sequence and camera",
     )
-    add("--out", type=Path, required=True, metavar="FOLDER", help="where the prepared pictures go")
+    add("--out", type=place, required=True, metavar="FOLDER", help="where the prepared pictures go")
     add("--part", nargs="+", choices=PARTS, default=["train"], help="parts to prepare (default: train)")
     add("--layout", choices=("sequences", "triples"), default="sequences", help="default: sequences")
     add("--width", type=int, default=1024, help="of the whole frame, pixels (default: 1024)")

@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets import DATASETS
 from datasets._sequence import read_image
 from datasets._surround import RING, SurroundDataset, read_mask, read_matches
-from tools._options import add_dataset, add_workers, new_parser, open_dataset
+from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
 from tools._work import run_tasks, writing
 from utils import InputError, atomic_path, run_main
 
@@ -57,7 +57,7 @@ class Features(NamedTuple):
 
 def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
-    out = Path(given.out or Path(given.data_path) / "matches")
+    out = given.out or given.data_path / "matches"
     for part in given.part:
         dataset = open_rig(given, part, out)
         which, shards = given.shard
@@ -389,7 +389,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__)
     add_dataset(parser, "ddad", "a rig of cameras: ddad or nuscenes", ["train"])
     add = parser.add_argument
-    add("--out", metavar="FOLDER", help="where the matches go (default: <data_path>/matches)")
+    add("--out", type=place, metavar="FOLDER", help="where the matches go (default: <data_path>/matches)")
     add_workers(parser)
     add(
         "--report",

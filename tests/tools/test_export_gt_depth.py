@@ -380,3 +380,10 @@ def test_a_file_of_another_kind_is_named(tmp_path):
     (tmp_path / "maps.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"maps.npz cannot be read as exported ground truth"):
         ExportedDepth(tmp_path / "maps.npz").get("a")
+
+
+def test_a_leading_tilde_that_the_shell_leaves_is_the_home_folder(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root))
+    settings = ["--ground_truth", "improved", "--set", "intrinsics=fixed"]
+    export_gt_depth.main(["--data_path=~", "--split=~/lists", "--part", "val", "--out=~/truth", *settings])
+    assert (root / "truth/lists_val_improved.npz").is_file() and not Path("~").exists()
