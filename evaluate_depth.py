@@ -21,6 +21,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,12 +65,9 @@ from utils import (
     data_root,
     read_yaml,
     run_main,
-    write_out_home,
 )
 
 TOGETHER = ("kitti", "make3d", "nyuv2", "cityscapes", "ddad", "nuscenes", "kitti2015")  # in one call
-PLACES = ("run", "load_weights_folder", "pretrained_path", "ext_disp_to_eval", "data_path", "eval_split",
-          "gt_path", "output", *(f"{name}_path" for name in TOGETHER))  # fmt: skip
 KITTI_BENCHMARKS = ("eigen", "eigen_benchmark")  # whichever of these --kitti_path has the data of
 BOTH_WAYS = {"scale-ambiguous": "median", "scale-aware": "none"}  # the alignments a rig is judged by
 PROTOCOL_SETTINGS = (
@@ -88,7 +86,6 @@ BENCHMARK_MAX_DEPTH = 80.0  # metres
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     args = build_parser().parse_args(argv)
-    write_out_home(vars(args), *PLACES)
     check_arguments(args)
     device = start_processes("cpu" if args.no_cuda else args.device)
     try:
@@ -620,29 +617,33 @@ def build_parser() -> argparse.ArgumentParser:
         "evaluate_depth.py", description="Judge depth by a benchmark's protocol.", allow_abbrev=False
     )
     switch = {"action": "store_true"}
+    folder, file = ({"type": os.path.expanduser, "metavar": kind} for kind in ("FOLDER", "FILE"))
 
     group = parser.add_argument_group("what is judged").add_mutually_exclusive_group(required=True)
-    group.add_argument("--run", metavar="FOLDER", help="a run folder of ours")
-    group.add_argument(
-        "--load_weights_folder", metavar="FOLDER", help="a published checkpoint folder, or a run"
-    )
-    group.add_argument("--pretrained_path", metavar="FILE", help="a checkpoint of a single file")
-    group.add_argument("--ext_disp_to_eval", metavar="FILE", help="saved disparities, .npy of N x h x w")
+    group.add_argument("--run", **folder, help="a run folder of ours")
+    group.add_argument("--load_weights_folder", **folder, help="a published checkpoint folder, or a run")
+    group.add_argument("--pretrained_path", **file, help="a checkpoint of a single file")
+    group.add_argument("--ext_disp_to_eval", **file, help="saved disparities, .npy of N x h x w")
 
     group = parser.add_argument_group("by what: any of these, each by its own protocol")
     for name in TOGETHER:
         benchmarks = f": {' and '.join(KITTI_BENCHMARKS)}" if name == "kitti" else ""
-        group.add_argument(f"--{name}_path", metavar="FOLDER", help=f"root of {name}{benchmarks}")
+        group.add_argument(f"--{name}_path", **folder, help=f"root of {name}{benchmarks}")
 
     group = parser.add_argument_group("by what: one dataset")
-    group.add_argument("--data_path", metavar="FOLDER", help="root of the dataset; else data/<dataset>")
+    group.add_argument("--data_path", **folder, help="root of the dataset; else data/<dataset>")
     group.add_argument("--dataset", help="a file of datasets/; else the one the model was trained on")
     group.add_argument(
         "--eval_split",
+        type=os.path.expanduser,
         metavar="SPLIT[/PART]",
         help="eigen, eigen_benchmark, any split, a folder of lists; benchmark: pictures for KITTI's server",
     )
-    group.add_argument("--gt_path", help="a published gt_depths.npz, or the folder of our exported truth")
+    group.add_argument(
+        "--gt_path",
+        type=os.path.expanduser,
+        help="a published gt_depths.npz, or the folder of our exported truth",
+    )
     group.add_argument("--ground_truth", help="another than the split's own: velodyne_camera, improved, ...")
     group.add_argument("--skip_missing", **switch, help="leave out samples that lack a picture")
 
@@ -685,7 +686,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--eval_eigen_to_benchmark", **switch, help="652 of 697 saved Eigen disparities")
 
     group = parser.add_argument_group("what is left")
-    group.add_argument("--output", metavar="FOLDER", help="else evaluation/<split> beside what is judged")
+    group.add_argument("--output", **folder, help="else evaluation/<split> beside what is judged")
     group.add_argument("--save_pred_disps", **switch, help="write disps_<split>_split.npy")
     group.add_argument("--no_eval", **switch, help="predict and save only")
 

@@ -53,12 +53,8 @@ from utils import (
     data_root,
     pick_device,
     run_main,
-    write_out_home,
 )
 
-PLACES = (
-    "run", "load_weights_folder", "pretrained_path", "ext_poses", "data_path", "images", "poses", "output",
-)  # fmt: skip
 PREFERRED = (".jpg", ".jpeg", ".png")  # in this order where a frame is there twice
 
 PredictPose = Callable[
@@ -69,7 +65,6 @@ PredictPose = Callable[
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     args = build_parser().parse_args(argv)
-    write_out_home(vars(args), *PLACES)
     for option, least in (("batch_size", 1), ("num_workers", 0)):
         if getattr(args, option) < least:
             raise InputError(f"--{option} must be {least} or more, got {getattr(args, option)}")
@@ -357,22 +352,21 @@ def build_parser() -> argparse.ArgumentParser:
         "evaluate_pose.py", description="Judge visual odometry on a sequence.", allow_abbrev=False
     )
     switch: dict[str, Any] = {"action": "store_true"}
+    folder, file = ({"type": os.path.expanduser, "metavar": kind} for kind in ("FOLDER", "FILE"))
 
     group = parser.add_argument_group("what is judged").add_mutually_exclusive_group(required=True)
-    group.add_argument("--run", metavar="FOLDER", help="a run folder of ours")
-    group.add_argument(
-        "--load_weights_folder", metavar="FOLDER", help="a published checkpoint folder, or a run"
-    )
-    group.add_argument("--pretrained_path", metavar="FILE", help="a checkpoint of a single file")
-    group.add_argument("--ext_poses", metavar="FILE", help="a saved path (KITTI, TUM) or motions (.npy)")
+    group.add_argument("--run", **folder, help="a run folder of ours")
+    group.add_argument("--load_weights_folder", **folder, help="a published checkpoint folder, or a run")
+    group.add_argument("--pretrained_path", **file, help="a checkpoint of a single file")
+    group.add_argument("--ext_poses", **file, help="a saved path (KITTI, TUM) or motions (.npy)")
 
     group = parser.add_argument_group("on what")
-    group.add_argument("--data_path", metavar="FOLDER", help="root of KITTI odometry; else data/kitti_odom")
+    group.add_argument("--data_path", **folder, help="root of KITTI odometry; else data/kitti_odom")
     group.add_argument("--eval_split", metavar="odom_N", help="odom_9 or odom_10, as published")
     group.add_argument("--sequence", metavar="NN", help="any sequence below <root>/sequences")
     group.add_argument("--side", default="l", choices=("l", "r"), help="camera of the pair")
-    group.add_argument("--images", metavar="FOLDER", help="consecutive frames, instead of a KITTI sequence")
-    group.add_argument("--poses", metavar="FILE", help="their true path, KITTI or TUM format")
+    group.add_argument("--images", **folder, help="consecutive frames, instead of a KITTI sequence")
+    group.add_argument("--poses", **file, help="their true path, KITTI or TUM format")
 
     group = parser.add_argument_group("how")
     group.add_argument("--eval_mono", **switch, help="align with scale; else as it was trained")
@@ -386,9 +380,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--alignment", choices=ALIGNMENTS, help="else 7dof, for stereo 6dof")
 
     group = parser.add_argument_group("machine")
-    group.add_argument(
-        "--output", metavar="FOLDER", help="else evaluation/odom_<sequence> beside what is judged"
-    )
+    group.add_argument("--output", **folder, help="else evaluation/odom_<sequence> beside what is judged")
     group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="of a run")
     group.add_argument("--batch_size", type=int, default=16)
     group.add_argument("--num_workers", type=int, default=WORKERS)

@@ -47,7 +47,6 @@ from utils import (
     read_text,
     read_yaml,
     settings_of,
-    write_out_home,
 )
 
 SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
@@ -495,8 +494,10 @@ def _check_num_layers(method: str, encoder: str | None, values: Mapping[str, Any
 
 def _finish(options: argparse.Namespace) -> None:
     """Values that follow from others, and the checks that need no data."""
-    for settings in (vars(options), options.dataset, options.companion):
-        write_out_home(settings, "data_path", "split")
+    for settings in (vars(options), options.dataset, options.companion):  # configs may have a ~ as well
+        for name in ("data_path", "split"):
+            if isinstance(settings.get(name), str):
+                settings[name] = os.path.expanduser(settings[name])
     frames = [frame for frame in options.frame_ids if frame != "s"]
     options.use_stereo = options.use_stereo or "s" in options.frame_ids
     options.frame_ids = [*frames, "s"] if options.use_stereo else frames

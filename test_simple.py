@@ -67,7 +67,7 @@ from predictor import (
     read_upright,
     trained_on,
 )
-from utils import InputError, data_root, read_text, run_main, write_out_home
+from utils import InputError, data_root, read_text, run_main
 
 ASSUMED_ANGLE = 60.0  # degrees from left to right, of a camera whose intrinsics nobody gave
 
@@ -84,7 +84,6 @@ class Read(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Pictures that cannot be read are listed at the end, with exit status 1."""
     args = build_parser().parse_args(argv)
-    write_out_home(vars(args), "output", "data_path", "split")
     check_arguments(args)
     if args.dataset:
         return predict_sample(args)
@@ -362,13 +361,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("or a sample of a rig of cameras")
     group.add_argument("--dataset", metavar="NAME", help="ddad, nuscenes")
-    group.add_argument("--data_path", metavar="FOLDER", help="else as in training: data/<dataset>, ...")
-    group.add_argument("--split", help="else the dataset's own")
+    group.add_argument(
+        "--data_path",
+        type=os.path.expanduser,
+        metavar="FOLDER",
+        help="else as in training: data/<dataset>, ...",
+    )
+    group.add_argument("--split", type=os.path.expanduser, help="else the dataset's own")
     group.add_argument("--part", help="train, val or test; else val")
     group.add_argument("--sample", default="0", metavar="N", help="its number, or the end of its name")
 
     group = parser.add_argument_group("what is written")
-    group.add_argument("--output", metavar="FOLDER", help="else beside each picture")
+    group.add_argument("--output", type=os.path.expanduser, metavar="FOLDER", help="else beside each picture")
     group.add_argument("--ext", default="png", help="of the coloured pictures: png, jpg, ...")
     group.add_argument("--save_npy", **switch, help="depth and 1 / depth as float32 arrays")
     group.add_argument("--ply", **switch, help="a coloured point cloud")

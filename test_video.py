@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from predictor import (
     open_predictor,
     read_upright,
 )
-from utils import InputError, run_main, write_out_home
+from utils import InputError, run_main
 
 COLOURS = "magma"
 FOLDER_FPS = 10.0  # of frames in a folder, KITTI's rate
@@ -82,7 +83,6 @@ class SteadyRange:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Frames that cannot be read are listed at the end, with exit status 1."""
     args = build_parser().parse_args(argv)
-    write_out_home(vars(args), "output")
     check_arguments(args)
     frames = open_frames(args.image_path, args.every, args.ext)
     predictor = open_predictor(args)
@@ -261,7 +261,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("film")
     group.add_argument(
-        "--output", metavar="FILE", help=".gif or .mp4; else beside the frames or the video, ..._depth"
+        "--output",
+        type=os.path.expanduser,
+        metavar="FILE",
+        help=".gif or .mp4; else beside the frames or the video, ..._depth",
     )
     group.add_argument("--fps", type=float, help="frames a second; else the video's, or 10 for a folder")
     group.add_argument("--depth_only", action="store_true", help="without the picture beside it")

@@ -12,7 +12,7 @@ import random
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +206,6 @@ def seed_everything(seed: int) -> None:
 def data_root() -> Path:
     """The folder that holds a folder for each dataset: $PARALLAX_DATA, else `data` in the checkout."""
     return Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data").expanduser()
-
-
-def write_out_home(settings: MutableMapping[str, Any], *names: str) -> None:
-    """Replace a leading ~ in places where the shell left it: `--output=~/depth`, or a config's data_path."""
-    for name in names:
-        if isinstance(settings.get(name), str):
-            settings[name] = os.path.expanduser(settings[name])
 
 
 def can_write(folder: Path) -> bool:

@@ -144,9 +144,8 @@ class SurroundDepth(Monodepth2):
         scale = min(prediction.disparities)
         near = 1 / self.depth_of(prediction.disparities[scale], batch)
         low, high = near.min(), torch.quantile(near.flatten()[:: max(1, near.numel() // 2**20)], 0.95)
-        shown["disparity"] = (near - low) / (high - low).clamp(min=1e-12)
-        size = batch.images[0].shape[-2:]  # of the coarser scales too
-        shown = {name: F.interpolate(pictures, size) for name, pictures in shown.items()}
+        nearness = (near - low) / (high - low).clamp(min=1e-12)
+        shown["disparity"] = F.interpolate(nearness, batch.images[0].shape[-2:])
         names = RING if self.cameras == len(RING) else [f"camera {n}" for n in range(self.cameras)]
         sheets = []
         for moment in range(len(batch)):

@@ -75,9 +75,9 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
             raise InputError(f"{made} was made from the pictures that were there before; remove it first")
 
 
-def write_frame(plan: Plan, place: tuple[int, int]) -> None:
+def write_frame(plan: Plan, frame: tuple[int, int]) -> None:
     """One frame, by its sequence and number, in the layout of the plan; a worker's task."""
-    LAYOUTS.get(plan.layout)(plan).write_frame(*place)
+    LAYOUTS.get(plan.layout)(plan).write_frame(*frame)
 
 
 def make(plan: Plan, workers: int = 1, gallery: Path | None = None, overwrite: bool = False) -> None:
