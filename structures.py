@@ -1,4 +1,4 @@
-"""The two records that travel: a `Batch` goes into a method, a `Prediction` comes out.
+"""The two records: a `Batch` goes into a method, a `Prediction` comes out.
 
     B batch, N cameras, S sources, H W network height and width, h w any other size
 
@@ -21,26 +21,29 @@ Frame = int | str  # 0 target, -1 previous, +1 next, "s" the other camera of a s
 
 @dataclass
 class Batch:
-    """What a loader gives a method. A sample is a Batch of one; `Batch.cat` collates.
+    """Input of a method. A sample is a Batch of one; `Batch.cat` collates samples.
 
     Attributes:
         images: frame → (B·N, 3, H, W) RGB; uint8 from the loader, float in [0, 1] after `to`.
         intrinsics: (B·N, 3, 3) pixels at H x W; (0, 0) is the centre of the first pixel.
-        index: (B,) int64, each sample's place in its dataset. Names the sample and seeds its augmentation.
-        T_source_from_target: frame → (B·N, 4, 4), the poses that are known beforehand (stereo, rig).
-        augmented: frame → what networks see where it differs from `images` (colour jitter). Losses always
-            read `images`.
+        index: (B,) int64, index of each sample in its dataset. Names the sample and seeds its augmentation.
+        T_source_from_target: frame → (B·N, 4, 4), poses known before training (stereo pair, rig).
+        augmented: frame → network inputs that differ from `images` (colour jitter). Losses always read
+            `images`.
         cameras: N.
-        rig_from_camera: (B·N, 4, 4) each camera's place on the vehicle, metres; None where it is not known.
-        maps: name → (B·N, C, H, W) what is known of each pixel of the target, such as `visible` (bool, False
-            where the camera sees its own vehicle) or `labels` (uint8 train ids).
-        points: name → (B·N, K, 2 + C) what is known of single places in the target: x and y in pixels at
-            H x W, then the rest, such as a depth. A list is as long as the dataset makes it; a row of padding
-            has a depth of 0.
-        extra: name → (B·N, ...), what a particular method asks of its data.
-        detailed: the same samples with larger pictures, for a method that zooms into them; no more than
-            pictures, intrinsics and index.
-        companion: as many samples of another dataset, such as labelled pictures of another domain.
+        rig_from_camera: (B·N, 4, 4) camera-to-rig pose (extrinsics), metres; None if unknown.
+        speed: frame → (B·N,) mean speed of the camera between target and source, metres per second, at least
+            0; nan if unknown.
+        time_step: frame → (B·N,) seconds from target to source, negative for earlier sources.
+        maps: name → (B·N, C, H, W) per-pixel data of the target:
+            `ego_mask` (bool, True where the camera sees its own vehicle), `labels` (uint8 train ids),
+            `depth` (metres, 0 where unknown), `input_depth` (the same, as network input), `pseudo_depth`.
+        points: name → (B·N, K, 2 + C) sparse data at pixel coordinates of the target: x and y in pixels at
+            H x W, then the values, such as a depth. The dataset fixes K; rows of padding have depth 0.
+        extra: name → (B·N, ...), data that one particular method reads.
+        detailed: the same samples at `Method.detail` times the resolution; only images, intrinsics and index
+            are set.
+        companion: an equal number of samples of another dataset, such as labelled images of another domain.
     """
 
     images: dict[Frame, Tensor]
@@ -50,6 +53,8 @@ class Batch:
     augmented: dict[Frame, Tensor] | None = None
     cameras: int = 1
     rig_from_camera: Tensor | None = None
+    speed: dict[Frame, Tensor] = field(default_factory=dict)
+    time_step: dict[Frame, Tensor] = field(default_factory=dict)
     maps: dict[str, Tensor] = field(default_factory=dict)
     points: dict[str, Tensor] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
@@ -58,12 +63,12 @@ class Batch:
 
     @property
     def network_images(self) -> dict[Frame, Tensor]:
-        """What networks see: the jittered images where there are any."""
+        """Inputs of the networks: the jittered images if there are any, else `images`."""
         return self.images if self.augmented is None else self.augmented
 
     @property
     def sources(self) -> list[Frame]:
-        """Every frame but the target, in the order of the options."""
+        """Every frame except the target, in the order of the options."""
         return [frame for frame in self.images if frame != 0]
 
     def __len__(self) -> int:
@@ -74,17 +79,17 @@ class Batch:
         return _map(self, function)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move to `device`; uint8 pictures become float in [0, 1] there, a quarter of the bytes moved."""
+        """Move to `device`; uint8 images become float in [0, 1] there, a quarter of the bytes moved."""
         moved = self.map(lambda tensor: tensor.to(device, non_blocking=True))
         for batch in (part for part in (moved, moved.detailed, moved.companion) if part is not None):
-            for pictures in (batch.images, batch.augmented or {}):
-                for frame, picture in pictures.items():
-                    if picture.dtype == torch.uint8:
-                        pictures[frame] = picture.float().div_(255)
+            for images in (batch.images, batch.augmented or {}):
+                for frame, image in images.items():
+                    if image.dtype == torch.uint8:
+                        images[frame] = image.float().div_(255)
         return moved
 
     def pin_memory(self) -> Batch:
-        """Page-locked memory, so that `to` overlaps with computing. The DataLoader calls this."""
+        """Page-locked memory, so that `to` overlaps with computation. The DataLoader calls this."""
         return self.map(Tensor.pin_memory)
 
     def per_camera(self, tensor: Tensor) -> Tensor:
@@ -96,38 +101,49 @@ class Batch:
         """Join along the batch axis: the collate function of every loader.
 
         Raises:
-            ValueError: samples of different sizes, with both sizes.
+            ValueError: images of different sizes, with both sizes; an entry that only some samples have,
+                with its name.
         """
         first = samples[0]
         for sample in samples:
             if sample.images[0].shape[1:] != first.images[0].shape[1:]:
                 raise ValueError(
-                    f"pictures of one batch must have one size, got {tuple(first.images[0].shape[2:])} "
+                    f"images of one batch must have one size, got {tuple(first.images[0].shape[2:])} "
                     f"and {tuple(sample.images[0].shape[2:])}"
                 )
-        return _cat(samples)
+        return _cat(samples, "")
 
 
 @dataclass
 class Prediction:
-    """What a method makes of a Batch.
+    """Output of a method for a Batch.
 
     Attributes:
         disparities: scale → (B·N, 1, H / 2**scale, W / 2**scale) sigmoid in [0, 1], 1 nearest.
-        depths: scale → (B·N, 1, h, w), the depth the photometric term of that scale warps with. Up to one
-            factor unless the method is scale-aware.
+        depths: scale → (B·N, 1, h, w), the depth that view synthesis of that scale uses; metres if the
+            method is metric, else up to scale.
         T_source_from_target: frame → (B·N, 4, 4).
-        warped: scale → (S, B·N, 3, h, w), the sources resampled into the target view, in the order of
-            `batch.sources`.
+        grids: scale → (S, B·N, h, w, 2) normalised sampling coordinates in the sources, in [-1, 1] inside
+            the image, in the order of `batch.sources`.
+        warped: scale → (S, B·N, 3, h, w), the sources resampled into the target view, same order.
         masks: scale → (B·N, S, h, w) in [0, 1], a predicted weight of each source (explainability).
-        extra: name → what a particular method's losses and pictures need.
+        logits: (B·N, classes, H, W) unnormalised class scores of the target; None without a segmentation
+            head.
+        sources: frame → the Prediction of that source image: its disparities and depths, and with key 0 in
+            `T_source_from_target` the reverse pose T_target_from_source.
+        companion: the Prediction of `batch.companion`, for methods that run on it.
+        extra: name → data that one particular method's losses and logged images read.
     """
 
     disparities: dict[int, Tensor]
     depths: dict[int, Tensor] = field(default_factory=dict)
     T_source_from_target: dict[Frame, Tensor] = field(default_factory=dict)
+    grids: dict[int, Tensor] = field(default_factory=dict)
     warped: dict[int, Tensor] = field(default_factory=dict)
     masks: dict[int, Tensor] = field(default_factory=dict)
+    logits: Tensor | None = None
+    sources: dict[Frame, Prediction] = field(default_factory=dict)
+    companion: Prediction | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -143,17 +159,33 @@ def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def _cat(values: Iterable[Any]) -> Any:
-    """The same record with every tensor joined along its first axis."""
+def _cat(values: Iterable[Any], path: str) -> Any:
+    """The same record with every tensor joined along its first axis; `path` names it in errors."""
     values = list(values)
     first = values[0]
+    if any(type(value) is not type(first) for value in values):
+        raise ValueError(
+            f"only some samples of the batch have {path}; a dataset gives it for all or for none"
+        )
     if isinstance(first, Tensor):
         return torch.cat(values)
     if isinstance(first, dict):
-        return {key: _cat(value[key] for value in values) for key in first}
+        names = {name for value in values for name in value}
+        for name in sorted(names, key=str):
+            if not all(name in value for value in values):
+                raise ValueError(
+                    f"only some samples of the batch have {_join(path, name)}; a dataset gives it for all or "
+                    "for none (zeros where unknown)"
+                )
+        return {key: _cat([value[key] for value in values], _join(path, key)) for key in first}
     if dataclasses.is_dataclass(first):
         names = [item.name for item in dataclasses.fields(first)]
         return dataclasses.replace(
-            first, **{name: _cat(getattr(value, name) for value in values) for name in names}
+            first,
+            **{name: _cat([getattr(value, name) for value in values], _join(path, name)) for name in names},
         )
     return first
+
+
+def _join(path: str, name: Any) -> str:
+    return f"{path}.{name}" if path else str(name)

@@ -64,3 +64,16 @@ def test_sources_are_every_frame_but_the_target():
 @pytest.mark.gpu
 def test_pinned_memory_holds_the_same():
     assert sample(3).pin_memory().images[0].is_pinned()
+
+
+def test_an_entry_of_only_some_samples_is_refused_by_name():
+    with_depth, without = sample(0), sample(1)
+    with_depth.maps["depth"] = torch.ones(1, 1, 4, 6)
+    for samples in ([with_depth, without], [without, with_depth]):
+        with pytest.raises(ValueError, match="only some samples of the batch have maps.depth"):
+            Batch.cat(samples)
+    with_depth.maps.clear()
+    with_depth.rig_from_camera = torch.eye(4)[None]
+    for samples in ([with_depth, without], [without, with_depth]):
+        with pytest.raises(ValueError, match="only some samples of the batch have rig_from_camera"):
+            Batch.cat(samples)
