@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datasets._sequence import read_image, resize_image
 from datasets.folder import FRAMES_FILE, IMAGES, frame_names
+from datasets.sequence import read_image, resize_image
 from methods import load_method
 from predictor import stereo_scale, trained_with_stereo
 from trajectories import (

@@ -31,7 +31,7 @@ from typing import Any
 import yaml
 
 from datasets import DATASETS
-from datasets._augment import Augment
+from datasets.augmentation import Augment
 from losses import LOSSES
 from methods import METHODS
 from methods._views import Views

@@ -44,8 +44,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets import DATASETS, build_dataset
-from datasets._surround import SurroundDataset
 from datasets.folder import INTRINSICS_FILES, parse_intrinsics
+from datasets.surround import SurroundDataset
 from images import (
     IMAGE_FORMATS,
     check_format,
@@ -239,7 +239,7 @@ def predict_sample(args: argparse.Namespace) -> None:
         raise InputError("--pred_metric_depth needs metres, and this model's depth lacks a factor")
     dataset = open_rig(args, predictor)
     index = find_sample(dataset, args.sample)
-    line = dataset.lines[index]
+    line = dataset.samples[index]
     images = dataset.read_images(line, 0)
     K = [dataset.intrinsics(line, n, *image.shape[-2:]) for n, image in enumerate(images)]
     inverse = predictor.inverse_depth(images, torch.from_numpy(np.stack(K)).float())

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets._sequence import resize_image
-from datasets._video import VIDEOS, open_capture
+from datasets.sequence import resize_image
+from datasets.video import VIDEOS, open_capture
 from images import FILM_FORMATS, check_format, colourise, video
 from predictor import (
     add_model_arguments,

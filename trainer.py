@@ -37,9 +37,9 @@ from checkpoints import (
     update_link,
 )
 from datasets import build_dataset
-from datasets._augment import Augment
-from datasets._companion import with_companion
-from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
+from datasets.augmentation import Augment
+from datasets.companion import with_companion
+from datasets.loading import EpochBatches, Guarded, collate, outlive_sigterm
 from evaluation import evaluate_several, gather
 from logs import RunLog
 from methods import build_method

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from datasets._sequence import read_image, resize_image
+from datasets.sequence import read_image, resize_image
 from images import as_image, colourise, image_grid
 from methods import load_method
 from metrics import METRICS, depth_errors

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets._sequence import SequenceDataset
-from datasets._splits import SplitLine
+from datasets.sequence import SequenceDataset
+from datasets.splits import SplitLine
 from structures import Frame
 from utils import InputError, nearest_name
 
@@ -26,12 +26,12 @@ class KittiImages(SequenceDataset):
         baseline: distance of the two cameras in the unit of the depth that is to be learned. See `pose`.
     """
 
-    lines: list[SplitLine]
+    samples: list[SplitLine]
 
     def __init__(
         self,
         data_path: str | Path,
-        lines: list[SplitLine],
+        samples: list[SplitLine],
         intrinsics: str,
         baseline: float,
         frame_ids: Sequence[Frame],
@@ -46,19 +46,19 @@ class KittiImages(SequenceDataset):
             raise InputError(
                 f"baseline must be positive, got {baseline}; 0.1 is the published one, 0.54 metres"
             )
-        if "s" in frame_ids and any(line.side is None for line in lines):
+        if "s" in frame_ids and any(sample.side is None for sample in samples):
             raise InputError("frame 's' needs a split that names a side, l or r, for every frame")
-        self.lines = lines
+        self.samples = samples
         self.fixed_intrinsics = intrinsics == "fixed"
         self.baseline = baseline
         self._suffixes: dict[str, tuple[str, frozenset[str]]] = {}
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
 
     def name(self, index: int) -> str:
-        line = self.lines[index]
-        return f"{line.folder} {line.frame} {line.side or ''}".rstrip()
+        sample = self.samples[index]
+        return f"{sample.folder} {sample.frame} {sample.side or ''}".rstrip()
 
-    def pose(self, line: SplitLine, frame: Frame) -> np.ndarray | None:
+    def pose(self, sample: SplitLine, frame: Frame) -> np.ndarray | None:
         """The stereo partner: a step of one baseline sideways.
 
         Monodepth2 calls the baseline 0.1 where the rig's is 0.54 m. Depths learned from stereo with
@@ -70,17 +70,17 @@ class KittiImages(SequenceDataset):
             return None
         T_source_from_target = np.eye(4)
         # The right camera is at +baseline, so a point's x is smaller there.
-        T_source_from_target[0, 3] = -self.baseline if line.side == "l" else self.baseline
+        T_source_from_target[0, 3] = -self.baseline if sample.side == "l" else self.baseline
         return T_source_from_target[None]
 
-    def network_intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+    def network_intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
         if self.fixed_intrinsics:
             return fixed_intrinsics(self.height, self.width)
-        return super().network_intrinsics(line, camera, height, width)
+        return super().network_intrinsics(sample, camera, height, width)
 
-    def side_of(self, line: SplitLine, frame: Frame) -> str | None:
+    def side_of(self, sample: SplitLine, frame: Frame) -> str | None:
         """The camera that took `frame`."""
-        return OTHER_SIDE[line.side] if frame == "s" else line.side
+        return OTHER_SIDE[sample.side] if frame == "s" else sample.side
 
     def image(self, folder: str, stem: str) -> Path:
         """An image's path with the ending it has; jpg where it is there as png too, as published recipes

@@ -33,9 +33,9 @@ import numpy as np
 from PIL import Image
 
 from datasets import DATASETS
-from datasets._ground_truth import FOLDER, Exportable, read_values
-from datasets._sequence import SequenceDataset, check_offsets
-from datasets._video import EXTRACTED, VIDEOS, extract_video
+from datasets.ground_truth import FOLDER, Exportable, read_values
+from datasets.sequence import SequenceDataset, check_offsets
+from datasets.video import EXTRACTED, VIDEOS, extract_video
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, read_lines, read_text
@@ -149,13 +149,13 @@ class Folder(Exportable, SequenceDataset):
         spans = [range(len(scene.frames)) for scene in self.scenes]
         if listed is None and part != "all":
             spans = _held_back(spans, part, val_fraction, stride)
-        self.lines = [
+        self.samples = [
             Target(scene, frame)
             for scene, span in enumerate(spans)
             for frame in span
             if all(frame + offset in span for offset in offsets)
         ]
-        if not self.lines:
+        if not self.samples:
             raise InputError(
                 f"{data_path}, part '{part}': no frame has all of its neighbours {list(frame_ids)} at stride "
                 f"{stride}; the scenes hold {', '.join(str(len(span)) for span in spans[:8])} frames"
@@ -164,24 +164,24 @@ class Folder(Exportable, SequenceDataset):
         scale = [] if depth_scale == 256 else [f"{depth_scale:g}"]
         self.find_exported(gt_path, split, part, scale, at_first=False)
 
-    def paths(self, line: Target, frame: Frame) -> list[Path]:
-        scene = self.scenes[line.scene]
-        return [scene.folder / scene.frames[line.frame + frame * self.stride]]
+    def paths(self, sample: Target, frame: Frame) -> list[Path]:
+        scene = self.scenes[sample.scene]
+        return [scene.folder / scene.frames[sample.frame + frame * self.stride]]
 
-    def intrinsics(self, line: Target, camera: int, height: int, width: int) -> np.ndarray:
-        return self.scenes[line.scene].intrinsics
+    def intrinsics(self, sample: Target, camera: int, height: int, width: int) -> np.ndarray:
+        return self.scenes[sample.scene].intrinsics
 
-    def known_depth(self, index: int) -> np.ndarray | None:
+    def read_raw_depth(self, index: int) -> np.ndarray | None:
         """From the file in `depth`; None for an image that has none."""
-        line = self.lines[index]
-        scene = self.scenes[line.scene]
-        path = scene.depths.get(scene.frames[line.frame])
+        sample = self.samples[index]
+        scene = self.scenes[sample.scene]
+        path = scene.depths.get(scene.frames[sample.frame])
         return None if path is None else read_depth(path, self.depth_scale)[None]
 
     def name(self, index: int) -> str:
-        line = self.lines[index]
-        scene = self.scenes[line.scene]
-        return (Path(scene.name) / scene.frames[line.frame]).as_posix()
+        sample = self.samples[index]
+        scene = self.scenes[sample.scene]
+        return (Path(scene.name) / scene.frames[sample.frame]).as_posix()
 
 
 # ----------------------------------------------------------------------------- finding scenes
@@ -224,7 +224,7 @@ def natural_key(name: str) -> list[tuple[bool, int, str]]:
 
 def _scenes_below(root: Path) -> dict[str, Path]:
     return {
-        name: place for folder in _subfolders(root) for name, place in _scenes_in(folder, folder.name).items()
+        name: found for folder in _subfolders(root) for name, found in _scenes_in(folder, folder.name).items()
     }
 
 
@@ -383,10 +383,10 @@ def _find_intrinsics(folder: Path, root: Path, size: tuple[int, int]) -> tuple[n
     """The nearest intrinsics file from the scene's folder up to the root, and its path."""
     upwards = [folder, *folder.parents]
     upwards = upwards[: upwards.index(root) + 1] if root in upwards else [folder, root]
-    for place in upwards:
+    for parent in upwards:
         for name in INTRINSICS_FILES:
-            if (place / name).is_file():
-                path = place / name
+            if (parent / name).is_file():
+                path = parent / name
                 return parse_intrinsics(read_text(path), str(path)), str(path)
     height, width = size
     focal = round(width / 2 / math.tan(math.radians(30)))
@@ -468,21 +468,21 @@ def _held_back(spans: list[range], part: str, fraction: float, stride: int) -> l
 
 def _find_depths(folder: Path, frames: list[str]) -> dict[str, Path]:
     """Frame → file in the scene's folder `depth`, by name or, where all names differ, in sorted order."""
-    place = folder / "depth"
-    if not place.is_dir():
+    depths = folder / "depth"
+    if not depths.is_dir():
         return {}
-    files = sorted(_visible_files(place), key=natural_key)
+    files = sorted(_visible_files(depths), key=natural_key)
     files = [name for name in files if Path(name).suffix.lower() in (".png", ".npy", ".npz")]
-    by_stem = {Path(name).stem: place / name for name in files}
+    by_stem = {Path(name).stem: depths / name for name in files}
     named = {frame: by_stem[Path(frame).stem] for frame in frames if Path(frame).stem in by_stem}
     if named or not files:
         return named
     if len(files) != len(frames):
         raise InputError(
-            f"{place} holds {len(files)} files for {len(frames)} images, and no name of an image; "
+            f"{depths} holds {len(files)} files for {len(frames)} images, and no name of an image; "
             "name them like the images they belong to"
         )
-    return {frame: place / name for frame, name in zip(frames, files)}
+    return {frame: depths / name for frame, name in zip(frames, files)}
 
 
 def read_depth(path: Path, depth_scale: float) -> np.ndarray:

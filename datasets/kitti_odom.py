@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets import DATASETS
 from datasets._kitti import CAMERAS, CalibrationFile, KittiImages, fixed_intrinsics
-from datasets._splits import SplitLine, load_split
+from datasets.splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
 from utils import InputError
@@ -58,34 +58,34 @@ class KittiOdom(KittiImages):
         baseline: float = 0.1,
     ) -> None:
         self._calibration: dict[str, CalibrationFile] = {}
-        lines = load_split("kitti", str(split), part)
-        for line in lines:
-            if not line.folder.isdecimal() or line.side is None:
+        samples = load_split("kitti", str(split), part)
+        for sample in samples:
+            if not sample.folder.isdecimal() or sample.side is None:
                 raise InputError(
-                    f"{line.source}: expected '<sequence> <frame> <l or r>', got folder '{line.folder}'; "
+                    f"{sample.source}: expected '<sequence> <frame> <l or r>', got folder '{sample.folder}'; "
                     "splits with drives belong to dataset 'kitti'"
                 )
         super().__init__(
-            data_path, lines, intrinsics, baseline, frame_ids, height, width, resize, skip_missing
+            data_path, samples, intrinsics, baseline, frame_ids, height, width, resize, skip_missing
         )
         if not self.fixed_intrinsics:  # found now, not at step 30,000
-            for line in {(line.folder, line.side): line for line in self.lines}.values():
-                self.intrinsics(line, 0, self.height, self.width)
+            for sample in {(sample.folder, sample.side): sample for sample in self.samples}.values():
+                self.intrinsics(sample, 0, self.height, self.width)
 
-    def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
-        camera = CAMERAS[self.side_of(line, frame)]
-        number = line.frame + (0 if frame == "s" else frame)
-        return [self.image(f"{self._sequence(line.folder)}/image_{camera}", f"{number:06d}")]
+    def paths(self, sample: SplitLine, frame: Frame) -> list[Path]:
+        camera = CAMERAS[self.side_of(sample, frame)]
+        number = sample.frame + (0 if frame == "s" else frame)
+        return [self.image(f"{self._sequence(sample.folder)}/image_{camera}", f"{number:06d}")]
 
-    def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
         if self.fixed_intrinsics:
             return fixed_intrinsics(height, width)
-        if line.folder not in self._calibration:
-            path = self._sequence(line.folder) / "calib.txt"
-            self._calibration[line.folder] = CalibrationFile(
+        if sample.folder not in self._calibration:
+            path = self._sequence(sample.folder) / "calib.txt"
+            self._calibration[sample.folder] = CalibrationFile(
                 path, "; intrinsics=fixed trains without, with the matrix Monodepth2 uses for all drives"
             )
-        return self._calibration[line.folder].matrix(f"P{CAMERAS[line.side]}", 3, 4)[:, :3]
+        return self._calibration[sample.folder].matrix(f"P{CAMERAS[sample.side]}", 3, 4)[:, :3]
 
     def poses(self, sequence: int | str) -> np.ndarray:
         """(frames, 4, 4) world from camera, metres; the world is the sequence's first camera.

@@ -18,9 +18,9 @@ import numpy as np
 from torch import Tensor
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable, check_ground_truth
-from datasets._sequence import SequenceDataset, read_image
-from datasets._splits import SplitLine, load_split
+from datasets.ground_truth import Exportable, check_ground_truth
+from datasets.sequence import SequenceDataset, read_image
+from datasets.splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
 from utils import InputError
@@ -82,34 +82,34 @@ class Make3D(Exportable, SequenceDataset):
                 f"and frame_ids are 0, got '{part}' and {' '.join(map(str, frame_ids))}"
             )
         self.ground_truth = ground_truth
-        self.lines = load_split("make3d", str(split), part)
+        self.samples = load_split("make3d", str(split), part)
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
         self.find_exported(gt_path, split, part, at_first=False)
 
-    def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
-        return [self.data_path / "Test134" / f"img-{line.folder}.jpg"]
+    def paths(self, sample: SplitLine, frame: Frame) -> list[Path]:
+        return [self.data_path / "Test134" / f"img-{sample.folder}.jpg"]
 
-    def read_images(self, line: SplitLine, frame: Frame) -> list[Tensor]:
+    def read_images(self, sample: SplitLine, frame: Frame) -> list[Tensor]:
         """(3, 852, 1704) uint8, the band that counts."""
-        path = self.paths(line, frame)[0]
+        path = self.paths(sample, frame)[0]
         image = read_image(path)
         if image.shape[1:] != SIZE:
             height, width = image.shape[1:]
             raise InputError(f"{path} is {width}x{height}; Make3D's test images are 1704x2272, upright")
         return [image[:, TOP:BOTTOM]]
 
-    def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
         """Of the one camera, in pixels of the band."""
         return K - np.array([[0, 0, 0], [0, 0, TOP], [0, 0, 0]])
 
-    def known_depth(self, index: int) -> np.ndarray:
+    def read_raw_depth(self, index: int) -> np.ndarray:
         """(1, 21, 305) metres."""
-        name = self.lines[index].folder
+        name = self.samples[index].folder
         grid = read_grid(self.data_path / "Gridlaserdata" / f"depth_sph_corr-{name}.mat")
         return grid[None, GRID_TOP:GRID_BOTTOM, :, 3].astype(np.float32)
 
     def name(self, index: int) -> str:
-        return self.lines[index].folder
+        return self.samples[index].folder
 
 
 def read_grid(path: Path) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datasets import DATASETS
-from datasets._augment import Augment
+from datasets.augmentation import Augment
 from losses import LOSSES
 from methods import METHODS
 from methods._base import Method

@@ -5,7 +5,7 @@
     python tools/export_gt_depth.py --data_path data/ddad --dataset ddad
     python tools/export_gt_depth.py --data_path data/synthetic --split data/synthetic/splits --part val test
 
-The file lies in `<data_path>/gt_depths`, where the dataset finds it by itself; datasets/_ground_truth.py
+The file lies in `<data_path>/gt_depths`, where the dataset finds it by itself; datasets/ground_truth.py
 tells what is in it. Images without ground truth are left out. It can be stopped at any time: started again
 it goes on where it was. To share the work among machines, give each a `--shard 1/4` to `--shard 4/4`, or
 start it under torchrun.
@@ -25,9 +25,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
-from datasets._ground_truth import Export, Exportable, Member, encode, shard_path
-from datasets._sequence import SequenceDataset
-from datasets._splits import evaluated_part
+from datasets.ground_truth import Export, Exportable, Member, encode, shard_path
+from datasets.sequence import SequenceDataset
+from datasets.splits import evaluated_part
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
 from tools._shards import torchrun_shard
 from tools._work import run_tasks, writing
@@ -87,7 +87,7 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
 
 def has_ground_truth(dataset: SequenceDataset) -> bool:
     """Whether the ground truth of any sample can be measured."""
-    return any(dataset.measured_depth(index) is not None for index in range(len(dataset)))
+    return any(dataset.depth_from_raw(index) is not None for index in range(len(dataset)))
 
 
 def export(
@@ -151,7 +151,7 @@ def measure(dataset: SequenceDataset, indices: Sequence[int], workers: int) -> I
 
 
 def _encoded(dataset: SequenceDataset, index: int) -> list[Member] | None:
-    depth = dataset.known_depth(index)
+    depth = dataset.read_raw_depth(index)
     return None if depth is None else encode(depth)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision.transforms.functional as tvf
 
-from datasets._augment import Augment, mirror
+from datasets.augmentation import Augment, mirror
 from layers import backproject, project
 from structures import Batch
 from utils import InputError

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from datasets._augment import Augment
-from datasets._companion import WithCompanion, with_companion
-from datasets._loading import Guarded, collate
+from datasets.augmentation import Augment
+from datasets.companion import WithCompanion, with_companion
+from datasets.loading import Guarded, collate
 from structures import Batch
 from tools.layouts._base import Plan
 from tools.make_synthetic import make

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._video import extract_video
 from datasets.folder import Folder, find_scenes, natural_key, parse_intrinsics
+from datasets.video import extract_video
 from tools import export_gt_depth
 from utils import InputError
 
@@ -124,7 +124,7 @@ def test_of_a_single_scene_the_last_frames_are_held_back_and_no_image_is_shared(
     images = {}
     for part in ("train", "val"):
         dataset = open_folder(tmp_path, part=part, val_fraction=0.25)
-        every = [dataset.paths(line, frame)[0].name for line in dataset.lines for frame in (0, -1, 1)]
+        every = [dataset.paths(sample, frame)[0].name for sample in dataset.samples for frame in (0, -1, 1)]
         images[part] = set(every)
     assert len(images["train"]) == 30 and len(images["val"]) == 10
     assert not images["train"] & images["val"]
@@ -388,7 +388,7 @@ def test_six_real_images_open_in_the_order_they_were_taken(tmp_path):
     (tmp_path / "frames.txt").write_text("left.png\n0*.png\n")
     dataset = open_folder(tmp_path, val_fraction=0, height=128, width=416)
     assert targets(dataset) == [f"00000{number}.png" for number in range(1, 5)]
-    assert dataset.paths(dataset.lines[0], -1) == [tmp_path / "left.png"]
+    assert dataset.paths(dataset.samples[0], -1) == [tmp_path / "left.png"]
     assert dataset[0].images[0].shape == (1, 3, 128, 416)
     # Neighbours in time look alike; the disparity is no frame.
     previous, target, later = (dataset[1].images[frame].float() for frame in (-1, 0, 1))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datasets._loading import EpochBatches, Guarded, collate
+from datasets.loading import EpochBatches, Guarded, collate
 from structures import Batch
 from utils import InputError
 

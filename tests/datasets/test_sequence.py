@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._sequence import SequenceDataset, read_image, resize_image, resize_intrinsics
+from datasets.sequence import SequenceDataset, read_image, resize_image, resize_intrinsics
 from structures import Batch
 from utils import InputError
 
@@ -17,13 +17,13 @@ class Drawn(SequenceDataset):
     """Frame n of the folder is n.png; samples are the given frames."""
 
     def __init__(self, data_path, lines, **settings):
-        self.lines = lines
+        self.samples = lines
         super().__init__(data_path, **{"height": 32, "width": 64, **settings})
 
-    def paths(self, line, frame):
-        return [self.data_path / f"{line + frame}.png"]
+    def paths(self, sample, frame):
+        return [self.data_path / f"{sample + frame}.png"]
 
-    def intrinsics(self, line, camera, height, width):
+    def intrinsics(self, sample, camera, height, width):
         return np.array([[50.0, 0, width / 2], [0, 60.0, height / 2], [0, 0, 1]])
 
 
@@ -111,7 +111,7 @@ def test_gaps_are_found_when_the_dataset_is_opened(images):
     (images / "3.png").unlink()
     with pytest.raises(InputError, match=r"no image at .*3\.png; 2 of 3 samples lack an image \("):
         Drawn(images, [1, 2, 3])
-    assert Drawn(images, [1, 2, 3], skip_missing=True).lines == [1]
+    assert Drawn(images, [1, 2, 3], skip_missing=True).samples == [1]
     with pytest.raises(InputError, match=r"2 of 2 samples lack an image$"):
         Drawn(images, [2, 3], skip_missing=True)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._surround import RING
+from datasets.surround import RING
 from datasets.synthetic import Camera, World, rotation
 from tools import doctor
 from tools._doctor import intrinsics

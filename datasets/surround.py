@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets._sequence import SequenceDataset, check_offsets, read_image
+from datasets.sequence import SequenceDataset, check_offsets, read_image
 from structures import Frame
 from utils import InputError, nearest_name
 
@@ -75,27 +75,27 @@ class SurroundDataset(SequenceDataset):
         self.matches = Path(data_path) / "matches" if matches is True else Path(matches) if matches else None
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
         if self.masks:
-            self.maps(self.lines[0])
+            self.maps(self.samples[0])
         if self.matches:
             self._check_matches()
 
     # What a subclass answers.
 
-    def mask_path(self, line: Any, camera: int) -> Path:
+    def mask_path(self, sample: Any, camera: int) -> Path:
         """An image of the camera's size, not black where it sees its own vehicle."""
         raise InputError(f"{type(self).__name__} has no masks; leave masks off")
 
-    def match_path(self, line: Any, camera: int) -> Path:
+    def match_path(self, sample: Any, camera: int) -> Path:
         """The matches of a camera's image: a .npy of (K, 6) in the columns `MATCH_COLUMNS`."""
         raise InputError(f"{type(self).__name__} has no matches; leave matches off")
 
     # What every rig shares.
 
-    def maps(self, line: Any) -> dict[str, Tensor]:
+    def maps(self, sample: Any) -> dict[str, Tensor]:
         """`ego_mask` (N, 1, height, width) bool, True where a camera sees its own vehicle."""
         if not self.masks:
             return {}
-        masks = [self._ego_mask(self.mask_path(line, n)) for n in range(self.cameras)]
+        masks = [self._ego_mask(self.mask_path(sample, n)) for n in range(self.cameras)]
         return {"ego_mask": torch.cat(masks)}
 
     def _ego_mask(self, path: Path) -> Tensor:
@@ -104,32 +104,32 @@ class SurroundDataset(SequenceDataset):
         # Interpolated fringes count as the vehicle, as in the published data.
         return F.interpolate(mask, size, mode="bilinear", align_corners=False) != 0
 
-    def points(self, line: Any) -> dict[str, Tensor]:
+    def points(self, sample: Any) -> dict[str, Tensor]:
         """`matches` (N, max_matches, 6): x and y in pixels at the network's size, then depth in metres, angle
         between the rays in degrees, and distances to the epipolar lines in pixels of the recording."""
         if self.matches is None:
             return {}
-        return {"matches": torch.stack([self._matches(line, n) for n in range(self.cameras)])}
+        return {"matches": torch.stack([self._matches(sample, n) for n in range(self.cameras)])}
 
-    def _matches(self, line: Any, camera: int) -> Tensor:
-        rows = read_matches(self.match_path(line, camera))
+    def _matches(self, sample: Any, camera: int) -> Tensor:
+        rows = read_matches(self.match_path(sample, camera))
         nearest = np.argsort(rows[:, 4:].max(1), kind="stable")[: self.max_matches]
         rows = rows[np.sort(nearest)]
-        height, width = self.image_size(line, camera)
+        height, width = self.image_size(sample, camera)
         rows[:, 0] = (rows[:, 0] + 0.5) * (self.width / width) - 0.5
         rows[:, 1] = (rows[:, 1] + 0.5) * (self.height / height) - 0.5
         padded = torch.zeros(self.max_matches, len(MATCH_COLUMNS))
         padded[: len(rows)] = torch.from_numpy(rows)
         return padded
 
-    def image_size(self, line: Any, camera: int) -> tuple[int, int]:
+    def image_size(self, sample: Any, camera: int) -> tuple[int, int]:
         """Height and width of the recording, pixels."""
         raise NotImplementedError
 
     def _check_matches(self) -> None:
-        for line in self.lines:
+        for sample in self.samples:
             for camera in range(self.cameras):
-                path = self.match_path(line, camera)
+                path = self.match_path(sample, camera)
                 if not path.is_file():
                     raise InputError(f"there are no matches {path}; {MAKE_MATCHES}")
 
@@ -146,7 +146,7 @@ def read_mask(path: Path) -> Tensor:
 
 
 def read_matches(path: Path) -> np.ndarray:
-    """(K, 6) float32 in the columns `MATCH_COLUMNS`, places in pixels of the recording.
+    """(K, 6) float32 in the columns `MATCH_COLUMNS`, x and y in pixels of the recording.
 
     Raises:
         InputError: missing, or no matches.

@@ -74,9 +74,9 @@ class Augment:
             return batch
         # (B·N, F, 3, H, W): a sample's frames side by side share its draw.
         frames = torch.stack(list(batch.images.values()), 1)
-        for place in range(4):
+        for position in range(4):
             for operation, change in enumerate((_brightness, _contrast, _saturation, _hue)):
-                chosen = [n for n in jittered if draws[n].order[place] == operation]
+                chosen = [n for n in jittered if draws[n].order[position] == operation]
                 if chosen:
                     amount = frames.new_tensor([draws[n].amounts[operation] for n in chosen])
                     rows = torch.tensor(chosen, device=frames.device)
@@ -116,7 +116,7 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
     def flipped(values: Tensor) -> Tensor:
         return torch.where(image_flip, values.flip(-1), values)
 
-    def places(points: Tensor) -> Tensor:
+    def mirrored(points: Tensor) -> Tensor:
         x = torch.where(flip[:, None], width - 1 - points[..., 0], points[..., 0])
         return torch.cat([x[..., None], points[..., 1:]], -1)
 
@@ -137,7 +137,7 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
         },
         rig_from_camera=rig,
         maps={name: flipped(values) for name, values in batch.maps.items()},
-        points={name: places(points) for name, points in batch.points.items()},
+        points={name: mirrored(points) for name, points in batch.points.items()},
     )
 
 

@@ -1,6 +1,6 @@
 """The base of every dataset: images in time, read as uint8 at network size with their intrinsics.
 
-A dataset lists its samples (`lines`) and says, for one of them, where a frame's images lie, what the
+A dataset lists its samples (`samples`) and says, for one of them, where a frame's images lie, what the
 camera's intrinsics are and, where it knows, the true depth. Everything else is here: decoding, resizing,
 intrinsics that follow, missing files found when the dataset is opened.
 """
@@ -31,7 +31,7 @@ _DECODED_BY_TORCHVISION = {".jpg", ".jpeg", ".png"}
 class SequenceDataset(Dataset):
     """Target and source frames of video, one Batch of one a sample.
 
-    A subclass sets `lines` before it calls `super().__init__` and defines `paths`, `intrinsics` and, where
+    A subclass sets `samples` before it calls `super().__init__` and defines `paths`, `intrinsics` and, where
     it has them, `pose`, `rig_from_camera`, `maps`, `points` and `depth`.
 
     Args:
@@ -51,7 +51,7 @@ class SequenceDataset(Dataset):
     cameras: int = 1
     detail: int = 1  # above 1, samples carry `Batch.detailed` of that many times the network's size
     camera_names: Sequence[str] = ()  # what tables call the cameras of a rig
-    lines: Sequence[Any]
+    samples: Sequence[Any]
 
     def __init__(
         self,
@@ -70,36 +70,36 @@ class SequenceDataset(Dataset):
         self.height, self.width = height, width
         self.resize = resize
         check_folder(self.data_path)
-        self.lines = self._with_all_images(skip_missing)
+        self.samples = self._with_all_images(skip_missing)
 
     # What a subclass answers.
 
-    def paths(self, line: Any, frame: Frame) -> list[Path]:
-        """The image of each camera, for frame `frame` beside the sample `line`."""
+    def paths(self, sample: Any, frame: Frame) -> list[Path]:
+        """The image of each camera, for frame `frame` next to the target of `sample`."""
         raise NotImplementedError
 
-    def read_images(self, line: Any, frame: Frame) -> list[Tensor]:
+    def read_images(self, sample: Any, frame: Frame) -> list[Tensor]:
         """(3, h, w) uint8 RGB of each camera; for datasets that crop, rectify or unpack what they read."""
-        return [read_image(path) for path in self.paths(line, frame)]
+        return [read_image(path) for path in self.paths(sample, frame)]
 
-    def intrinsics(self, line: Any, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
         """(3, 3) pixels at the size (height, width) of what `images` gives."""
         raise NotImplementedError
 
-    def pose(self, line: Any, frame: Frame) -> np.ndarray | None:
+    def pose(self, sample: Any, frame: Frame) -> np.ndarray | None:
         """(N, 4, 4) T_source_from_target where it is known beforehand, as for "s"; otherwise None."""
         return None
 
-    def rig_from_camera(self, line: Any) -> np.ndarray | None:
-        """(N, 4, 4) each camera's place on the vehicle, metres; None where it is not known."""
+    def rig_from_camera(self, sample: Any) -> np.ndarray | None:
+        """(N, 4, 4) camera-to-rig pose (extrinsics) of each camera, metres; None if unknown."""
         return None
 
-    def maps(self, line: Any) -> dict[str, Tensor]:
+    def maps(self, sample: Any) -> dict[str, Tensor]:
         """What is known of each pixel of the target: name → (N, C, height, width), the network's size."""
         return {}
 
-    def points(self, line: Any) -> dict[str, Tensor]:
-        """What is known of single places in the target: name → (N, K, 2 + C), see `structures.Batch`."""
+    def points(self, sample: Any) -> dict[str, Tensor]:
+        """Sparse data at pixel coordinates of the target: name → (N, K, 2 + C), see `structures.Batch`."""
         return {}
 
     def depth(self, index: int) -> np.ndarray | None:
@@ -108,30 +108,30 @@ class SequenceDataset(Dataset):
 
     def name(self, index: int) -> str:
         """What a person calls the sample, for errors and per-image tables."""
-        return str(self.lines[index])
+        return str(self.samples[index])
 
     # What every dataset shares.
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.samples)
 
     def __getitem__(self, index: int) -> Batch:
-        line = self.lines[index]
+        sample = self.samples[index]
         images: dict[Frame, Tensor] = {}
         larger: dict[Frame, Tensor] = {}
         poses: dict[Frame, Tensor] = {}
         for frame in self.frame_ids:
-            recorded = self.read_images(line, frame)
+            recorded = self.read_images(sample, frame)
             if frame == 0:
                 sizes = [image.shape[-2:] for image in recorded]
             images[frame] = torch.stack([self._resize(image) for image in recorded])
             if self.detail > 1:
                 larger[frame] = torch.stack([self._resize(image, self.detail) for image in recorded])
-            pose = None if frame == 0 else self.pose(line, frame)
+            pose = None if frame == 0 else self.pose(sample, frame)
             if pose is not None:
                 poses[frame] = torch.from_numpy(np.asarray(pose, np.float32))
-        intrinsics = np.stack([self.network_intrinsics(line, n, *size) for n, size in enumerate(sizes)])
-        rig = self.rig_from_camera(line)
+        intrinsics = np.stack([self.network_intrinsics(sample, n, *size) for n, size in enumerate(sizes)])
+        rig = self.rig_from_camera(sample)
         return Batch(
             images=images,
             intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
@@ -140,13 +140,13 @@ class SequenceDataset(Dataset):
             T_source_from_target=poses,
             cameras=self.cameras,
             rig_from_camera=None if rig is None else torch.from_numpy(np.asarray(rig, np.float32)),
-            maps=self.maps(line),
-            points=self.points(line),
+            maps=self.maps(sample),
+            points=self.points(sample),
         )
 
-    def network_intrinsics(self, line: Any, camera: int, height: int, width: int) -> np.ndarray:
+    def network_intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
         """(3, 3) pixels at the network's size, of an image that is (height, width) on disk."""
-        K = self.intrinsics(line, camera, height, width)
+        K = self.intrinsics(sample, camera, height, width)
         return resize_intrinsics(K, (height, width), (self.height, self.width))
 
     def _resize(self, image: Tensor, detail: int = 1) -> Tensor:
@@ -160,8 +160,8 @@ class SequenceDataset(Dataset):
         return Batch(images, torch.from_numpy(larger), torch.tensor([index]), cameras=self.cameras)
 
     def _with_all_images(self, skip_missing: bool) -> list[Any]:
-        """The lines whose every image exists; folders are listed once instead of asking per file."""
-        if not len(self.lines):
+        """The samples whose every image exists; folders are listed once instead of asking per file."""
+        if not len(self.samples):
             raise InputError(f"{type(self).__name__} has no samples under {self.data_path}")
         listed: dict[str, set[str]] = {}
 
@@ -173,18 +173,18 @@ class SequenceDataset(Dataset):
 
         kept: list[Any] = []
         first: tuple[Any, Path] | None = None
-        for line in self.lines:
-            missing = (p for frame in self.frame_ids for p in self.paths(line, frame) if not exists(p))
+        for sample in self.samples:
+            missing = (p for frame in self.frame_ids for p in self.paths(sample, frame) if not exists(p))
             path = next(missing, None)
             if path is None:
-                kept.append(line)
+                kept.append(sample)
             elif first is None:
-                first = line, path
+                first = sample, path
         if first is not None and not (skip_missing and kept):
             where = getattr(first[0], "source", first[0])
-            absent = len(self.lines) - len(kept)
+            absent = len(self.samples) - len(kept)
             raise InputError(
-                f"{where}: no image at {first[1]}; {absent} of {len(self.lines)} samples lack an image"
+                f"{where}: no image at {first[1]}; {absent} of {len(self.samples)} samples lack an image"
                 + (" (--skip_missing trains on the others)" if kept else "")
             )
         return kept
