@@ -73,7 +73,7 @@ def test_of_points_that_share_a_pixel_the_last_counts_on_images_of_any_size():
             expected[camera, row, column] = depth
     known = SparseDepth.of_pixels(*shape[1:], list(zip(rows, columns, metres)))
     np.testing.assert_array_equal(known.dense(), expected)
-    assert (np.diff(known.places) > 0).all() and (known.metres != 0).all()
+    assert (np.diff(known.indices) > 0).all() and (known.metres != 0).all()
 
 
 def test_what_was_exported_is_read_back_when_the_measurements_are_gone(root, capsys):
