@@ -44,7 +44,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets import DATASETS, build_dataset
-from datasets.folder import INTRINSICS_FILES, parse_intrinsics
 from datasets.surround import SurroundDataset
 from images import (
     IMAGE_FORMATS,
@@ -57,6 +56,8 @@ from images import (
     write_ply,
     writing,
 )
+from intrinsics import FILES as INTRINSICS_FILES
+from intrinsics import parse_intrinsics
 from predictor import (
     Predictor,
     add_model_arguments,

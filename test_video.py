@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.sequence import resize_image
+from datasets.resizing import resize_image
 from datasets.video import VIDEOS, open_capture
 from images import FILM_FORMATS, check_format, colourise, video
 from predictor import (

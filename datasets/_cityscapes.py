@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from datasets.sequence import read_image, resize_intrinsics
+from datasets.image_files import image_size, read_image
+from datasets.resizing import resize_intrinsics
 from datasets.splits import SplitLine
 from utils import InputError
 
@@ -363,21 +363,6 @@ def check_fit(K: np.ndarray, height: int, width: int, path: Path) -> None:
             f"{path} (fx {K[0, 0]:g}, cx {K[0, 2]:g}, cy {K[1, 2]:g}) does not belong to images of "
             f"{_by((height, width))}; was one of the two resized later?"
         )
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width without decoding.
-
-    Raises:
-        InputError: missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        raise InputError(f"there is no image at {path}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); is it truncated?") from None
 
 
 @functools.lru_cache(maxsize=4096)

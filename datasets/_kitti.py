@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,15 @@ OTHER_SIDE = {"l": "r", "r": "l"}
 
 
 class KittiImages(SequenceDataset):
-    """Numbered images of a stereo pair, png or jpg. A subclass says in which folder, and reads calibration.
+    """Numbered images of a stereo pair, png or jpg. A subclass gives the folders and reads calibration.
 
     Args:
-        intrinsics: `calibration`, each drive's own matrix from its calibration file, or `fixed`, the one
-            normalised matrix that Monodepth2 and its successors use for every drive.
-        baseline: distance of the two cameras in the unit of the depth that is to be learned. See `pose`.
+        data_path: root folder of the dataset.
+        frame_ids: 0 and the sources: offsets in frames, "s" for the other camera.
+        intrinsics: `calibration`, the matrix in each drive's calibration file, or `fixed`, the one normalised
+            matrix that Monodepth2 and its successors use for all of KITTI.
+        baseline: distance of the stereo cameras in the unit of the learned depth. The published 0.1 makes
+            learned depths metres / 5.4, 0.54 makes them metres.
     """
 
     samples: list[SplitLine]
@@ -31,28 +35,23 @@ class KittiImages(SequenceDataset):
     def __init__(
         self,
         data_path: str | Path,
-        samples: list[SplitLine],
-        intrinsics: str,
-        baseline: float,
-        frame_ids: Sequence[Frame],
-        height: int,
-        width: int,
-        resize: str,
-        skip_missing: bool,
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        intrinsics: str = "calibration",
+        baseline: float = 0.1,
+        **settings: Any,
     ) -> None:
         if intrinsics not in ("calibration", "fixed"):
-            raise InputError(f"intrinsics is 'calibration' or 'fixed', got '{intrinsics}'")
+            raise InputError(f"--dataset.intrinsics is 'calibration' or 'fixed', got '{intrinsics}'")
         if baseline <= 0:
             raise InputError(
-                f"baseline must be positive, got {baseline}; 0.1 is the published one, 0.54 metres"
+                f"--dataset.baseline must be positive, got {baseline}; 0.1 is the published one, 0.54 metres"
             )
-        if "s" in frame_ids and any(sample.side is None for sample in samples):
+        if "s" in frame_ids and any(sample.side is None for sample in self.samples):
             raise InputError("frame 's' needs a split that names a side, l or r, for every frame")
-        self.samples = samples
         self.fixed_intrinsics = intrinsics == "fixed"
         self.baseline = baseline
         self._suffixes: dict[str, tuple[str, frozenset[str]]] = {}
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
 
     def name(self, index: int) -> str:
         sample = self.samples[index]

@@ -13,8 +13,9 @@ car's bonnet is, is cut off images and ground truth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ from datasets._cityscapes import (
     upper_rows,
 )
 from datasets.ground_truth import FOLDER, Exportable, check_ground_truth, read_values
-from datasets.sequence import SequenceDataset, check_folder, check_offsets
+from datasets.sequence import SequenceDataset, check_folder, check_offsets, check_stride
 from datasets.splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
@@ -62,20 +63,22 @@ class Cityscapes(Exportable, SequenceDataset):
             `aachen aachen_000000_000002`).
         part: train, val or test.
         frame_ids: 0 and the sources: offsets in steps of `stride`.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack an image.
         stride: raw frames from a target to its next source; the published 2 is 0.12 s.
         top_rows: share of the rows that is kept of the official images, from the top; 1 keeps the bonnet.
         ground_truth: `published`, `disparity`, None for no depth, or `auto`: published where its files are
             there, otherwise disparity.
         gt_path: folder of ground truth, the published `000_depth.npy`, ... or exported files;
-            `<data_path>/gt_depths` where not given.
+            `<data_path>/gt_depths` if not given.
         labels: read the map `labels`, train ids, 255 where none counts. The official tree only.
     """
 
     samples: list[SplitLine]
+    default_width: ClassVar[int] = 512
+    for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "labels")
+    provides: ClassVar[Mapping[str, str]] = {
+        **SequenceDataset.provides,
+        "maps.labels": "--split fine --dataset.labels true",
+    }
 
     def __init__(
         self,
@@ -83,19 +86,15 @@ class Cityscapes(Exportable, SequenceDataset):
         split: str = "manydepth",
         part: str = "train",
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 192,
-        width: int = 512,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
         stride: int = 2,
         top_rows: float = UPPER,
         ground_truth: str | None = "auto",
         gt_path: str | Path | None = None,
         labels: bool = False,
+        **settings: Any,
     ) -> None:
         check_rows(top_rows)
-        if stride < 1:
-            raise InputError(f"stride is a whole number of frames from 1 on, got {stride}")
+        check_stride(stride)
         check_offsets(frame_ids, "Cityscapes, read as video,")
         root = Path(data_path)
         check_folder(root)
@@ -108,9 +107,9 @@ class Cityscapes(Exportable, SequenceDataset):
         self._numbers = {sample.key: number for number, sample in enumerate(published)}
         self.ground_truth = self._choose_ground_truth(ground_truth)
         self._check_frames(frame_ids)
-        super().__init__(root, frame_ids, height, width, resize, skip_missing)
+        super().__init__(root, gt_path=gt_path, frame_ids=frame_ids, **settings)
         cut = [] if top_rows == UPPER else [f"{top_rows:g}"]  # exported maps are cut
-        self.find_exported(gt_path, split, part, cut, at_first=self.ground_truth == "disparity")
+        self.find_exported(split, part, cut, at_first=self.ground_truth == "disparity")
         self.tree.check(self.samples)
         self.network_intrinsics(self.samples[0], 0, *self.read_images(self.samples[0], 0)[0].shape[1:])
         if labels:
@@ -228,7 +227,7 @@ class Cityscapes(Exportable, SequenceDataset):
     def _choose_ground_truth(self, ground_truth: str | None) -> str | None:
         if ground_truth == "auto":
             return "published" if any(map(self._published_file, self.samples)) else "disparity"
-        check_ground_truth(ground_truth, GROUND_TRUTHS)
+        ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
         if ground_truth == "published" and not any(sample.key in self._numbers for sample in self.samples):
             raise InputError(
                 "the published ground truth is that of the test list of split manydepth, which lists none of "

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -26,7 +26,8 @@ from PIL import Image
 from datasets import DATASETS
 from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, read_scene, scene_files
 from datasets.ground_truth import Exportable, SparseDepth, check_ground_truth
-from datasets.sequence import check_folder, resize_intrinsics
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import check_folder
 from datasets.splits import SplitLine, load_split
 from datasets.surround import RING, SurroundDataset, ring_order
 from metrics import Protocol
@@ -65,19 +66,10 @@ class Ddad(Exportable, SurroundDataset):
         part: train, val or test.
         camera_names: which cameras, in ring order; all six where not given.
         frame_ids: 0 and the sources: offsets in samples.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
         skip_missing: leave out scenes that are not there and samples that lack an image.
-        masks: read where each camera sees its own vehicle: True (from `<data_path>/masks` or `mask`), False
-            for none, or the folder they lie in.
-        matches: read what tools/sift_matches.py wrote: True (from `<data_path>/matches`), None for none, or
-            the folder they lie in.
-        max_matches: rows of matches a camera; the rest is padding.
         poses: give the recorded motion between frames, metres, as `T_source_from_target`.
         ground_truth: `lidar`, or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
-        index: the dataset's JSON file, where the folder holds several.
+        index: the dataset's JSON file, if the folder holds several.
 
     Raises:
         InputError: a scene, calibration or camera is not there, or no rotation; see `SurroundDataset`.
@@ -91,6 +83,7 @@ class Ddad(Exportable, SurroundDataset):
         max_depth=200.0,
         resize="depth",
     )
+    for_losses: ClassVar[tuple[str, ...]] = (*SurroundDataset.for_losses, "poses")
 
     def __init__(
         self,
@@ -99,39 +92,27 @@ class Ddad(Exportable, SurroundDataset):
         part: str = "train",
         camera_names: Sequence[str] = RING,
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 384,
-        width: int = 640,
-        resize: str = "bicubic",
         skip_missing: bool = False,
-        masks: bool | str | Path = False,
-        matches: bool | str | Path | None = None,
-        max_matches: int = 1024,
         poses: bool = False,
         ground_truth: str | None = "lidar",
-        gt_path: str | Path | None = None,
         index: str | Path | None = None,
+        **settings: Any,
     ) -> None:
-        check_ground_truth(ground_truth, GROUND_TRUTHS)
-        self.poses, self.ground_truth = poses, ground_truth
+        self.ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
+        self.poses = poses
         root = Path(data_path)
-        self.mask_folders = [root / "masks", root / "mask"] if isinstance(masks, bool) else [Path(masks)]
         self.index = find_index(root, index)
         self.sensors = [CAMERAS[name] for name in ring_order(camera_names)]
         offsets = [frame for frame in frame_ids if frame != "s"]  # which SurroundDataset refuses
         self.samples = self._find_samples(str(split), part, offsets, skip_missing)
         super().__init__(
             data_path,
-            camera_names,
-            frame_ids,
-            height,
-            width,
-            resize,
-            skip_missing,
-            bool(masks),
-            matches,
-            max_matches,
+            camera_names=camera_names,
+            frame_ids=frame_ids,
+            skip_missing=skip_missing,
+            **settings,
         )
-        self.find_exported(gt_path, split, part, () if self.cameras == len(RING) else self.camera_names)
+        self.find_exported(split, part, () if self.cameras == len(RING) else self.camera_names)
         self._check_calibration()
 
     # Which samples.
@@ -200,6 +181,11 @@ class Ddad(Exportable, SurroundDataset):
                 for camera in self.sensors:
                     scene.calibration(sample.number).K(camera)
                     scene.calibration(sample.number).extrinsics(camera)
+
+    @staticmethod
+    def _own_mask_folders(root: Path) -> list[Path]:
+        """Ours, and the published one."""
+        return [root / "masks", root / "mask"]
 
     # One sample.
 

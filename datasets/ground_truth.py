@@ -64,29 +64,37 @@ def shard_path(path: Path, shard: int, shards: int) -> Path:
 class Exportable:
     """The ground truth of a dataset that can be exported, mixed into it.
 
-    A subclass sets `ground_truth`, calls `find_exported` when it is open, and defines `read_raw_depth`.
+    A subclass sets `ground_truth`, calls `find_exported` at the end of its constructor, and defines
+    `read_raw_depth`. The mix-in stands before the base class: `class Kitti(Exportable, KittiImages)`.
+
+    Args:
+        data_path: root folder of the dataset.
+        gt_path: folder of exported ground truth; `<data_path>/gt_depths` if not given.
     """
 
     ground_truth: str | None
     exported: ExportedDepth
 
+    def __init__(self, data_path: str | Path, gt_path: str | Path | None = None, **settings: Any) -> None:
+        self.gt_folder = Path(gt_path) if gt_path else Path(data_path) / FOLDER
+        super().__init__(data_path, **settings)
+
     def find_exported(
         self,
-        gt_path: str | Path | None,
         split: str | Path | None,
         part: str,
         variant: Sequence[str] = (),
         at_first: bool = True,
     ) -> None:
-        """Look for exported ground truth in `gt_path`, or in `<data_path>/gt_depths` where that is not given.
+        """Look for exported ground truth.
 
         Args:
-            variant: what else a file's maps depend on, such as the cameras of a rig where only some are read.
+            split, part: of the samples.
+            variant: further words in the file's name, for settings that change its maps.
             at_first: see `ExportedDepth`.
         """
-        folder = Path(gt_path) if gt_path else self.data_path / FOLDER
         what = "_".join([self.ground_truth or "none", *variant])
-        self.exported = ExportedDepth(exported_path(folder, split, part, what), at_first)
+        self.exported = ExportedDepth(exported_path(self.gt_folder, split, part, what), at_first)
 
     def depth(self, index: int) -> np.ndarray | None:
         """(N, h, w) metres at the cameras' own size, 0 where unknown; from an exported file if it has it.
@@ -115,15 +123,19 @@ class Exportable:
         raise NotImplementedError
 
 
-def check_ground_truth(ground_truth: str | None, known: Iterable[str]) -> None:
-    """Refuse a ground truth that a dataset does not have; None is no ground truth.
+def check_ground_truth(ground_truth: str | None, known: Iterable[str]) -> str | None:
+    """The name of a ground truth; None, also written `none`, for no ground truth.
 
     Raises:
         InputError: it is not among `known`.
     """
     known = list(known)
-    if ground_truth is not None and ground_truth not in known:
-        raise InputError(f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, known)}")
+    if ground_truth is None or ground_truth == "none":
+        return None
+    if ground_truth not in known:
+        names = [*known, "none"]
+        raise InputError(f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, names)}")
+    return ground_truth
 
 
 def read_scan(path: str | Path, columns: int) -> np.ndarray:

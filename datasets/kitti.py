@@ -11,15 +11,15 @@ KITTI's own accumulation of eleven scans checked against stereo (Uhrig et al. 20
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from datasets import DATASETS
 from datasets._kitti import CAMERAS, CalibrationFile, KittiImages, fixed_intrinsics
 from datasets.ground_truth import Exportable, SparseDepth, check_ground_truth, read_scan, read_values
-from datasets.sequence import resize_intrinsics
+from datasets.resizing import resize_intrinsics
 from datasets.splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
@@ -47,18 +47,8 @@ class Kitti(Exportable, KittiImages):
         split: a name under `splits/kitti`, or a folder with lists of your own in the published form
             (`train_files.txt`, ... of lines `<date>/<drive>_sync <frame> <l or r>`).
         part: train, val or test.
-        frame_ids: 0 and the sources: offsets in frames, "s" the other camera.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack an image.
-        intrinsics: `calibration`, the rectified matrix of the drive's date, or `fixed`, the matrix that
-            Monodepth2 uses for all of KITTI.
-        baseline: distance of the stereo cameras. The published 0.1 makes learned depths metres / 5.4,
-            0.54 makes them metres.
         ground_truth: `velodyne`, `velodyne_camera`, `velodyne_published`, `improved`, None for no depth,
             or `auto`: improved for the benchmark splits, velodyne for the others.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
     def __init__(
@@ -66,26 +56,16 @@ class Kitti(Exportable, KittiImages):
         data_path: str | Path,
         split: str = "eigen_zhou",
         part: str = "train",
-        frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 192,
-        width: int = 640,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
-        intrinsics: str = "calibration",
-        baseline: float = 0.1,
         ground_truth: str | None = "auto",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
         if ground_truth == "auto":
             ground_truth = "improved" if str(split) in IMPROVED_SPLITS else "velodyne"
-        check_ground_truth(ground_truth, GROUND_TRUTHS)
-        self.ground_truth = ground_truth
+        self.ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
         self._calibration: dict[str, CalibrationFile] = {}
-        samples = load_split("kitti", str(split), part)
-        super().__init__(
-            data_path, samples, intrinsics, baseline, frame_ids, height, width, resize, skip_missing
-        )
-        self.find_exported(gt_path, split, part)
+        self.samples = load_split("kitti", str(split), part)
+        super().__init__(data_path, **settings)
+        self.find_exported(split, part)
         if not self.fixed_intrinsics:
             self._check_calibration()
 

@@ -16,14 +16,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from datasets import DATASETS
 from datasets._kitti import CalibrationFile
 from datasets.ground_truth import Exportable, check_ground_truth, read_values
-from datasets.sequence import SequenceDataset, resize_intrinsics
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import SequenceDataset
 from metrics import Protocol
 from structures import Frame
 from utils import InputError
@@ -54,13 +55,8 @@ class Kitti2015(Exportable, SequenceDataset):
     Args:
         data_path: the folder that holds `training`.
         part: train, val or test; each is every scene.
-        frame_ids: 0, and 1 the frame set after or "s" the right camera where they are wanted.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
-        skip_missing: leave out scenes that lack an image.
+        frame_ids: 0, with 1 for the next frame and "s" for the right camera.
         ground_truth: `occ` (every pixel), `noc` (those that both cameras see), or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
     samples: list[Scene]
@@ -70,14 +66,10 @@ class Kitti2015(Exportable, SequenceDataset):
         data_path: str | Path,
         part: str = "test",
         frame_ids: Sequence[Frame] = (0,),
-        height: int = 192,
-        width: int = 640,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
         ground_truth: str | None = "occ",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
-        check_ground_truth(ground_truth, GROUND_TRUTHS)
+        ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
         for frame in frame_ids:
             if frame not in FRAMES:
                 raise InputError(
@@ -97,8 +89,8 @@ class Kitti2015(Exportable, SequenceDataset):
                 f"unpack data_scene_flow.zip into {data_path}"
             )
         self._cameras: dict[int, CalibrationFile] = {}
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
-        self.find_exported(gt_path, None, part)
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
+        self.find_exported(None, part)
         for scene in self.samples:
             self._projections(scene)
 

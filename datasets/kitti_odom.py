@@ -9,8 +9,8 @@ There is no depth here; training is evaluated by its trajectory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,15 +31,6 @@ class KittiOdom(KittiImages):
         split: a name under `splits/kitti`, or a folder with lists of your own in the published form
             (`train_files.txt`, ... of lines `<sequence> <frame> <l or r>`).
         part: train, val, test_09 or test_10.
-        frame_ids: 0 and the sources: offsets in frames, "s" the other camera.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack an image.
-        intrinsics: `calibration`, the matrix of the sequence, or `fixed`, the one that Monodepth2 uses
-            for all of KITTI, raw and odometry alike.
-        baseline: distance of the stereo cameras. The published 0.1 makes learned depths metres / 5.4,
-            0.54 makes them metres.
     """
 
     protocol = Protocol("KITTI odometry", "none: this dataset has no depth")
@@ -49,25 +40,17 @@ class KittiOdom(KittiImages):
         data_path: str | Path,
         split: str = "odom",
         part: str = "train",
-        frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 192,
-        width: int = 640,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
-        intrinsics: str = "calibration",
-        baseline: float = 0.1,
+        **settings: Any,
     ) -> None:
         self._calibration: dict[str, CalibrationFile] = {}
-        samples = load_split("kitti", str(split), part)
-        for sample in samples:
+        self.samples = load_split("kitti", str(split), part)
+        for sample in self.samples:
             if not sample.folder.isdecimal() or sample.side is None:
                 raise InputError(
                     f"{sample.source}: expected '<sequence> <frame> <l or r>', got folder '{sample.folder}'; "
                     "splits with drives belong to dataset 'kitti'"
                 )
-        super().__init__(
-            data_path, samples, intrinsics, baseline, frame_ids, height, width, resize, skip_missing
-        )
+        super().__init__(data_path, **settings)
         if not self.fixed_intrinsics:  # found now, not at step 30,000
             for sample in {(sample.folder, sample.side): sample for sample in self.samples}.values():
                 self.intrinsics(sample, 0, self.height, self.width)

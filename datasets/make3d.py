@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from datasets import DATASETS
 from datasets.ground_truth import Exportable, check_ground_truth
-from datasets.sequence import SequenceDataset, read_image
+from datasets.image_files import read_image
+from datasets.sequence import SequenceDataset
 from datasets.splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
@@ -42,13 +43,8 @@ class Make3D(Exportable, SequenceDataset):
         data_path: the folder that holds `Test134` and `Gridlaserdata`.
         split: `official`, or a folder with lists of your own (`test_files.txt`, an id a line).
         part: test.
-        frame_ids: 0 alone.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack an image.
+        frame_ids: only 0, since the images are single.
         ground_truth: `laser`, or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
     protocol: ClassVar[Protocol] = Protocol(
@@ -68,23 +64,18 @@ class Make3D(Exportable, SequenceDataset):
         split: str = "official",
         part: str = "test",
         frame_ids: Sequence[Frame] = (0,),
-        height: int = 192,
-        width: int = 640,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
         ground_truth: str | None = "laser",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
-        check_ground_truth(ground_truth, ["laser"])
         if part == "train" or tuple(frame_ids) != (0,):
             raise InputError(
                 "Make3D holds single images to evaluate on, and no video to train from; its part is 'test' "
                 f"and frame_ids are 0, got '{part}' and {' '.join(map(str, frame_ids))}"
             )
-        self.ground_truth = ground_truth
+        self.ground_truth = check_ground_truth(ground_truth, ["laser"])
         self.samples = load_split("make3d", str(split), part)
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
-        self.find_exported(gt_path, split, part, at_first=False)
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
+        self.find_exported(split, part, at_first=False)
 
     def paths(self, sample: SplitLine, frame: Frame) -> list[Path]:
         return [self.data_path / "Test134" / f"img-{sample.folder}.jpg"]

@@ -31,7 +31,8 @@ import numpy as np
 
 from datasets import DATASETS
 from datasets.ground_truth import Exportable, SparseDepth, check_ground_truth, read_scan
-from datasets.sequence import check_folder, resize_intrinsics
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import check_folder
 from datasets.splits import load_split, split_names
 from datasets.surround import RING, SurroundDataset, pose_from_quaternion
 from metrics import Protocol
@@ -64,24 +65,17 @@ class NuScenes(Exportable, SurroundDataset):
         version: which tables: v1.0-trainval where they are there, otherwise the only ones there are.
         camera_names: which cameras, in ring order; all six where not given.
         frame_ids: 0 and the sources: images of the same camera before and after the key frame.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
         skip_missing: leave out samples that lack a camera, an image, or a listed sample's neighbour.
-        masks: read where each camera sees its own vehicle: True (from `<data_path>/masks`), False for none,
-            or the folder they lie in.
-        matches: read what tools/sift_matches.py wrote: True (from `<data_path>/matches`), None for none, or
-            the folder they lie in.
-        max_matches: rows of matches a camera; the rest is padding.
         poses: give the recorded motion between frames, metres, as `T_source_from_target`.
         ground_truth: `lidar`, or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
 
     Raises:
         InputError: tables that are missing or do not fit together, a sample that is not in them, a camera or
             an image that a sample lacks, a calibration that is no rotation.
     """
 
+    default_height: ClassVar[int] = 352
+    for_losses: ClassVar[tuple[str, ...]] = (*SurroundDataset.for_losses, "poses")
     overlap: ClassVar[float] = 500 / 1600  # as SurroundDepth matches
     protocol: ClassVar[Protocol] = Protocol(
         "nuScenes", GROUND_TRUTHS["lidar"], min_depth=0.1, max_depth=80.0, resize="depth"
@@ -95,20 +89,13 @@ class NuScenes(Exportable, SurroundDataset):
         version: str | None = None,
         camera_names: Sequence[str] = RING,
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 352,
-        width: int = 640,
-        resize: str = "bicubic",
         skip_missing: bool = False,
-        masks: bool | str | Path = False,
-        matches: bool | str | Path | None = None,
-        max_matches: int = 1024,
         poses: bool = False,
         ground_truth: str | None = "lidar",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
-        check_ground_truth(ground_truth, GROUND_TRUTHS)
-        self.ground_truth, self.poses = ground_truth, poses
-        self.mask_folders = [Path(data_path) / "masks" if isinstance(masks, bool) else Path(masks)]
+        self.ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
+        self.poses = poses
         self.version = _find_version(Path(data_path), version, str(split))
         index = load_index(Path(data_path) / self.version)
         wanted = {camera_names} if isinstance(camera_names, str) else set(camera_names)
@@ -121,17 +108,12 @@ class NuScenes(Exportable, SurroundDataset):
         self._keep(index, cameras, offsets)
         super().__init__(
             data_path,
-            camera_names,
-            frame_ids,
-            height,
-            width,
-            resize,
-            skip_missing,
-            bool(masks),
-            matches,
-            max_matches,
+            camera_names=camera_names,
+            frame_ids=frame_ids,
+            skip_missing=skip_missing,
+            **settings,
         )
-        self.find_exported(gt_path, split, part, () if self.cameras == len(RING) else self.camera_names)
+        self.find_exported(split, part, () if self.cameras == len(RING) else self.camera_names)
 
     # Which samples.
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -26,7 +26,9 @@ from torch import Tensor
 
 from datasets import DATASETS
 from datasets.ground_truth import Exportable, check_ground_truth
-from datasets.sequence import SequenceDataset, check_offsets, read_image, resize_intrinsics
+from datasets.image_files import read_image
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import SequenceDataset, check_offsets, check_stride
 from datasets.splits import SplitLine, load_split, split_names
 from metrics import Protocol
 from structures import Frame
@@ -94,17 +96,14 @@ class NyuV2(Exportable, SequenceDataset):
             test image (`nyu_test/00001.h5`).
         part: train, val or test.
         frame_ids: 0 and the sources: offsets in steps of `stride`; test images have 0 alone.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack an image.
         undistort: straighten training images. Off for images that are straight already.
         stride: images from a target to its next source. The Kinect took some 20 to 30 a second, of which
             neighbours hardly differ; 10 is what published lists were made with.
         ground_truth: `kinect`, of test images, or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
+    default_height: ClassVar[int] = 288
+    default_width: ClassVar[int] = 384
     protocol: ClassVar[Protocol] = Protocol(
         "NYUv2",
         "Kinect depth of the labelled set, holes filled in",
@@ -120,20 +119,15 @@ class NyuV2(Exportable, SequenceDataset):
         split: str = OFFICIAL,
         part: str = "train",
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 288,
-        width: int = 384,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
         undistort: bool = True,
         stride: int = 1,
         ground_truth: str | None = "kinect",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
         check_offsets(frame_ids, "NYUv2")
-        check_ground_truth(ground_truth, ["kinect"])
-        if stride < 1:
-            raise InputError(f"stride is a whole number of images from 1 on, got {stride}")
-        self.undistort, self.stride, self.ground_truth = undistort, stride, ground_truth
+        check_stride(stride)
+        self.undistort, self.stride = undistort, stride
+        self.ground_truth = check_ground_truth(ground_truth, ["kinect"])
         self._maps: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
         self._labelled = LabelledFile(Path(data_path) / MAT)
         offsets = [frame * stride for frame in frame_ids]
@@ -144,8 +138,8 @@ class NyuV2(Exportable, SequenceDataset):
         single = isinstance(self.samples[0], LabelledSample)
         if single and set(frame_ids) != {0}:
             raise InputError(f"{self.samples[0].source}: test images are single; --frame_ids must be 0")
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
-        self.find_exported(gt_path, split, part, at_first=False)
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
+        self.find_exported(split, part, at_first=False)
         if single:
             self._read(self.samples[0])  # a wrong file shows now and not in a worker
 

@@ -1,93 +1,120 @@
 """The base of every dataset: images in time, read as uint8 at network size with their intrinsics.
 
-A dataset lists its samples (`samples`) and says, for one of them, where a frame's images lie, what the
-camera's intrinsics are and, where it knows, the true depth. Everything else is here: decoding, resizing,
-intrinsics that follow, missing files found when the dataset is opened.
+A dataset lists its samples and says, for each of them, where the images of a frame lie, what the camera's
+intrinsics are and, if it has it, the ground-truth depth. The rest is here: decoding, resizing, intrinsics
+that follow the resize, and a check for missing files when the dataset is opened.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.io import ImageReadMode, decode_image
 
+from datasets._sparse_depth import resize_sparse_depth
+from datasets.image_files import read_image
+from datasets.resizing import check_size, resize_image, resize_intrinsics
 from metrics import Protocol
 from structures import Batch, Frame
 from utils import InputError
 
-_DECODED_BY_TORCHVISION = {".jpg", ".jpeg", ".png"}
-
 
 class SequenceDataset(Dataset):
-    """Target and source frames of video, one Batch of one a sample.
+    """Target and source frames of video, one Batch of one per sample.
 
-    A subclass sets `samples` before it calls `super().__init__` and defines `paths`, `intrinsics` and, where
-    it has them, `pose`, `rig_from_camera`, `maps`, `points` and `depth`.
+    A subclass sets `samples` before it calls `super().__init__` and defines `paths`, `intrinsics` and, if it
+    has them, `pose`, `rig_from_camera`, `maps`, `points` and `depth`. Its constructor lists the settings that
+    it adds and passes `**settings` on.
+
+    Attributes:
+        protocol: how this dataset is evaluated.
+        default_height, default_width: network size if neither the run nor the method gives one, pixels.
+        for_losses: settings that only loss terms read; evaluation and prediction leave them out.
+        of_one_folder: settings that describe one folder of data; they are not carried over to another.
+        provides: batch entry → what to type to get it, for the check of what losses and methods need.
+        cameras: cameras of a sample.
+        camera_names: their names in tables, for a rig.
+        detail: if above 1, samples carry `Batch.detailed` at that many times the network size.
+        samples: entries that `paths`, `intrinsics` and the others take.
 
     Args:
-        data_path: the dataset's root folder.
-        frame_ids: 0 and the sources: offsets in frames, "s" the other camera of a stereo pair.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` (antialiased, several times faster) or `lanczos` (Pillow's, as the published
-            systems do; what their checkpoints are evaluated with).
+        data_path: root folder of the dataset.
+        frame_ids: 0 and the sources: offsets in frames, "s" for the other camera of a stereo pair.
+        height: network input height, pixels, a multiple of 32; the dataset's own if not given.
+        width: network input width, pixels, a multiple of 32; the dataset's own if not given.
+        resize: `bicubic` (antialiased, several times faster) or `lanczos` (Pillow's; the published systems
+            use it, so their checkpoints are evaluated with it).
         skip_missing: leave out samples that lack an image instead of refusing to start.
+        supervision: give the ground truth to the losses, as the map `depth` at network size: zeros where it
+            is unknown and in samples without ground truth.
 
     Raises:
-        InputError: no samples, a size that is no multiple of 32, an image that is not there.
+        InputError: no samples, a size that is not a multiple of 32, a missing image.
     """
 
-    protocol: ClassVar[Protocol]  # how this dataset is evaluated
+    protocol: ClassVar[Protocol]
+    default_height: ClassVar[int] = 192
+    default_width: ClassVar[int] = 640
+    for_losses: ClassVar[tuple[str, ...]] = ("supervision",)
+    of_one_folder: ClassVar[tuple[str, ...]] = ("gt_path",)
+    provides: ClassVar[Mapping[str, str]] = {
+        "T_source_from_target.s": "--use_stereo, with a dataset of stereo pairs such as kitti",
+        "maps.depth": "--dataset.supervision true, with a dataset that has ground truth",
+        "points.matches": "a camera rig such as --dataset ddad, with --dataset.matches true",
+        "maps.ego_mask": "a camera rig such as --dataset ddad, with --dataset.masks true",
+        "rig_from_camera": "a camera rig such as --dataset ddad",
+        "maps.labels": "--dataset cityscapes --split fine --dataset.labels true",
+        "companion": "--companion.name cityscapes",
+        "companion.maps.labels": "--companion.name cityscapes --companion.split fine --companion.labels true",
+    }
     cameras: int = 1
-    detail: int = 1  # above 1, samples carry `Batch.detailed` of that many times the network's size
-    camera_names: Sequence[str] = ()  # what tables call the cameras of a rig
+    camera_names: Sequence[str] = ()
+    detail: int = 1
     samples: Sequence[Any]
 
     def __init__(
         self,
         data_path: str | Path,
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 192,
-        width: int = 640,
+        height: int | None = None,
+        width: int | None = None,
         resize: str = "bicubic",
         skip_missing: bool = False,
+        supervision: bool = False,
     ) -> None:
-        check_size(height, width)
+        self.height = self.default_height if height is None else height
+        self.width = self.default_width if width is None else width
+        check_size(self.height, self.width)
         if resize not in ("bicubic", "lanczos"):
-            raise InputError(f"resize is 'bicubic' or 'lanczos', got '{resize}'")
+            raise InputError(f"--resize is 'bicubic' or 'lanczos', got '{resize}'")
         self.data_path = Path(data_path)
         self.frame_ids = tuple(frame_ids)
-        self.height, self.width = height, width
-        self.resize = resize
+        self.resize, self.supervision = resize, supervision
         check_folder(self.data_path)
         self.samples = self._with_all_images(skip_missing)
 
-    # What a subclass answers.
+    # What a subclass defines.
 
     def paths(self, sample: Any, frame: Frame) -> list[Path]:
-        """The image of each camera, for frame `frame` next to the target of `sample`."""
+        """The image of each camera, for frame `frame` relative to the target of `sample`."""
         raise NotImplementedError
 
     def read_images(self, sample: Any, frame: Frame) -> list[Tensor]:
-        """(3, h, w) uint8 RGB of each camera; for datasets that crop, rectify or unpack what they read."""
+        """(3, h, w) uint8 RGB of each camera; for datasets that crop, rectify or unpack their images."""
         return [read_image(path) for path in self.paths(sample, frame)]
 
     def intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
-        """(3, 3) pixels at the size (height, width) of what `images` gives."""
+        """(3, 3) pixels at (height, width), the size of what `read_images` returns."""
         raise NotImplementedError
 
     def pose(self, sample: Any, frame: Frame) -> np.ndarray | None:
-        """(N, 4, 4) T_source_from_target where it is known beforehand, as for "s"; otherwise None."""
+        """(N, 4, 4) T_source_from_target if it is known before training, as for "s"; otherwise None."""
         return None
 
     def rig_from_camera(self, sample: Any) -> np.ndarray | None:
@@ -95,7 +122,7 @@ class SequenceDataset(Dataset):
         return None
 
     def maps(self, sample: Any) -> dict[str, Tensor]:
-        """What is known of each pixel of the target: name → (N, C, height, width), the network's size."""
+        """Per-pixel data of the target: name → (N, C, height, width) at network size."""
         return {}
 
     def points(self, sample: Any) -> dict[str, Tensor]:
@@ -103,11 +130,11 @@ class SequenceDataset(Dataset):
         return {}
 
     def depth(self, index: int) -> np.ndarray | None:
-        """(N, h, w) metres at the dataset's own size, 0 where unknown; None without ground truth."""
+        """(N, h, w) metres, the ground truth at its own size, 0 where unknown; None if there is none."""
         return None
 
     def name(self, index: int) -> str:
-        """What a person calls the sample, for errors and per-image tables."""
+        """Name of the sample, for errors and per-image tables."""
         return str(self.samples[index])
 
     # What every dataset shares.
@@ -135,17 +162,17 @@ class SequenceDataset(Dataset):
         return Batch(
             images=images,
             intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
-            index=torch.tensor([index]),
+            index=torch.tensor([int(index)]),
             detailed=self._detailed(larger, intrinsics, index) if larger else None,
             T_source_from_target=poses,
             cameras=self.cameras,
             rig_from_camera=None if rig is None else torch.from_numpy(np.asarray(rig, np.float32)),
-            maps=self.maps(sample),
+            maps={**self.maps(sample), **self._depth_map(index)},
             points=self.points(sample),
         )
 
     def network_intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
-        """(3, 3) pixels at the network's size, of an image that is (height, width) on disk."""
+        """(3, 3) pixels at network size, of an image that is (height, width) on disk."""
         K = self.intrinsics(sample, camera, height, width)
         return resize_intrinsics(K, (height, width), (self.height, self.width))
 
@@ -153,14 +180,25 @@ class SequenceDataset(Dataset):
         """(3, h, w) uint8 to (3, H, W) uint8, or to `detail` times that."""
         return resize_image(image, detail * self.height, detail * self.width, self.resize)
 
+    def _depth_map(self, index: int) -> dict[str, Tensor]:
+        """`depth` (N, 1, height, width) metres under `supervision`; each known point keeps its pixel."""
+        if not self.supervision:
+            return {}
+        depth = self.depth(index)
+        if depth is None:
+            return {"depth": torch.zeros(self.cameras, 1, self.height, self.width)}
+        resized = resize_sparse_depth(np.asarray(depth, np.float32), (self.height, self.width))
+        return {"depth": torch.from_numpy(resized)[:, None]}
+
     def _detailed(self, images: dict[Frame, Tensor], intrinsics: np.ndarray, index: int) -> Batch:
-        """The sample with larger images; `intrinsics` (N, 3, 3) are those at the network's size."""
+        """The sample with larger images; `intrinsics` (N, 3, 3) are those at network size."""
         sizes = (self.height, self.width), (self.detail * self.height, self.detail * self.width)
         larger = np.stack([resize_intrinsics(K, *sizes) for K in intrinsics]).astype(np.float32)
-        return Batch(images, torch.from_numpy(larger), torch.tensor([index]), cameras=self.cameras)
+        return Batch(images, torch.from_numpy(larger), torch.tensor([int(index)]), cameras=self.cameras)
 
     def _with_all_images(self, skip_missing: bool) -> list[Any]:
-        """The samples whose every image exists; folders are listed once instead of asking per file."""
+        """The samples whose every image exists. Each folder is listed once, which is faster than a look per
+        file."""
         if not len(self.samples):
             raise InputError(f"{type(self).__name__} has no samples under {self.data_path}")
         listed: dict[str, set[str]] = {}
@@ -191,93 +229,33 @@ class SequenceDataset(Dataset):
 
 
 def check_folder(data_path: Path) -> None:
-    """Refuse a root that is not there.
+    """Refuse a root folder that does not exist.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or it cannot be listed.
     """
     if not data_path.is_dir():
         raise InputError(f"there is no folder {data_path}; give the dataset's root with --data_path")
+    if not os.access(data_path, os.R_OK | os.X_OK):
+        raise InputError(f"the folder {data_path} cannot be read: permission denied")
 
 
 def check_offsets(frame_ids: Sequence[Frame], what: str) -> None:
-    """Refuse frame "s" where there is video alone.
+    """Refuse frame "s" for a dataset of video without stereo.
 
     Raises:
-        InputError: a frame is no offset; the sentence begins with `what`.
+        InputError: a frame is not an offset; the sentence begins with `what`.
     """
     if not all(isinstance(frame, int) for frame in frame_ids):
         given = " ".join(map(str, frame_ids))
-        raise InputError(f"{what} has no stereo partner: frame_ids are offsets such as 0 -1 1, got {given}")
+        raise InputError(f"{what} has no stereo partner: --frame_ids are offsets such as 0 -1 1, got {given}")
 
 
-def check_size(height: int, width: int, multiple: int = 32) -> None:
-    """Refuse a network size that does not halve evenly, with the nearest that does.
-
-    Raises:
-        InputError: height or width is no positive multiple of `multiple`.
-    """
-    for name, value in (("height", height), ("width", width)):
-        if value <= 0 or value % multiple:
-            nearest = max(multiple, round(value / multiple) * multiple)
-            raise InputError(f"{name} must be a multiple of {multiple}, got {value}; try {nearest}")
-
-
-def read_image(path: str | Path) -> Tensor:
-    """An image as (3, h, w) uint8 RGB, laid out with the channels innermost.
+def check_stride(stride: int) -> None:
+    """Refuse a stride that is not a positive number of frames.
 
     Raises:
-        InputError: missing, truncated, no image, or one of floating-point numbers.
+        InputError: it is below 1.
     """
-    path = Path(path)
-    try:
-        if path.suffix.lower() in _DECODED_BY_TORCHVISION:
-            encoded = np.fromfile(path, np.uint8)
-            # torchvision reads PNGs of 16 bits a channel only since 0.20.
-            if encoded[:4].tobytes() != b"\x89PNG" or encoded[24:25].tobytes() != b"\x10":
-                return decode_image(torch.from_numpy(encoded), ImageReadMode.RGB)
-        with Image.open(path) as image:
-            return as_rgb(image)
-    except FileNotFoundError:
-        raise InputError(f"there is no image at {path}") from None
-    except InputError as error:
-        raise InputError(f"{path} is {error}") from None
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = re.sub(r".*\.cpp:\d+, ", "", reason)  # torchvision names the line of its own source
-        raise InputError(f"{path} cannot be read as an image ({reason}); is it truncated?") from None
-
-
-def as_rgb(image: Image.Image) -> Tensor:
-    """A PIL image as (3, h, w) uint8 RGB.
-
-    Raises:
-        InputError: its values are floating-point numbers, of which nobody knows the range.
-    """
-    if image.mode == "F":
-        raise InputError("an image of floating-point numbers; save it with 8 or 16 bits a channel")
-    if image.mode.startswith("I"):  # grey of 16 bits: the upper eight are the image
-        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
-def resize_image(image: Tensor, height: int, width: int, resize: str = "bicubic") -> Tensor:
-    """(3, h, w) uint8 to (3, height, width) uint8, antialiased; `resize` as in `SequenceDataset`."""
-    if image.shape[-2:] == (height, width):
-        return image.contiguous()
-    if resize == "lanczos":
-        pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-        resized = np.array(pixels.resize((width, height), Image.Resampling.LANCZOS))
-        return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
-    inner = image[None].contiguous(memory_format=torch.channels_last)  # torch has a fast path for it
-    return F.interpolate(inner, (height, width), mode="bicubic", antialias=True)[0].contiguous()
-
-
-def resize_intrinsics(K: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-    """Intrinsics that follow an image resized from `old` to `new` (height, width).
-
-    A pixel's centre is an integer, so the image spans -0.5 ... W - 0.5 and x becomes (x + 0.5) s - 0.5.
-    """
-    sy, sx = new[0] / old[0], new[1] / old[1]
-    shift = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
-    return shift @ np.asarray(K, np.float64)
+    if stride < 1:
+        raise InputError(f"--dataset.stride is a whole number of frames from 1 on, got {stride}")

@@ -1,14 +1,14 @@
-"""The base of surround data: N cameras round a vehicle, one sample a frame set in time.
+"""The base of surround data: N cameras around a vehicle, one frame set in time per sample.
 
-Cameras go round the vehicle in one order, counter-clockwise seen from above, so the next one is the
-neighbour to the left: front, front_left, back_left, back, back_right, front_right. A dataset says where each
-stands (`rig_from_camera`: x forward, y left, z up, metres), where it sees its own vehicle (`mask_path`) and
-where the matches between neighbours lie (`match_path`).
+Cameras are in ring order, counter-clockwise seen from above, so the next camera is the neighbour to the left:
+front, front_left, back_left, back, back_right, front_right. A dataset gives the extrinsics
+(`rig_from_camera`: x forward, y left, z up, metres), ego masks (`mask_path`) and matches between neighbours
+(`match_path`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,40 +17,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.sequence import SequenceDataset, check_offsets, read_image
+from datasets.image_files import read_image
+from datasets.sequence import SequenceDataset, check_offsets
 from structures import Frame
 from utils import InputError, nearest_name
 
 RING = ("front", "front_left", "back_left", "back", "back_right", "front_right")
 MATCH_COLUMNS = ("x", "y", "depth", "angle", "distance_source", "distance_target")
-# Where there is no ground truth to validate by, those of the validation part are needed too.
+# A run without ground truth validates by its losses, so it needs the matches of the validation part as well.
 MAKE_MATCHES = "tools/sift_matches.py makes them, those of both parts with --part train val"
 
 
 class SurroundDataset(SequenceDataset):
     """Six cameras, or some of them, as one sample.
 
-    `overlap` is the share of the image's width, at either side, in which a neighbour may see the same.
-    A subclass defines what `SequenceDataset` asks for, with `rig_from_camera`, and `mask_path` and
-    `match_path` where it has them. `paths`, `intrinsics`, ... go by `self.camera_names`.
+    `overlap` is the share of the image's width at either side in which a neighbour may see the same points.
+    A subclass defines the methods of `SequenceDataset`, `rig_from_camera`, and `mask_path` and `match_path`
+    if it has masks and matches. `paths`, `intrinsics` and the others are in the order of `self.camera_names`.
 
     Args:
-        data_path: the dataset's root folder.
-        camera_names: which cameras, in ring order; all six where not given.
+        data_path: root folder of the dataset.
+        camera_names: cameras to read, in ring order; all six if not given.
         frame_ids: 0 and the sources: offsets in frames.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack an image of any camera.
-        masks: read the ego masks, as the map `ego_mask`.
-        matches: read what tools/sift_matches.py wrote, as the points `matches`: True (from
-            `<data_path>/matches`), None for none, or the folder they lie in.
-        max_matches: rows of matches a camera, those nearest to their epipolar lines; the rest is padding.
+        masks: read the ego masks, as the map `ego_mask`: True from `<data_path>/masks`, a folder, `auto`
+            to read them if they exist, False for none.
+        matches: read the matches that tools/sift_matches.py wrote, as the points `matches`: True from
+            `<data_path>/matches`, a folder, None or False for none.
+        max_matches: rows of matches per camera, those nearest to their epipolar lines; the rest is padding.
 
     Raises:
-        InputError: an unknown or repeated camera, frame "s", a mask or match file that is not there.
+        InputError: an unknown or repeated camera, frame "s", a missing mask or match file.
     """
 
+    default_height: ClassVar[int] = 384
+    default_width: ClassVar[int] = 640
+    for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "masks", "matches", "max_matches")
+    of_one_folder: ClassVar[tuple[str, ...]] = (*SequenceDataset.of_one_folder, "masks", "matches")
+    provides: ClassVar[Mapping[str, str]] = {
+        **SequenceDataset.provides,
+        "points.matches": "--dataset.matches true (tools/sift_matches.py makes the matches)",
+        "maps.ego_mask": "--dataset.masks true (tools/make_masks.py makes the masks)",
+    }
     overlap: ClassVar[float] = 0.31
 
     def __init__(
@@ -58,36 +65,42 @@ class SurroundDataset(SequenceDataset):
         data_path: str | Path,
         camera_names: Sequence[str] = RING,
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 384,
-        width: int = 640,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
-        masks: bool = False,
+        masks: bool | str | Path = False,
         matches: bool | str | Path | None = None,
         max_matches: int = 1024,
+        **settings: Any,
     ) -> None:
         check_offsets(frame_ids, "a surround rig")
         if max_matches < 1:
-            raise InputError(f"max_matches must be at least 1, got {max_matches}")
+            raise InputError(f"--dataset.max_matches must be at least 1, got {max_matches}")
+        root = Path(data_path)
         self.camera_names = ring_order(camera_names)
         self.cameras = len(self.camera_names)
-        self.masks, self.max_matches = masks, max_matches
-        self.matches = Path(data_path) / "matches" if matches is True else Path(matches) if matches else None
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+        self.max_matches = max_matches
+        named = isinstance(masks, (str, Path)) and masks != "auto"
+        self.mask_folders = [Path(masks)] if named else self._own_mask_folders(root)
+        self.matches = root / "matches" if matches is True else Path(matches) if matches else None
+        super().__init__(root, frame_ids=frame_ids, **settings)
+        self.masks = self._has_masks() if masks == "auto" else bool(masks)
         if self.masks:
             self.maps(self.samples[0])
         if self.matches:
             self._check_matches()
 
-    # What a subclass answers.
+    # What a subclass defines.
 
     def mask_path(self, sample: Any, camera: int) -> Path:
-        """An image of the camera's size, not black where it sees its own vehicle."""
-        raise InputError(f"{type(self).__name__} has no masks; leave masks off")
+        """An image of the camera's size; pixels that are not black see the own vehicle."""
+        raise InputError(f"{type(self).__name__} has no masks; leave out --dataset.masks")
 
     def match_path(self, sample: Any, camera: int) -> Path:
-        """The matches of a camera's image: a .npy of (K, 6) in the columns `MATCH_COLUMNS`."""
-        raise InputError(f"{type(self).__name__} has no matches; leave matches off")
+        """File with the matches of a camera's image: .npy of (K, 6) in the columns `MATCH_COLUMNS`."""
+        raise InputError(f"{type(self).__name__} has no matches; leave out --dataset.matches")
+
+    @staticmethod
+    def _own_mask_folders(root: Path) -> list[Path]:
+        """Folders of the dataset in which masks are looked for, in this order."""
+        return [root / "masks"]
 
     # What every rig shares.
 
@@ -98,15 +111,18 @@ class SurroundDataset(SequenceDataset):
         masks = [self._ego_mask(self.mask_path(sample, n)) for n in range(self.cameras)]
         return {"ego_mask": torch.cat(masks)}
 
+    def _has_masks(self) -> bool:
+        return all(self.mask_path(self.samples[0], camera).is_file() for camera in range(self.cameras))
+
     def _ego_mask(self, path: Path) -> Tensor:
         mask = read_mask(path).float()[None]
         size = (self.height, self.width)
-        # Interpolated fringes count as the vehicle, as in the published data.
+        # Pixels of which a part is the vehicle count as vehicle, as in the published data.
         return F.interpolate(mask, size, mode="bilinear", align_corners=False) != 0
 
     def points(self, sample: Any) -> dict[str, Tensor]:
-        """`matches` (N, max_matches, 6): x and y in pixels at the network's size, then depth in metres, angle
-        between the rays in degrees, and distances to the epipolar lines in pixels of the recording."""
+        """`matches` (N, max_matches, 6), columns `MATCH_COLUMNS`: x and y in pixels at network size, depth in
+        metres, angle between the rays in degrees, distances to the epipolar lines in pixels on disk."""
         if self.matches is None:
             return {}
         return {"matches": torch.stack([self._matches(sample, n) for n in range(self.cameras)])}
@@ -138,7 +154,7 @@ def read_mask(path: Path) -> Tensor:
     """(1, h, w) uint8, not 0 where a camera sees its own vehicle.
 
     Raises:
-        InputError: missing, or no image.
+        InputError: missing, or not an image.
     """
     if not path.is_file():
         raise InputError(f"there is no mask {path}; tools/make_masks.py makes them from the recordings")
@@ -149,14 +165,16 @@ def read_matches(path: Path) -> np.ndarray:
     """(K, 6) float32 in the columns `MATCH_COLUMNS`, x and y in pixels of the recording.
 
     Raises:
-        InputError: missing, or no matches.
+        InputError: missing, or not an array of matches.
     """
     try:
         rows = np.load(path, allow_pickle=False).astype(np.float32)
     except FileNotFoundError:
         raise InputError(f"there are no matches {path}; {MAKE_MATCHES}") from None
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as matches ({error}); remove it and make it again") from None
+        raise InputError(
+            f"{path} cannot be read as matches ({error}); remove it and run tools/sift_matches.py again"
+        ) from None
     if rows.ndim != 2 or rows.shape[1] != len(MATCH_COLUMNS):
         raise InputError(f"{path} must be (K, {len(MATCH_COLUMNS)}) matches, got {rows.shape}")
     return rows
@@ -173,7 +191,7 @@ def ring_order(camera_names: Sequence[str]) -> list[str]:
         if name not in RING:
             raise InputError(f"there is no camera '{name}'{nearest_name(name, RING)}")
     if not names or len(set(names)) < len(names):
-        raise InputError(f"camera_names must name one to six cameras, each once, got {names}")
+        raise InputError(f"--dataset.camera_names must name one to six cameras, each once, got {names}")
     return sorted(names, key=RING.index)
 
 
@@ -181,13 +199,13 @@ def pose_from_quaternion(quaternion: Sequence[float], translation: Sequence[floa
     """(4, 4) float64 of a unit quaternion (w, x, y, z) and a translation in metres.
 
     Args:
-        quaternion: w, x, y, z; brought to length 1 exactly.
+        quaternion: w, x, y, z; normalised to length 1.
         translation: x, y, z.
-        where: names them in the error.
+        where: file and entry, for errors.
 
     Raises:
-        InputError: the quaternion is no rotation (its length is off by more than 0.001), or a number is not
-            finite.
+        InputError: the quaternion is not a rotation (its length differs from 1 by more than 0.001), or a
+            number is not finite.
     """
     try:
         q, t = np.asarray(quaternion, np.float64), np.asarray(translation, np.float64)
@@ -195,12 +213,10 @@ def pose_from_quaternion(quaternion: Sequence[float], translation: Sequence[floa
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        raise InputError(
-            f"{where}: expected 4 + 3 finite numbers of a pose, got {quaternion} and {translation}"
-        )
+        raise InputError(f"{where}: a pose is 4 + 3 finite numbers, got {quaternion} and {translation}")
     length = np.linalg.norm(q)
     if abs(length - 1) > 1e-3:
-        raise InputError(f"{where}: a rotation's quaternion has length 1, this one {length:.6g}")
+        raise InputError(f"{where}: a rotation's quaternion has length 1, got {length:.6g}")
     w, x, y, z = q / length
     pose = np.eye(4)
     pose[:3, :3] = [

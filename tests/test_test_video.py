@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import predictor
-from datasets.sequence import read_image
+from datasets.image_files import read_image
 from datasets.video import extract_video
 from test_video import SteadyRange, arrange, main, open_frames
 from tests.test_images import read_video

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from datasets import build_dataset
-from datasets.sequence import read_image
+from datasets.image_files import read_image
 from evaluation import Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
 from images import as_image, colourise, image_grid, save_image
 from predictor import Predictor, load_predictor

@@ -35,7 +35,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
-from datasets.sequence import read_image
+from datasets.image_files import read_image
 from datasets.surround import SurroundDataset
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
 from tools._work import run_tasks, writing

@@ -314,7 +314,7 @@ def test_a_test_set_that_is_not_there_and_a_line_that_does_not_parse_are_named(t
 def test_what_it_cannot_do_is_refused(tmp_path):
     with pytest.raises(InputError, match="no stereo partner"):
         NyuV2(tmp_path, frame_ids=(0, "s"))
-    with pytest.raises(InputError, match="stride is a whole number of images from 1 on, got 0"):
+    with pytest.raises(InputError, match="stride is a whole number of frames from 1 on, got 0"):
         NyuV2(tmp_path, stride=0)
     with pytest.raises(InputError, match="there are no folders of images under"):
         NyuV2(tmp_path)

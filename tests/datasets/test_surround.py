@@ -130,10 +130,10 @@ def test_a_missing_camera_mask_or_match_is_named(ring):
 
 
 def test_what_is_no_rotation_is_refused():
-    with pytest.raises(InputError, match="calib, LIDAR: a rotation's quaternion has length 1, this one 2"):
+    with pytest.raises(InputError, match="calib, LIDAR: a rotation's quaternion has length 1, got 2"):
         pose_from_quaternion((2, 0, 0, 0), (0, 0, 0), "calib, LIDAR")
     with pytest.raises(InputError, match="finite"):
         pose_from_quaternion((1, 0, 0, 0), (0, float("nan"), 0), "x")
     for quaternion in ([1, 0, 0], ["w", 0, 0, 0], None):
-        with pytest.raises(InputError, match="x: expected 4 \\+ 3 finite numbers of a pose, got"):
+        with pytest.raises(InputError, match="x: a pose is 4 \\+ 3 finite numbers, got"):
             pose_from_quaternion(quaternion, (0, 0, 0), "x")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from datasets import build_dataset
-from datasets.sequence import resize_intrinsics
+from datasets.resizing import resize_intrinsics
 from datasets.surround import RING, pose_from_quaternion
 from tests.datasets.test_surround import Ring
 from tests.goldens import FOLDER, uniform

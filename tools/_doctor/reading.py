@@ -10,7 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.sequence import SequenceDataset, resize_intrinsics
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import SequenceDataset
 from structures import Frame
 from tools._doctor.geometry import Features, Motion, find_features, find_motion, match
 from utils import InputError

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.io import savemat
 
 from datasets.make3d import GRID, SIZE, K
-from datasets.sequence import resize_intrinsics
+from datasets.resizing import resize_intrinsics
 from datasets.synthetic import Camera, View
 from tools.layouts import LAYOUTS
 from tools.layouts._base import RATE, Layout, Plan, looking_ahead, save_image, save_text
