@@ -294,7 +294,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}; {EXTRACT_AGAIN}") from None
     except ValueError as error:
-        raise InputError(f"{path} is no JSON file ({error}); is it truncated? extract it again") from None
+        raise InputError(f"{path} is not a JSON file ({error}); is it truncated? extract it again") from None
     if not isinstance(message, dict):
         raise InputError(f"{path}: expected a JSON object, got a {type(message).__name__}")
     return message

@@ -236,8 +236,10 @@ def check_folder(data_path: Path) -> None:
     """
     if not data_path.is_dir():
         raise InputError(f"there is no folder {data_path}; give the dataset's root with --data_path")
-    if not os.access(data_path, os.R_OK | os.X_OK):
-        raise InputError(f"the folder {data_path} cannot be read: permission denied")
+    try:
+        os.scandir(data_path).close()
+    except PermissionError:
+        raise InputError(f"the folder {data_path} cannot be read: permission denied") from None
 
 
 def check_offsets(frame_ids: Sequence[Frame], what: str) -> None:

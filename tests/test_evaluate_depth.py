@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import evaluate_depth
-from datasets.ground_truth import write_exported
+from datasets.exporting import write_exported
 from datasets.splits import eigen_to_benchmark_ids
 from evaluate_depth import (
     choose_split,

@@ -25,7 +25,7 @@ TOGETHER = {("checkpoints", "layers"), ("metrics", "layers"), ("structures", "ut
 FOLDERS = ("networks", "losses", "datasets", "methods")
 
 RARE = {  # files, or whole folders
-    "nuscenes": {"datasets/nuscenes.py"},
+    "nuscenes": {"datasets/_nuscenes_tables.py"},
     "onnx": {"tools/export.py"},
     "onnxruntime": {"tools/export.py"},
     "wandb": {"logs.py"},
@@ -43,7 +43,7 @@ RARE = {  # files, or whole folders
         "benchmarks/sift_matches.py",
     },
     "matplotlib": {"images.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
-    "h5py": {"datasets/nyuv2.py", "tools/layouts/nyuv2.py"},
+    "h5py": {"datasets/_nyuv2_files.py", "tools/layouts/nyuv2.py"},
     "timm": {"networks/hrnet.py", "networks/timm_encoder.py"},
 }
 UNPICKLING = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve"}

@@ -25,7 +25,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
-from datasets.ground_truth import Export, Exportable, Member, encode, shard_path
+from datasets.exported_depth import shard_path
+from datasets.exporting import Export, Member, encode
+from datasets.ground_truth import Exportable
 from datasets.sequence import SequenceDataset
 from datasets.splits import evaluated_part
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place

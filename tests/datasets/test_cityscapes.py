@@ -440,7 +440,7 @@ def test_broken_ground_truth_and_labels_are_located(copy):
     dataset = open_city(copy, part="test", frame_ids=(0,))
     path = dataset.tree.file("disparity_sequence", "berlin_000002", dataset.samples[0].frame, "disparity.png")
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(path)
-    with pytest.raises(InputError, match="no disparity image: expected one 16-bit channel, got uint8"):
+    with pytest.raises(InputError, match="not a disparity image: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
     Path(path).write_bytes(b"no image")
     with pytest.raises(InputError, match="cannot be read as a disparity image"):

@@ -254,7 +254,7 @@ def test_samples_without_a_image_can_be_left_out(root):
 def test_a_truncated_scan_or_ground_truth_names_its_file(root):
     scan = write_scan(root, GOLDEN["points"])
     scan.write_bytes(scan.read_bytes()[:-5])
-    with pytest.raises(InputError, match=r"0000000001.bin is no whole LiDAR scan: its 11195 bytes"):
+    with pytest.raises(InputError, match=r"0000000001.bin is not a whole LiDAR scan: its 11195 bytes"):
         open_kitti(root).depth(0)
     ground_truth = write_ground_truth(root / DRIVE / "proj_depth/groundtruth/image_02/0000000001.png", 5)
     ground_truth.write_bytes(ground_truth.read_bytes()[:60])

@@ -124,7 +124,7 @@ def test_broken_disparity_and_cameras_that_are_swapped_are_located(copy):
     dataset = open_scenes(copy)
     path = copy / "training/disp_occ_0/000000_10.png"
     Image.new("L", (WIDTH, HEIGHT)).save(path)
-    with pytest.raises(InputError, match="no disparity image: expected one 16-bit channel, got uint8"):
+    with pytest.raises(InputError, match="not a disparity image: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(InputError, match="cannot be read as a disparity image"):

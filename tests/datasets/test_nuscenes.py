@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import nuscenes as ours
+from datasets import _nuscenes_tables as ours
 from datasets.ground_truth import SparseDepth
 from datasets.nuscenes import CHANNELS, NuScenes, lidar_pixels
 from datasets.splits import load_split
@@ -384,7 +384,7 @@ def test_a_truncated_scan_is_refused_and_a_missing_one_is_no_ground_truth(copy):
     scan = sorted((copy / "samples/LIDAR_TOP").iterdir())[0]
     scan.write_bytes(scan.read_bytes()[:-3])
     with pytest.raises(
-        InputError, match=r"pcd\.bin is no whole LiDAR scan: its \d+ bytes are no multiple of 20"
+        InputError, match=r"pcd\.bin is not a whole LiDAR scan: its \d+ bytes are not a multiple of 20"
     ):
         dataset.depth(0)
     scan.unlink()
@@ -417,7 +417,7 @@ def test_tables_that_cannot_be_right_are_refused(copy, name, change, words):
 
 def test_a_truncated_table_is_named(copy):
     (copy / "v1.0-trainval/ego_pose.json").write_text('[{"token": "1", "rot')
-    with pytest.raises(InputError, match=r"ego_pose\.json is no JSON file .* truncated\? extract the"):
+    with pytest.raises(InputError, match=r"ego_pose\.json is not a JSON file .* truncated\? extract the"):
         open_nuscenes(copy)
 
 
@@ -441,3 +441,11 @@ def test_missing_tables_sweeps_and_images_are_named(copy, tmp_path):
         open_nuscenes(tmp_path / "sweeps")
     with pytest.raises(InputError, match="there is no folder"):
         open_nuscenes(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["../../outside/evil0", "/tmp/evil0", "a/b"])
+def test_a_scene_name_cannot_lead_out_of_the_folder(copy, name):
+    scenes = table(copy, "scene")
+    rewrite(copy, "scene", [{**scenes[0], "name": name}, *scenes[1:]])
+    with pytest.raises(InputError, match=r"scene\.json: '.*' would lead out of the dataset's folder"):
+        open_nuscenes(copy)

@@ -277,7 +277,7 @@ def test_a_mat_of_another_version_or_content_is_named(tmp_path):
     with h5py.File(tmp_path / MAT, "w") as file:
         file.create_dataset("images", (2, 3, 640, 480), np.uint8)
         file.create_dataset("depths", (2, 640, 480), np.float32)
-    with pytest.raises(InputError, match="holds 2 images, number 3 is asked for"):
+    with pytest.raises(InputError, match="holds 2 images; there is no number 3"):
         stills(tmp_path, split)
     (tmp_path / MAT).write_bytes((tmp_path / MAT).read_bytes()[:300])
     with pytest.raises(InputError, match=r"cannot be read as HDF5 .* truncated\?"):
