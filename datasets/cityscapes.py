@@ -37,7 +37,7 @@ from datasets._cityscapes import (
     to_train_ids,
     upper_rows,
 )
-from datasets.ground_truth import FOLDER, Exportable, check_ground_truth, read_values
+from datasets.ground_truth import DEPTH, FOLDER, Exportable, check_ground_truth, read_values
 from datasets.sequence import SequenceDataset, check_folder, check_offsets, check_stride
 from datasets.splits import SplitLine, load_split
 from metrics import Protocol
@@ -76,8 +76,8 @@ class Cityscapes(Exportable, SequenceDataset):
     default_width: ClassVar[int] = 512
     for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "labels")
     provides: ClassVar[Mapping[str, str]] = {
-        **SequenceDataset.provides,
-        "maps.labels": "--split fine --dataset.labels true",
+        **DEPTH,
+        "maps.labels": "--split fine --dataset.labels true reads them",
     }
 
     def __init__(

@@ -15,7 +15,7 @@ by a rule, so that no list and no index need be fetched.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ from PIL import Image
 
 from datasets import DATASETS
 from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, read_scene, scene_files
-from datasets.ground_truth import Exportable, SparseDepth, check_ground_truth
+from datasets.ground_truth import DEPTH, Exportable, SparseDepth, check_ground_truth
 from datasets.resizing import resize_intrinsics
 from datasets.sequence import check_folder
 from datasets.splits import SplitLine, load_split
@@ -84,6 +84,11 @@ class Ddad(Exportable, SurroundDataset):
         resize="depth",
     )
     for_losses: ClassVar[tuple[str, ...]] = (*SurroundDataset.for_losses, "poses")
+    provides: ClassVar[Mapping[str, str]] = {
+        **DEPTH,
+        **SurroundDataset.provides,
+        "T_source_from_target": "--dataset.poses true adds the recorded motion",
+    }
 
     def __init__(
         self,

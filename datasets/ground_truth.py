@@ -6,9 +6,9 @@ exported file (datasets/exported_depth.py) is looked up first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,11 @@ from PIL import Image
 from datasets.exported_depth import FOLDER, ExportedDepth, SparseDepth, exported_path
 from utils import InputError, nearest_name
 
-__all__ = ["FOLDER", "Exportable", "SparseDepth", "check_ground_truth", "read_scan", "read_values"]
+__all__ = ["DEPTH", "FOLDER", "Exportable", "SparseDepth", "check_ground_truth", "read_scan", "read_values"]
+
+
+# What a dataset with ground truth provides: batch entry → the setting that adds it.
+DEPTH = {"maps.depth": "--dataset.supervision true adds the ground truth"}
 
 
 class Exportable:
@@ -30,6 +34,7 @@ class Exportable:
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` if not given.
     """
 
+    provides: ClassVar[Mapping[str, str]] = DEPTH
     ground_truth: str | None
     exported: ExportedDepth
 

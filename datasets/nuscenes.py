@@ -18,7 +18,7 @@ of them is kept as arrays in `<version>/parallax_index.npz`, and later runs read
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ import numpy as np
 
 from datasets import DATASETS
 from datasets._nuscenes_tables import CHANNELS, Index, load_index
-from datasets.ground_truth import Exportable, SparseDepth, check_ground_truth, read_scan
+from datasets.ground_truth import DEPTH, Exportable, SparseDepth, check_ground_truth, read_scan
 from datasets.resizing import resize_intrinsics
 from datasets.sequence import check_folder
 from datasets.splits import load_split, split_names
@@ -62,6 +62,11 @@ class NuScenes(Exportable, SurroundDataset):
 
     default_height: ClassVar[int] = 352
     for_losses: ClassVar[tuple[str, ...]] = (*SurroundDataset.for_losses, "poses")
+    provides: ClassVar[Mapping[str, str]] = {
+        **DEPTH,
+        **SurroundDataset.provides,
+        "T_source_from_target": "--dataset.poses true adds the recorded motion",
+    }
     overlap: ClassVar[float] = 500 / 1600  # as SurroundDepth matches
     protocol: ClassVar[Protocol] = Protocol(
         "nuScenes", GROUND_TRUTHS["lidar"], min_depth=0.1, max_depth=80.0, resize="depth"

@@ -37,7 +37,7 @@ class SequenceDataset(Dataset):
         default_height, default_width: network size if neither the run nor the method gives one, pixels.
         for_losses: settings that only loss terms read; evaluation and prediction leave them out.
         of_one_folder: settings that describe one folder of data; they are not carried over to another.
-        provides: batch entry → what to type to get it, for the check of what losses and methods need.
+        provides: batch entry → the setting that adds it, as a clause for the error about a missing entry.
         cameras: cameras of a sample.
         camera_names: their names in tables, for a rig.
         detail: if above 1, samples carry `Batch.detailed` at that many times the network size.
@@ -63,16 +63,7 @@ class SequenceDataset(Dataset):
     default_width: ClassVar[int] = 640
     for_losses: ClassVar[tuple[str, ...]] = ("supervision",)
     of_one_folder: ClassVar[tuple[str, ...]] = ("gt_path",)
-    provides: ClassVar[Mapping[str, str]] = {
-        "T_source_from_target.s": "--use_stereo, with a dataset of stereo pairs such as kitti",
-        "maps.depth": "--dataset.supervision true, with a dataset that has ground truth",
-        "points.matches": "a camera rig such as --dataset ddad, with --dataset.matches true",
-        "maps.ego_mask": "a camera rig such as --dataset ddad, with --dataset.masks true",
-        "rig_from_camera": "a camera rig such as --dataset ddad",
-        "maps.labels": "--dataset cityscapes --split fine --dataset.labels true",
-        "companion": "--companion.name cityscapes",
-        "companion.maps.labels": "--companion.name cityscapes --companion.split fine --companion.labels true",
-    }
+    provides: ClassVar[Mapping[str, str]] = {}
     cameras: int = 1
     camera_names: Sequence[str] = ()
     detail: int = 1
@@ -96,6 +87,8 @@ class SequenceDataset(Dataset):
         self.data_path = Path(data_path)
         self.frame_ids = tuple(frame_ids)
         self.resize, self.supervision = resize, supervision
+        if supervision and type(self).depth is SequenceDataset.depth:
+            raise InputError(f"{type(self).__name__} has no ground truth; leave out --dataset.supervision")
         check_folder(self.data_path)
         self.samples = self._with_all_images(skip_missing)
 
