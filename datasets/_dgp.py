@@ -184,7 +184,12 @@ def read_scene(path: str | Path, sensors: Sequence[str]) -> Scene:
     path = Path(path)
     message = _read_json(path)
     columns = {name.upper(): column for column, name in enumerate(sensors)}
-    data = {datum.get("key"): datum for datum in _field(message, "data", [])}
+    data: dict[Any, Mapping[str, Any]] = {}
+    for datum in _field(message, "data", []):
+        if data.setdefault(datum.get("key"), datum) != datum:
+            raise InputError(
+                f"{path} holds two different entries with the key {datum.get('key')}; {EXTRACT_AGAIN}"
+            )
     samples = _field(message, "samples", [])
     count = (len(samples), len(columns))
     stamps, sizes = np.full(count, -1, np.int64), np.zeros((*count, 2), np.int32)

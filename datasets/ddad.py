@@ -247,7 +247,8 @@ class Ddad(Exportable, SurroundDataset):
     # Depth.
 
     def read_raw_depth(self, index: int) -> SparseDepth | None:
-        """From the LiDAR's points; None where the scene has none.
+        """From the LiDAR's points; None if the scene has none, or this sample's are missing under
+        `skip_missing`.
 
         Raises:
             InputError: some points of the scene are missing or truncated, or a pose is.
@@ -258,6 +259,8 @@ class Ddad(Exportable, SurroundDataset):
             return None
         path = scene.file(sample.number, lidar)
         if not path.parent.is_dir():  # left out when the archive was extracted, or removed after the export
+            return None
+        if self.skip_missing and not path.is_file():
             return None
         world_from_lidar = scene.world_from_sensor(sample.number, lidar)
         world = world_from_lidar[:3, :3] @ read_points(path).T + world_from_lidar[:3, 3:]

@@ -34,7 +34,8 @@ GROUND_TRUTHS = {
 }
 IMPROVED_SPLITS = ("eigen_benchmark", "benchmark")
 
-# Where the images of the depth benchmark's test set, which belong to no drive, lie in KITTI's archive.
+BENCHMARK_LIST = "image"  # folder name that the list of the depth benchmark's test set gives to its images
+# Folders of KITTI's archive with these images, which belong to no drive.
 BENCHMARK_FOLDERS = ("depth_selection/test_depth_prediction_anonymous", ".")
 
 
@@ -64,6 +65,12 @@ class Kitti(Exportable, KittiImages):
         self.ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
         self._calibration: dict[str, CalibrationFile] = {}
         self.samples = load_split("kitti", str(split), part)
+        for sample in self.samples:
+            if sample.side is None and sample.folder != BENCHMARK_LIST:
+                raise InputError(
+                    f"{sample.source}: the camera is missing; expected '<drive> <frame> <l or r>', "
+                    f"got '{sample.folder} {sample.frame}'"
+                )
         super().__init__(data_path, **settings)
         self.find_exported(split, part)
         if not self.fixed_intrinsics:

@@ -36,6 +36,8 @@ from metrics import Protocol
 from structures import Frame
 from utils import InputError, nearest_name
 
+OFFICIAL = "official"
+MINI_TABLES = "v1.0-mini"
 GROUND_TRUTHS = {"lidar": "one LiDAR scan, moved with the vehicle to each camera's own time"}
 
 
@@ -45,8 +47,9 @@ class NuScenes(Exportable, SurroundDataset):
 
     Args:
         data_path: the folder that holds `v1.0-trainval`, `samples` and `sweeps`.
-        split: `official`, `mini`, or a folder with `train.txt`, `val.txt` of sample tokens or scene names.
-            Of a scene every sample counts whose cameras all have the images that `frame_ids` asks for.
+        split: `official` (of v1.0-trainval; of v1.0-mini its own official scenes), `mini`, or a folder with
+            `train.txt`, `val.txt` of sample tokens or scene names. A scene stands for its samples whose
+            cameras all have the images that `frame_ids` asks for.
         part: train or val.
         version: which tables: v1.0-trainval where they are there, otherwise the only ones there are.
         camera_names: which cameras, in ring order; all six where not given.
@@ -75,7 +78,7 @@ class NuScenes(Exportable, SurroundDataset):
     def __init__(
         self,
         data_path: str | Path,
-        split: str = "official",
+        split: str = OFFICIAL,
         part: str = "train",
         version: str | None = None,
         camera_names: Sequence[str] = RING,
@@ -87,7 +90,9 @@ class NuScenes(Exportable, SurroundDataset):
     ) -> None:
         self.ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
         self.poses = poses
-        self.version = _find_version(Path(data_path), version, str(split))
+        self.version = _find_version(Path(data_path), version)
+        if split == OFFICIAL and self.version == MINI_TABLES:
+            split = "mini"
         index = load_index(Path(data_path) / self.version)
         wanted = {camera_names} if isinstance(camera_names, str) else set(camera_names)
         cameras = [number for number, name in enumerate(RING) if name in wanted]
@@ -266,7 +271,7 @@ class Sample:
     listed: bool = False
 
 
-def _find_version(data_path: Path, version: str | None, split: str) -> str:
+def _find_version(data_path: Path, version: str | None) -> str:
     check_folder(data_path)
     found = sorted(path.name for path in data_path.glob("v*.*-*") if path.is_dir())
     if not found:
@@ -276,15 +281,12 @@ def _find_version(data_path: Path, version: str | None, split: str) -> str:
         )
     if version is None:
         if len(found) > 1 and "v1.0-trainval" not in found:
-            raise InputError(f"{data_path} has the tables {' and '.join(found)}; choose with version")
+            raise InputError(
+                f"{data_path} has the tables {' and '.join(found)}; choose one with --dataset.version"
+            )
         version = found[0] if len(found) == 1 else "v1.0-trainval"
     if version not in found:
         raise InputError(f"{data_path} has no tables '{version}'{nearest_name(version, found)}")
-    if split == "official" and not version.endswith("trainval"):
-        raise InputError(
-            f"split official is that of v1.0-trainval, and the tables are {version}; take split mini, "
-            "or a folder with lists of your own"
-        )
     return version
 
 

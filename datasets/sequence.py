@@ -86,7 +86,7 @@ class SequenceDataset(Dataset):
             raise InputError(f"--resize is 'bicubic' or 'lanczos', got '{resize}'")
         self.data_path = Path(data_path)
         self.frame_ids = tuple(frame_ids)
-        self.resize, self.supervision = resize, supervision
+        self.resize, self.supervision, self.skip_missing = resize, supervision, skip_missing
         if supervision and type(self).depth is SequenceDataset.depth:
             raise InputError(f"{type(self).__name__} has no ground truth; leave out --dataset.supervision")
         check_folder(self.data_path)

@@ -328,6 +328,7 @@ def test_a_half_extracted_archive_is_named(mine):
     lidar.unlink()
     with pytest.raises(InputError, match=r"no LiDAR points .*npz; is the archive extracted whole"):
         open_drive(mine).depth(0)
+    assert open_drive(mine, skip_missing=True).depth(0) is None
     shutil.rmtree(mine / "000000/rgb/CAMERA_09")
     with pytest.raises(InputError, match=r"no image at .*CAMERA_09.*; 2 of 2 samples lack an image"):
         open_drive(mine)

@@ -287,3 +287,9 @@ def test_a_real_scan_lands_on_its_image(frame):
     assert np.count_nonzero(depth) > 10_000 and np.count_nonzero(depth[: height // 5]) < 100
     near, far = depth[-60:][depth[-60:] > 0], depth[170:200][depth[170:200] > 0]
     assert 3 < np.median(near) < np.median(far) < 80
+
+
+def test_a_list_without_the_camera_is_refused(root):
+    (root / "lists/train_files.txt").write_text(f"{DRIVE} 1\n")
+    with pytest.raises(InputError, match=r"train_files.txt, line 1: the camera is missing; expected"):
+        open_kitti(root)

@@ -296,12 +296,12 @@ def test_a_split_that_the_tables_do_not_hold_is_refused(copy):
     with pytest.raises(InputError, match=r"has none of the scenes of splits/nuscenes/mini/train\.txt"):
         open_nuscenes(copy, split="mini")
     (copy / "v1.0-trainval").rename(copy / "v1.0-mini")
-    with pytest.raises(InputError, match=r"the tables are v1.0-mini; take split mini"):
+    with pytest.raises(InputError, match=r"has none of the scenes of splits/nuscenes/mini/train\.txt"):
         open_nuscenes(copy)
     with pytest.raises(InputError, match=r"no tables 'v1.0-miny'; did you mean 'v1.0-mini'"):
         open_nuscenes(copy, version="v1.0-miny")
     (copy / "v1.0-test").mkdir()
-    with pytest.raises(InputError, match=r"v1\.0-mini and v1\.0-test; choose with version"):
+    with pytest.raises(InputError, match=r"v1\.0-mini and v1\.0-test; choose one with --dataset.version"):
         open_nuscenes(copy)
 
 
@@ -453,3 +453,13 @@ def test_a_scene_name_cannot_lead_out_of_the_folder(copy, name):
     rewrite(copy, "scene", [{**scenes[0], "name": name}, *scenes[1:]])
     with pytest.raises(InputError, match=r"scene\.json: '.*' would lead out of the dataset's folder"):
         open_nuscenes(copy)
+
+
+def test_the_official_split_of_mini_tables_is_minis(copy):
+    mini = load_split("nuscenes", "mini", "val")[0].folder
+    scenes = table(copy, "scene")
+    rewrite(copy, "scene", [{**scenes[0], "name": mini}, *scenes[1:]])
+    (copy / "v1.0-trainval").rename(copy / "v1.0-mini")
+    dataset = open_nuscenes(copy, part="val", frame_ids=(0,))
+    assert {sample.scene for sample in dataset.samples} == {mini}
+    assert dataset.exported.path.name == "mini_val_lidar.npz"
