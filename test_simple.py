@@ -280,9 +280,11 @@ def open_rig(args: argparse.Namespace, predictor: Predictor) -> SurroundDataset:
     places = {"data_path": args.data_path or data_root() / args.dataset, "split": args.split}
     trained_name, settings = trained_on(predictor.options)
     kept = ["index", "version"] if trained_name == args.dataset else []
-    kept += ["masks"] if args.ply and trained_name == args.dataset else []  # for the points alone
+    with_masks = args.ply and trained_name == args.dataset and settings.get("masks")
     kept += ["camera_names"] if predictor.cameras > 1 else []  # a model of one camera takes any
     section = {"name": args.dataset, **{key: settings[key] for key in kept if key in settings}}
+    if with_masks:  # only the cloud uses them, so they may be missing
+        section["masks"] = "auto" if with_masks is True else with_masks
     dataset = build_dataset({**sizes, **places, "dataset": section}, frame_ids=(0,), **part)
     if dataset.cameras % predictor.cameras:
         raise InputError(

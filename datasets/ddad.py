@@ -6,10 +6,10 @@
     <root>/000187/point_cloud/LIDAR/15616458250027900.npz
     <root>/masks/CAMERA_01/000187.png                          tools/make_masks.py writes these
 
-A sample is one frame set, named by the time stamp that its cameras share, ten a second. Depth is known where
-a LiDAR point lands: points go through the LiDAR's own pose and the camera's own pose, which makes up for the
-car's motion between both time stamps. What SurroundDepth trains and evaluates on follows from the JSON files
-by a rule, so that no list and no index need be fetched.
+A sample is one frame set, ten per second, named by the time stamp that its cameras share. Depth is known at
+the pixels of LiDAR points. Points are moved by the LiDAR's own pose and the camera's own pose, which
+compensates the car's motion between both time stamps. SurroundDepth's samples follow from the JSON files by
+a rule, so no list has to be downloaded.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class FrameSet:
     """One sample: an entry of a scene.
 
     Attributes:
-        scene: its number among the scenes that are open.
-        number: its number in the scene's file.
-        source: what asked for it, for error sentences.
+        scene: index of its scene among the open scenes.
+        number: index of the sample in the scene's file.
+        source: list or rule it comes from, for errors.
     """
 
     scene: int
@@ -64,7 +64,7 @@ class Ddad(Exportable, SurroundDataset):
         split: `surrounddepth`, the published rule, or a folder with lists of your own in the published form
             (`train.txt`, `val.txt` of one time stamp a line).
         part: train, val or test.
-        camera_names: which cameras, in ring order; all six where not given.
+        camera_names: cameras to read, in ring order; all six if not given.
         frame_ids: 0 and the sources: offsets in samples.
         skip_missing: leave out scenes that are not there and samples that lack an image.
         poses: give the recorded motion between frames, metres, as `T_source_from_target`.
@@ -72,7 +72,8 @@ class Ddad(Exportable, SurroundDataset):
         index: the dataset's JSON file, if the folder holds several.
 
     Raises:
-        InputError: a scene, calibration or camera is not there, or no rotation; see `SurroundDataset`.
+        InputError: a missing scene, calibration or camera, a pose that is not a rotation; see
+            `SurroundDataset`.
     """
 
     overlap: ClassVar[float] = 600 / 1936  # as SurroundDepth matches
@@ -162,7 +163,7 @@ class Ddad(Exportable, SurroundDataset):
         return [read_scene(path, sensors) for path in paths if path not in set(missing)]
 
     def _report_lacking(self, missing: list[np.ndarray]) -> None:
-        """Say which samples are left out for want of a camera; the DGP library drops them silently."""
+        """Warn of samples that lack a camera and are left out; the DGP library drops them silently."""
         total, count = sum(map(len, missing)), sum(int(each.sum()) for each in missing)
         if not count:
             return
@@ -172,7 +173,7 @@ class Ddad(Exportable, SurroundDataset):
         where = f"{scene.path}, sample {sample}: {camera}"
         sentence = f"{count} of {total} samples lack a camera; the first is {where}"
         if count == total:
-            raise InputError(f"{sentence}; choose others with camera_names, or {EXTRACT_AGAIN}")
+            raise InputError(f"{sentence}; choose others with --dataset.camera_names, or {EXTRACT_AGAIN}")
         warnings.warn(f"{sentence}. They are left out.", stacklevel=4)
 
     def _check_calibration(self) -> None:
@@ -290,20 +291,18 @@ def find_index(root: Path, index: str | Path | None = None) -> Path:
         raise InputError(f"{root} holds no ddad.json; --data_path is the folder that holds it and the scenes")
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise InputError(
-            f"{root} holds {names}; say which one with --dataset.index, of tools --set index=..."
-        )
+        raise InputError(f"{root} holds {names}; choose one with --dataset.index (in tools: --set index=...)")
     return found[0]
 
 
 def published_samples(stamps: Sequence[np.ndarray], part: str) -> list[tuple[int, int]]:
-    """SurroundDepth's choice: to train, each time stamp once but the ends of all scenes; else every sample.
+    """SurroundDepth's samples: in training each time stamp once, without the ends of scenes; else all.
 
-    Some scenes overlap in time, so one time stamp may lie in two of them. To train it counts once, in the
-    first of both, and not at all if it is the first or last of either. In validation it counts twice.
+    Some scenes overlap in time, so two may hold the same time stamp. In training it is used once, in the
+    first of the two scenes, and not at all if it is the first or last of either. In validation both are used.
 
     Args:
-        stamps: of each scene in order, (S,) the cameras' time stamps in order.
+        stamps: (S,) time stamps of the cameras for each scene, in order.
         part: train or another.
 
     Returns:
@@ -320,7 +319,7 @@ def published_samples(stamps: Sequence[np.ndarray], part: str) -> list[tuple[int
 
 
 def find_stamps(lines: Sequence[SplitLine], stamps: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Where the time stamps of a list are: (scene, sample), in the first scene that has them.
+    """(scene, sample) of the time stamps of a list, in the first scene that has them.
 
     Raises:
         InputError: one is in no scene.

@@ -4,7 +4,7 @@
     <root>/sequences/00/calib.txt               P2 and P3, the projections of the two
     <root>/poses/00.txt                         twelve numbers a frame: camera to world
 
-There is no depth here; training is evaluated by its trajectory.
+There is no ground-truth depth; models are evaluated by their trajectory.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class KittiOdom(KittiImages):
         if sample.folder not in self._calibration:
             path = self._sequence(sample.folder) / "calib.txt"
             self._calibration[sample.folder] = CalibrationFile(
-                path, "; intrinsics=fixed trains without, with the matrix Monodepth2 uses for all drives"
+                path,
+                "; --dataset.intrinsics fixed needs none: it is the matrix Monodepth2 uses for all drives",
             )
         calibration = self._calibration[sample.folder]
         K = calibration.matrix(f"P{CAMERAS[sample.side]}", 3, 4)[:, :3]

@@ -1,6 +1,6 @@
 """nuScenes: city drives in Boston and Singapore, six cameras and a LiDAR (Caesar et al. 2020).
 
-    <root>/v1.0-trainval/*.json                       13 tables: what was recorded when, by what, from where
+    <root>/v1.0-trainval/*.json                       13 tables: recordings, times, sensors, poses
     <root>/samples/<CHANNEL>/<log>__<CHANNEL>__<microseconds>.jpg       key frames, 2 a second
     <root>/sweeps/<CHANNEL>/...                                         the images between, 12 a second
     <root>/samples/LIDAR_TOP/<log>__LIDAR_TOP__<microseconds>.pcd.bin   float32 x, y, z, intensity, ring
@@ -11,8 +11,7 @@ Every image and scan has a vehicle pose of its own, so a scan reaches a camera t
     x_camera = inv(ego_from_camera) inv(world_from_ego at the image) world_from_ego at the scan
                ego_from_lidar x_lidar.
 
-The tables are read by nuscenes-devkit, which takes a minute and gigabytes for v1.0-trainval. What depth needs
-of them is kept as arrays in `<version>/parallax_index.npz`, and later runs read that.
+datasets/_nuscenes_tables.py reads the tables.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ class NuScenes(Exportable, SurroundDataset):
             `train.txt`, `val.txt` of sample tokens or scene names. A scene stands for its samples whose
             cameras all have the images that `frame_ids` asks for.
         part: train or val.
-        version: which tables: v1.0-trainval where they are there, otherwise the only ones there are.
-        camera_names: which cameras, in ring order; all six where not given.
+        version: tables to read: v1.0-trainval if they exist, otherwise the only ones that exist.
+        camera_names: cameras to read, in ring order; all six if not given.
         frame_ids: 0 and the sources: images of the same camera before and after the key frame.
         skip_missing: leave out samples that lack a camera, an image, or a listed sample's neighbour.
         poses: give the recorded motion between frames, metres, as `T_source_from_target`.
@@ -60,7 +59,7 @@ class NuScenes(Exportable, SurroundDataset):
 
     Raises:
         InputError: tables that are missing or do not fit together, a sample that is not in them, a camera or
-            an image that a sample lacks, a calibration that is no rotation.
+            an image that a sample lacks, a calibration that is not a rotation.
     """
 
     default_height: ClassVar[int] = 352
@@ -165,7 +164,7 @@ class NuScenes(Exportable, SurroundDataset):
             if alone is not None and missing is None and sample.listed and not skip_missing:
                 camera = CHANNELS[RING[cameras[int(np.argmax(reached[alone][n] < 0))]]]
                 raise InputError(
-                    f"{sample.source}: {camera} has no frame {alone:+d} beside sample {sample.token}, at an "
+                    f"{sample.source}: {camera} has no frame {alone:+d} next to sample {sample.token}, at an "
                     f"end of {sample.scene}; --skip_missing leaves such samples out"
                 )
             if missing is None and alone is None:
@@ -261,7 +260,7 @@ class Sample:
         scene: its name, such as scene-0103.
         number: its row in the arrays of the dataset.
         source: what error sentences call it.
-        listed: it stands in a list by itself, rather than through its scene.
+        listed: the list names the sample itself, not its scene.
     """
 
     token: str
@@ -305,7 +304,7 @@ def read_lidar(path: str | Path) -> np.ndarray:
     """A scan as (P, 5) float32: x, y, z in metres in the LiDAR's frame, intensity, ring.
 
     Raises:
-        InputError: the size is no multiple of a point's 20 bytes.
+        InputError: the size is not a multiple of a point's 20 bytes.
     """
     return read_scan(path, 5)
 
@@ -313,7 +312,7 @@ def read_lidar(path: str | Path) -> np.ndarray:
 def lidar_pixels(
     xyz: np.ndarray, T_camera_from_lidar: np.ndarray, K: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where a scan falls in a camera's image, by SurroundDepth's rule: there is no least distance.
+    """Pixels of a scan in a camera's image, by SurroundDepth's rule: without a smallest distance.
 
     Args:
         xyz: (3, P) float64 metres in the LiDAR's frame.

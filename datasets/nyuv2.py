@@ -5,9 +5,9 @@
     <root>/nyu_depth_v2_labeled.mat                          1449 images with depth, 654 of them for testing
     <root>/nyu_test/00001.h5                                 or these, converted one by one: `rgb`, `depth`
 
-Training images are straightened: the colour camera's distortion is taken out, and a border of 16 pixels of
-640 x 480 with it, where straightening leaves no image. Test images are straight already; what counts is
-the window of 427 rows and 561 columns that the Kinect's depth covers.
+Training images are undistorted, and a border is removed in which undistortion leaves no image: 16 pixels at
+640 x 480. Test images are already undistorted; the window of 427 rows and 561 columns that the Kinect's depth
+covers is evaluated.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ DISTORTION = np.array(  # k1, k2, p1, p2, k3 in OpenCV's order
     [0.20796615318809061, -0.58613825163911781, 0.00072231363135888329, 0.0010479627195765181,
      0.49856986684705107]
 )  # fmt: skip
-BORDER = 16  # pixels that go on each side of a straightened image, of 640 x 480
-TOP, BOTTOM, LEFT, RIGHT = 44, 471, 40, 601  # rows and columns of a test image that count
+BORDER = 16  # pixels removed on each side of an undistorted image of 640 x 480
+TOP, BOTTOM, LEFT, RIGHT = 44, 471, 40, 601  # rows and columns of a test image that are evaluated
 
 OFFICIAL = "official"
 MAT = "nyu_depth_v2_labeled.mat"
 IMAGES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp"}
 COLOUR_NAMES = ("r-", "rgb_")  # where a folder holds depth images, too, those in colour begin like this
 COLUMNS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)  # of the nine images in a line of a published list, in time
-PUBLISHED_ORDER = (0, -4, -3, -2, -1, 1, 2, 3, 4)  # and as they stand in the line
+PUBLISHED_ORDER = (0, -4, -3, -2, -1, 1, 2, 3, 4)  # and their order in the line
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class NyuV2(Exportable, SequenceDataset):
             target, four images before it and four after it: 0 -4 -3 -2 -1 1 2 3 4, as published) or one
             test image (`nyu_test/00001.h5`).
         part: train, val or test.
-        frame_ids: 0 and the sources: offsets in steps of `stride`; test images have 0 alone.
-        undistort: straighten training images. Off for images that are straight already.
-        stride: images from a target to its next source. The Kinect took some 20 to 30 a second, of which
-            neighbours hardly differ; 10 is what published lists were made with.
+        frame_ids: 0 and the sources: offsets in steps of `stride`; only 0 for test images.
+        undistort: remove the lens distortion of training images. Off for images without distortion.
+        stride: images from a target to its next source. The Kinect took 20 to 30 per second, so
+            neighbours hardly differ; published lists were made with 10.
         ground_truth: `kinect`, of test images, or None for no depth.
     """
 
@@ -149,7 +149,7 @@ class NyuV2(Exportable, SequenceDataset):
         return [self._file(sample)]
 
     def read_images(self, sample: Sample, frame: Frame) -> list[Tensor]:
-        """(3, h, w) uint8: straightened without its border, or the window of a test image that counts."""
+        """(3, h, w) uint8: undistorted without its border, or the evaluated window of a test image."""
         if isinstance(sample, LabelledSample):
             return [torch.from_numpy(self._read(sample)[0][:, TOP:BOTTOM, LEFT:RIGHT].copy())]
         image = read_image(self.paths(sample, frame)[0])
@@ -184,7 +184,7 @@ class NyuV2(Exportable, SequenceDataset):
     # Test images.
 
     def _file(self, sample: LabelledSample) -> Path:
-        """The converted file where it is there, else the .mat."""
+        """The converted file if it exists, else the .mat."""
         path = self.data_path / sample.path
         return path if path.is_file() or not self._labelled.path.is_file() else self._labelled.path
 
@@ -227,12 +227,12 @@ class NyuV2(Exportable, SequenceDataset):
 
 
 def border(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that go on each side of a straightened image: 16 at 640 x 480."""
+    """Rows and columns removed on each side of an undistorted image: 16 at 640 x 480."""
     return round(BORDER * height / SIZE[0]), round(BORDER * width / SIZE[1])
 
 
 def undistortion_maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `cv2.remap` straightens an image of this size with; its border is left out already."""
+    """Maps with which `cv2.remap` undistorts an image of this size and removes its border."""
     camera = resize_intrinsics(K, SIZE, (height, width))
     dy, dx = border(height, width)
     maps = cv2.initUndistortRectifyMap(camera, DISTORTION, None, camera, (width, height), cv2.CV_16SC2)
@@ -240,7 +240,7 @@ def undistortion_maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole_size(height: int, width: int) -> tuple[int, int]:
-    """The size of which (height, width) is left without the border."""
+    """The size of an image that is (height, width) without its border."""
     whole = []
     for side, full in zip((height, width), SIZE):
         near = round(side * BORDER / (full - 2 * BORDER))  # of several sizes that rounding allows, the first

@@ -27,7 +27,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets import DATASETS, build_dataset
+import datasets
+from datasets import DATASETS
 from datasets.image_files import IMAGES, read_image
 from datasets.scenes import find_scenes
 from datasets.sequence import SequenceDataset
@@ -153,7 +154,7 @@ def _try(
     """The dataset, or why it refuses."""
     section = {"name": given.dataset, **settings}
     try:
-        return build_dataset({"dataset": section, "data_path": given.data_path}), None
+        return datasets.open_dataset({"dataset": section, "data_path": given.data_path}, "inspect"), None
     except InputError as error:
         return None, str(error)
 

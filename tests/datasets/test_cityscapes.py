@@ -348,7 +348,7 @@ def nothing_at_all(root):
         (half_a_camera, "cannot be read as a Cityscapes camera .*'fy'"),
         (normalised_camera, "fx 1.1, cx 0.53.* does not belong to images of 2048 x 1024"),
         (lose_image, "no image at .*aachen_000001_000005_leftImg8bit.png; 1 of 5 samples lack"),
-        (nothing_at_all, "is no Cityscapes folder: expected leftImg8bit_sequence"),
+        (nothing_at_all, "is not a Cityscapes folder: expected leftImg8bit_sequence"),
     ],
 )
 def test_a_broken_official_tree_is_located_when_it_is_opened(copy, damage, words):
@@ -425,7 +425,7 @@ def test_a_broken_preparation_is_located_when_it_is_opened(city, small, tmp_path
             "test list .* lists none of these frames",
         ),
         (None, {"ground_truth": "disparities"}, "did you mean 'disparity'"),
-        (None, {"labels": True}, "there are no labels .*; split=fine lists the frames"),
+        (None, {"labels": True}, "there are no labels .*; --split fine lists frames"),
         (None, {"frame_ids": (0, "s")}, "no stereo partner"),
         (None, {"top_rows": 0}, r"share of the rows from 0\.55 to 1, got 0"),
         (None, {"stride": 0}, "from 1 on, got 0"),

@@ -362,7 +362,7 @@ def test_a_calibration_that_is_no_rotation_is_refused_before_the_first_image(min
 
 def test_the_dataset_file_is_found_or_asked_for(mine):
     (mine / "other.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds ddad\.json, other\.json; say which .* --dataset\.index"):
+    with pytest.raises(InputError, match=r"holds ddad\.json, other\.json; choose one .* --dataset\.index"):
         open_drive(mine)
     assert len(open_drive(mine, index="ddad.json")) == 2
     with pytest.raises(InputError, match=r"no dataset file .*ddad2\.json"):

@@ -220,7 +220,7 @@ def cut_calibration(root):
             lose_image,
             r"train_files.txt, line 2: no image at .*image_03/data/0000000003.jpg; 1 of 2 samples",
         ),
-        (lose_calibration, r"no calibration file .*calib_cam_to_cam.txt; intrinsics=fixed"),
+        (lose_calibration, r"no calibration file .*calib_cam_to_cam.txt; --dataset.intrinsics fixed"),
         (lose_calibration_key, r"calib_cam_to_cam.txt has no entry 'P_rect_03'; did you mean"),
         (cut_calibration, r"calib_cam_to_cam.txt, entry 'P_rect_02': expected 12 numbers, got 3"),
     ],

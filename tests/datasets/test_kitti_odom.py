@@ -81,7 +81,7 @@ def test_what_is_missing_or_broken_is_named(root):
     with pytest.raises(InputError, match=r"calib.txt has no entry 'P3'"):
         open_odom(root)
     (root / "sequences/09/calib.txt").unlink()
-    with pytest.raises(InputError, match=r"no calibration file .*09/calib.txt; intrinsics=fixed"):
+    with pytest.raises(InputError, match=r"no calibration file .*09/calib.txt; --dataset.intrinsics fixed"):
         open_odom(root)
     (root / "sequences/09/image_2/000002.jpg").unlink()
     with pytest.raises(InputError, match=r"line 1: no image at .*image_2/000002.*; 1 of 2 samples"):

@@ -283,7 +283,7 @@ def test_a_token_that_is_not_in_the_tables_is_named_with_its_line(drawn, tmp_pat
 def test_a_listed_sample_without_neighbours_is_named_or_left_out(drawn, tmp_path):
     tokens = [record["token"] for record in table(drawn, "sample")][1:3]
     split = lists(tmp_path / "lists", *tokens)
-    with pytest.raises(InputError, match=r"line 2: CAM_FRONT has no frame \+1 beside sample .* scene-0001"):
+    with pytest.raises(InputError, match=r"line 2: CAM_FRONT has no frame \+1 next to sample .* scene-0001"):
         open_nuscenes(drawn, **split)
     assert [sample.token for sample in open_nuscenes(drawn, skip_missing=True, **split).samples] == tokens[:1]
     with pytest.raises(InputError, match="none of the 1 samples has the frames"):
