@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.synthetic import View
 from tools._options import new_parser, place
-from tools._work import run_tasks, writing
+from workers import run_tasks, writing
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_image
 from utils import InputError, nearest_name, run_main

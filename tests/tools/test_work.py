@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from tools._shards import shard_of
-from tools._work import run_tasks, writing
+from shards import shard_of
+from workers import run_tasks, writing
 from utils import InputError
 
 
