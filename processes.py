@@ -1,7 +1,7 @@
-"""The processes of one command: their start under torchrun, what each does, and what they exchange.
+"""The processes of a run: joined by torchrun, one for each GPU, or a single one.
 
-torchrun starts every process with RANK and WORLD_SIZE in its environment. A command that was started
-without it is one process, and each function here then answers for that one.
+`Processes` is what the trainer and evaluation know of the others: their number, a gathered value, a flag that
+any of them raises.
 """
 
 from __future__ import annotations
@@ -12,18 +12,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from shards import torchrun_shard
-from utils import pick_device
+from devices import pick_device
 
 
 def start_processes(device: str) -> torch.device:
     """Pick the device and, under torchrun, join the other processes (NCCL on GPUs, gloo on CPUs).
 
-    Args:
-        device: auto, cpu, cuda or cuda:N.
-
     Raises:
-        InputError: there is no such device here.
+        InputError: a GPU is requested and there is none.
     """
     chosen = pick_device(device)
     if chosen.type == "cuda":
@@ -33,30 +29,49 @@ def start_processes(device: str) -> torch.device:
     return chosen
 
 
+class Processes:
+    """This process among those of the run.
+
+    Args:
+        device: of this process.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world: number of processes.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        joined = dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
+
+    @property
+    def first(self) -> bool:
+        """True for the process that writes and prints for all."""
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every process, in the order of their ranks."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def any(self, value: bool) -> bool:
+        """True if the value is true in any process."""
+        if self.world == 1:
+            return value
+        flag = torch.tensor(int(value), device=self.device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def wait(self) -> None:
+        """Wait for every process."""
+        if dist.is_initialized():
+            dist.barrier()
+
+
 def end_processes() -> None:
     """Leave the process group that `start_processes` joined, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def is_first() -> bool:
-    """True in the one process that prints and writes files for all."""
-    return torchrun_shard()[0] == 1
-
-
-def gather(value: Any) -> list[Any]:
-    """The values of all processes, in the order of their ranks; every process gets the list."""
-    if not dist.is_initialized():
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def any_rank(value: bool, device: torch.device) -> bool:
-    """True in every process if `value` is true in one of them."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return value
-    flag = torch.tensor(int(value), device=device)
-    dist.all_reduce(flag, dist.ReduceOp.MAX)
-    return bool(flag.item())

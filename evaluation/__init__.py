@@ -3,7 +3,7 @@
     result.py      one row for each image, means, protocol card, tables, results.json and per_image.csv
     loop.py        samples -> predict(batch), with flip averaging; shared by all tasks
     depth.py       evaluate(predict, dataset, protocols, loading): depth against ground truth
-    validation.py  the same for the trainer: metrics and the goal that selects the best checkpoint
+    goal.py        the metrics of a training's validation, and the goal that selects its best checkpoint
     baselines.py   predictors that ignore the image; every table starts with them
     saved.py       saved predictions, published ground truth, images for KITTI's server
     choice.py      which split, dataset, alignment and scale; the lines of the protocol card
@@ -17,19 +17,21 @@ A predictor is any function of a float `structures.Batch` that returns a `struct
 
 from evaluation.baselines import constant_predictor, map_predictor, mean_depth_map
 from evaluation.depth import check_ground_truth, evaluate
+from evaluation.goal import LOSS_GOAL, Goal, depth_goal, validate_depth
 from evaluation.loop import Loading, Predict, flip_post_process, predict_inverse_depths
 from evaluation.result import Result, Row, compare, gather, join
-from evaluation.validation import Validation, validate_depth
 
 __all__ = [
+    "LOSS_GOAL",
+    "Goal",
     "Loading",
     "Predict",
     "Result",
     "Row",
-    "Validation",
     "check_ground_truth",
     "compare",
     "constant_predictor",
+    "depth_goal",
     "evaluate",
     "flip_post_process",
     "gather",

@@ -1,7 +1,7 @@
 """A model on one benchmark or several: opened, evaluated, printed under its protocol card, saved.
 
     evaluate_model(model, where, how)         one Result, for a notebook or a table
-    evaluate_one(...)                         one dataset, or saved predictions of it, as evaluate_depth.py does
+    evaluate_one(...)                         one dataset, or saved predictions of it
     evaluate_together(...)                    several datasets, each by its own protocol, and a summary
 
 Under torchrun each process evaluates its share and the first prints and saves.
@@ -41,8 +41,7 @@ from evaluation.saved import (
 )
 from methods.metric_scale import trained_on
 from metrics import Protocol
-from processes import is_first
-from shards import torchrun_shard
+from shards import is_first, torchrun_shard
 from utils import InputError, can_write
 
 KITTI_BENCHMARKS = ("eigen", "eigen_benchmark")  # --kitti_path evaluates those whose data are there
@@ -201,9 +200,7 @@ def evaluate_one(
         check_cameras(model.method, images, name)
     elif where.settings:
         raise InputError(f"--dataset.{next(iter(where.settings))} has no effect: no image is read here")
-    ground_truth = (
-        SavedGroundTruth(files.ground_truth, name, split, part) if files.ground_truth else images
-    )
+    ground_truth = SavedGroundTruth(files.ground_truth, name, split, part) if files.ground_truth else images
     folder = Path(output or default_output(model.source, split, part))
     check_output(folder)
     to_disk = files.save or bool(files.ground_truth) or for_server
@@ -264,7 +261,7 @@ def _evaluate_saved(
     return evaluate(predict, opened.images, protocols, loading, {**about, "flip": flip})
 
 
-# ----------------------------------------------------------------------------------- processes, output, tables
+# ---------------------------------------------------------------------------------- processes, output, tables
 
 
 def evaluate_shares(

@@ -1,4 +1,4 @@
-"""What an evaluation found: one row for each image, means, the protocol card, and the files they are saved in.
+"""What an evaluation found: one row for each image, means, protocol card, tables and files.
 
 Shards from several processes are joined by `gather`; an image that two shards hold counts once.
 """
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-import processes
 from datasets._surround import RING
 from metrics import METRICS, Protocol
+from processes import Processes
 from utils import InputError, atomic_path
 
 
@@ -166,7 +167,7 @@ def gather(result: Result) -> Result:
     Raises:
         InputError: no shard has valid ground truth.
     """
-    shards = processes.gather(result)
+    shards = Processes(torch.device("cpu")).gather(result)
     return join(shards) if len(shards) > 1 else result
 
 

@@ -150,8 +150,8 @@ class SavedGroundTruth:
         split, part: whose samples it holds.
 
     Raises:
-        InputError: the dataset is not KITTI, the file cannot be read, or its number of maps is not that of the
-            split's samples.
+        InputError: the dataset is not KITTI, the file cannot be read, or its number of maps differs from the
+            number of samples of the split.
     """
 
     cameras, camera_names = 1, ()
@@ -166,7 +166,8 @@ class SavedGroundTruth:
         self.samples = load_split(name, split, part)
         if len(self.maps) != len(self.samples):
             raise InputError(
-                f"{path} holds {len(self.maps)} depth maps, but {split}/{part} has {len(self.samples)} samples"
+                f"{path} holds {len(self.maps)} depth maps, "
+                f"but {split}/{part} has {len(self.samples)} samples"
             )
         improved = split == "eigen_benchmark"
         self.protocol = Protocol(

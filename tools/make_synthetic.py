@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.synthetic import View
 from tools._options import new_parser, place
-from workers import run_tasks, writing
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_image
 from utils import InputError, nearest_name, run_main
+from workers import run_tasks, writing
 
 CITYSCAPES_COLOURS = np.array(  # of the 19 train ids
     [

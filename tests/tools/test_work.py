@@ -8,8 +8,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from shards import shard_of
-from workers import run_tasks, writing
 from utils import InputError
+from workers import run_tasks, writing
 
 
 def power(base: int, exponent: int) -> int:
