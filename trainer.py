@@ -41,9 +41,11 @@ from datasets._augment import Augment
 from datasets._companion import with_companion
 from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
 from devices import pick_device, seed_everything
-from evaluation import evaluate_several, gather
+from evaluation import Loading, depth_goal, validate_depth
 from logs import RunLog
 from methods import build_method
+from methods.metric_scale import metric_scale
+from processes import start_processes
 from structures import Batch
 from utils import InputError, atomic_path, can_write, check_settings
 
@@ -323,7 +325,7 @@ class Trainer:
         """The number whose least value is the best checkpoint's."""
         if not self.val_ground_truth:
             return "loss"
-        return "metric_abs_rel" if self.method.metric else "abs_rel"
+        return depth_goal(self.val_set.protocol, metric_scale(self.method, self.settings)).metric
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -333,26 +335,11 @@ class Trainer:
         with self._noise_kept():
             if not self.val_ground_truth:
                 return self._validation_loss(indices)
-            protocol = self.val_set.protocol
-            protocols = {"aligned": protocol}
-            # A rig may know metres, and so may one of its cameras, so it is evaluated as it is too.
-            if self.val_set.cameras > 1 or self.method.metric:
-                protocols["metric"] = dataclasses.replace(protocol, alignment="none")
-            results = evaluate_several(
-                self.method.predict_depth,
-                self.val_set,
-                protocols,
-                batch_size=self.options.batch_size,
-                device=self.device,
-                workers=self.options.num_workers,
-                indices=indices,
+            loading = Loading(
+                self.options.batch_size, self.device, self.options.num_workers, indices=indices
             )
-            numbers = dict(gather(results["aligned"]).mean)
-            if "metric" in results:
-                whole = gather(results["metric"])
-                numbers |= {f"metric_{name}": whole.mean[name] for name in ("abs_rel", "a1")}
-                numbers["ground_truth_per_prediction"] = whole.ratio_median
-            return numbers
+            scale = metric_scale(self.method, self.settings)
+            return validate_depth(self.method.predict, self.val_set, scale, loading)
 
     def _validation_loss(self, indices: list[int]) -> dict[str, float]:
         size = self.options.batch_size
@@ -525,20 +512,6 @@ def to_resume(path: str | Path) -> Checkpoint:
         held = "weights only" if checkpoint.layout == "parallax" else f"a checkpoint of {checkpoint.layout}"
         raise InputError(f"{path} holds {held} and cannot be resumed; --load_weights_folder starts from it")
     return checkpoint
-
-
-def start_processes(device: str) -> torch.device:
-    """Pick the device and, under torchrun, join the other processes (NCCL on GPUs, gloo on CPUs).
-
-    Raises:
-        InputError: a GPU is asked for and there is none.
-    """
-    chosen = pick_device(device)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    return chosen
 
 
 def _copy(values: list[torch.Tensor], into: list[torch.Tensor]) -> None:

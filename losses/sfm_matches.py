@@ -37,6 +37,9 @@ class SfmMatches(nn.Module):
             another size than the image.
     """
 
+    gives_metric_scale = True
+    learned_from = "camera rig"
+
     def __init__(
         self,
         threshold: float = 1.0,

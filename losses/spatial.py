@@ -34,6 +34,9 @@ class Spatial(nn.Module):
             another size than the image.
     """
 
+    gives_metric_scale = True
+    learned_from = "camera rig"
+
     def __init__(self, ssim_weight: float = 0.85, published: bool = False) -> None:
         super().__init__()
         if not 0 <= ssim_weight <= 1:
