@@ -19,7 +19,7 @@ A sample of a rig of cameras, whose views a model looks at together, comes from 
     <dataset>_<sample>_<camera>...    each camera's images and arrays, as above
 
 They lie beside the image, or in --output; a sample's, in --output or here. Depth is in metres where the
-model learned from stereo pairs or from a rig's overlap, else up to one factor; the last line says which.
+model learned from stereo pairs or from a rig's overlap, else up to scale; the last line says which.
 The published arrays are (1, 1, H, W) at the network's size, and in units of 5.4 m for models that learned
 from stereo pairs: ours fit the image and are metres.
 """
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.pred_metric_depth and not predictor.is_metric:
         raise InputError(
             "--pred_metric_depth needs a model that knows metres, one trained on stereo pairs or a rig; "
-            "this one learned from video alone, so its depth is known up to one factor"
+            "this one learned from video alone, so its depth is known up to scale"
         )
     failed: list[InputError] = []
     assumed = 0

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import math
-import os
 import random
 import signal
 import sys
@@ -40,7 +39,7 @@ from datasets import build_dataset
 from datasets._augment import Augment
 from datasets._companion import with_companion
 from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
-from devices import pick_device, seed_everything
+from devices import seed_everything
 from evaluation import Loading, depth_goal, validate_depth
 from logs import RunLog
 from methods import build_method

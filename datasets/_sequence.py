@@ -51,6 +51,8 @@ class SequenceDataset(Dataset):
     cameras: int = 1
     detail: int = 1  # above 1, samples carry `Batch.detailed` of that many times the network's size
     camera_names: Sequence[str] = ()  # what tables call the cameras of a rig
+    # Settings that describe one particular folder: an evaluation elsewhere does not take them from training.
+    describes_folder: ClassVar[tuple[str, ...]] = ()
     lines: Sequence[Any]
 
     def __init__(
@@ -69,6 +71,7 @@ class SequenceDataset(Dataset):
         self.frame_ids = tuple(frame_ids)
         self.height, self.width = height, width
         self.resize = resize
+        self.skip_missing = skip_missing
         check_folder(self.data_path)
         self.lines = self._with_all_images(skip_missing)
 

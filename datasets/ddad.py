@@ -259,7 +259,8 @@ class Ddad(Exportable, SurroundDataset):
         """From the LiDAR's points; None where the scene has none.
 
         Raises:
-            InputError: some points of the scene are missing or truncated, or a pose is.
+            InputError: some points of the scene are missing (None with `skip_missing`) or truncated, or a
+                pose is.
         """
         line, lidar = self.lines[index], len(self.sensors)
         scene = self.scenes[line.scene]
@@ -267,6 +268,8 @@ class Ddad(Exportable, SurroundDataset):
             return None
         path = scene.file(line.sample, lidar)
         if not path.parent.is_dir():  # left out when the archive was extracted, or removed after the export
+            return None
+        if self.skip_missing and not path.is_file():
             return None
         world_from_lidar = scene.world_from_sensor(line.sample, lidar)
         world = world_from_lidar[:3, :3] @ read_points(path).T + world_from_lidar[:3, 3:]

@@ -108,6 +108,7 @@ class Folder(Exportable, SequenceDataset):
     """
 
     ground_truth = "depth"
+    describes_folder = ("intrinsics", "files", "depth_scale", "depth_cap", "stride", "val_fraction")
 
     def __init__(
         self,

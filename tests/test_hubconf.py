@@ -32,7 +32,8 @@ def model(run) -> Predictor:
 def test_a_loaded_model_says_what_it_is(model):
     assert (model.height, model.width) == (64, 96)
     assert model.options["method"] == "monodepth2"
-    assert model.metres is None and model.unit.startswith("up to one factor")
+    assert model.metric_scale is None and not model.is_metric
+    assert model.unit == "up to scale (learned from video only)"
     assert not model.training
 
 

@@ -9,18 +9,19 @@ from utils import PROJECT
 
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
-    {"utils", "structures"},
-    {"devices", "layers", "metrics", "checkpoints", "images", "trajectories"},
+    {"utils", "structures", "shards"},
+    {"devices", "workers", "layers", "metrics", "checkpoints", "images", "trajectories"},
     {"networks", "losses", "datasets"},
-    {"methods", "evaluation"},
-    {"logs"},
-    {"trainer"},
-    {"published_configs"},
-    {"options", "run", "evaluate_depth", "evaluate_pose", "evaluate_segmentation", "predictor",
+    {"processes"},
+    {"methods"},
+    {"evaluation", "logs"},
+    {"trainer", "predictor", "published_configs"},
+    {"flags"},
+    {"options", "run", "evaluate_depth", "evaluate_pose", "evaluate_segmentation",
      "test_simple", "test_video", "hubconf", "tools", "benchmarks"},
 ]  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-# Two that share a level: an entry script may call another, and both records rest on utils.
+# Two that share a level.
 TOGETHER = {("checkpoints", "layers"), ("metrics", "layers"), ("structures", "utils")}
 FOLDERS = ("networks", "losses", "datasets", "methods")
 
@@ -42,7 +43,7 @@ RARE = {  # files, or whole folders
         "tools/sift_matches.py",
         "benchmarks/sift_matches.py",
     },
-    "matplotlib": {"images.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
+    "matplotlib": {"images.py", "evaluation/odometry.py", "tools/demo.py"},
     "h5py": {"datasets/nyuv2.py", "tools/layouts/nyuv2.py"},
     "timm": {"networks/hrnet.py", "networks/timm_encoder.py"},
 }

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import predictor
+import methods
 from images import colourise
 from layers import disparity_to_depth
 from predictor import as_images, find_images, load_predictor, read_upright
@@ -24,10 +24,10 @@ from utils import InputError
 @pytest.fixture(autouse=True)
 def load_once(monkeypatch):
     """Reading a checkpoint is what takes the time here, and is tested where it belongs."""
-    monkeypatch.setattr(predictor, "load_method", load_method)
+    monkeypatch.setattr(methods, "load_method", load_method)
 
 
-load_method = functools.cache(predictor.load_method)
+load_method = functools.cache(methods.load_method)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def test_every_output_has_the_size_of_its_image(run, tmp_path, capsys):
     )
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"2 images: <name>_disp.png, <name>_depth.npy, <name>_disp.npy, <name>.ply in {tmp_path / 'out'}; "
-        "depth is known up to one factor (learned from video alone)"
+        "depth is known up to scale (learned from video only)"
     )
 
 
@@ -85,7 +85,7 @@ def test_a_constant_disparity_is_a_flat_wall_at_its_depth(constant_run, tmp_path
     expected = 1 / (1 / 100 + (1 / 0.1 - 1 / 100) * 0.25)
     assert np.allclose(np.load(tmp_path / "a_depth.npy"), expected, rtol=1e-5)
     header, points, colours = read_ply(tmp_path / "a.ply")
-    assert "comment unit: up to one factor" in header
+    assert "comment unit: up to scale" in header
     assert len(points) == 50 * 70
     assert np.allclose(points[:, 2], expected, rtol=1e-5)
     x, y = (np.rint(points[:, n] * 80 / points[:, 2] + c).astype(int) for n, c in ((0, 30), (1, 20)))

@@ -4,6 +4,7 @@ import functools
 import os
 from pathlib import Path
 
+import numpy  # noqa: F401  a spawned worker imports this file, and then numpy's thread pool
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
