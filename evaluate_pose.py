@@ -66,13 +66,15 @@ def predicted_path(
     from devices import pick_device
     from evaluation import Loading
     from evaluation.odometry import list_images, predict_motions
-    from methods.metric_scale import metric_scale, stereo_scale
+    from methods.metric_scale import metric_scale, scale_error, stereo_scale, unit_of
 
     device = pick_device(flags.device_name(args))
     method, options = flags.open_model(args, device)
     known = None
     if not args.eval_mono:
         known = stereo_scale(options) if args.eval_stereo else metric_scale(method, options)
+        if scale_error(method, options):
+            print(f"scale: {unit_of(method, options)}")
     files = list_images(images)
     if ground_truth is not None and len(files) != len(ground_truth):
         raise InputError(f"{images} has {len(files)} images, but {poses} has {len(ground_truth)} poses")

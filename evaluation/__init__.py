@@ -11,6 +11,9 @@
     benchmarks.py  a model on one benchmark or several: opened, evaluated, printed, saved
     odometry.py    camera paths: predicted motions chained and compared with the ground truth
 
+Segmentation is a second task beside depth: it reads labels through the same loop (`Samples` with its own
+`read_ground_truth`), has a protocol and rows of its own, and a `Goal` whose higher value is better.
+
 A predictor is any function of a float `structures.Batch` that returns a `structures.Prediction` with
 `depths[0]`, (B·N, 1, h, w) of any size: `Method.predict`, a baseline, or `saved.SavedInverseDepths`.
 """

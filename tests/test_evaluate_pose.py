@@ -233,12 +233,16 @@ def test_a_model_trained_on_stereo_needs_no_scale(odometry):
     assert metrics["t_err"] == pytest.approx(0, abs=1e-3)
 
 
-def test_a_loss_term_that_teaches_metres_needs_no_scale(odometry, monkeypatch):
+def test_a_loss_term_that_teaches_metres_needs_no_scale(odometry, monkeypatch, capsys):
     method = FromBrightness()
     method.loss_terms = torch.nn.ModuleDict({"speed": Speed()})
     monkeypatch.setattr(methods, "load_method", lambda *_: (method, {"height": 32, "width": 64}))
     words = ["--run", "r", "--data_path", str(odometry), "--sequence", "9"]
     assert call(odometry, *words)["alignment"] == "6dof"
+    assert "off by" not in capsys.readouterr().out
+    method.validation_metrics = {"ground_truth_per_prediction": 730.0}
+    assert call(odometry, *words)["alignment"] == "6dof"
+    assert "meant as metric; off by a factor of 730 in validation" in capsys.readouterr().out
     assert call(odometry, *words, "--eval_mono")["alignment"] == "7dof"
 
 

@@ -62,7 +62,7 @@ def test_what_is_no_image_is_refused_in_one_sentence(model):
         model(3)
 
 
-def test_a_model_of_a_rig_takes_whole_frame_sets_with_their_intrinsics(tmp_path):
+def test_a_rig_model_takes_frame_sets_with_intrinsics(tmp_path):
     model = hubconf.parallax(save_run(tmp_path / "run", disparity=0.1, **RIG), device="cpu")
     assert model.cameras == 6
     frame_set = torch.rand(6, 3, 128, 192)
@@ -96,7 +96,7 @@ print("height", model.height)
 """
 
 
-def test_hub_loads_from_another_program_that_has_modules_of_the_same_names(run, tmp_path):
+def test_hub_loads_beside_modules_of_the_same_names(run, tmp_path):
     for name in ("utils", "datasets"):
         (tmp_path / f"{name}.py").write_text('WHOSE = "theirs"\n')
     (tmp_path / "theirs.py").write_text(THEIRS)

@@ -82,7 +82,7 @@ def test_a_term_without_weight_teaches_nothing():
     assert metric_scale(method({"speed": 0.0}, speed=Speed()), VIDEO) is None
 
 
-def test_metres_and_a_baseline_of_another_unit_contradict_each_other():
+def test_metres_and_another_baseline_contradict_each_other():
     stereo = {"dataset": "kitti", "use_stereo": True}
     with pytest.raises(InputError, match=r"speed teaches metres, .* 5.4; set --dataset.baseline 0.54"):
         metric_scale(method(speed=Speed()), stereo)
