@@ -10,11 +10,15 @@ from utils import PROJECT
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
     {"utils", "structures", "shards"},
-    {"devices", "workers", "layers", "metrics", "checkpoints", "images", "trajectories"},
-    {"networks", "losses", "datasets"},
+    {"devices", "workers", "schedule", "layers", "metrics", "checkpoints", "images", "trajectories"},
+    {"photometric_error"},
     {"processes"},
+    {"networks", "losses", "datasets"},
+    {"views"},
     {"methods"},
-    {"evaluation", "logs"},
+    {"evaluation"},
+    {"validation"},
+    {"logs"},
     {"trainer", "predictor", "published_configs"},
     {"flags"},
     {"options", "run", "evaluate_depth", "evaluate_pose", "evaluate_segmentation",
@@ -22,8 +26,13 @@ LEVELS = [
 ]  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # Two that share a level.
-TOGETHER = {("checkpoints", "layers"), ("metrics", "layers"), ("structures", "utils")}
-FOLDERS = ("networks", "losses", "datasets", "methods")
+TOGETHER = {
+    ("checkpoints", "layers"),
+    ("metrics", "layers"),
+    ("photometric_error", "layers"),
+    ("structures", "utils"),
+}
+FOLDERS = ("networks", "losses", "datasets", "methods", "views")
 
 RARE = {  # files, or whole folders
     "nuscenes": {"datasets/nuscenes.py"},
