@@ -74,7 +74,7 @@ def test_a_rig_model_takes_frame_sets_with_intrinsics(tmp_path):
     assert torch.allclose(model(frame_set, K * torch.tensor([[2.0], [1.0], [1.0]])), 2 * depth)
     with pytest.raises(InputError, match=r"6 cameras of one frame set together, in ring order: .* got 1"):
         model(frame_set[0], K)
-    with pytest.raises(InputError, match="needs the images' intrinsics"):
+    with pytest.raises(InputError, match="give the images' intrinsics"):
         model(frame_set)
     with pytest.raises(InputError, match=r"\(3, 3\) or \(6, 3, 3\) here, got \(2, 3, 3\)"):
         model(frame_set, K.expand(2, 3, 3))

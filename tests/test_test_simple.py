@@ -14,6 +14,7 @@ import methods
 from images import colourise
 from layers import disparity_to_depth
 from predictor import as_images, find_images, load_predictor, read_upright
+from structures import Batch
 from test_simple import main, name_outputs
 from tests import goldens
 from tests.plys import read_ply
@@ -112,7 +113,8 @@ def test_a_published_folder_predicts_with_its_own_resizing(tmp_path):
     published = load_predictor(folder, "cpu")
     assert published.resize == "lanczos"
     image = (np.array(Image.open(tmp_path / "a.png")) / 255).astype(np.float32)
-    disparity = published.method.predict_disparity(goldens.tensor(image.transpose(2, 0, 1)[None]))
+    batch = Batch({0: goldens.tensor(image.transpose(2, 0, 1)[None])}, None, torch.tensor([0]))
+    disparity = published.method.predict(batch).disparities[0]
     expected = disparity_to_depth(disparity, 0.1, 100.0).detach().numpy()[0, 0]
     assert np.allclose(np.load(tmp_path / "a_depth.npy"), expected, rtol=1e-4)
 
