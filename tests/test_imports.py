@@ -31,7 +31,7 @@ TOGETHER = {
     ("photometric_error", "layers"),
     ("structures", "utils"),
 }
-FOLDERS = ("networks", "losses", "datasets", "methods", "views")
+FOLDERS = ("networks", "losses", "datasets", "methods")
 
 RARE = {  # files, or whole folders
     "nuscenes": {"datasets/nuscenes.py"},

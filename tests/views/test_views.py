@@ -469,8 +469,9 @@ def test_impossible_views_are_refused():
         with_views(build(), {}, {"depth_agreement": {"weight": 0.1}})
 
 
-@LOSSES.register("probe_source_depths")
 class SourceDepths(torch.nn.Module):
+    """A loss term that reads the depth of the source frames."""
+
     predicts = ("sources.depths", "sources.T_target_from_source")
 
     def forward(self, batch, prediction):
@@ -482,7 +483,8 @@ class SourceDepths(torch.nn.Module):
         return torch.stack(difference).mean()
 
 
-def test_views_carry_the_depths_of_the_source_frames(drawn_batch):
+def test_views_carry_the_depths_of_the_source_frames(drawn_batch, monkeypatch):
+    monkeypatch.setitem(LOSSES._classes, "probe_source_depths", SourceDepths)
     method = build(losses={"probe_source_depths": {"weight": 0.1}})
     model = with_views(method, BOTH).train()
     batch = Augment(seed=1)(drawn_batch, epoch=0)
