@@ -25,7 +25,7 @@ VERSIONS = ("1A", "1B")  # skip connections are concatenated (A) or added (B)
 GROUPS = 16  # of every group normalisation
 LEVELS = (5, 4, 3, 2, 1)  # of the decoder, from 1/16 of the image to its full size
 MIN_DEPTH = 0.5  # metres; the published output is inverse depth sigmoid / 0.5
-# The published code limits inverse depth to 1e-6 before it divides: a saturated sigmoid is not infinitely far.
+# The published code limits inverse depth to 1e-6 before it divides, so that depth stays finite.
 SMALLEST = 1e-6 * MIN_DEPTH
 
 
@@ -141,9 +141,10 @@ class PackEncoder(nn.Module):
         """
         height, width = images.shape[-2:]
         if height % 32 or width % 32:
+            nearest = [max(32, 32 * round(size / 32)) for size in (height, width)]
             raise InputError(
                 f"PackNet halves the image five times: height and width must be multiples of 32, got "
-                f"{height} x {width}; try {max(32, 32 * round(height / 32))} x {max(32, 32 * round(width / 32))}"
+                f"{height} x {width}; try {nearest[0]} x {nearest[1]}"
             )
         features = [self._run(self.pre_calc, images)]
         for stage in range(1, 6):

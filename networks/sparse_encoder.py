@@ -1,7 +1,7 @@
 """Sparse encoder: features of a few depth measurements, computed only where there are measurements.
 
-A sparse map is a dense map x and a mask m of its sites, with x = 0 elsewhere. In these terms the operations of
-a sparse convolution library are
+A sparse map is a dense map x and a mask m of its sites, with x = 0 elsewhere. In these terms the operations
+of a sparse convolution library are
 
     convolution   y = m conv2d(x, W)                 sites stay where they are
     pooling       m'(u, v) = any of m in the 2 x 2 block of (u, v)
@@ -143,7 +143,8 @@ class SparseNorm(nn.Module):
 
         Sums over masked maps instead of a list of the sites: their number stays on the device.
         """
-        bn, x = self.bn, x.float()
+        bn = self.bn
+        x = x.to(bn.weight.dtype)
         if self.training:
             count = mask.sum()
             axes = (0, 2, 3)
