@@ -3,8 +3,8 @@
     defaults  <  the method's  <  the run folder's (resume)  <  --config a.yaml b.yaml  <  command line
 
 The method's are `Method.defaults`, options that are others for it: bdedepth's encoder, decoder and views.
-Of several configs, later ones win. A config is YAML with the names of the flags, or SurroundDepth's
-`key = value` text. Components have sections, named after what they build, that take any setting of the
+Of several configs, later ones win. A config is YAML with the names of the flags, SurroundDepth's
+`key = value` text, or PackNet-SfM's YAML. Components have sections, named after what they build, that take any setting of the
 component's constructor:
 
     method: {name: monodepth2, align_corners: false}

@@ -235,7 +235,8 @@ def _augmentation(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
         options |= {"height": shape[0], "width": shape[1]}
     elif len(crop) == 4 and crop[0] < 0 == crop[1] and crop[3] > 0:
         options |= {"height": -crop[0], "width": crop[3]}
-    augment: dict[str, Any] = {"flip": given["model.loss.flip_lr_prob"], "jitter": 0.0}
+    generic = given["model.name"] == "GenericSelfSupModel"  # which never mirrors, whatever the config says
+    augment: dict[str, Any] = {"flip": 0.0 if generic else given["model.loss.flip_lr_prob"], "jitter": 0.0}
     jittering = _list(given["datasets.augmentation.jittering"])
     if jittering:
         if len(jittering) == 5 and jittering[4]:

@@ -140,6 +140,8 @@ EXPECTED = {
     "train_omnicam": {
         "depth_network": {"name": "ray_surface", "num_layers": 18}, "dataset": {"name": "folder"},
         "height": 384, "width": 384, "batch_size": 1, "weights_init": "pretrained",
+        "augment": {"flip": 0.0, "jitter": 1.0, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2,
+                    "hue": 0.05},
     },
     "train_packnet_san_kitti": {
         "depth_network": {"name": "packnet_san", "version": "1A", "dropout": 0.5}, "height": 352,

@@ -112,6 +112,17 @@ def test_recomputed_activations_are_not_kept():
     assert kept(Tiny(gradient_checkpointing=True)) < kept(Tiny()) / 5
 
 
+def test_in_bfloat16_disparities_stay_float32_and_close():
+    network, images = Tiny().eval(), torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        exact = network(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(images)
+    for scale in exact:
+        assert rounded[scale].dtype == torch.float32
+        assert (rounded[scale] - exact[scale]).abs().max() < 0.05
+
+
 def test_dropout_acts_on_whole_channels_of_the_shortcut():
     block = Residual(16, 16, dropout=1.0)
     shortcut = block.dropout(block.conv3(torch.rand(1, 16, 4, 4)))

@@ -140,6 +140,18 @@ def test_one_measurement_trains_without_an_undefined_variance():
     assert all(value.isfinite().all() for value in encoder.buffers())
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_in_bfloat16_maps_stay_close_and_zero_off_the_sites(training):
+    encoder = SparseEncoder((4, 6), (3, 3)).train(training)
+    depth = torch.rand(2, 1, 16, 16) * (torch.rand(2, 1, 16, 16) < 0.2)
+    exact = encoder(depth)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encoder(depth)
+    for one, other in zip(exact, rounded):
+        assert torch.equal(other[one == 0], torch.zeros_like(other[one == 0])) or training
+        assert (one - other).abs().max() < 0.1 * (1 + one.abs().max())
+
+
 def test_what_cannot_be_halved_or_centred_is_refused():
     with pytest.raises(InputError, match="multiples of 32, got 40 x 64"):
         SparseEncoder()(torch.zeros(1, 1, 40, 64))
