@@ -80,7 +80,7 @@ class PackNetPose(nn.Module):
 class PackNetPoseResnet(nn.Module):
     """PoseResNet: a ResNet on target and source, and the pose decoder. Keys are the published ones.
 
-    The decoder predicts two motions of which the first is used, as in the published files.
+    As in the published files, the decoder predicts two motions and the first is used.
 
     Args:
         num_layers: ResNet layers: 18, 34, 50, 101 or 152; published are 18 and 50.

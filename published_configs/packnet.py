@@ -317,7 +317,7 @@ def _choice(key: str, given: Mapping[str, Any], choices: Mapping[str, str], *oth
 
 
 def _list(value: Any) -> list[Any]:
-    """yacs takes a single value for a list of one; an empty string is no value."""
+    """yacs takes a single value for a list of one; an empty string is an empty list."""
     if isinstance(value, (list, tuple)):
         return list(value)
     return [] if value in ("", None) else [value]

@@ -85,7 +85,7 @@ def test_ray_surfaces_and_pose_networks_are_told():
     assert "pose_model_type" not in read(entries("packnet01_1A")).options
 
 
-def test_files_without_classifier_or_with_plain_shortcuts_are_read_too():
+def test_files_without_classifier_or_dropout_names_are_read():
     without = {key: value for key, value in entries("depthresnet18").items() if ".fc." not in key}
     assert shapes(read(without).weights) == shapes(read(entries("depthresnet18")).weights)
     renamed = read(entries("packnetsan01_1A_rgb"), config={"model": {"depth_net": {"dropout": 0.5}}})
