@@ -28,8 +28,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datasets import DATASETS
 from datasets._augment import Augment
 from losses import LOSSES
@@ -124,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--config", action="extend", nargs="+", default=[], metavar="FILE", help="configs; later ones win"
     )
     group.add_argument(
-        "--eval_only", **switch, help="judge the run or --load_weights_folder; evaluate_depth.py can more"
+        "--eval_only", **switch, help="evaluate the run or --load_weights_folder; evaluate_depth.py can more"
     )
     group.add_argument("--list", **switch, help="print methods, networks, datasets, losses, configs, splits")
     group.add_argument("--dry_run", **switch, help="check everything, build everything, train nothing")
@@ -160,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos as published"
     )
-    group.add_argument("--skip_missing", **switch, help="train without samples that lack a picture")
+    group.add_argument("--skip_missing", **switch, help="train without samples that lack an image")
     group.add_argument("--num_workers", type=int, default=WORKERS, help="loader processes of each process")
     group.add_argument(
         "--png", "--jpg", **switch, help="accepted and not needed: jpg or png is found by looking"
@@ -255,7 +253,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
     group = parser.add_argument_group("logs and checkpoints")
-    group.add_argument("--log_frequency", type=int, default=250, help="steps between lines and pictures")
+    group.add_argument("--log_frequency", type=int, default=250, help="steps between lines and images")
     group.add_argument(
         "--save_frequency", type=int, default=1, help="epochs between validations and checkpoints"
     )
@@ -328,7 +326,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
             settings = {key: read_yaml(value) for key, value in pairs}
             return _published(path, settings, "SurroundDepth", is_surround_depth, surround_depth)
         settings = read_yaml(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold 'name: value' lines")
