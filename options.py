@@ -4,8 +4,8 @@
 
 The method's are `Method.defaults`, options that are others for it: bdedepth's encoder, decoder and views.
 Of several configs, later ones win. A config is YAML with the names of the flags, SurroundDepth's
-`key = value` text, or PackNet-SfM's YAML. Components have sections, named after what they build, that take any setting of the
-component's constructor:
+`key = value` text, or PackNet-SfM's YAML. Components have sections, named after what they build, that take
+any setting of the component's constructor:
 
     method: {name: monodepth2, align_corners: false}
     dataset: {name: kitti, baseline: 0.54}

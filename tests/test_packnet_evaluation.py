@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from evaluation import flip_post_process
-from metrics import Protocol, Truth, measure
+from metrics import GroundTruth, Protocol, measure
 from networks.packnet_san import PackNetSan
 from tests.packnet_goldens import PacknetGolden, load_published
 
@@ -19,7 +19,7 @@ def protocol(crop: str, caps: str, alignment: str) -> Protocol:
 
 
 def errors(depth: torch.Tensor, gt: torch.Tensor, protocol: Protocol) -> torch.Tensor:
-    return measure(depth, Truth.of(gt[:, 0].numpy(), protocol), protocol).errors
+    return measure(depth, GroundTruth.of(gt[:, 0].numpy(), protocol), protocol).errors
 
 
 @pytest.mark.parametrize("crop", ["none", "garg"])
