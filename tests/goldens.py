@@ -70,7 +70,8 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 
 @functools.cache
 def _index() -> dict:
-    return json.loads((FOLDER / "index_A.json").read_text())["cases"]
+    parts = [json.loads((FOLDER / f"index_{part}.json").read_text()) for part in "AB"]
+    return {**parts[0]["cases"], **parts[1]}
 
 
 class Golden:

@@ -10,7 +10,7 @@ from utils import PROJECT
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
     {"utils", "structures"},
-    {"layers", "metrics", "checkpoints", "pictures", "trajectories"},
+    {"cameras", "layers", "metrics", "checkpoints", "pictures", "trajectories"},
     {"networks", "losses", "datasets"},
     {"methods", "evaluation"},
     {"logs"},
@@ -21,7 +21,7 @@ LEVELS = [
 ]  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # Two that share a level: an entry script may call another, and both records rest on utils.
-TOGETHER = {("checkpoints", "layers"), ("metrics", "layers"), ("structures", "utils")}
+TOGETHER = {("cameras", "layers"), ("checkpoints", "layers"), ("metrics", "layers"), ("structures", "utils")}
 FOLDERS = ("networks", "losses", "datasets", "methods")
 
 RARE = {  # files, or whole folders

@@ -1,0 +1,157 @@
+"""What every camera model offers, and the pinhole.
+
+Resizing, cropping and mirroring act on pixels, so a parametric model needs one rule for all: the pixel is
+K [m_x, m_y, 1] of a distorted point m on the plane z = 1, and only K (and, mirrored, the tangential
+distortion) changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from layers import invert_intrinsics, pixel_grid
+
+Size = tuple[int, int]  # height, width
+
+NEAR = 1e-6  # of the unit of the point: what is nearer to the camera's plane is not in front of it
+
+
+@dataclass
+class Camera:
+    """The interface. Every tensor of a camera has B rows.
+
+    `depth_is_distance`: False if the rays have z = 1 and depth is along the optical axis; True if they have
+    unit length and depth is the distance from the camera.
+    """
+
+    depth_is_distance: ClassVar[bool] = True
+
+    def rays(self, height: int, width: int) -> Tensor:
+        """(B, 3, P) rays through the pixel centres, row by row: x right, y down, z forward.
+
+        A pixel that no ray reaches, such as the dark corners of a fisheye image, has the ray (0, 0, 0).
+        """
+        raise NotImplementedError
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Points to pixels.
+
+        Args:
+            points: (B, 3, P) in the camera's frame, any unit.
+
+        Returns:
+            (B, 2, P) pixels, finite everywhere, and (B, P) bool, True where the model can see the point: in
+            front of the camera, or within its field of view. The pixel may lie outside of the image.
+        """
+        raise NotImplementedError
+
+    def resized(self, old: Size, new: Size) -> Camera:
+        """The camera of an image resized from `old` to `new`; x becomes (x + 0.5) s - 0.5."""
+        raise NotImplementedError
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> Camera:
+        """The camera of the part of the image that begins at (top, left); sizes in pixels."""
+        raise NotImplementedError
+
+    def mirrored(self, width: int, flip: Tensor | None = None) -> Camera:
+        """The camera of the image mirrored left and right.
+
+        Args:
+            width: of the image, pixels.
+            flip: (B,) bool, which samples are mirrored; all if None.
+        """
+        raise NotImplementedError
+
+    def nearest_pinhole(self, height: int, width: int) -> Tensor:
+        """(B, 3, 3) intrinsics of a pinhole close to this camera: what `Batch.intrinsics` holds beside it."""
+        raise NotImplementedError
+
+    def repeat(self, count: int) -> Camera:
+        """The B cameras `count` times, in the order of `tensor.repeat(count)`: for stacked sources."""
+        tensors = {
+            field.name: value.repeat(count, *[1] * (value.ndim - 1))
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return dataclasses.replace(self, **tensors)
+
+    def sees(self, height: int, width: int) -> Tensor:
+        """(B, 1, H, W) bool, False for the pixels that no ray reaches; a dataset adds them to `ego_mask`."""
+        return (self.rays(height, width) != 0).any(1, keepdim=True).unflatten(2, (height, width))
+
+
+@dataclass
+class Parametric(Camera):
+    """A model with intrinsics K: a subclass says how directions and points of the plane z = 1 correspond.
+
+    Attributes:
+        intrinsics: (B, 3, 3) pixels; (0, 0) is the centre of the first pixel.
+    """
+
+    intrinsics: Tensor
+
+    def _unproject(self, x: Tensor, y: Tensor) -> Tensor:
+        """(B, 3, P) rays of distorted points x (B, P), y (B, P)."""
+        raise NotImplementedError
+
+    def _distort(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, P) points to distorted points (B, 2, P) and what can be seen (B, P)."""
+        raise NotImplementedError
+
+    def _mirror_distortion(self, sign: Tensor) -> dict[str, Tensor]:
+        """The fields other than the intrinsics of a mirrored camera; `sign` (B,) is -1 where mirrored."""
+        return {}
+
+    def rays(self, height: int, width: int) -> Tensor:
+        pixels = pixel_grid(height, width, self.intrinsics.device)
+        plane = invert_intrinsics(self.intrinsics.float()) @ pixels
+        return self._unproject(plane[:, 0], plane[:, 1])
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        plane, valid = self._distort(points)
+        return self.intrinsics[:, :2, :2] @ plane + self.intrinsics[:, :2, 2:], valid
+
+    def resized(self, old: Size, new: Size) -> Camera:
+        (sy, sx), one = (new[0] / old[0], new[1] / old[1]), 1.0
+        rows = [[sx, 0.0, (sx - 1) / 2], [0.0, sy, (sy - 1) / 2], [0.0, 0.0, one]]
+        return dataclasses.replace(self, intrinsics=self.intrinsics.new_tensor(rows) @ self.intrinsics)
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> Camera:
+        shift = self.intrinsics.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+        return dataclasses.replace(self, intrinsics=self.intrinsics - shift)
+
+    def mirrored(self, width: int, flip: Tensor | None = None) -> Camera:
+        K = self.intrinsics.clone()
+        flip = torch.ones(len(K), dtype=torch.bool, device=K.device) if flip is None else flip.to(K.device)
+        K[:, 0, 2] = torch.where(flip, width - 1 - K[:, 0, 2], K[:, 0, 2])
+        sign = torch.where(flip, -1.0, 1.0)
+        K[:, 0, 1] = sign * K[:, 0, 1]  # skew
+        return dataclasses.replace(self, intrinsics=K, **self._mirror_distortion(sign))
+
+    def nearest_pinhole(self, height: int, width: int) -> Tensor:
+        return self.intrinsics
+
+
+@dataclass
+class Pinhole(Parametric):
+    """An ideal camera: pixel = K x / z."""
+
+    depth_is_distance: ClassVar[bool] = False
+
+    def _unproject(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([x, y, torch.ones_like(x)], 1)
+
+    def _distort(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        return in_front(points)
+
+
+def in_front(points: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, P) points to (B, 2, P) on the plane z = 1 and (B, P), True in front of the camera."""
+    z = points[:, 2]
+    valid = z > NEAR
+    return points[:, :2] / torch.where(valid, z, 1.0)[:, None], valid
