@@ -108,8 +108,12 @@ class Parametric(Camera):
         return {}
 
     def rays(self, height: int, width: int) -> Tensor:
-        pixels = pixel_grid(height, width, self.intrinsics.device)
-        plane = invert_intrinsics(self.intrinsics.float()) @ pixels
+        return self.unproject(pixel_grid(height, width, self.intrinsics.device)[:2].to(self.intrinsics))
+
+    def unproject(self, pixels: Tensor) -> Tensor:
+        """(B, 3, P) rays through any `pixels` (B, 2, P) or (2, P); see `rays`."""
+        homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1, :])], -2)
+        plane = invert_intrinsics(self.intrinsics) @ homogeneous
         return self._unproject(plane[:, 0], plane[:, 1])
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:

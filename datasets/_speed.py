@@ -196,8 +196,8 @@ def check_speeds(speeds: np.ndarray, source: str, plausible: tuple[float, float]
     if not plausible[0] <= median <= plausible[1]:
         low, high = min(plausible[0], median / 2), max(plausible[1], 2 * median)
         raise InputError(
-            f"{source}: the median speed is {median:g} m/s ({3.6 * median:g} km/h); is it in another unit? Give "
-            f"metres per second, or accept it with plausible_speed=[{low:g}, {high:g}]"
+            f"{source}: the median speed is {median:g} m/s ({3.6 * median:g} km/h); is it in another unit? "
+            f"Give metres per second, or accept it with plausible_speed=[{low:g}, {high:g}]"
         )
 
 
