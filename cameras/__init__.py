@@ -35,6 +35,7 @@ __all__ = [
     "Unified",
     "read_camera",
     "sampling_grid",
+    "stacked_grid",
     "write_camera",
 ]
 
@@ -70,3 +71,31 @@ def sampling_grid(
     grid = pixels * (2 / pixels.new_tensor([width - 1, height - 1]))[:, None] - 1
     grid = torch.where(valid[:, None], grid, OUTSIDE)
     return grid.transpose(1, 2).unflatten(1, (height, width))
+
+
+def stacked_grid(
+    depth: Tensor,
+    intrinsics: Tensor,
+    T_source_from_target: Tensor,
+    camera: Camera | None,
+    size: tuple[int, int],
+) -> Tensor:
+    """The grid of S sources that one camera recorded beside its B targets, source by source.
+
+    Args:
+        depth: (S·B, 1, h, w).
+        intrinsics: (S·B, 3, 3) pixels at h x w: the camera if `camera` is None.
+        T_source_from_target: (S·B, 4, 4).
+        camera: of the B targets, `Batch.camera`; None for pinholes.
+        size: height and width that `camera` belongs to; it follows to h x w.
+
+    Returns:
+        (S·B, h, w, 2), see `sampling_grid`.
+    """
+    if camera is None:
+        return layers.sampling_grid(depth, intrinsics, T_source_from_target)
+    height, width = depth.shape[-2:]
+    if (height, width) != tuple(size):
+        camera = camera.resized(tuple(size), (height, width))
+    camera = camera.repeat(len(depth) // camera.rows)
+    return sampling_grid(depth, camera, camera, T_source_from_target)

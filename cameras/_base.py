@@ -58,6 +58,16 @@ class Camera:
         """The camera of the part of the image that begins at (top, left); sizes in pixels."""
         raise NotImplementedError
 
+    def zoomed(self, scale: Tensor, offset: Tensor, size: Size) -> Camera:
+        """The camera of a window of the enlarged image, another one for each sample.
+
+        Args:
+            scale: (B, 2), enlargement along x and y.
+            offset: (B, 2), x and y of the window's corner in the enlarged image, pixels.
+            size: of the window: x becomes (x + 0.5) scale - 0.5 - offset.
+        """
+        raise NotImplementedError
+
     def mirrored(self, width: int, flip: Tensor | None = None) -> Camera:
         """The camera of the image mirrored left and right.
 
@@ -79,6 +89,12 @@ class Camera:
             if isinstance(value := getattr(self, field.name), Tensor)
         }
         return dataclasses.replace(self, **tensors)
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return next(len(value) for value in values if isinstance(value, Tensor))
 
     def sees(self, height: int, width: int) -> Tensor:
         """(B, 1, H, W) bool, False for the pixels that no ray reaches; a dataset adds them to `ego_mask`."""
@@ -121,13 +137,17 @@ class Parametric(Camera):
         return self.intrinsics[:, :2, :2] @ plane + self.intrinsics[:, :2, 2:], valid
 
     def resized(self, old: Size, new: Size) -> Camera:
-        (sy, sx), one = (new[0] / old[0], new[1] / old[1]), 1.0
-        rows = [[sx, 0.0, (sx - 1) / 2], [0.0, sy, (sy - 1) / 2], [0.0, 0.0, one]]
-        return dataclasses.replace(self, intrinsics=self.intrinsics.new_tensor(rows) @ self.intrinsics)
+        scale = self.intrinsics.new_tensor([[new[1] / old[1], new[0] / old[0]]])
+        return self.zoomed(scale, torch.zeros_like(scale), new)
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Camera:
         shift = self.intrinsics.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
         return dataclasses.replace(self, intrinsics=self.intrinsics - shift)
+
+    def zoomed(self, scale: Tensor, offset: Tensor, size: Size) -> Camera:
+        follow = torch.diag_embed(torch.cat([scale, torch.ones_like(scale[:, :1])], 1))
+        follow[:, :2, 2] = (scale - 1) / 2 - offset
+        return dataclasses.replace(self, intrinsics=follow.to(self.intrinsics) @ self.intrinsics)
 
     def mirrored(self, width: int, flip: Tensor | None = None) -> Camera:
         K = self.intrinsics.clone()

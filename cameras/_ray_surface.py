@@ -220,16 +220,18 @@ class RaySurface(Camera):
 
     def resized(self, old: Size, new: Size) -> RaySurface:
         self.rays(*old)  # refuses another size
-        device = self.directions.device
-        x = (torch.arange(new[1], device=device) + 0.5) * (old[1] / new[1]) - 0.5
-        y = (torch.arange(new[0], device=device) + 0.5) * (old[0] / new[0]) - 0.5
-        pixels = torch.stack([x.expand(new[0], -1), y[:, None].expand(-1, new[1])]).flatten(1)
-        pixels = pixels.to(self.directions).expand(len(self.directions), -1, -1)
-        ray, _, _ = self._interpolate(pixels)
-        return self._with(ray.unflatten(2, new))
+        scale = self.directions.new_tensor([[new[1] / old[1], new[0] / old[0]]])
+        return self.zoomed(scale, torch.zeros_like(scale), new)
 
     def cropped(self, top: int, left: int, height: int, width: int) -> RaySurface:
         return self._with(self.directions[:, :, top : top + height, left : left + width])
+
+    def zoomed(self, scale: Tensor, offset: Tensor, size: Size) -> RaySurface:
+        scale, offset = (values.to(self.directions)[:, :, None] for values in (scale, offset))
+        pixels = pixel_grid(*size, self.directions.device)[:2]
+        pixels = (pixels + 0.5 + offset) / scale - 0.5
+        ray, _, _ = self._interpolate(pixels.expand(len(self.directions), -1, -1))
+        return self._with(ray.unflatten(2, size))
 
     def mirrored(self, width: int, flip: Tensor | None = None) -> RaySurface:
         mirror = self.directions.flip(3) * self.directions.new_tensor([-1.0, 1.0, 1.0])[:, None, None]

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers import disparity_to_depth, pose_matrix, sample, sampling_grid
+from cameras import stacked_grid
+from layers import disparity_to_depth, pose_matrix, sample
 from losses import LOSSES
 from methods import METHODS
 from methods._base import Method
@@ -211,7 +212,7 @@ class Monodepth2(Method):
             T = poses
             if self.pose_model_type == "posecnn":
                 T = self._rescaled(poses, motions, depth if depths is None else depths[scale], batch)
-            grid = sampling_grid(depth.repeat(count, 1, 1, 1), K, T)
+            grid = stacked_grid(depth.repeat(count, 1, 1, 1), K, T, batch.camera, (height, width))
             warped = sample(images, grid, self.align_corners)
             prediction.depths[scale] = depth
             prediction.warped[scale] = warped.unflatten(0, (count, -1))

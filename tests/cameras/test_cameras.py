@@ -109,6 +109,21 @@ def test_pixel_centres_move_by_half_pixels_when_resized(camera):
 
 
 @each
+def test_a_window_of_each_sample_sees_the_rays_of_its_pixels(camera):
+    scale = torch.tensor([[1.5, 1.5], [1.0, 2.0]])
+    offset = torch.tensor([[13.0, 11.0], [5.0, 30.0]])
+    views = camera.repeat(2).zoomed(scale, offset, (24, 32))
+    points = camera.rays(H, W) * depths()
+    pixels, valid = views.project(points.repeat(2, 1, 1))
+    expected = (PIXELS + 0.5) * scale[:, :, None] - 0.5 - offset[:, :, None]
+    for n in range(2):
+        x, y = expected[n]
+        inner = (x > 0) & (x < 31) & (y > 0) & (y < 23)
+        assert inner.sum() > 200 and valid[n, inner].all()
+        assert (pixels[n] - expected[n])[:, inner].abs().max() < 0.05
+
+
+@each
 def test_rays_and_pixels_have_finite_gradients(camera):
     points = (camera.rays(H, W) * depths()).requires_grad_()
     pixels, _ = camera.project(points)

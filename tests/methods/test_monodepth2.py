@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cameras import BrownConrady
 from methods import load_method
 from methods.monodepth2 import Monodepth2, Motion
 from structures import Batch, Prediction
@@ -284,3 +285,19 @@ def test_a_checkpoint_without_pose_networks_predicts_depth_and_refuses_poses(tmp
         assert method.predict_depth(images).shape == (1, 1, H, W)
     with pytest.raises(InputError, match="no pose network"):
         method.predict_pose(images, images)
+
+
+@pytest.mark.parametrize("v1_multiscale", [False, True])
+def test_sources_are_seen_through_the_lens_of_the_batch(drawn_batch, v1_multiscale):
+    torch.manual_seed(0)
+    method = Monodepth2(weights_init="scratch", v1_multiscale=v1_multiscale, scales=(0, 1)).eval()
+    straight = BrownConrady(drawn_batch.intrinsics.clone(), torch.zeros(2, 4))
+    bent = BrownConrady(straight.intrinsics, torch.tensor([[-0.3, 0.1, 0, 0]]).repeat(2, 1))
+    with torch.no_grad():
+        plain, through, lens = (
+            method(dataclasses.replace(drawn_batch, camera=camera)) for camera in (None, straight, bent)
+        )
+    assert torch.allclose(through.warped[0], plain.warped[0], atol=1e-4)
+    assert through.warped[1].shape == plain.warped[1].shape
+    assert (lens.warped[0] - plain.warped[0]).abs().max() > 1e-3
+    assert torch.allclose(lens.depths[0], plain.depths[0])
