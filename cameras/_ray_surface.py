@@ -196,10 +196,7 @@ class RaySurface(Camera):
         """(B, 2, h, w), the expected x and y in [-1, 1] of unit directions `points` among unit `rays`."""
         height, width = rays.shape[-2:]
         half = self.window // 2
-        y = torch.arange(height, device=rays.device)
-        x = torch.arange(width, device=rays.device)
-        top = (y - half).clamp(0, height - self.window)
-        left = (x - half).clamp(0, width - self.window)
+        left = (torch.arange(width, device=rays.device) - half).clamp(0, width - self.window)
         windows = rays.unfold(2, self.window, 1).unfold(
             3, self.window, 1
         )  # a view: (B, 3, rows, columns, k, k)
@@ -207,11 +204,12 @@ class RaySurface(Camera):
         xs = (left[:, None] + offset).to(rays)  # (w, k)
         rows = []
         for row in range(height):  # one row of windows at a time is what fits the memory
-            seen = windows[:, :, int(top[row]), left]  # (B, 3, w, k, k)
+            top = min(max(row - half, 0), height - self.window)
+            seen = windows[:, :, top, left]  # (B, 3, w, k, k)
             cosine = torch.einsum("bcwij,bcw->bwij", seen, points[:, :, row])
             weight = torch.softmax(cosine.flatten(2) / self.temperature, 2).view_as(cosine)
             expected_x = (weight.sum(2) * xs).sum(2)
-            expected_y = (weight.sum(3) * (top[row] + offset).to(rays)).sum(2)
+            expected_y = (weight.sum(3) * (top + offset).to(rays)).sum(2)
             rows.append(torch.stack([expected_x, expected_y], 1))
         ends = rays.new_tensor([width - 1, height - 1])[:, None, None]
         return 2 * torch.stack(rows, 2) / ends - 1

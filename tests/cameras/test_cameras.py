@@ -161,6 +161,18 @@ def test_the_nearest_pinhole_agrees_close_to_the_axis(camera):
     assert (layers.project(axis, k)[0] - camera.project(axis)[0]).abs().max() < 1.5
 
 
+@each
+def test_it_computes_on_the_device_of_its_tensors(camera):
+    away = Batch({}, K, torch.zeros(1), camera=camera).map(lambda tensor: tensor.to("meta")).camera
+    points = away.rays(H, W)
+    for moved in (away.resized((H, W), (24, 32)), away.cropped(0, 0, 24, 32)):
+        assert moved.mirrored(32).rays(24, 32).is_meta
+    pixels, valid = away.project(points)
+    assert pixels.is_meta and valid.is_meta and away.nearest_pinhole(H, W).is_meta
+    depth, T = torch.ones(1, 1, H, W, device="meta"), torch.eye(4, device="meta")[None]
+    assert sampling_grid(depth, away, away, T).is_meta
+
+
 # Against OpenCV.
 
 

@@ -170,6 +170,11 @@ def test_a_surface_learns_from_where_points_land():
     assert (directions.grad != 0).flatten(2).any(1).sum() == 4  # the corners of one cell
 
 
+def test_the_softmax_computes_on_the_device_of_its_tensors():
+    away = published(smooth_surface().to("meta"))
+    assert away.project(away.rays(H, W))[0].is_meta
+
+
 def test_the_share_of_the_residual_reaches_1_at_a_third_of_training():
     assert residual_share(0) == 0 and residual_share(0.5) == 1
     assert residual_share(0.1) == pytest.approx(10 ** (4 / 3) / 100)
