@@ -62,15 +62,7 @@ def sampling_grid(
         return layers.sampling_grid(
             depth, camera_target.intrinsics, T_source_from_target, camera_source.intrinsics
         )
-    height, width = depth.shape[-2:]
-    rays = camera_target.rays(height, width)
-    points = rays * depth.flatten(2)
-    points = T_source_from_target[:, :3, :3] @ points + T_source_from_target[:, :3, 3:]
-    pixels, valid = camera_source.project(points)
-    valid = valid & (rays.detach() != 0).any(1)
-    grid = pixels * (2 / pixels.new_tensor([width - 1, height - 1]))[:, None] - 1
-    grid = torch.where(valid[:, None], grid, OUTSIDE)
-    return grid.transpose(1, 2).unflatten(1, (height, width))
+    return _grid(camera_target.rays(*depth.shape[-2:]), depth, camera_source, T_source_from_target)
 
 
 def stacked_grid(
@@ -92,10 +84,23 @@ def stacked_grid(
     Returns:
         (S·B, h, w, 2), see `sampling_grid`.
     """
-    if camera is None:
+    if camera is None or isinstance(camera, Pinhole):
         return layers.sampling_grid(depth, intrinsics, T_source_from_target)
     height, width = depth.shape[-2:]
     if (height, width) != tuple(size):
         camera = camera.resized(tuple(size), (height, width))
-    camera = camera.repeat(len(depth) // camera.rows)
-    return sampling_grid(depth, camera, camera, T_source_from_target)
+    count = len(depth) // camera.rows
+    rays = camera.rays(height, width).repeat(count, 1, 1)
+    return _grid(rays, depth, camera.repeat(count), T_source_from_target)
+
+
+def _grid(rays: Tensor, depth: Tensor, camera_source: Camera, T_source_from_target: Tensor) -> Tensor:
+    """`sampling_grid` from the target's rays (B, 3, P)."""
+    height, width = depth.shape[-2:]
+    points = rays * depth.flatten(2)
+    points = T_source_from_target[:, :3, :3] @ points + T_source_from_target[:, :3, 3:]
+    pixels, valid = camera_source.project(points)
+    valid = valid & (rays.detach() != 0).any(1)
+    grid = pixels * (2 / pixels.new_tensor([width - 1, height - 1]))[:, None] - 1
+    grid = torch.where(valid[:, None], grid, OUTSIDE)
+    return grid.transpose(1, 2).unflatten(1, (height, width))

@@ -124,7 +124,18 @@ class Parametric(Camera):
         return {}
 
     def rays(self, height: int, width: int) -> Tensor:
-        return self.unproject(pixel_grid(height, width, self.intrinsics.device)[:2].to(self.intrinsics))
+        """Kept for the scales of a step, unless they carry a gradient or a tensor has changed since."""
+        tensors = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        # A tensor made in inference mode has no version; it cannot be changed outside of it either.
+        versions = (0 if tensor.is_inference() else tensor._version for tensor in tensors)
+        key = (height, width, *map(id, tensors), *versions)
+        kept = self.__dict__.get("_kept")
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        rays = self.unproject(pixel_grid(height, width, self.intrinsics.device)[:2].to(self.intrinsics))
+        if not rays.requires_grad:
+            self.__dict__["_kept"] = key, rays
+        return rays
 
     def unproject(self, pixels: Tensor) -> Tensor:
         """(B, 3, P) rays through any `pixels` (B, 2, P) or (2, P); see `rays`."""

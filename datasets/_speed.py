@@ -125,6 +125,38 @@ class SpeedTrack:
         return float(self._travelled[row] + (self.speeds[row] + speed) / 2 * (time - self.times[row]))
 
 
+class SceneSpeed:
+    """Times and speeds of the frames of one scene, from the files beside them.
+
+    Args:
+        folder: with `speed.csv` and, unless `fps` is given, `times.txt`.
+        frames: number of frames.
+        fps: frames per second, from 0 s on; None reads `times.txt`.
+        settings: `plausible` and `longest_gap` of `SpeedTrack`.
+
+    Raises:
+        InputError: no such file, or a file that does not fit the frames.
+    """
+
+    def __init__(self, folder: str | Path, frames: int, fps: float | None = None, **settings) -> None:
+        folder = Path(folder)
+        if fps is not None and fps <= 0:
+            raise InputError(f"fps must be positive, got {fps}")
+        if fps is None and not (folder / TIMES_FILE).is_file():
+            raise InputError(
+                f"{folder} has a {SPEED_FILE} and no {TIMES_FILE}; write the seconds of each frame there, "
+                "one a line, or give fps"
+            )
+        self.times = np.arange(frames) / fps if fps else read_times(folder / TIMES_FILE, frames)
+        self.track = read_speed_csv(folder / SPEED_FILE, **settings)
+        self.track.check_covers(self.times)
+
+    def motion(self, target: int, source: int) -> tuple[float, float]:
+        """Mean speed (metres per second) between two frames, and seconds from target to source."""
+        start, end = self.times[target], self.times[source]
+        return self.track.mean(start, end), float(end - start)
+
+
 def read_speed_csv(path: str | Path, **settings) -> SpeedTrack:
     """`speed.csv`: two columns, seconds and metres per second, with or without a line of names.
 

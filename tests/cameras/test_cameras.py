@@ -161,6 +161,24 @@ def test_the_nearest_pinhole_agrees_close_to_the_axis(camera):
     assert (layers.project(axis, k)[0] - camera.project(axis)[0]).abs().max() < 1.5
 
 
+def test_rays_are_kept_until_a_tensor_changes():
+    camera = KannalaBrandt(WIDE.clone(), FISHEYE)
+    first = camera.rays(H, W)
+    assert camera.rays(H, W) is first
+    camera.intrinsics[:, 0, 2] += 1
+    assert not torch.equal(camera.rays(H, W), first)
+    with torch.inference_mode():
+        made = KannalaBrandt(WIDE.clone(), FISHEYE.clone())
+        assert made.rays(H, W) is made.rays(H, W)
+
+
+def test_rays_with_a_gradient_are_made_anew():
+    camera = KannalaBrandt(WIDE, FISHEYE.clone().requires_grad_())
+    for _ in range(2):
+        camera.rays(H, W).sum().backward()
+    assert camera.distortion.grad.abs().sum() > 0
+
+
 @each
 def test_it_computes_on_the_device_of_its_tensors(camera):
     away = Batch({}, K, torch.zeros(1), camera=camera).map(lambda tensor: tensor.to("meta")).camera

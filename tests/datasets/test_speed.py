@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets._speed import SpeedTrack, read_speed_csv, read_times, speed_of_motion
+from datasets._speed import SceneSpeed, SpeedTrack, read_speed_csv, read_times, speed_of_motion
 from utils import InputError
 
 
@@ -105,3 +105,32 @@ def test_poses_give_the_speed_too():
     assert speed_of_motion(T, -0.1) == pytest.approx(5)
     with pytest.raises(InputError, match="time step"):
         speed_of_motion(T, 0)
+
+
+# A scene.
+
+
+@pytest.fixture
+def scene(tmp_path):
+    (tmp_path / "speed.csv").write_text("0,4\n0.5,8\n1,8\n")
+    return tmp_path
+
+
+def test_frames_get_mean_speed_and_time_step(scene):
+    speed = SceneSpeed(scene, 3, fps=2)
+    assert speed.motion(1, 0) == pytest.approx((6, -0.5))
+    assert speed.motion(1, 2) == pytest.approx((8, 0.5))
+
+
+def test_times_beside_the_frames_serve_too(scene):
+    (scene / "times.txt").write_text("0\n0.25\n1\n")
+    assert SceneSpeed(scene, 3).motion(0, 1) == pytest.approx((5, 0.25))
+
+
+def test_a_scene_without_times_or_of_another_length_is_refused(scene):
+    with pytest.raises(InputError, match=r"no times\.txt; write the seconds of each frame"):
+        SceneSpeed(scene, 3)
+    with pytest.raises(InputError, match=r"covers 0 to 1 s and the frames 0 to 9\.9 s"):
+        SceneSpeed(scene, 100, fps=10)
+    with pytest.raises(InputError, match="fps must be positive"):
+        SceneSpeed(scene, 3, fps=0)
