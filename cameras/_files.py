@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from cameras._base import Camera, Parametric, Pinhole
@@ -49,10 +48,11 @@ def read_camera(path: str | Path) -> Camera:
         InputError: no such file, not YAML, an unknown model or parameter, a wrong count of numbers.
     """
     path = Path(path)
+    text = read_text(path)
     try:
-        content = read_yaml(read_text(path))
-    except yaml.YAMLError:
-        content = None
+        content = read_yaml(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict) or "model" not in content:
         raise InputError(
             f"{path} is not a camera file; it begins with a line such as 'model: kannala_brandt'"

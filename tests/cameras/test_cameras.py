@@ -331,6 +331,7 @@ def test_a_ray_surface_of_another_size_is_refused():
     [
         ("model: kannala", "there is no camera model 'kannala'"),
         ("fx: 3", "is not a camera file"),
+        ("model: [", "is not YAML"),
         ("model: kannala_brandt\nintrinsics: [9, 9, 4, 4]\n", "needs 'distortion'"),
         ("model: kannala_brandt\nintrinsics: [9, 9, 4, 4]\ndistortion: [1]", "takes 4 finite numbers"),
         ("model: unified\nintrinsics: [9, 9, 4, 4]\nxi: 1\nalpha: 2", "has no parameter 'alpha'"),
