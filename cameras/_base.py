@@ -8,6 +8,7 @@ distortion) changes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -83,8 +84,12 @@ class Camera:
 
     def repeat(self, count: int) -> Camera:
         """The B cameras `count` times, in the order of `tensor.repeat(count)`: for stacked sources."""
+        return self.map(lambda tensor: tensor.repeat(count, *[1] * (tensor.ndim - 1)))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Camera:
+        """The same record with `function` applied to every tensor, such as one that exchanges rows."""
         tensors = {
-            field.name: value.repeat(count, *[1] * (value.ndim - 1))
+            field.name: function(value)
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
         }

@@ -101,8 +101,8 @@ class SupervisedDepth(nn.Module):
         """(number of scales in use,), finest first."""
         if "depth" not in batch.maps:
             raise InputError(
-                "supervised_depth needs measured depth and the dataset gives none; KITTI gives it with "
-                "--dataset.depth"
+                "supervised_depth needs measured depth and the dataset gives none; --dataset.supervision "
+                "true reads its ground truth"
             )
         scales = sorted(prediction.depths)[: self.num_scales]
         scales = scales[: self.scales_in_use(len(scales))]
