@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets._speed import check_speeds
 from utils import InputError, nearest_name, read_lines, read_text
 
 EARTH_RADIUS = 6378137.0  # metres, as in the development kit
@@ -165,16 +164,6 @@ class OxtsDrive:
         speeds = np.array([self.record(frame).speed for frame in range(first, last + 1)])
         steps = np.array([self.time_step(frame, frame + 1) for frame in range(first, last)])
         return float(((speeds[1:] + speeds[:-1]) / 2 * steps).sum() / steps.sum())
-
-    def check(self, frames: list[int]) -> None:
-        """Refuse a drive whose speeds cannot be meant.
-
-        Raises:
-            InputError: see `check_speeds`.
-        """
-        speeds = np.array([self.record(frame).speed for frame in frames])
-        if (speeds > 0).any():  # a drive may stand still throughout, a whole dataset may not
-            check_speeds(speeds, str(self.folder / "oxts"))
 
 
 def _turn(axis: int, angle: float) -> np.ndarray:
