@@ -32,7 +32,6 @@ from datasets import DATASETS
 from datasets._augment import Augment
 from losses import LOSSES
 from methods import METHODS
-from methods._views import Views
 from published_configs import is_surround_depth, surround_depth
 from utils import (
     PROJECT,
@@ -44,8 +43,8 @@ from utils import (
     read_setting,
     read_text,
     read_yaml,
-    settings_of,
 )
+from views import Views
 
 SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
@@ -298,8 +297,6 @@ def parse(
     _merge(defaults, method.defaults)
     _merge(defaults, values)
     _check_num_layers(name, method.defaults.get("encoder"), values)
-    if values.get("views") and "views" not in settings_of(method):
-        raise InputError(f"the method {name} has no views; they are for methods that extend monodepth2")
     options = argparse.Namespace(**defaults)
     for section in SECTIONS:
         setattr(options, section, _section(section, getattr(options, section, None) or {}))
