@@ -367,6 +367,8 @@ class Trainer:
             with self._noise_kept():
                 self.log.images(self.progress.step, self.model.log_images(batch, prediction))
                 self.log.clouds(self.progress.step, self.model.log_clouds(batch, prediction))
+                for sentence in self.model.diagnose(batch, prediction):
+                    self.log.say(sentence)
 
     def _greeting(self) -> str:
         world, step = self.processes.world, self.progress.step

@@ -29,23 +29,33 @@ class Photometric(nn.Module):
         reduction: over sources, `min` or `mean`.
         noise: standard deviation of what is added to the unwarped error. Ties between warped and unwarped
             error would make the mask flicker; a hair of noise breaks them.
+        clip: errors of a source are at most their mean plus `clip` standard deviations, so that outliers do
+            not dominate (PackNet-SfM); 0 clips nothing.
 
     Raises:
-        InputError: a weight outside [0, 1] or an unknown reduction.
+        InputError: a weight outside [0, 1] or an unknown reduction, a negative clip.
     """
 
     def __init__(
-        self, ssim_weight: float = 0.85, automask: bool = True, reduction: str = "min", noise: float = 1e-5
+        self,
+        ssim_weight: float = 0.85,
+        automask: bool = True,
+        reduction: str = "min",
+        noise: float = 1e-5,
+        clip: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= ssim_weight <= 1:
             raise InputError(f"ssim_weight must be in [0, 1], got {ssim_weight}")
         if reduction not in ("min", "mean"):
             raise InputError(f"reduction over sources is 'min' or 'mean', got '{reduction}'")
+        if clip < 0:
+            raise InputError(f"clip must be at least 0, got {clip}; the published one is 0.5")
         self.ssim_weight = ssim_weight
         self.automask = automask
         self.reduction = reduction
         self.noise = noise
+        self.clip = clip
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over scales. Returns a scalar."""
@@ -64,7 +74,7 @@ class Photometric(nn.Module):
             if size not in compared:  # the same for all scales, unless each warps at its own size
                 compared[size] = self._compare_unwarped(batch, size)
             target, unwarped = compared[size]
-            errors = target.error(warped)
+            errors = self._clipped(target.error(warped))
             if scale in prediction.masks:
                 errors = errors * prediction.masks[scale].transpose(0, 1)[:, :, None]
             error = self._over_sources(errors)
@@ -86,12 +96,20 @@ class Photometric(nn.Module):
         if not self.automask:
             return target, None
         sources = torch.stack([_shrink(batch.images[frame], size) for frame in batch.sources])
-        errors = target.error(sources)
+        errors = self._clipped(target.error(sources))
         if self.reduction == "mean":
             errors = self._over_sources(errors)[None]
         if self.noise:
             errors = errors + self.noise * torch.randn_like(errors)
         return target, self._over_sources(errors)
+
+    def _clipped(self, errors: Tensor) -> Tensor:
+        """(S, B·N, 1, h, w) with the outliers of each source cut off; the ceiling has no gradient."""
+        if not self.clip:
+            return errors
+        flat = errors.detach().flatten(1)
+        ceiling = flat.mean(1) + self.clip * flat.std(1)
+        return torch.minimum(errors, ceiling[:, None, None, None, None])
 
     def _over_sources(self, errors: Tensor) -> Tensor:
         """(S, B·N, 1, h, w) to (B·N, 1, h, w)."""

@@ -183,8 +183,18 @@ class Method(nn.Module):
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
-        """Called before each epoch, and again when a run resumes within it."""
+        """Called before each epoch, and again when a run resumes within it. Terms with a schedule follow."""
         self.epoch = epoch
+        for term in getattr(self, "loss_terms", {}).values():
+            if hasattr(term, "on_epoch_start"):
+                term.on_epoch_start(epoch, num_epochs)
+
+    def diagnose(self, batch: Batch, prediction: Prediction) -> list[str]:
+        """Sentences about a training that goes wrong, from the terms that look for it. Waits for the GPU."""
+        terms = getattr(self, "loss_terms", {}).items()
+        terms = [term for name, term in terms if self.loss_epochs[name] <= self.epoch]
+        found = [term.diagnose(batch, prediction) for term in terms if hasattr(term, "diagnose")]
+        return [sentence for sentence in found if sentence]
 
     def epoch_statistics(self) -> dict[str, Any]:
         """Numbers of this process's epoch that `on_epoch_end` needs from every process."""

@@ -10,7 +10,7 @@ from utils import PROJECT
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
     {"utils", "structures"},
-    {"devices", "schedule", "layers", "metrics", "checkpoints", "images", "trajectories"},
+    {"cameras", "devices", "schedule", "layers", "metrics", "checkpoints", "images", "trajectories"},
     {"photometric_error"},
     {"processes"},
     {"networks", "losses", "datasets"},
@@ -26,6 +26,7 @@ LEVELS = [
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # Two that share a level: an entry script may call another, and both records rest on utils.
 TOGETHER = {
+    ("cameras", "layers"),
     ("checkpoints", "layers"),
     ("metrics", "layers"),
     ("photometric_error", "layers"),

@@ -312,9 +312,9 @@ def test_a_crop_moves_as_its_image_does_whatever_it_shows(monkeypatch):
 
     def grid(depth, K, T, *others):
         moved.append((depth.mean().item(), T.detach()))
-        return sampling_grid(depth, K, T, *others)
+        return sampling_grid(depth, K, T)
 
-    monkeypatch.setattr("methods.monodepth2.sampling_grid", grid)
+    monkeypatch.setattr("methods.monodepth2.stacked_grid", grid)
     method = build(pose_model_type="posecnn", pose_encoder=None, scales=(0,))
     model = with_views(method, {"local_crop": True})
     images = {frame: image + 0.01 * frame for frame in (0, -1, 1)}
