@@ -10,6 +10,7 @@ model, and the state of the training where there is one to go on with.
     BDEdepth file        model19.pth, ckpt.pth
     Monodepth2 folder    encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth]
     SurroundDepth folder the same files, the attention over cameras in depth.pth
+    SGDepth folder       model.pth [, optim.pth, scheduler.pth, train.pth]
 
 Another layout is one file here with a `Layout` in it, `recognise` and `read`, and its place in LAYOUTS; the
 first that recognises wins. Both get a file's content as plain values; a folder of .pth files reads like one
@@ -37,6 +38,7 @@ from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
 from checkpoints.bdedepth import BDEDEPTH
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
+from checkpoints.sgdepth import SGDEPTH
 from checkpoints.surround_depth import SURROUND_DEPTH
 from utils import InputError
 
@@ -59,7 +61,13 @@ __all__ = [
     "write_monodepth2_folder",
 ]
 
-LAYOUTS = [PARALLAX, BDEDEPTH, SURROUND_DEPTH, MONODEPTH2]  # the first that recognises a content reads it
+LAYOUTS = [
+    PARALLAX,
+    SGDEPTH,
+    BDEDEPTH,
+    SURROUND_DEPTH,
+    MONODEPTH2,
+]  # the first that recognises it
 
 
 def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
