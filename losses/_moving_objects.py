@@ -7,9 +7,9 @@ pixels, nothing moves.
     IoU  = |M0 and M's| / |M0 or M's|       over both sources s; M movable pixels of the target, M' warped
     mask = 0 on  M0 or M'-1 or M'+1,  if IoU < threshold; 1 elsewhere and in images above it
 
-The threshold begins at 0, where nothing is masked. After each epoch it becomes a quantile of that epoch's IoU:
-the share of images that the next epoch masks (Klingner et al., Self-supervised monocular depth estimation:
-solving the dynamic object problem by semantic guidance, ECCV 2020, section 3.3).
+The threshold begins at 0, where nothing is masked. After each epoch it becomes a quantile of that epoch's
+IoU: the share of images that the next epoch masks (Klingner et al., Self-supervised monocular depth
+estimation: solving the dynamic object problem by semantic guidance, ECCV 2020, section 3.3).
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class MovingObjects(nn.Module):
             maps `labels` and `source_labels`; `instances`, the maps `instances` and `source_instances`,
             where every value above 0 is a movable object.
         classes: train ids that can move.
-        schedule: `linear` masks a share of the images that falls evenly over the epochs after `from_epoch`, to
-            none in the last; `constant` masks the `share` of images with the least IoU; `always` masks movable
-            pixels of all images from `from_epoch` on and compares nothing.
-        from_epoch: first epoch that measures IoU, counted from 0; masks of `linear` and `constant` begin in the
-            next.
+        schedule: `linear` masks a share of the images that falls evenly over the epochs after `from_epoch`,
+            to none in the last; `constant` masks the `share` of images with the least IoU; `always` masks
+            movable pixels of all images from `from_epoch` on and compares nothing.
+        from_epoch: first epoch that measures IoU, counted from 0; masks of `linear` and `constant` begin in
+            the next.
         share: share of images that `constant` masks.
 
     Raises:
@@ -121,7 +121,7 @@ class MovingObjects(nn.Module):
         return self.mask(target, warped, iou)
 
     def mask(self, target: Tensor, warped: Tensor, iou: Tensor) -> Tensor:
-        """(B, 1, H, W) in {0, 1} of (B, 1, H, W), (S, B, 1, H, W) bool and (B,); nan is above the threshold."""
+        """(B, 1, H, W) in {0, 1} from (B, 1, H, W) and (S, B, 1, H, W) bool and (B,); nan masks nothing."""
         moving = (iou < self.threshold)[:, None, None, None]
         return 1 - (moving & (target | warped.any(0))).float()
 
@@ -147,7 +147,8 @@ class MovingObjects(nn.Module):
         video = [n for n, frame in enumerate(batch.sources) if frame != "s"]
         if not video:
             raise InputError(
-                "moving_objects compares frames of a video and frame_ids has none; add -1 and 1 to --frame_ids"
+                "moving_objects compares frames of a video and frame_ids has none; add -1 and 1 to "
+                "--frame_ids"
             )
         flat = torch.nan_to_num(grids[video].detach().flatten(0, 1).float())
         values = movable[video].flatten(0, 1).float()

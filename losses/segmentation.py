@@ -2,8 +2,8 @@
 
     sum_p w[y_p] (-log softmax(logits_p)[y_p]) / sum_p w[y_p]              over pixels with a label
 
-The weights are those of ENet's rule, 1 / ln(1.02 + share of the class), on Cityscapes' training labels (Paszke
-et al. 2016; Klingner et al., ECCV 2020, section 4). Label 255 is ignored.
+The weights are 1 / ln(1.02 + share of the class) over Cityscapes' training labels (Paszke et al., ENet, 2016;
+Klingner et al., ECCV 2020, section 4). Label 255 is ignored.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Segmentation(nn.Module):
             return self.class_weights[:classes]
         if classes != len(self.class_weights):
             raise InputError(
-                f"there are {len(self.class_weights)} class_weights for {classes} classes; give one for each, "
-                "or --losses.segmentation.class_weights equal"
+                f"there are {len(self.class_weights)} class_weights for {classes} classes; give one for each "
+                "class, or --losses.segmentation.class_weights equal"
             )
         return self.class_weights
