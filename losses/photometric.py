@@ -9,14 +9,18 @@ map `visible` says that a camera sees its own vehicle, the error is 0 (SurroundD
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layers import PhotometricTarget
 from losses import LOSSES
+from losses._moving_objects import MovingObjects
 from structures import Batch, Prediction
-from utils import InputError
+from utils import InputError, check_settings
 
 
 @LOSSES.register
@@ -29,13 +33,20 @@ class Photometric(nn.Module):
         reduction: over sources, `min` or `mean`.
         noise: standard deviation of what is added to the unwarped error. Ties between warped and unwarped
             error would make the mask flicker; a hair of noise breaks them.
+        moving_objects: leave out moving objects: settings of `losses._moving_objects.MovingObjects`; an empty
+            mapping takes its defaults, None leaves nothing out.
 
     Raises:
         InputError: a weight outside [0, 1] or an unknown reduction.
     """
 
     def __init__(
-        self, ssim_weight: float = 0.85, automask: bool = True, reduction: str = "min", noise: float = 1e-5
+        self,
+        ssim_weight: float = 0.85,
+        automask: bool = True,
+        reduction: str = "min",
+        noise: float = 1e-5,
+        moving_objects: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= ssim_weight <= 1:
@@ -46,6 +57,10 @@ class Photometric(nn.Module):
         self.automask = automask
         self.reduction = reduction
         self.noise = noise
+        self.moving_objects: MovingObjects | None = None
+        if moving_objects is not None:
+            check_settings("moving_objects", MovingObjects, moving_objects)
+            self.moving_objects = MovingObjects(**moving_objects)
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over scales. Returns a scalar."""
@@ -58,6 +73,7 @@ class Photometric(nn.Module):
     def maps(self, batch: Batch, prediction: Prediction) -> dict[int, tuple[Tensor, Tensor | None]]:
         """scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool: where warping helps, or None)."""
         compared: dict[torch.Size, tuple[PhotometricTarget, Tensor | None]] = {}
+        weight = self._weight(batch, prediction)
         result = {}
         for scale, warped in prediction.warped.items():
             size = warped.shape[-2:]
@@ -76,8 +92,17 @@ class Photometric(nn.Module):
                 automask = error.detach() < unwarped
                 error = torch.minimum(error, unwarped)
                 automask = automask if visible is None else automask & visible
+            if weight is not None:
+                same = weight.shape[-2:] == size
+                error = error * (weight if same else F.interpolate(weight, size, mode="nearest-exact"))
             result[scale] = error, automask
         return result
+
+    def _weight(self, batch: Batch, prediction: Prediction) -> Tensor | None:
+        """(B·N, 1, H, W), 0 on moving objects; None if none are left out now."""
+        if self.moving_objects is None or not self.moving_objects.active:
+            return None
+        return self.moving_objects(batch, prediction)
 
     @torch.no_grad()
     def _compare_unwarped(self, batch: Batch, size: torch.Size) -> tuple[PhotometricTarget, Tensor | None]:
