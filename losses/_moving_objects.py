@@ -134,24 +134,23 @@ class MovingObjects(nn.Module):
         return self._of_logits(prediction.logits)
 
     def movable_sources(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """(S, B·N, 1, H, W) bool, in the order of `batch.sources`."""
+        """(S, B·N, 1, H, W) bool of the sources in the order of the batch, without a stereo partner.
+
+        A stereo partner shows the same instant, hence no motion.
+        """
+        video = _video(batch)
         if self.labels == "instances":
-            return (batch.maps["source_instances"] > 0).transpose(0, 1)[:, :, None]
+            return (batch.maps["source_instances"][:, video] > 0).transpose(0, 1)[:, :, None]
         if self.labels == "files":
-            return self.movable[batch.maps["source_labels"].long()].transpose(0, 1)[:, :, None]
-        return torch.stack([self._of_logits(prediction.sources[frame].logits) for frame in batch.sources])
+            return self.movable[batch.maps["source_labels"][:, video].long()].transpose(0, 1)[:, :, None]
+        return torch.stack([self._of_logits(prediction.sources[batch.sources[n]].logits) for n in video])
 
     def warp(self, movable: Tensor, batch: Batch, prediction: Prediction) -> Tensor:
-        """(S', B·N, 1, H, W) bool, the nearest pixel of each source; a stereo partner shows no motion."""
+        """The nearest pixel of each source, (S, B·N, 1, H, W) bool; arguments as `movable_sources`."""
         grids = prediction.grids[min(prediction.grids)]
-        video = [n for n, frame in enumerate(batch.sources) if frame != "s"]
-        if not video:
-            raise InputError(
-                "moving_objects compares frames of a video and frame_ids has none; add -1 and 1 to "
-                "--frame_ids"
-            )
+        video = _video(batch)
         flat = torch.nan_to_num(grids[video].detach().flatten(0, 1).float())
-        values = movable[video].flatten(0, 1).float()
+        values = movable.flatten(0, 1).float()
         sampled = F.grid_sample(values, flat, mode="nearest", padding_mode="border", align_corners=True)
         return sampled.unflatten(0, (len(video), -1)) > 0.5
 
@@ -188,6 +187,20 @@ class MovingObjects(nn.Module):
 
     def _of_logits(self, logits: Tensor) -> Tensor:
         return self.movable[logits.argmax(1, keepdim=True)]
+
+
+def _video(batch: Batch) -> list[int]:
+    """Places of the video's frames among the sources.
+
+    Raises:
+        InputError: there are none.
+    """
+    video = [n for n, frame in enumerate(batch.sources) if frame != "s"]
+    if not video:
+        raise InputError(
+            "moving_objects compares frames of a video and frame_ids has none; add -1 and 1 to --frame_ids"
+        )
+    return video
 
 
 def overlap(target: Tensor, warped: Tensor) -> Tensor:

@@ -113,6 +113,13 @@ class SplitDecoder(nn.Module):
             self.segmentation_steps = steps(range(self.first, STEPS))
             self.segmentation_head = ReflectedConv(_width(0), classes)
 
+    def freeze_segmentation(self) -> None:
+        """Leave the segmentation branch untrained; distributed training would wait for its gradient."""
+        self.segmentation_steps.requires_grad_(False)
+        self.segmentation_head.requires_grad_(False)
+        for k in range(_last_step(min(self.scales)) + 1, self.first):
+            self.shared[f"step_{k}"].requires_grad_(False)
+
     def forward(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
         """The disparities of an image's five features.
 

@@ -1,0 +1,140 @@
+"""SGDepth: depth from video and segmentation of labelled images share an encoder (Klingner et al., ECCV 2020).
+
+    loss = L_depth(video) + L_segmentation(companion),     shared layers get 0.9 and 0.1 of the two gradients
+
+The video's targets and the labelled companion go through the encoder as one batch, so that batch norms see
+both domains. Segmentation tells where objects may move; `losses/_moving_objects.py` leaves out those that do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from methods import METHODS
+from methods.monodepth2 import Monodepth2
+from networks import NETWORKS
+from networks.resnet import Resnet
+from networks.split_decoder import Shared, SplitDecoder
+from structures import Batch, Prediction
+from utils import InputError
+
+
+@METHODS.register
+class SGDepth(Monodepth2):
+    """Monodepth2 with a second decoder branch for segmentation; it takes Monodepth2's settings as well.
+
+    Args:
+        split: decoder position where both branches part, 0 to 4; see networks/split_decoder.py.
+        classes: channels of the segmentation; the published 20 hold one that is never trained.
+        depth_gradient: factor of the depth loss in the gradient of shared layers.
+        segmentation_gradient: factor of the segmentation loss in the gradient of shared layers.
+        losses: as Monodepth2's; `segmentation` has the weight 1. With its weight 0 depth alone is trained, and
+            no companion is needed.
+    """
+
+    def __init__(
+        self,
+        split: int = 1,
+        classes: int = 20,
+        depth_gradient: float = 0.9,
+        segmentation_gradient: float = 0.1,
+        losses: Mapping[str, Mapping[str, Any]] | None = None,
+        **settings: Any,
+    ) -> None:
+        given = dict(losses or {})
+        given["segmentation"] = {"weight": 1.0 if classes else 0.0, **(given.get("segmentation") or {})}
+        super().__init__(losses=given, **settings)
+        self.depth = SplitDecoder(
+            self.encoder.num_channels, self.scales, classes, split, depth_gradient, segmentation_gradient
+        )
+        if self.trains_segmentation:
+            self.encoder.requires_grad_(True)  # its finest features are read, whatever the scales
+        elif classes:
+            self.depth.freeze_segmentation()
+        for encoder in (self.encoder, getattr(self, "pose_encoder", None)):
+            if isinstance(encoder, Resnet):
+                encoder.normalise_by_channel()
+
+    @property
+    def trains_segmentation(self) -> bool:
+        """Whether a term of the loss reads the logits of the companion."""
+        return "segmentation" in self.loss_terms
+
+    def forward(self, batch: Batch) -> Prediction:
+        """As Monodepth2's, with the logits of the companion and, while objects are masked, of all frames."""
+        images = batch.network_images
+        companion = self._companion_images(batch)
+        with self.networks_autocast():
+            shared, labelled = self._share(images[0], companion)
+            prediction = Prediction(self.depth.disparities(shared))
+            if labelled is not None:
+                prediction.companion = Prediction({}, logits=self.depth.logits(labelled))
+            motions = self._motions(images, {}) if len(self.video_frames) > 1 else {}
+        with self.in_float32():
+            self.resample(batch, prediction, motions)
+        if self._labels_wanted():
+            self._label(batch, prediction)
+        return prediction
+
+    @torch.no_grad()
+    def segment(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, classes, H, W) logits, with the norms as in evaluation.
+
+        Raises:
+            InputError: the model has no segmentation branch.
+        """
+        training = self.encoder.training
+        self.encoder.eval()
+        try:
+            with self.networks_autocast():
+                return self.depth.logits(self.depth.share(self.encoder(images)))
+        finally:
+            self.encoder.train(training)
+
+    def _share(self, target: Tensor, companion: Tensor | None) -> tuple[Shared, Shared | None]:
+        """The shared layers of targets and companion: one pass, so that batch norms see both domains."""
+        if companion is None:
+            return self.depth.share(self.encoder(target)), None
+        if companion.shape[-2:] != target.shape[-2:]:  # evaluation, where norms see nothing
+            return self.depth.share(self.encoder(target)), self.depth.share(self.encoder(companion))
+        shared = self.depth.share(self.encoder(torch.cat([target, companion])))
+        return shared.rows(slice(len(target))), shared.rows(slice(len(target), None))
+
+    def _companion_images(self, batch: Batch) -> Tensor | None:
+        if not self.trains_segmentation or batch.companion is None:
+            return None
+        images, size = batch.companion.network_images[0], batch.images[0].shape[-2:]
+        if self.training and images.shape[-2:] != size:
+            height, width = images.shape[-2:]
+            raise InputError(
+                f"the companion's images are {width}x{height} and the video's {size[1]}x{size[0]}; crop them: "
+                f"--augment.companion.crop '{{height: {size[0]}, width: {size[1]}}}'"
+            )
+        return images
+
+    def _labels_wanted(self) -> bool:
+        """Whether a loss term now reads predicted labels of target and sources."""
+        terms = [getattr(term, "moving_objects", None) for term in self.loss_terms.values()]
+        return any(term is not None and term.active and term.labels == "predicted" for term in terms)
+
+    def _label(self, batch: Batch, prediction: Prediction) -> None:
+        """Add the logits of target and sources: one pass of encoder and segmentation branch."""
+        images = batch.network_images
+        frames = [frame for frame in images if frame != "s"]
+        logits = self.segment(torch.cat([images[frame] for frame in frames])).chunk(len(frames))
+        for frame, values in zip(frames, logits):
+            if frame == 0:
+                prediction.logits = values
+            else:
+                prediction.sources.setdefault(frame, Prediction({})).logits = values
+
+    def _build_pose(self, encoder: str, pretrained: bool) -> None:
+        super()._build_pose(encoder, pretrained)
+        if self.pose_model_type == "separate_resnet" and self.pose_model_input == "pairs":
+            # One motion for a pair, and the factor of 0.01 in its weights.
+            decoder = NETWORKS.get("pose_decoder")
+            self.pose = decoder(self.pose_encoder.num_channels, num_frames=1, factor_in_weights=True)
