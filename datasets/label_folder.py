@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datasets import DATASETS
-from datasets._cityscapes import picture_size
+from datasets._cityscapes import image_size
 from datasets._labels import LabelTable, read_label_settings, table_of
 from datasets._sequence import SequenceDataset, check_folder
 from datasets.folder import parse_intrinsics
@@ -117,7 +117,7 @@ class LabelFolder(SequenceDataset):
             InputError: a label file of another size than its image, or what the table refuses.
         """
         labels = self.label_table.read(line.labels)
-        size = picture_size(line.image)
+        size = image_size(line.image)
         if labels.shape != size:
             raise InputError(
                 f"{line.labels} is {labels.shape[1]}x{labels.shape[0]} and its image {line.image} is "

@@ -1,4 +1,4 @@
-"""SGDepth: depth from video and segmentation of labelled images share an encoder (Klingner et al., ECCV 2020).
+"""SGDepth: depth from video and segmentation of labelled images share layers (Klingner et al., ECCV 2020).
 
     loss = L_depth(video) + L_segmentation(companion),     shared layers get 0.9 and 0.1 of the two gradients
 
@@ -32,8 +32,8 @@ class SGDepth(Monodepth2):
         classes: channels of the segmentation; the published 20 hold one that is never trained.
         depth_gradient: factor of the depth loss in the gradient of shared layers.
         segmentation_gradient: factor of the segmentation loss in the gradient of shared layers.
-        losses: as Monodepth2's; `segmentation` has the weight 1. With its weight 0 depth alone is trained, and
-            no companion is needed.
+        losses: as Monodepth2's; `segmentation` has the weight 1. With its weight 0 depth alone is trained,
+            and no companion is needed.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class SGDepth(Monodepth2):
         if self.training and images.shape[-2:] != size:
             height, width = images.shape[-2:]
             raise InputError(
-                f"the companion's images are {width}x{height} and the video's {size[1]}x{size[0]}; crop them: "
-                f"--augment.companion.crop '{{height: {size[0]}, width: {size[1]}}}'"
+                f"the companion's images are {width}x{height} and the video's {size[1]}x{size[0]}; crop them "
+                f"with --augment.companion.crop '{{height: {size[0]}, width: {size[1]}}}'"
             )
         return images
 

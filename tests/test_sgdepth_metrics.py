@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from layers import disparity_to_depth
-from metrics import Protocol, Truth, measure
+from metrics import GroundTruth, Protocol, measure
 from tests import goldens
 from trajectories import snippet_errors
 
 CASE = "sgdepth_depth_metrics"
 RULES = {
     "kitti_zhou": Protocol("zhou", "LiDAR", crop="garg"),
-    "kitti_kitti": Protocol("kitti", "LiDAR", cap_truth=False),
+    "kitti_kitti": Protocol("kitti", "LiDAR", cap_ground_truth=False),
     "cityscapes": Protocol("cityscapes", "stereo"),
 }
 
@@ -30,7 +30,7 @@ def test_depth_errors_are_the_published_ones(rule):
         inside[:, int(0.1 * 75) : int(0.7 * 75), int(0.1 * 124) : int(0.9 * 124)] = 1
         maps = maps * inside
     protocol = RULES[rule]
-    truth = Truth.of(maps, protocol)
+    truth = GroundTruth.of(maps, protocol)
     mask = np.zeros((75, 124), bool)
     mask[truth.rows[0][truth.valid[0]], truth.columns[0][truth.valid[0]]] = True
     assert np.array_equal(mask[None], golden[f"{rule}_mask_0"].astype(bool))
