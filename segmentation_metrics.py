@@ -8,14 +8,10 @@ one. Pixels with an ignored label do not count. All counts are int64.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from utils import InputError
@@ -23,7 +19,6 @@ from utils import InputError
 IGNORED = 255
 RESIZES = ("bilinear", "nearest")
 SUMMARY = ("mean_iou", "pixel_accuracy", "mean_recall", "mean_precision", "weighted_iou")
-_CELL, _LINE = 26, 14  # pixels: side of a cell, height of a line of text
 
 
 @dataclass(frozen=True)
@@ -152,99 +147,3 @@ class Confusion:
 
     def _predicted(self) -> Tensor:
         return self.counts.sum(0).double()
-
-
-@dataclass
-class SegmentationResult:
-    """The confusion matrix of a dataset and the protocol it was counted by.
-
-    Attributes:
-        protocol: as in its card.
-        confusion: pixel counts.
-        facts: anything else that belongs to the result: checkpoint, dataset, split.
-    """
-
-    protocol: SegmentationProtocol
-    confusion: Confusion
-    facts: dict[str, str] = field(default_factory=dict)
-
-    def table(self) -> str:
-        """Card, summary and a line for each class, as text for a terminal."""
-        card = {**self.facts, **self.protocol.card()}
-        lines = [f"{name:>14}: {words}" for name, words in card.items()]
-        lines += ["", "  ".join(f"{name:>14}" for name in SUMMARY)]
-        lines += ["  ".join(f"{value:14.3f}" for value in self.confusion.summary().values()), ""]
-        width = max(len(name) for name in (*self.protocol.classes, "class"))
-        lines.append(f"{'class':>{width}}     iou  recall  precision      pixels")
-        for row in self.per_class():
-            lines.append(
-                f"{row['class']:>{width}}  {row['iou']:6.3f}  {row['recall']:6.3f}  {row['precision']:9.3f}"
-                f"  {row['pixels']:10d}"
-            )
-        return "\n".join(lines)
-
-    def per_class(self) -> list[dict]:
-        """A record of class, iou, recall, precision and pixels for each class."""
-        columns = [x.tolist() for x in (self.confusion.iou(), self.confusion.recall())]
-        columns += [self.confusion.precision().tolist(), self.confusion.counts.sum(1).tolist()]
-        names = ("class", "iou", "recall", "precision", "pixels")
-        return [dict(zip(names, row)) for row in zip(self.protocol.classes, *columns)]
-
-    def to_json(self) -> dict:
-        """Everything as plain values; nan becomes None, which JSON knows."""
-
-        def plain(value: float) -> float | None:
-            return None if value != value else value
-
-        rows = [
-            {k: plain(v) if isinstance(v, float) else v for k, v in row.items()} for row in self.per_class()
-        ]
-        return {
-            "protocol": self.protocol.card(),
-            **self.facts,
-            "summary": {name: plain(value) for name, value in self.confusion.summary().items()},
-            "classes": rows,
-            "confusion": self.confusion.counts.tolist(),
-        }
-
-    def image(self) -> np.ndarray:
-        """The confusion matrix in colours; see `confusion_image`."""
-        return confusion_image(self.confusion.counts, self.protocol.classes)
-
-
-def confusion_image(counts: Tensor, names: Sequence[str]) -> np.ndarray:
-    """A confusion matrix as an image; each row is divided by its sum, so a cell shows a share of its class.
-
-    Args:
-        counts: (classes, classes); row: ground truth, column: prediction.
-        names: of the classes.
-
-    Returns:
-        (h, w, 3) uint8 RGB: names, then a square for each pair with its share in percent.
-
-    Raises:
-        InputError: not one name for each class.
-    """
-    if len(names) != len(counts):
-        raise InputError(f"{len(counts)} classes need as many names, got {len(names)}")
-    shares = (counts.double() / counts.sum(1, keepdim=True).clamp(min=1)).cpu().numpy()
-    colours = (colormaps["viridis"](shares)[..., :3] * 255).astype(np.uint8)
-    margin = 10 + max(int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(name)) for name in names)
-    side = _CELL * len(names)
-    canvas = Image.new("RGB", (margin + side, margin + side), "white")
-    cells = Image.fromarray(colours).resize((side, side), Image.Resampling.NEAREST)
-    canvas.paste(cells, (margin, margin))
-    draw = ImageDraw.Draw(canvas)
-    above = Image.new("RGB", (side, margin), "white")
-    for n, name in enumerate(names):
-        middle = margin + n * _CELL + (_CELL - _LINE) // 2
-        draw.text((margin - 5, middle), name, fill="black", anchor="ra")
-        upright = Image.new("RGB", (margin, _LINE), "white")
-        ImageDraw.Draw(upright).text((5, 1), name, fill="black")
-        above.paste(upright.rotate(90, expand=True), (n * _CELL + (_CELL - _LINE) // 2, 0))
-    canvas.paste(above, (margin, 0))
-    for row, column in np.argwhere(shares >= 0.005):
-        place = margin + column * _CELL + _CELL // 2, margin + row * _CELL + _CELL // 2
-        shade = "black" if shares[row, column] > 0.6 else "white"
-        draw.text(place, f"{100 * shares[row, column]:.0f}", fill=shade, anchor="mm")
-    return np.array(canvas)

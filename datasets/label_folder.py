@@ -6,7 +6,7 @@
 
 Each field in braces is any text without a slash, `{name}` may also have slashes; an image and a label file
 with the same fields belong together. Without the field `{part}` a share of the images is held back for val.
-The images are single: frame_ids is (0,), and intrinsics are nominal unless the setting gives them.
+The images are single: frame_ids is (0,), and intrinsics are nominal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from datasets import DATASETS
 from datasets._cityscapes import image_size
 from datasets._labels import LabelTable, read_label_settings, table_of
 from datasets._sequence import SequenceDataset, check_folder
-from datasets.folder import parse_intrinsics
 from metrics import Protocol
 from structures import Frame
 from utils import InputError
@@ -58,8 +57,6 @@ class LabelFolder(SequenceDataset):
             configs/labels/.
         val_fraction: share of the images that is held back for val if the paths have no `{part}`; 0 makes
             every part all of them.
-        intrinsics: "fx fy cx cy" in pixels of the images on disk; not given, a nominal camera whose focal
-            length is the width.
 
     Raises:
         InputError: a table that does not fit (datasets/_labels.py), no pairs, label files of another size.
@@ -78,7 +75,6 @@ class LabelFolder(SequenceDataset):
         skip_missing: bool = False,
         table: str | Path | None = None,
         val_fraction: float = 0.1,
-        intrinsics: str | None = None,
     ) -> None:
         if part not in PARTS:
             raise InputError(f"a label folder has the parts {', '.join(PARTS)}, got '{part}'")
@@ -93,7 +89,6 @@ class LabelFolder(SequenceDataset):
         source = str(table or root / TABLE)
         settings = read_label_settings(source)
         self.label_table: LabelTable = table_of(settings, source)
-        self._K = None if intrinsics is None else parse_intrinsics(intrinsics, "intrinsics")
         self.lines = _find_pairs(root, settings, part, val_fraction, skip_missing, source)
         super().__init__(root, frame_ids, height, width, resize, skip_missing)
 
@@ -101,8 +96,7 @@ class LabelFolder(SequenceDataset):
         return [line.image]
 
     def intrinsics(self, line: Pair, camera: int, height: int, width: int) -> np.ndarray:
-        if self._K is not None:
-            return self._K
+        """A nominal camera whose focal length is the width; label files come without intrinsics."""
         return np.array([[width, 0, (width - 1) / 2], [0, width, (height - 1) / 2], [0, 0, 1.0]])
 
     def maps(self, line: Pair) -> dict[str, Tensor]:

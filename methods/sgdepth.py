@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from methods import METHODS
@@ -78,6 +79,23 @@ class SGDepth(Monodepth2):
             self.resample(batch, prediction, motions)
         if self._labels_wanted():
             self._label(batch, prediction)
+        return prediction
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Depth and logits of the target, from one pass of the shared layers."""
+        with self.networks_autocast():
+            shared = self.depth.share(self.encoder(batch.network_images[0]))
+            prediction = Prediction(self.depth.disparities(shared))
+            if self.depth.classes:
+                prediction.logits = self.depth.logits(shared)
+        with self.in_float32():
+            finest = min(prediction.disparities)
+            disparity = prediction.disparities[finest]
+            if finest:
+                disparity = F.interpolate(
+                    disparity, batch.images[0].shape[-2:], mode="bilinear", align_corners=False
+                )
+            prediction.depths[0] = self.depth_of(disparity, batch)
         return prediction
 
     @torch.no_grad()

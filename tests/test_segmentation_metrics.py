@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from segmentation_metrics import SUMMARY, Confusion, SegmentationProtocol, SegmentationResult, confusion_image
+from segmentation_evaluation import SegmentationResult, confusion_image
+from segmentation_metrics import SUMMARY, Confusion, SegmentationProtocol
 from tests import goldens
 from utils import InputError
 
