@@ -40,6 +40,9 @@ class Photometric(nn.Module):
         InputError: a weight outside [0, 1] or an unknown reduction.
     """
 
+    needs: tuple[str, ...] = ()
+    predicts: tuple[str, ...] = ()
+
     def __init__(
         self,
         ssim_weight: float = 0.85,
@@ -61,6 +64,17 @@ class Photometric(nn.Module):
         if moving_objects is not None:
             check_settings("moving_objects", MovingObjects, moving_objects)
             self.moving_objects = MovingObjects(**moving_objects)
+            self.needs, self.predicts = self.moving_objects.needs, self.moving_objects.predicts
+
+    def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
+        """Tell the moving-object mask, if there is one."""
+        if self.moving_objects is not None:
+            self.moving_objects.on_epoch_start(epoch, num_epochs)
+
+    def on_epoch_end(self) -> None:
+        """Let the moving-object mask, if there is one, set its next threshold."""
+        if self.moving_objects is not None:
+            self.moving_objects.on_epoch_end()
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over scales. Returns a scalar."""

@@ -214,6 +214,7 @@ class Monodepth2(Method):
             grid = sampling_grid(depth.repeat(count, 1, 1, 1), K, T)
             warped = sample(images, grid, self.align_corners)
             prediction.depths[scale] = depth
+            prediction.grids[scale] = grid.unflatten(0, (count, -1))
             prediction.warped[scale] = warped.unflatten(0, (count, -1))
 
     def depth_of(self, disparity: Tensor, batch: Batch) -> Tensor:
@@ -243,6 +244,18 @@ class Monodepth2(Method):
             with self.in_float32():
                 terms[name] = self.loss_weights[name] * torch.stack([term(*look) for look in seen]).mean()
         return terms
+
+    def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
+        """Tell the loss terms that follow a schedule."""
+        for term in self.loss_terms.values():
+            if hasattr(term, "on_epoch_start"):
+                term.on_epoch_start(epoch, num_epochs)
+
+    def on_epoch_end(self, epoch: int, gathered: Any = None) -> None:
+        """Let loss terms with a schedule set the values of the next epoch."""
+        for term in self.loss_terms.values():
+            if hasattr(term, "on_epoch_end"):
+                term.on_epoch_end()
 
     def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, 1, H, W) within [min_depth, max_depth], up to one factor."""

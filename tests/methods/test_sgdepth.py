@@ -9,6 +9,7 @@ from checkpoints.sgdepth import rename_sgdepth_key
 from methods.sgdepth import SGDepth
 from structures import Batch
 from tests import goldens
+from utils import InputError
 
 CASE = "sgdepth_step"
 NAMES = {0: "0", -1: "m1", 1: "1"}
@@ -77,3 +78,140 @@ def test_segmentation_alone_teaches_shared_layers_a_tenth():
     assert len(names) == 3
     for name in names:
         golden.close(name, parameters[rename_sgdepth_key(name.partition(".")[2])].grad, relative=2e-2)
+
+
+def drawn_batch(size=(64, 96), companion_size=None) -> Batch:
+    """A textured wall that moves by two pixels a frame; beside it images whose bright half is a car."""
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+    wall = torch.nn.functional.interpolate(
+        torch.rand(2, 3, 16, 32, generator=generator), (height, width + 8), mode="bicubic"
+    ).clamp(0, 1)
+    images = {frame: wall[..., 4 - 2 * frame : 4 - 2 * frame + width] for frame in (0, -1, 1)}
+    K = torch.tensor([[60.0, 0, width / 2], [0, 60, height / 2], [0, 0, 1]]).repeat(2, 1, 1)
+    height, width = companion_size or size
+    labelled = torch.full((2, 3, height, width), 0.2)
+    labels = torch.zeros(2, 1, height, width, dtype=torch.uint8)
+    for n, column in enumerate((width // 3, width // 2)):
+        labelled[n, ..., column:] = 0.9
+        labels[n, ..., column:] = 13
+    companion = Batch({0: labelled}, K, torch.arange(2), maps={"labels": labels})
+    return Batch(images, K, torch.arange(2), companion=companion)
+
+
+MASKED = {"photometric": {"moving_objects": {"from_epoch": 0}}}
+
+
+def test_the_loss_falls_on_a_drawn_scene():
+    method, batch = build(losses=MASKED).train(), drawn_batch()
+    optimizer = torch.optim.Adam(method.parameters(), 5e-4)
+    method.on_epoch_start(0, 3)
+    history = []
+    for _ in range(20):
+        terms = method.losses(batch, method(batch))
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+        history.append({name: term.item() for name, term in terms.items()})
+    first, last = history[0], history[-1]
+    assert last["segmentation"] < 0.1 * first["segmentation"]
+    assert last["photometric"] < 0.98 * first["photometric"]
+    labels = method(batch).companion.logits.argmax(1)  # running statistics need more steps than these
+    assert (labels == batch.companion.maps["labels"][:, 0]).float().mean() > 0.9
+
+
+class Calls:
+    """Counts the forward passes of networks, and how many images they see."""
+
+    def __init__(self, **networks):
+        self.seen = {name: [] for name in networks}
+        for name, network in networks.items():
+            network.register_forward_hook(
+                lambda _, inputs, __, name=name: self.seen[name].append(len(inputs[0]))
+            )
+
+
+def test_masking_takes_one_pass_of_the_encoder_and_none_of_depth_and_pose():
+    method, batch = build(losses=MASKED).train(), drawn_batch()
+    calls = Calls(
+        encoder=method.encoder, pose=method.pose_encoder, depth=method.depth.depth_steps["step_9"],
+        segmentation=method.depth.segmentation_head,
+    )  # fmt: skip
+    method.on_epoch_start(0, 3)
+    prediction = method(batch)
+    assert calls.seen == {"encoder": [4, 6], "pose": [2, 2], "depth": [2], "segmentation": [2, 6]}
+    assert prediction.logits.shape == prediction.sources[1].logits.shape == (2, 20, 64, 96)
+    assert not prediction.logits.requires_grad and method.encoder.training
+    method.losses(batch, prediction)
+    assert method.loss_terms["photometric"].moving_objects.count == 2
+
+
+def test_before_its_first_epoch_masking_costs_nothing():
+    losses = {"photometric": {"moving_objects": {"from_epoch": 2}}}
+    method, batch = build(losses=losses).train(), drawn_batch()
+    calls = Calls(encoder=method.encoder)
+    method.on_epoch_start(1, 4)
+    prediction = method(batch)
+    assert calls.seen["encoder"] == [4] and prediction.logits is None
+
+
+def test_a_moving_car_is_left_out_of_the_loss_after_an_epoch():
+    method, batch = build(losses=MASKED).train(), drawn_batch()
+    term = method.loss_terms["photometric"]
+    labels = {frame: torch.zeros(2, 64, 96, dtype=torch.long) for frame in (0, -1, 1)}
+    for frame in labels:
+        labels[frame][0, 20:40, 10:30] = 13  # parked
+        labels[frame][1, 20:40, 30 + 15 * frame : 50 + 15 * frame] = 13  # fast
+
+    def step():
+        prediction = method(batch)
+        identity = torch.nn.functional.affine_grid(
+            torch.eye(2, 3).repeat(2, 1, 1), (2, 1, 64, 96), align_corners=True
+        )
+        prediction.grids[0] = identity.expand(2, -1, -1, -1, -1)  # nothing but the car moves
+        scores = {f: torch.nn.functional.one_hot(v, 20).permute(0, 3, 1, 2) for f, v in labels.items()}
+        prediction.logits = scores[0]
+        for frame in (-1, 1):
+            prediction.sources[frame].logits = scores[frame]
+        return term.maps(batch, prediction)[0][0]
+
+    method.on_epoch_start(0, 3)
+    assert (step() > 0).float().mean() > 0.9
+    method.on_epoch_end(0, None)
+    method.on_epoch_start(1, 3)
+    error = step()
+    assert (error[1, 0, 20:40, 30:50] == 0).all() and (error[1, 0, 20:40, 15:30] == 0).all()
+    assert (error[0] > 0).float().mean() > 0.9
+
+
+def test_every_trained_parameter_gets_a_gradient():
+    for settings in ({}, {"losses": {"segmentation": {"weight": 0}}}, {"classes": 0}, {"split": 4}):
+        method, batch = build(**settings).train(), drawn_batch()
+        sum(method.losses(batch, method(batch)).values()).backward()
+        lacking = [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None]
+        assert not lacking, (settings, lacking[:3])
+
+
+def test_depth_alone_needs_no_companion():
+    method, batch = build(losses={"segmentation": {"weight": 0}}).train(), drawn_batch()
+    batch.companion = None
+    prediction = method(batch)
+    assert prediction.companion is None
+    assert set(method.losses(batch, prediction)) == {"photometric", "smoothness"}
+
+
+def test_a_prediction_has_depth_and_logits_of_the_target():
+    method, batch = build().eval(), drawn_batch()
+    with torch.no_grad():
+        prediction = method.predict(batch)
+        assert torch.equal(prediction.depths[0], method.predict_depth(batch.images[0]))
+        assert torch.equal(prediction.logits, method.segment(batch.images[0]))
+    assert prediction.depths[0].shape == (2, 1, 64, 96)
+
+
+def test_a_companion_of_another_size_is_refused_in_training_only():
+    method, batch = build(), drawn_batch(companion_size=(96, 160))
+    with pytest.raises(InputError, match=r"companion's images are 160x96 and the video's 96x64; crop them"):
+        method.train()(batch)
+    with torch.no_grad():
+        assert method.eval()(batch).companion.logits.shape[-2:] == (96, 160)
