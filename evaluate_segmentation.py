@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import build_dataset
+from devices import pick_device
 from methods import load_method
 from segmentation_evaluation import default_protocol, evaluate_segmentation
-from utils import WORKERS, InputError, can_write, data_root, pick_device, run_main
+from utils import WORKERS, InputError, can_write, data_root, run_main
 
 CITYSCAPES_SIZE = (512, 1024)
 SETTINGS = {  # of datasets, for evaluation: whole annotated frames, no depth

@@ -10,7 +10,7 @@ from utils import PROJECT
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
     {"utils", "structures"},
-    {"layers", "metrics", "checkpoints", "images", "trajectories", "segmentation_metrics"},
+    {"devices", "layers", "metrics", "checkpoints", "images", "trajectories", "segmentation_metrics"},
     {"networks", "losses", "datasets"},
     {"methods", "evaluation", "segmentation_evaluation"},
     {"logs"},
