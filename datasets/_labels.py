@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from utils import PROJECT, InputError, nearest_name, read_text, read_yaml
@@ -146,8 +145,8 @@ def read_label_settings(path: str | Path) -> dict[str, Any]:
         raise InputError(f"there is no label table {path}; give a labels.yaml, or one of {', '.join(known)}")
     try:
         settings = read_yaml(read_text(file))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML ({str(error).splitlines()[0]})") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not valid YAML ({error})") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold classes and ids, got a {type(settings).__name__}")
     for key in settings:

@@ -131,6 +131,7 @@ def test_an_image_without_labels_is_named_and_can_be_skipped(tmp_path):
         (("ids: {7: road, 26: car, 0: ignored}", ""), "either `ids` or `colours`"),
         (("labels/{part}", "labels"), "need the same fields in braces"),
         (("name: car", "name: road"), "class names must differ"),
+        (("ids: {", "ids: {{"), "labels.yaml is not valid YAML"),
         (("classes:", "classes: 3\nparts:"), "needs `classes`: cityscapes, or a list"),
         (("images/{part}", "pictures/{part}"), r"there are no images pictures/\{part\}"),
     ],
