@@ -6,8 +6,8 @@ import torch
 
 from losses._moving_objects import MovingObjects, overlap
 from structures import Batch, Prediction
-from tests import goldens
-from utils import InputError
+from tests import goldens, runs
+from utils import PROJECT, InputError
 
 PUBLISHED = tuple(range(11, 20))  # there, the untrained twentieth channel can move
 
@@ -178,3 +178,25 @@ def test_stereo_alone_shows_no_motion():
     batch.images["s"] = batch.images.pop(1)
     with pytest.raises(InputError, match="add -1 and 1 to --frame_ids"):
         MovingObjects(labels="files", from_epoch=0)(batch, prediction)
+
+
+SCRIPT = """
+import torch, torch.distributed as dist
+from losses._moving_objects import MovingObjects
+dist.init_process_group("gloo")
+term = MovingObjects(from_epoch=0, schedule="constant", share=0.5)
+term.observe(torch.tensor([[0.1, 0.2], [0.3, float("nan")]])[dist.get_rank()])
+kept = term.observed[:int(term.count)].tolist()
+term.on_epoch_end()
+print("rank", dist.get_rank(), [round(x, 3) for x in kept[:3]], len(kept), round(term.threshold.item(), 3))
+dist.barrier(); dist.destroy_process_group()
+"""
+
+
+def test_all_processes_hold_the_overlaps_of_all(tmp_path):
+    script = tmp_path / "observe.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(PROJECT)!r})\n{SCRIPT}")
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", runs.free_port())
+    output = runs.finish(runs.start(*launch, script))
+    for rank in (0, 1):
+        assert f"rank {rank} [0.1, 0.2, 0.3] 4 0.2" in output
