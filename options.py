@@ -30,10 +30,18 @@ from typing import Any
 
 from datasets import DATASETS
 from datasets._augment import Augment
+from datasets._sequence import RESIZES
 from losses import LOSSES
 from methods import METHODS
 from methods._views import Views
-from published_configs import is_packnet, is_surround_depth, packnet, surround_depth
+from published_configs import (
+    is_packnet,
+    is_sgdepth,
+    is_surround_depth,
+    packnet,
+    sgdepth,
+    surround_depth,
+)
 from utils import (
     PROJECT,
     WORKERS,
@@ -156,7 +164,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--frame_ids", type=frame_id, nargs="+", default=[0, -1, 1], help="0 and the sources")
     group.add_argument("--use_stereo", **switch, help="add the stereo partner to the sources")
     group.add_argument(
-        "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos as published"
+        "--resize", default="bicubic", choices=RESIZES, help="lanczos as published; SGDepth: bilinear"
     )
     group.add_argument("--skip_missing", **switch, help="train without samples that lack an image")
     group.add_argument("--num_workers", type=int, default=WORKERS, help="loader processes of each process")
@@ -330,6 +338,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold 'name: value' lines")
+    if is_sgdepth(settings):
+        return _published(path, settings, "SGDepth", is_sgdepth, sgdepth)
     return _published(path, settings, "PackNet-SfM", is_packnet, packnet)
 
 

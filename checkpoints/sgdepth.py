@@ -89,7 +89,7 @@ def _options(weights: Mapping[str, Tensor], folder: Path, file: Path) -> dict[st
     options |= {
         "method": {
             "name": "sgdepth",
-            "split": _SPLIT_OF_STEPS[len(shared)],
+            "split_position": _SPLIT_OF_STEPS[len(shared)],
             "classes": len(weights["depth.segmentation_head.conv.bias"]),
         },
         "num_layers": layers,

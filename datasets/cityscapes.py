@@ -64,7 +64,7 @@ class Cityscapes(Exportable, SequenceDataset):
         frame_ids: 0 and the sources: offsets in steps of `stride`.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out samples that lack an image.
         stride: raw frames from a target to its next source; the published 2 is 0.12 s.
         top_rows: share of the rows that is kept of the official images, from the top; 1 keeps the bonnet.

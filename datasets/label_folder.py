@@ -51,7 +51,7 @@ class LabelFolder(SequenceDataset):
         frame_ids: only 0, since the images are single.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out images without a label file instead of refusing to start.
         table: the label table: `labels.yaml` of the folder if not given, another file, or a name of
             configs/labels/.

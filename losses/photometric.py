@@ -82,12 +82,20 @@ class Photometric(nn.Module):
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
         """(number of scales,), in the order of `prediction.warped`."""
-        return torch.stack([error.mean() for error, _ in self.maps(batch, prediction).values()])
+        errors = [error for error, _ in self.maps(batch, prediction).values()]
+        weight = self._weight(batch, prediction)
+        if weight is not None:
+            small = {e.shape: F.interpolate(weight, e.shape[-2:], mode="nearest-exact") for e in errors}
+            errors = [error * small[error.shape] for error in errors]
+        return torch.stack([error.mean() for error in errors])
 
     def maps(self, batch: Batch, prediction: Prediction) -> dict[int, tuple[Tensor, Tensor | None]]:
-        """scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool: where warping helps, or None)."""
+        """The errors of all pixels, moving objects as well.
+
+        Returns:
+            scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool: where warping helps, or None).
+        """
         compared: dict[torch.Size, tuple[PhotometricTarget, Tensor | None]] = {}
-        weight = self._weight(batch, prediction)
         result = {}
         for scale, warped in prediction.warped.items():
             size = warped.shape[-2:]
@@ -106,9 +114,6 @@ class Photometric(nn.Module):
                 automask = error.detach() < unwarped
                 error = torch.minimum(error, unwarped)
                 automask = automask if outside is None else automask & outside
-            if weight is not None:
-                same = weight.shape[-2:] == size
-                error = error * (weight if same else F.interpolate(weight, size, mode="nearest-exact"))
             result[scale] = error, automask
         return result
 

@@ -29,7 +29,7 @@ class SGDepth(Monodepth2):
     """Monodepth2 with a second decoder branch for segmentation; it takes Monodepth2's settings as well.
 
     Args:
-        split: decoder position where both branches part, 0 to 4; see networks/split_decoder.py.
+        split_position: decoder position where both branches part, 0 to 4; see networks/split_decoder.py.
         classes: channels of the segmentation; the published 20 hold one that is never trained.
         depth_gradient: factor of the depth loss in the gradient of shared layers.
         segmentation_gradient: factor of the segmentation loss in the gradient of shared layers.
@@ -39,7 +39,7 @@ class SGDepth(Monodepth2):
 
     def __init__(
         self,
-        split: int = 1,
+        split_position: int = 1,
         classes: int = 20,
         depth_gradient: float = 0.9,
         segmentation_gradient: float = 0.1,
@@ -50,7 +50,12 @@ class SGDepth(Monodepth2):
         given["segmentation"] = {"weight": 1.0 if classes else 0.0, **(given.get("segmentation") or {})}
         super().__init__(losses=given, **settings)
         self.depth = SplitDecoder(
-            self.encoder.num_channels, self.scales, classes, split, depth_gradient, segmentation_gradient
+            self.encoder.num_channels,
+            self.scales,
+            classes,
+            split_position,
+            depth_gradient,
+            segmentation_gradient,
         )
         if self.trains_segmentation:
             self.encoder.requires_grad_(True)  # its finest features are read, whatever the scales

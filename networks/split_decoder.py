@@ -3,8 +3,8 @@
     step 2m      x = elu(conv(x))                                     m = 0 ... 4, widths 256 128 64 32 16
     step 2m + 1  x = elu(conv(join(up(x), features[3 - m])))          up: nearest neighbour, twice as large
 
-The first max(2 split - 1, 0) steps are shared. After them each branch gets the shared tensors as they are,
-and their gradient times the branch's factor: the shared layers learn from 0.9 dL_depth + 0.1 dL_segmentation
+The first max(2 split_position - 1, 0) steps are shared. After them each branch gets the shared tensors and
+scales their gradient: the shared layers learn from 0.9 dL_depth + 0.1 dL_segmentation
 (Klingner et al., Self-supervised monocular depth estimation: solving the dynamic object problem by semantic
 guidance, ECCV 2020, section 3.2).
 """
@@ -62,7 +62,7 @@ class SplitDecoder(nn.Module):
         num_channels: channels of the encoder's five features, finest first.
         scales: levels with a disparity, from 0 (the input's size) to 3.
         classes: channels of the logits; 0 leaves the segmentation branch out.
-        split: 0 shares no step, 1 shares step 0, each one more shares two more steps; at most 4.
+        split_position: 0 shares no step, 1 shares step 0, each one more shares two more steps; at most 4.
         depth_gradient: factor of the depth branch's gradient at the split.
         segmentation_gradient: factor of the segmentation branch's gradient at the split.
 
@@ -75,7 +75,7 @@ class SplitDecoder(nn.Module):
         num_channels: Sequence[int],
         scales: Sequence[int] = (0, 1, 2, 3),
         classes: int = 20,
-        split: int = 1,
+        split_position: int = 1,
         depth_gradient: float = 0.9,
         segmentation_gradient: float = 0.1,
     ) -> None:
@@ -84,17 +84,19 @@ class SplitDecoder(nn.Module):
             raise InputError(f"the split decoder joins 5 features, got {len(num_channels)}")
         if not scales or len(set(scales)) < len(scales) or not set(scales) <= set(range(4)):
             raise InputError(f"scales must be different numbers of 0 to 3, got {list(scales)}; try 0 1 2 3")
-        if split not in SPLITS:
-            raise InputError(f"split is the position 0 to 4 where the decoder divides, got {split}; try 1")
+        if split_position not in SPLITS:
+            raise InputError(
+                f"split_position is 0 to 4, where the decoder divides, got {split_position}; try 1"
+            )
         if classes < 0:
             raise InputError(f"classes is the number of segmentation channels, got {classes}; try 20")
         for name, value in (("depth", depth_gradient), ("segmentation", segmentation_gradient)):
             if value < 0:
                 raise InputError(f"{name}_gradient is a factor of at least 0, got {value}; try 0.9 and 0.1")
-        self.scales, self.classes, self.split = tuple(scales), classes, split
+        self.scales, self.classes, self.split_position = tuple(scales), classes, split_position
         self.depth_gradient, self.segmentation_gradient = depth_gradient, segmentation_gradient
         self.finest_feature = 0 if classes else max(0, min(scales) - 1)  # finer features are not read
-        self.first = max(2 * split - 1, 0)  # number of shared steps
+        self.first = max(2 * split_position - 1, 0)  # number of shared steps
 
         def steps(numbers: range) -> nn.ModuleDict:
             return nn.ModuleDict({f"step_{k}": _step(k, num_channels) for k in numbers})

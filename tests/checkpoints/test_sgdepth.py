@@ -51,11 +51,11 @@ def test_keys_and_shapes_tell_the_options(tmp_path, split):
     checkpoint = load_checkpoint(save_folder(tmp_path / "epoch_20", hollow(split)))
     assert checkpoint.layout == "sgdepth" and checkpoint.training is None
     options = checkpoint.options
-    assert options["method"] == {"name": "sgdepth", "split": split, "classes": 20}
+    assert options["method"] == {"name": "sgdepth", "split_position": split, "classes": 20}
     assert (options["num_layers"], options["pose_encoder"]) == (18, "resnet18")
     assert (options["height"], options["width"], options["scales"]) == (192, 640, [0, 1, 2, 3])
     depth = {k.removeprefix("depth."): v for k, v in checkpoint.weights.items() if k.startswith("depth.")}
-    expected = SplitDecoder((64, 64, 128, 256, 512), split=split).state_dict()
+    expected = SplitDecoder((64, 64, 128, 256, 512), split_position=split).state_dict()
     assert {k: v.shape for k, v in depth.items()} == {k: v.shape for k, v in expected.items()}
 
 

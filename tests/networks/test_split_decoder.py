@@ -77,7 +77,7 @@ def test_published_weights_give_the_published_poses(published):
 @pytest.mark.parametrize("split", range(5))
 @pytest.mark.parametrize("height, width", [(64, 96), (96, 64)])
 def test_every_split_gives_maps_of_every_scale(split, height, width):
-    decoder = SplitDecoder(CHANNELS, classes=7, split=split)
+    decoder = SplitDecoder(CHANNELS, classes=7, split_position=split)
     shared = decoder.share(features(2, height, width))
     disparities = decoder.disparities(shared)
     assert {s: tuple(d.shape) for s, d in disparities.items()} == {
@@ -88,7 +88,7 @@ def test_every_split_gives_maps_of_every_scale(split, height, width):
 
 @pytest.mark.parametrize("split, entries", [(0, 298), (1, 296), (2, 292), (3, 288), (4, 284)])
 def test_a_split_moves_two_steps_into_the_shared_part(split, entries):
-    decoder = SplitDecoder((64, 64, 128, 256, 512), split=split)
+    decoder = SplitDecoder((64, 64, 128, 256, 512), split_position=split)
     others = 120 + 120 + 8  # both encoders and the pose decoder
     assert len(decoder.state_dict()) == entries - others
     assert len(decoder.shared) == max(2 * split - 1, 0)
@@ -106,8 +106,8 @@ def test_the_first_disparities_are_near():
 @pytest.mark.parametrize("split", [0, 1, 4])
 def test_shared_weights_get_each_branch_times_its_factor(split):
     torch.manual_seed(0)
-    scaled = SplitDecoder(CHANNELS, split=split, depth_gradient=0.9, segmentation_gradient=0.1)
-    plain = SplitDecoder(CHANNELS, split=split, depth_gradient=1.0, segmentation_gradient=1.0)
+    scaled = SplitDecoder(CHANNELS, split_position=split, depth_gradient=0.9, segmentation_gradient=0.1)
+    plain = SplitDecoder(CHANNELS, split_position=split, depth_gradient=1.0, segmentation_gradient=1.0)
     plain.load_state_dict(scaled.state_dict())
 
     def gradient(decoder, branch):
@@ -147,7 +147,7 @@ def test_without_classes_no_parameter_is_left_without_gradient():
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"split": 5}, "split is the position 0 to 4 .* got 5"),
+        ({"split_position": 5}, "split_position is 0 to 4, .* got 5"),
         ({"scales": (0, 4)}, "scales must be different numbers of 0 to 3"),
         ({"classes": -1}, "classes is the number"),
         ({"depth_gradient": -1.0}, "depth_gradient is a factor of at least 0, got -1.0"),
