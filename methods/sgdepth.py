@@ -19,7 +19,7 @@ from methods import METHODS
 from methods.monodepth2 import Monodepth2
 from networks import NETWORKS
 from networks.resnet import Resnet
-from networks.split_decoder import Shared, SplitDecoder
+from networks.split_decoder import SplitDecoder
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -46,6 +46,11 @@ class SGDepth(Monodepth2):
         losses: Mapping[str, Mapping[str, Any]] | None = None,
         **settings: Any,
     ) -> None:
+        if settings.get("pose_model_type") == "shared":
+            raise InputError(
+                "sgdepth's encoder sees targets and companion alone; --pose_model_type separate_resnet or "
+                "posecnn have an encoder of their own"
+            )
         given = dict(losses or {})
         given["segmentation"] = {"weight": 1.0 if classes else 0.0, **(given.get("segmentation") or {})}
         super().__init__(losses=given, **settings)
@@ -75,10 +80,10 @@ class SGDepth(Monodepth2):
         images = batch.network_images
         companion = self._companion_images(batch)
         with self.networks_autocast():
-            shared, labelled = self._share(images[0], companion)
-            prediction = Prediction(self.depth.disparities(shared))
+            features, labelled = self._features(images[0], companion)
+            prediction = self._decode(features)
             if labelled is not None:
-                prediction.companion = Prediction({}, logits=self.depth.logits(labelled))
+                prediction.companion = Prediction({}, logits=self.depth.logits(self.depth.share(labelled)))
             motions = self._motions(images, {}) if len(self.video_frames) > 1 else {}
         with self.in_float32():
             self.resample(batch, prediction, motions)
@@ -118,14 +123,15 @@ class SGDepth(Monodepth2):
         finally:
             self.encoder.train(training)
 
-    def _share(self, target: Tensor, companion: Tensor | None) -> tuple[Shared, Shared | None]:
-        """The shared layers of targets and companion: one pass, so that batch norms see both domains."""
+    def _features(self, target: Tensor, companion: Tensor | None) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Features of targets and companion, from one pass, so that batch norms see both domains."""
         if companion is None:
-            return self.depth.share(self.encoder(target)), None
+            return self.encoder(target), None
         if companion.shape[-2:] != target.shape[-2:]:  # evaluation, where norms see nothing
-            return self.depth.share(self.encoder(target)), self.depth.share(self.encoder(companion))
-        shared = self.depth.share(self.encoder(torch.cat([target, companion])))
-        return shared.rows(slice(len(target))), shared.rows(slice(len(target), None))
+            return self.encoder(target), self.encoder(companion)
+        features = self.encoder(torch.cat([target, companion]))
+        count = len(target)
+        return [level[:count] for level in features], [level[count:] for level in features]
 
     def _companion_images(self, batch: Batch) -> Tensor | None:
         if not self.trains_segmentation or batch.companion is None:

@@ -42,11 +42,6 @@ class Shared(NamedTuple):
     joined: list[Tensor]
     outputs: dict[int, Tensor]
 
-    def rows(self, part: slice) -> Shared:
-        """The same for some samples of the batch."""
-        outputs = {level: output[part] for level, output in self.outputs.items()}
-        return Shared(self.x[part], [feature[part] for feature in self.joined], outputs)
-
     def scaled(self, factor: float) -> Shared:
         """The same with gradients multiplied by `factor`."""
         outputs = {level: scale_gradient(output, factor) for level, output in self.outputs.items()}

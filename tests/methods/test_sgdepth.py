@@ -216,3 +216,14 @@ def test_a_companion_of_another_size_is_refused_in_training_only():
         method.train()(batch)
     with torch.no_grad():
         assert method.eval()(batch).companion.logits.shape[-2:] == (96, 160)
+
+
+def test_a_pose_network_on_shared_features_is_refused():
+    with pytest.raises(InputError, match="--pose_model_type separate_resnet or posecnn"):
+        build(pose_model_type="shared")
+
+
+def test_a_predictive_mask_is_predicted_as_well():
+    method = build(predictive_mask=True, disable_automasking=True).train()
+    prediction = method(drawn_batch())
+    assert prediction.masks[0].shape == (2, 2, 64, 96)
