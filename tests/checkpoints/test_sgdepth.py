@@ -8,7 +8,9 @@ import torch
 
 from checkpoints import load_checkpoint
 from checkpoints.sgdepth import rename_sgdepth_key
+from methods import load_method
 from networks.split_decoder import SplitDecoder
+from structures import Batch
 from tests import goldens
 from utils import InputError
 
@@ -122,3 +124,18 @@ def test_entries_of_another_model_are_named(tmp_path):
 def test_every_published_key_has_a_name_here():
     names = [rename_sgdepth_key(key) for key, *_ in entries()]
     assert None not in names and len(set(names)) == len(entries()) == 296
+
+
+def test_a_published_folder_predicts_depth_labels_and_motion_as_published(tmp_path):
+    golden = goldens.Golden(CASE)
+    method, options = load_method(save_folder(tmp_path / "epoch_20", goldens.state_dict(CASE)))
+    frames = [goldens.tensor(goldens.image(f"B/{CASE}/frame_{n}", 1, 64, 96)) for n in ("0", "1")]
+    batch = Batch({0: frames[0]}, torch.eye(3)[None], torch.zeros(1, dtype=torch.int64))
+    with torch.no_grad():
+        golden.close("disp_0", method.predict_disparity(frames[0]))
+        prediction = method.predict(batch)
+        golden.close("segmentation_logits", prediction.logits[:, :, ::2, ::2])
+        golden.close("cam_T_cam_next", method.predict_pose(*frames)[:, None, None])
+    inverse = 0.01 + 9.99 * torch.from_numpy(golden["disp_0"])
+    assert torch.allclose(prediction.depths[0], 1 / inverse, rtol=1e-3)
+    assert options["resize"] == "bilinear"
