@@ -111,24 +111,29 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--pretrained_path", **file, help="a checkpoint of a single file")
 
     group = parser.add_argument_group("labelled images")
-    group.add_argument("--dataset", default="cityscapes", choices=sorted(SETTINGS), help="default cityscapes")
-    group.add_argument("--data_path", **folder, help="root of the dataset; else data/<dataset>")
-    group.add_argument("--part", default="val", help="train, val, test; label_folder: also all; default val")
-    group.add_argument("--table", **file, help="label table of a label_folder; else its labels.yaml")
+    group.add_argument(
+        "--dataset",
+        default="cityscapes",
+        choices=sorted(SETTINGS),
+        help="labelled dataset; default cityscapes",
+    )
+    group.add_argument("--data_path", **folder, help="root folder of the dataset; default data/<dataset>")
+    group.add_argument("--part", default="val", help="train, val, test or all; default val")
+    group.add_argument("--table", **file, help="label table of a label_folder; default its labels.yaml")
     group.add_argument("--skip_missing", **switch, help="leave out samples that lack an image or labels")
 
     group = parser.add_argument_group("how")
-    group.add_argument("--height", type=int, help="network input height; else 512, or as trained")
-    group.add_argument("--width", type=int, help="network input width; else 1024, or as trained")
-    group.add_argument("--published", **switch, help="nearest logits, arg max over all channels, as SGDepth")
+    group.add_argument("--height", type=int, help="network input height; default as trained, cityscapes 512")
+    group.add_argument("--width", type=int, help="network input width; default as trained, cityscapes 1024")
+    group.add_argument("--published", **switch, help="nearest logits, arg max over all channels")
 
     group = parser.add_argument_group("machine")
-    group.add_argument("--output", **folder, help="else evaluation/segmentation_<dataset> beside the model")
-    group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="of a run")
-    group.add_argument("--batch_size", type=int, default=4, help="images at a time; default 4")
+    group.add_argument("--output", **folder, help="output folder; default evaluation/... next to the model")
+    group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="which one of a run")
+    group.add_argument("--batch_size", type=int, default=4, help="images per batch; default 4")
     group.add_argument("--num_workers", type=int, default=WORKERS, help="processes that read images")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    group.add_argument("--no_cuda", **switch, help="the published way to write --device cpu")
+    group.add_argument("--device", default="auto", help="device: auto, cpu, cuda or cuda:N")
+    group.add_argument("--no_cuda", **switch, help="same as --device cpu")
     return parser
 
 

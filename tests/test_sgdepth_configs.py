@@ -67,7 +67,7 @@ def test_masking_without_linear_increase_is_a_constant_share(tmp_path):
     assert (moving["schedule"], moving["share"]) == ("constant", 0.3)
 
 
-def test_without_the_automask_both_sources_are_averaged_as_published(tmp_path):
+def test_without_the_automask_both_sources_are_averaged(tmp_path):
     options = read_config(write(tmp_path, depth_disable_automasking=True))
     assert options["disable_automasking"] and options["avg_reprojection"]
 

@@ -56,7 +56,7 @@ def test_a_run_trains_both_tasks_and_resumes_with_its_overlaps(tiny_kitti, city,
         assert torch.equal(value.nan_to_num(-1), two.weights[name].nan_to_num(-1)), name
 
 
-def test_a_companion_that_is_not_cropped_is_refused_before_training(tiny_kitti, city, tmp_path):
+def test_a_companion_of_another_size_is_refused_at_once(tiny_kitti, city, tmp_path):
     arguments = words(tiny_kitti, city, tmp_path, **{"augment.companion": "{}"})
     with pytest.raises(InputError, match="companion's images are 160x96 and the video's 96x64"):
         runs.build(arguments).rehearse()

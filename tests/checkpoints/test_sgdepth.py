@@ -126,7 +126,7 @@ def test_every_published_key_has_a_name_here():
     assert None not in names and len(set(names)) == len(entries()) == 296
 
 
-def test_a_published_folder_predicts_depth_labels_and_motion_as_published(tmp_path):
+def test_a_published_folder_predicts_as_published(tmp_path):
     golden = goldens.Golden(CASE)
     method, options = load_method(save_folder(tmp_path / "epoch_20", goldens.state_dict(CASE)))
     frames = [goldens.tensor(goldens.image(f"B/{CASE}/frame_{n}", 1, 64, 96)) for n in ("0", "1")]

@@ -86,7 +86,7 @@ def two_streets():
     return target, source
 
 
-def test_a_parked_car_is_kept_and_a_driving_one_masked_with_its_shadow():
+def test_a_parked_car_is_kept_and_a_driving_one_masked():
     target, source = two_streets()
     term = MovingObjects(labels="files", from_epoch=0)
     term.on_epoch_start(0, 3)

@@ -131,7 +131,7 @@ class Calls:
             )
 
 
-def test_masking_takes_one_pass_of_the_encoder_and_none_of_depth_and_pose():
+def test_masking_runs_neither_depth_branch_nor_pose_network():
     method, batch = build(losses=MASKED).train(), drawn_batch()
     calls = Calls(
         encoder=method.encoder, pose=method.pose_encoder, depth=method.depth.depth_steps["step_9"],
