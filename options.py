@@ -30,6 +30,7 @@ from typing import Any
 
 from datasets import DATASETS
 from datasets._augment import Augment
+from datasets._label_files import WithLabelFiles
 from datasets._sequence import RESIZES
 from losses import LOSSES
 from methods import METHODS
@@ -55,7 +56,7 @@ from utils import (
     settings_of,
 )
 
-SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
+SECTIONS = ("method", "dataset", "companion", "label_files", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
 
 
@@ -568,6 +569,7 @@ def _check_sections(options: argparse.Namespace) -> None:
         if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
             raise InputError(f"loss {name}: weight is a number from 0 on, got {weight!r}")
         check_settings(f"loss {name}", term, settings)
+    check_settings("label_files", WithLabelFiles, options.label_files)
     check_settings("augment", Augment, options.augment)
     check_settings("views", Views, options.views)
     Views(**options.views)

@@ -39,6 +39,7 @@ from checkpoints import (
 from datasets import build_dataset
 from datasets._augment import Augment
 from datasets._companion import with_companion
+from datasets._label_files import with_label_files
 from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
 from devices import pick_device, seed_everything
 from evaluation import evaluate_several, gather
@@ -94,7 +95,8 @@ class Trainer:
 
     def _build_data(self) -> None:
         options = self.options
-        self.train_set = with_companion(build_dataset(vars(options), part="train"), vars(options), "train")
+        labelled = with_label_files(build_dataset(vars(options), part="train"), vars(options))
+        self.train_set = with_companion(labelled, vars(options), "train")
         check_settings("augment", Augment, options.augment)
         self.augment = Augment(**{"seed": options.seed, **options.augment})
         batches = EpochBatches(
@@ -141,8 +143,11 @@ class Trainer:
         if options.channels_last:
             method = method.to(memory_format=torch.channels_last)
         self.method = method.to(self.device)
-        # Under a companion lies the dataset itself. Loading, which reads this, begins later.
-        getattr(self.train_set, "dataset", self.train_set).detail = method.detail
+        # A companion and label files wrap the dataset. Workers, which read this, have not started yet.
+        dataset = self.train_set
+        while hasattr(dataset, "dataset"):
+            dataset = dataset.dataset
+        dataset.detail = method.detail
         capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         if options.precision == "bfloat16" or (options.precision == "auto" and capable):
             self.method.precision = torch.bfloat16

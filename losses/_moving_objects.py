@@ -128,9 +128,9 @@ class MovingObjects(nn.Module):
     def movable_target(self, batch: Batch, prediction: Prediction) -> Tensor:
         """(B·N, 1, H, W) bool."""
         if self.labels == "instances":
-            return batch.maps["instances"] > 0
+            return _map_of(batch, "instances") > 0
         if self.labels == "files":
-            return self.movable[batch.maps["labels"].long()]
+            return self.movable[_map_of(batch, "labels").long()]
         return self._of_logits(prediction.logits)
 
     def movable_sources(self, batch: Batch, prediction: Prediction) -> Tensor:
@@ -140,9 +140,9 @@ class MovingObjects(nn.Module):
         """
         video = _video(batch)
         if self.labels == "instances":
-            return (batch.maps["source_instances"][:, video] > 0).transpose(0, 1)[:, :, None]
+            return (_map_of(batch, "source_instances")[:, video] > 0).transpose(0, 1)[:, :, None]
         if self.labels == "files":
-            return self.movable[batch.maps["source_labels"][:, video].long()].transpose(0, 1)[:, :, None]
+            return self.movable[_map_of(batch, "source_labels")[:, video].long()].transpose(0, 1)[:, :, None]
         return torch.stack([self._of_logits(prediction.sources[batch.sources[n]].logits) for n in video])
 
     def warp(self, movable: Tensor, batch: Batch, prediction: Prediction) -> Tensor:
@@ -185,8 +185,25 @@ class MovingObjects(nn.Module):
         epochs = max(1, num_epochs - 1 - self.from_epoch)
         return min(1.0, max(0.0, 1 - (epoch + 1 - self.from_epoch) / epochs))
 
-    def _of_logits(self, logits: Tensor) -> Tensor:
+    def _of_logits(self, logits: Tensor | None) -> Tensor:
+        if logits is None:
+            raise InputError(
+                "moving_objects reads predicted labels and the method predicts none; take --method sgdepth, "
+                "or labels: files with --label_files.path"
+            )
         return self.movable[logits.argmax(1, keepdim=True)]
+
+
+def _map_of(batch: Batch, name: str) -> Tensor:
+    """A map of the batch.
+
+    Raises:
+        InputError: there is none; the sentence names the section that gives it.
+    """
+    if name not in batch.maps:
+        kind = " with instances: true" if name.endswith("instances") else ""
+        raise InputError(f"moving_objects reads the map {name}; give --label_files.path{kind}")
+    return batch.maps[name]
 
 
 def _video(batch: Batch) -> list[int]:

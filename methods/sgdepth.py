@@ -54,6 +54,10 @@ class SGDepth(Monodepth2):
         given = dict(losses or {})
         given["segmentation"] = {"weight": 1.0 if classes else 0.0, **(given.get("segmentation") or {})}
         super().__init__(losses=given, **settings)
+        if self.views:
+            raise InputError(
+                "sgdepth has no augmented views; leave out --views.local_crop and patch_reshuffle"
+            )
         self.depth = SplitDecoder(
             self.encoder.num_channels,
             self.scales,

@@ -1,7 +1,9 @@
 """SGDepth in a run: a labelled companion beside video, masks, resuming, evaluation of both tasks."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests import runs
 from tools.layouts._base import Plan
@@ -60,3 +62,18 @@ def test_a_companion_of_another_size_is_refused_at_once(tiny_kitti, city, tmp_pa
     arguments = words(tiny_kitti, city, tmp_path, **{"augment.companion": "{}"})
     with pytest.raises(InputError, match="companion's images are 160x96 and the video's 96x64"):
         runs.build(arguments).rehearse()
+
+
+def test_any_method_masks_by_label_files(tiny_folder, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for image in tiny_folder.glob("*.png"):
+        Image.fromarray(np.full((64, 96), 26, np.uint8)).save(labels / image.name)  # all of it is a car
+    masked = "{labels: files, schedule: always, from_epoch: 0}"
+    trainer = runs.build(
+        runs.arguments(
+            tiny_folder, tmp_path, **{"label_files.path": labels, "losses.photometric.moving_objects": masked}
+        )
+    )
+    terms = trainer.rehearse()
+    assert terms["photometric"] == 0 and terms["smoothness"] > 0

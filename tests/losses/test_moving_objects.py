@@ -200,3 +200,18 @@ def test_all_processes_hold_the_overlaps_of_all(tmp_path):
     output = runs.finish(runs.start(*launch, script))
     for rank in (0, 1):
         assert f"rank {rank} [0.1, 0.2, 0.3] 4 0.2" in output
+
+
+@pytest.mark.parametrize(
+    "labels, words",
+    [
+        ("predicted", "the method predicts none; take --method sgdepth, or labels: files"),
+        ("files", r"reads the map labels; give --label_files\.path$"),
+        ("instances", r"reads the map instances; give --label_files\.path with instances: true"),
+    ],
+)
+def test_labels_that_are_missing_are_named_with_the_way_out(labels, words):
+    batch, prediction = scene(*two_streets())
+    batch.maps.clear()
+    with pytest.raises(InputError, match=words):
+        MovingObjects(labels=labels, from_epoch=0)(batch, prediction)
