@@ -238,6 +238,7 @@ class Trainer:
         if evaluated:
             self._save()  # validating may outlast whoever stops the run
         if ended:
+            self.method.on_epoch_end(self.epoch)
             self.epoch, self.position = self.epoch + 1, 0
         if evaluated:
             self._validate_and_save()

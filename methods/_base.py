@@ -63,6 +63,9 @@ class Method(nn.Module):
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
         """Called before each epoch, for schedules a method has of its own."""
 
+    def on_epoch_end(self, epoch: int, gathered: Any = None) -> None:
+        """Called after each whole epoch, before validation, on every process."""
+
     def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """What is worth a look: name → (B, 3 or 1, H, W) in [0, 1]."""
         return {}

@@ -58,6 +58,15 @@ def test_a_run_trains_both_tasks_and_resumes_with_its_overlaps(tiny_kitti, city,
         assert torch.equal(value.nan_to_num(-1), two.weights[name].nan_to_num(-1)), name
 
 
+def test_after_an_epoch_the_threshold_follows_its_overlaps(tiny_kitti, city, tmp_path):
+    masked = "{from_epoch: 0, schedule: constant, share: 1.0}"
+    settings = {"losses.photometric.moving_objects": masked, "max_steps": 8, "num_val": 1}
+    runs.train(words(tiny_kitti, city, tmp_path, **settings))
+    weights = runs.last(tmp_path).weights
+    assert weights["loss_terms.photometric.moving_objects.threshold"] > 0
+    assert weights["loss_terms.photometric.moving_objects.count"] == 0
+
+
 def test_a_companion_of_another_size_is_refused_at_once(tiny_kitti, city, tmp_path):
     arguments = words(tiny_kitti, city, tmp_path, **{"augment.companion": "{}"})
     with pytest.raises(InputError, match="companion's images are 160x96 and the video's 96x64"):
