@@ -132,8 +132,8 @@ def test_a_published_folder_predicts_as_published(tmp_path):
     frames = [goldens.tensor(goldens.image(f"B/{CASE}/frame_{n}", 1, 64, 96)) for n in ("0", "1")]
     batch = Batch({0: frames[0]}, torch.eye(3)[None], torch.zeros(1, dtype=torch.int64))
     with torch.no_grad():
-        golden.close("disp_0", method.predict_disparity(frames[0]))
         prediction = method.predict(batch)
+        golden.close("disp_0", prediction.disparities[0])
         golden.close("segmentation_logits", prediction.logits[:, :, ::2, ::2])
         golden.close("cam_T_cam_next", method.predict_pose(*frames)[:, None, None])
     inverse = 0.01 + 9.99 * torch.from_numpy(golden["disp_0"])
