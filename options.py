@@ -34,15 +34,7 @@ from datasets._label_files import WithLabelFiles
 from datasets._sequence import RESIZES
 from losses import LOSSES
 from methods import METHODS
-from methods._views import Views
-from published_configs import (
-    is_packnet,
-    is_sgdepth,
-    is_surround_depth,
-    packnet,
-    sgdepth,
-    surround_depth,
-)
+from published_configs import is_packnet, is_sgdepth, is_surround_depth, packnet, sgdepth, surround_depth
 from utils import (
     PROJECT,
     WORKERS,
@@ -53,8 +45,8 @@ from utils import (
     read_setting,
     read_text,
     read_yaml,
-    settings_of,
 )
+from views import Views
 
 SECTIONS = ("method", "dataset", "companion", "label_files", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
@@ -307,8 +299,6 @@ def parse(
     _merge(defaults, method.defaults)
     _merge(defaults, values)
     _check_num_layers(name, method.defaults.get("encoder"), values)
-    if values.get("views") and "views" not in settings_of(method):
-        raise InputError(f"the method {name} has no views; they are for methods that extend monodepth2")
     options = argparse.Namespace(**defaults)
     for section in SECTIONS:
         setattr(options, section, _section(section, getattr(options, section, None) or {}))

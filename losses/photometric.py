@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers import PhotometricTarget
 from losses import LOSSES
 from losses._moving_objects import MovingObjects
+from photometric_error import PhotometricTarget
 from structures import Batch, Prediction
 from utils import InputError, check_settings
 
@@ -118,8 +118,12 @@ class Photometric(nn.Module):
         return result
 
     def _weight(self, batch: Batch, prediction: Prediction) -> Tensor | None:
-        """(B·N, 1, H, W), 0 on moving objects; None if none are left out now."""
-        if self.moving_objects is None or not self.moving_objects.active:
+        """(B·N, 1, H, W), 0 on moving objects; None if none are left out now.
+
+        Augmented views are not masked: their overlaps would be measured twice.
+        """
+        is_view = "scene_depths" in prediction.extra  # see `DepthAndMotion.run_networks`
+        if self.moving_objects is None or is_view or not self.moving_objects.active:
             return None
         return self.moving_objects(batch, prediction)
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from methods import METHODS
+from methods._networks import enlarge
 from methods.monodepth2 import Monodepth2
 from networks import NETWORKS
 from networks.resnet import Resnet
@@ -37,6 +37,8 @@ class SGDepth(Monodepth2):
             and no companion is needed.
     """
 
+    provides = (*Monodepth2.provides, "logits", "sources.logits", "companion.logits")
+
     def __init__(
         self,
         split_position: int = 1,
@@ -46,6 +48,8 @@ class SGDepth(Monodepth2):
         losses: Mapping[str, Mapping[str, Any]] | None = None,
         **settings: Any,
     ) -> None:
+        if settings.get("depth_network"):
+            raise InputError("sgdepth splits a decoder of its own; leave out --method.depth_network")
         if settings.get("pose_model_type") == "shared":
             raise InputError(
                 "sgdepth's encoder sees targets and companion alone; --pose_model_type separate_resnet or "
@@ -54,10 +58,6 @@ class SGDepth(Monodepth2):
         given = dict(losses or {})
         given["segmentation"] = {"weight": 1.0 if classes else 0.0, **(given.get("segmentation") or {})}
         super().__init__(losses=given, **settings)
-        if self.views:
-            raise InputError(
-                "sgdepth has no augmented views; leave out --views.local_crop and patch_reshuffle"
-            )
         self.depth = SplitDecoder(
             self.encoder.num_channels,
             self.scales,
@@ -79,38 +79,39 @@ class SGDepth(Monodepth2):
         """Whether a term of the loss reads the logits of the companion."""
         return "segmentation" in self.loss_terms
 
-    def forward(self, batch: Batch) -> Prediction:
-        """As Monodepth2's, with the logits of the companion and, while objects are masked, of all frames."""
-        images = batch.network_images
-        companion = self._companion_images(batch)
+    def run_networks(self, batch: Batch, plain: Prediction | None = None) -> Prediction:
+        """As `DepthAndMotion`, with the logits of the companion and, while objects are masked, of all frames.
+
+        Augmented views take over the companion's logits; a step predicts them once.
+        """
+        if plain is not None:
+            prediction = super().run_networks(batch, plain)
+            prediction.companion = plain.companion
+            return prediction
+        images, companion = batch.network_images, self._companion_images(batch)
         with self.networks_autocast():
             features, labelled = self._features(images[0], companion)
-            prediction = self._decode(features)
+            prediction = self.predict_disparities(images[0], features)
+            for frame in self.depth_frames[1:]:
+                prediction.sources[frame] = self.predict_disparities(images[frame])
             if labelled is not None:
                 prediction.companion = Prediction({}, logits=self.depth.logits(self.depth.share(labelled)))
-            motions = self._motions(images, {}) if len(self.video_frames) > 1 else {}
-        with self.in_float32():
-            self.resample(batch, prediction, motions)
+            moving = len(self.video_frames) > 1
+            prediction.extra["motions"] = self.predict_motions(images, {}) if moving else {}
         if self._labels_wanted():
             self._label(batch, prediction)
         return prediction
 
     def predict(self, batch: Batch) -> Prediction:
-        """Depth and logits of the target, from one pass of the shared layers."""
+        """Disparity, depth and logits of the targets, from one pass of the encoder."""
+        image = batch.network_images[0]
         with self.networks_autocast():
-            shared = self.depth.share(self.encoder(batch.network_images[0]))
-            prediction = Prediction(self.depth.disparities(shared))
-            if self.depth.classes:
-                prediction.logits = self.depth.logits(shared)
-        with self.in_float32():
-            finest = min(prediction.disparities)
-            disparity = prediction.disparities[finest]
-            if finest:
-                disparity = F.interpolate(
-                    disparity, batch.images[0].shape[-2:], mode="bilinear", align_corners=False
-                )
-            prediction.depths[0] = self.depth_of(disparity, batch)
-        return prediction
+            features = self.encoder(image)
+            disparities = self.predict_disparities(image, features).disparities
+            logits = self.depth.logits(self.depth.share(features)) if self.depth.classes else None
+        finest = disparities[min(disparities)]
+        disparity = enlarge(finest, image.shape[-2:]) if min(disparities) else finest
+        return Prediction({0: disparity}, depths={0: self.depth_of(disparity, batch)}, logits=logits)
 
     @torch.no_grad()
     def segment(self, images: Tensor) -> Tensor:

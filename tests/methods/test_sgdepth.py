@@ -10,6 +10,7 @@ from methods.sgdepth import SGDepth
 from structures import Batch
 from tests import goldens
 from utils import InputError
+from views import with_views
 
 CASE = "sgdepth_step"
 NAMES = {0: "0", -1: "m1", 1: "1"}
@@ -178,7 +179,7 @@ def test_a_moving_car_is_left_out_of_the_loss_after_an_epoch():
     method.on_epoch_start(0, 3)
     loss, error = step()
     assert loss == error.mean()
-    method.on_epoch_end(0, None)
+    method.on_epoch_end(0, [])
     method.on_epoch_start(1, 3)
     loss, error = step()
     error[1, 0, 20:40, 15:65] = 0  # where the car was, is and will be
@@ -227,3 +228,14 @@ def test_a_predictive_mask_is_predicted_as_well():
     method = build(predictive_mask=True, disable_automasking=True).train()
     prediction = method(drawn_batch())
     assert prediction.masks[0].shape == (2, 2, 64, 96)
+
+
+def test_augmented_views_train_both_tasks_and_measure_overlaps_once():
+    views = with_views(build(losses=MASKED), {"local_crop": True, "patch_reshuffle": True}).train()
+    batch = drawn_batch()
+    views.method.on_epoch_start(0, 3)
+    terms = views.losses(batch, views(batch))
+    assert {"photometric", "smoothness", "segmentation", "depth_agreement"} == set(terms)
+    sum(terms.values()).backward()
+    assert all(term.isfinite() for term in terms.values())
+    assert views.method.loss_terms["photometric"].moving_objects.count == 2
