@@ -256,6 +256,34 @@ def edge_aware_gradient(values: Tensor, image: Tensor) -> Tensor:
     return along(3) + along(2)
 
 
+class _ScaleGradient(torch.autograd.Function):
+    """`scale_gradient`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.factor * gradient, None
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """`x`, whose gradient is multiplied by `factor` in the backward pass (SGDepth, section 3.2).
+
+    Two tasks that share layers divide the gradient between them this way: 0.9 and 0.1, for example.
+
+    Args:
+        x: any shape.
+        factor: 1 leaves the gradient as it is, 0 stops it.
+
+    Returns:
+        The values of `x`.
+    """
+    return x if factor == 1 else _ScaleGradient.apply(x, factor)
+
+
 def scale_invariant_log_error(
     depth: Tensor, reference: Tensor, valid: Tensor | None = None, invariance: float = 0.5
 ) -> Tensor:

@@ -30,9 +30,11 @@ from typing import Any
 
 from datasets import DATASETS
 from datasets._augment import Augment
+from datasets._label_files import WithLabelFiles
+from datasets._sequence import RESIZES
 from losses import LOSSES
 from methods import METHODS
-from published_configs import is_packnet, is_surround_depth, packnet, surround_depth
+from published_configs import is_packnet, is_sgdepth, is_surround_depth, packnet, sgdepth, surround_depth
 from utils import (
     PROJECT,
     WORKERS,
@@ -46,7 +48,7 @@ from utils import (
 )
 from views import Views
 
-SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
+SECTIONS = ("method", "dataset", "companion", "label_files", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
 
 
@@ -155,7 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--frame_ids", type=frame_id, nargs="+", default=[0, -1, 1], help="0 and the sources")
     group.add_argument("--use_stereo", **switch, help="add the stereo partner to the sources")
     group.add_argument(
-        "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos as published"
+        "--resize", default="bicubic", choices=RESIZES, help="lanczos as published; SGDepth: bilinear"
     )
     group.add_argument("--skip_missing", **switch, help="train without samples that lack an image")
     group.add_argument("--num_workers", type=int, default=WORKERS, help="loader processes of each process")
@@ -327,6 +329,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold 'name: value' lines")
+    if is_sgdepth(settings):
+        return _published(path, settings, "SGDepth", is_sgdepth, sgdepth)
     return _published(path, settings, "PackNet-SfM", is_packnet, packnet)
 
 
@@ -555,6 +559,7 @@ def _check_sections(options: argparse.Namespace) -> None:
         if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
             raise InputError(f"loss {name}: weight is a number from 0 on, got {weight!r}")
         check_settings(f"loss {name}", term, settings)
+    check_settings("label_files", WithLabelFiles, options.label_files)
     check_settings("augment", Augment, options.augment)
     check_settings("views", Views, options.views)
     Views(**options.views)

@@ -9,14 +9,18 @@ map `ego_mask` says that a camera sees its own vehicle, the error is 0 (Surround
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses import LOSSES
+from losses._moving_objects import MovingObjects
 from photometric_error import PhotometricTarget
 from structures import Batch, Prediction
-from utils import InputError
+from utils import InputError, check_settings
 
 
 @LOSSES.register
@@ -31,10 +35,15 @@ class Photometric(nn.Module):
             error would make the mask flicker; a hair of noise breaks them.
         clip: errors of a source are at most their mean plus `clip` standard deviations, so that outliers do
             not dominate (PackNet-SfM); 0 clips nothing.
+        moving_objects: leave out moving objects: settings of `losses._moving_objects.MovingObjects`; an empty
+            mapping takes its defaults, None leaves nothing out.
 
     Raises:
         InputError: a weight outside [0, 1] or an unknown reduction, a negative clip.
     """
+
+    needs: tuple[str, ...] = ()
+    predicts: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -43,6 +52,7 @@ class Photometric(nn.Module):
         reduction: str = "min",
         noise: float = 1e-5,
         clip: float = 0.0,
+        moving_objects: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= ssim_weight <= 1:
@@ -56,6 +66,21 @@ class Photometric(nn.Module):
         self.reduction = reduction
         self.noise = noise
         self.clip = clip
+        self.moving_objects: MovingObjects | None = None
+        if moving_objects is not None:
+            check_settings("moving_objects", MovingObjects, moving_objects)
+            self.moving_objects = MovingObjects(**moving_objects)
+            self.needs, self.predicts = self.moving_objects.needs, self.moving_objects.predicts
+
+    def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
+        """Tell the moving-object mask, if there is one."""
+        if self.moving_objects is not None:
+            self.moving_objects.on_epoch_start(epoch, num_epochs)
+
+    def on_epoch_end(self) -> None:
+        """Let the moving-object mask, if there is one, set its next threshold."""
+        if self.moving_objects is not None:
+            self.moving_objects.on_epoch_end()
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over scales. Returns a scalar."""
@@ -63,10 +88,19 @@ class Photometric(nn.Module):
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
         """(number of scales,), in the order of `prediction.warped`."""
-        return torch.stack([error.mean() for error, _ in self.maps(batch, prediction).values()])
+        errors = [error for error, _ in self.maps(batch, prediction).values()]
+        weight = self._weight(batch, prediction)
+        if weight is not None:
+            small = {e.shape: F.interpolate(weight, e.shape[-2:], mode="nearest-exact") for e in errors}
+            errors = [error * small[error.shape] for error in errors]
+        return torch.stack([error.mean() for error in errors])
 
     def maps(self, batch: Batch, prediction: Prediction) -> dict[int, tuple[Tensor, Tensor | None]]:
-        """scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool: where warping helps, or None)."""
+        """The errors of all pixels, moving objects as well.
+
+        Returns:
+            scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool: where warping helps, or None).
+        """
         compared: dict[torch.Size, tuple[PhotometricTarget, Tensor | None]] = {}
         result = {}
         for scale, warped in prediction.warped.items():
@@ -88,6 +122,16 @@ class Photometric(nn.Module):
                 automask = automask if outside is None else automask & outside
             result[scale] = error, automask
         return result
+
+    def _weight(self, batch: Batch, prediction: Prediction) -> Tensor | None:
+        """(B·N, 1, H, W), 0 on moving objects; None if none are left out now.
+
+        Augmented views are not masked: their overlaps would be measured twice.
+        """
+        is_view = "scene_depths" in prediction.extra  # see `DepthAndMotion.run_networks`
+        if self.moving_objects is None or is_view or not self.moving_objects.active:
+            return None
+        return self.moving_objects(batch, prediction)
 
     @torch.no_grad()
     def _compare_unwarped(self, batch: Batch, size: torch.Size) -> tuple[PhotometricTarget, Tensor | None]:

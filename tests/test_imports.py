@@ -10,12 +10,13 @@ from utils import PROJECT
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
     {"utils", "structures"},
-    {"cameras", "devices", "schedule", "layers", "metrics", "checkpoints", "images", "trajectories"},
+    {"cameras", "devices", "schedule", "layers", "metrics", "checkpoints", "images", "trajectories",
+     "segmentation_metrics"},
     {"photometric_error"},
     {"processes"},
     {"networks", "losses", "datasets"},
     {"views"},
-    {"methods", "evaluation"},
+    {"methods", "evaluation", "segmentation_evaluation"},
     {"validation"},
     {"logs"},
     {"trainer"},
