@@ -37,6 +37,7 @@ from checkpoints import (
 from datasets import build_dataset
 from datasets._augment import Augment
 from datasets._companion import with_companion
+from datasets._label_files import with_label_files
 from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
 from devices import seed_everything
 from logs import RunLog
@@ -101,7 +102,8 @@ class Trainer:
 
     def _build_data(self) -> None:
         options, processes = self.options, self.processes
-        self.train_set = with_companion(build_dataset(vars(options), part="train"), vars(options), "train")
+        labelled = with_label_files(build_dataset(vars(options), part="train"), vars(options))
+        self.train_set = with_companion(labelled, vars(options), "train")
         check_settings("augment", Augment, options.augment)
         self.augment = Augment(**{"seed": options.seed, **options.augment})
         batches = EpochBatches(
@@ -138,7 +140,10 @@ class Trainer:
         self.method = method.to(self.device)
         self.model = with_views(self.method, options.views, options.losses)
         # A companion wraps the dataset; the setting belongs to the wrapped one. Workers have not started yet.
-        getattr(self.train_set, "dataset", self.train_set).detail = getattr(self.model, "detail", 1)
+        dataset = self.train_set
+        while hasattr(dataset, "dataset"):
+            dataset = dataset.dataset
+        dataset.detail = getattr(self.model, "detail", 1)
         capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         if options.precision == "bfloat16" or (options.precision == "auto" and capable):
             self.method.precision = torch.bfloat16
@@ -363,6 +368,8 @@ class Trainer:
             with self._noise_kept():
                 self.log.images(self.progress.step, self.model.log_images(batch, prediction))
                 self.log.clouds(self.progress.step, self.model.log_clouds(batch, prediction))
+                for sentence in self.model.diagnose(batch, prediction):
+                    self.log.say(sentence)
 
     def _greeting(self) -> str:
         world, step = self.processes.world, self.progress.step

@@ -67,7 +67,7 @@ class Ddad(Exportable, SurroundDataset):
         frame_ids: 0 and the sources: offsets in samples.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out scenes that are not there and samples that lack an image.
         masks: read where each camera sees its own vehicle: True (from `<data_path>/masks` or `mask`), False
             for none, or the folder they lie in.

@@ -93,7 +93,7 @@ class Folder(Exportable, SequenceDataset):
         frame_ids: 0 and the sources: offsets in steps of `stride`.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out samples that lack an image.
         intrinsics: "fx fy cx cy" (or 3x3 numbers) in pixels of the images as they are on disk, for all
             scenes. Wins over files.

@@ -10,9 +10,9 @@
     export.py      ground truth measured once, as the first evaluation does
     benchmarks.py  a model on one benchmark or several: opened, evaluated, printed, saved
     odometry.py    camera paths: predicted motions chained and compared with the ground truth
+    segmentation.py    the second task: labels against label files, with a protocol and a goal of its own
 
-Segmentation is a second task beside depth: it reads labels through the same loop (`Samples` with its own
-`read_ground_truth`), has a protocol and rows of its own, and a `Goal` whose higher value is better.
+Each task's protocol names its `goal`, the metric that selects the best checkpoint, and its direction.
 
 A predictor is any function of a float `structures.Batch` that returns a `structures.Prediction` with
 `depths[0]`, (B·N, 1, h, w) of any size: `Method.predict`, a baseline, or `saved.SavedInverseDepths`.

@@ -33,6 +33,7 @@ NEEDS = {
     ("networks", "depth_decoder"): {"num_channels": CHANNELS},
     ("networks", "grid_decoder"): {"num_channels": (4, *CHANNELS)},
     ("networks", "pose_decoder"): {"num_channels": CHANNELS, "num_input_features": 2},
+    ("networks", "split_decoder"): {"num_channels": CHANNELS},
     ("networks", "timm"): {"model": "test_efficientnet"},
 }
 # Datasets that nobody can train on: single images to evaluate on.

@@ -10,7 +10,8 @@ from utils import PROJECT
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
     {"utils", "structures", "shards"},
-    {"devices", "workers", "schedule", "layers", "metrics", "checkpoints", "images", "trajectories"},
+    {"cameras", "devices", "workers", "schedule", "layers", "metrics", "checkpoints", "images",
+     "trajectories", "segmentation_metrics"},
     {"photometric_error"},
     {"processes"},
     {"networks", "losses", "datasets"},
@@ -27,12 +28,13 @@ LEVELS = [
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # Two that share a level.
 TOGETHER = {
+    ("cameras", "layers"),
     ("checkpoints", "layers"),
     ("metrics", "layers"),
     ("photometric_error", "layers"),
     ("structures", "utils"),
 }
-FOLDERS = ("networks", "losses", "datasets", "methods", "views")
+FOLDERS = ("networks", "losses", "datasets", "methods")
 
 RARE = {  # files, or whole folders
     "nuscenes": {"datasets/nuscenes.py"},
