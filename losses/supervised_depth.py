@@ -48,6 +48,7 @@ class SupervisedDepth(nn.Module):
 
     needs: ClassVar[tuple[str, ...]] = ("maps.depth",)
     gives_metric_scale: ClassVar[bool] = True
+    learned_from: ClassVar[str] = "depth"
 
     def __init__(
         self,

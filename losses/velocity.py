@@ -30,6 +30,7 @@ class Velocity(nn.Module):
 
     needs: ClassVar[tuple[str, ...]] = ("speed", "time_step")
     gives_metric_scale: ClassVar[bool] = True
+    learned_from: ClassVar[str] = "speed"
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over the sources with a known speed. Returns a scalar."""
