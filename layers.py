@@ -76,6 +76,24 @@ def axis_angle_to_rotation(axis_angle: Tensor) -> Tensor:
     return torch.stack(rows, 1).view(-1, 3, 3)
 
 
+def euler_to_rotation(angles: Tensor) -> Tensor:
+    """R = Rx(x) Ry(y) Rz(z), as SfMLearner and SC-Depth read a pose network's output.
+
+    Args:
+        angles: (B, 3) radians about the x, y and z axis.
+
+    Returns:
+        (B, 3, 3).
+    """
+    (cx, cy, cz), (sx, sy, sz) = torch.cos(angles).unbind(1), torch.sin(angles).unbind(1)
+    rows = [
+        cy * cz, -cy * sz, sy,
+        cx * sz + sx * sy * cz, cx * cz - sx * sy * sz, -sx * cy,
+        sx * sz - cx * sy * cz, sx * cz + cx * sy * sz, cx * cy,
+    ]  # fmt: skip
+    return torch.stack(rows, 1).view(-1, 3, 3)
+
+
 def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
     """[R | t] over (0 0 0 1), from (B, 3, 3) and (B, 3) to (B, 4, 4)."""
     bottom = torch.eye(4, dtype=rotation.dtype, device=rotation.device)[3:].expand(len(rotation), 1, 4)
