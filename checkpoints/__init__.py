@@ -10,6 +10,7 @@ model, and the state of the training where there is one to go on with.
     BDEdepth file        model19.pth, ckpt.pth
     Monodepth2 folder    encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth]
     SurroundDepth folder the same files, the attention over cameras in depth.pth
+    SC-Depth file        epoch=99-val_loss=0.1411.ckpt; of SC-SfMLearner dispnet_*.pth.tar, exp_pose_*.pth.tar
 
 Another layout is one file here with a `Layout` in it, `recognise` and `read`, and its place in LAYOUTS; the
 first that recognises wins. Both get a file's content as plain values; a folder of .pth files reads like one
@@ -37,6 +38,7 @@ from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
 from checkpoints.bdedepth import BDEDEPTH
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
+from checkpoints.sc_depth import SC_DEPTH
 from checkpoints.surround_depth import SURROUND_DEPTH
 from utils import InputError
 
@@ -59,7 +61,13 @@ __all__ = [
     "write_monodepth2_folder",
 ]
 
-LAYOUTS = [PARALLAX, BDEDEPTH, SURROUND_DEPTH, MONODEPTH2]  # the first that recognises a content reads it
+LAYOUTS = [
+    PARALLAX,
+    BDEDEPTH,
+    SURROUND_DEPTH,
+    SC_DEPTH,
+    MONODEPTH2,
+]  # the first that recognises a content reads it
 
 
 def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:

@@ -1,6 +1,6 @@
 """Geometry consistency: the depth of the target, moved into a source, equals the depth of the source.
 
-    mean over both directions and valid pixels of  |d_a->b - d_b| / (d_a->b + d_b)     (Bian et al., IJCV 2021)
+    mean over both directions and valid pixels of  |d_a->b - d_b| / (d_a->b + d_b)   (Bian et al., IJCV 2021)
 
 It gives depth one scale over a whole video. Any method may add it to its photometric term.
 """

@@ -1,6 +1,6 @@
 """What SC-Depth's published code returned (`tests/golden/scdepth_*.npz`), and the inputs that led to it.
 
-`index_B.json` gives each array's magnitude and its spread between float32 and float64, as `index_A.json` does.
+`index_B.json` gives each array's magnitude and its spread (float32 to float64), as `index_A.json` does.
 """
 
 from __future__ import annotations
