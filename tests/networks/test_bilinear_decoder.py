@@ -1,4 +1,4 @@
-"""SC-Depth's networks are the ResNet and decoders of this folder: published weights give published numbers."""
+"""SC-Depth's networks are the ResNet and decoders of this folder: weights and numbers are the published."""
 
 import pytest
 import torch
