@@ -98,7 +98,7 @@ def _read_lightning(content: Mapping[str, Any], path: Path) -> Checkpoint:
     version = recorded.get("model_version", "v1")
     if any(key.startswith("rectifier.") for key in weights):
         version = "v2"
-    options = _options(weights, version if version in ("v1", "v2", "v3") else "v1", "bilinear_decoder")
+    options = _options(weights, version if version in ("v1", "v2", "v3") else "v1", "depth_decoder_bilinear")
     if size := SIZES.get(recorded.get("dataset_name")):
         options["height"], options["width"] = size
     return Checkpoint(weights, options, ignored=ignored)

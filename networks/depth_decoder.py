@@ -96,6 +96,15 @@ class DepthDecoder(nn.Module):
         return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+@NETWORKS.register("depth_decoder_bilinear")
+class BilinearDecoder(DepthDecoder):
+    """The same with bilinear upsampling, as SC-Depth V1 to V3 decode (Bian et al., IJCV 2021); same keys."""
+
+    def enlarge(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, 2 h, 2 w)."""
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 class ConvBlock(nn.Module):
     """Convolution and ELU."""
 

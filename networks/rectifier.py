@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layers import euler_to_rotation, invert_intrinsics, pixel_grid
-from networks import NETWORKS
-from networks.resnet import Resnet
+from networks import NETWORKS, build_encoder
 
 BLANK = 0.45  # grey, the networks' zero: colour of pixels that a rectified image lacks
 RANGE = 0.05  # radians; random rotations are uniform within +-RANGE about each axis
@@ -57,7 +56,7 @@ class Rectifier(nn.Module):
 
     def __init__(self, num_layers: int = 18, pretrained: bool = False) -> None:
         super().__init__()
-        self.encoder = Resnet(num_layers, num_images=2, pretrained=pretrained)
+        self.encoder = build_encoder(f"resnet{num_layers}", num_images=2, pretrained=pretrained)
         self.net = nn.ModuleList(
             [
                 nn.Conv2d(self.encoder.num_channels[-1], 256, 1),

@@ -31,7 +31,7 @@ def test_each_version_is_recognised_from_its_keys(tmp_path, version):
     assert checkpoint.layout == "sc_depth"
     assert options["method"] == {"name": "sc_depth", "version": version}
     assert (options["num_layers"], options["scales"], options["pose_encoder"]) == (18, [0], "resnet18")
-    assert (options["height"], options["width"], options["decoder"]) == (256, 320, "bilinear_decoder")
+    assert (options["height"], options["width"], options["decoder"]) == (256, 320, "depth_decoder_bilinear")
     networks = {key.split(".")[0] for key in checkpoint.weights}
     rectifier = {"rectifier"} if version == "v2" else set()
     assert networks == {"encoder", "depth", "pose_encoder", "pose"} | rectifier

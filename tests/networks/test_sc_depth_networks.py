@@ -5,7 +5,7 @@ import torch
 
 from checkpoints.sc_depth import rename, rotation_first
 from layers import disparity_to_depth, euler_to_rotation
-from networks.bilinear_decoder import BilinearDecoder
+from networks.depth_decoder import BilinearDecoder
 from networks.pose_decoder import PoseDecoder
 from networks.resnet import Resnet
 from tests.scdepth_goldens import ScDepthGolden, state_dict
