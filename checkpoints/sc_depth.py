@@ -3,14 +3,15 @@
     depth_net.encoder.encoder.*        encoder.encoder.*
     depth_net.decoder.upconvs0.n.*     depth.decoder.(2 n).*           n = 0 the coarsest
     depth_net.decoder.upconvs1.n.*     depth.decoder.(2 n + 1).*
-    depth_net.decoder.dispconvs.s.*    depth.decoder.(10 + s).*        only s = 0 was trained
+    depth_net.decoder.dispconvs.s.*    depth.decoder.(10 + s).*        only s = 0 is used
     pose_net.decoder.conv_squeeze.*    pose.net.0.*
     pose_net.decoder.convs_pose.n.*    pose.net.(n + 1).*              the last has translation first
     rectify_net.*                      rectifier.*, as pose_net
 
-SC-SfMLearner keeps depth in `dispnet_<which>.pth.tar` and pose in `exp_pose_<which>.pth.tar`, all four scales
-trained, upsampled by nearest neighbour. Keys and shapes tell version and layers; a Lightning file's own
-options tell the size. Depth is 1 / (10 sigmoid + 0.01), hence within [1 / 10.01, 100], in every version.
+SC-SfMLearner keeps depth in `dispnet_<which>.pth.tar` and pose in `exp_pose_<which>.pth.tar`, under the names
+of the right column, and upsamples by nearest neighbour. Keys and shapes tell version and layers; the options
+in a Lightning file tell the size. Depth is 1 / (10 sigmoid + 0.01) in every version, hence within
+[1 / 10.01, 100].
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from utils import InputError
 
 SIZES = {"kitti": (256, 832), "ddad": (384, 640), "nyu": (256, 320), "bonn": (256, 320), "tum": (256, 320)}
 _NETWORKS = {"depth_net": ("encoder", "depth"), "pose_net": ("pose_encoder", "pose")}
+_COARSE = re.compile(r"depth\.decoder\.1[123]\.")  # outputs of coarser scales, which depth does not need
 _DEPTH_FILE, _POSE_FILE = "dispnet", "exp_pose"  # how SC-SfMLearner's names begin
 
 
@@ -88,7 +90,7 @@ def _read_lightning(content: Mapping[str, Any], path: Path) -> Checkpoint:
     weights, ignored = {}, [*others]
     for key, value in tensors.items():
         name = rename(key)
-        if name is None or re.match(r"depth\.decoder\.1[123]\.", name):  # scales that were never trained
+        if name is None or _COARSE.match(name):
             ignored.append(key)
         else:
             weights[name] = rotation_first(name, value)
@@ -128,7 +130,10 @@ def _read_sfmlearner(content: Mapping[str, Any], path: Path) -> Checkpoint:
                 ignored.append(f"{part}: {key}")
                 continue
             name = f"{encoder if kind == 'encoder' else decoder}.{rest}"
-            weights[name] = rotation_first(name, value)
+            if _COARSE.match(name):
+                ignored.append(f"{part}: {key}")
+            else:
+                weights[name] = rotation_first(name, value)
     ignored += [str(key) for key in content if key != "state_dict"]
     return Checkpoint(weights, _options(weights, "v1", "depth_decoder"), ignored=ignored)
 

@@ -32,11 +32,13 @@ class Draws:
         partner: (B·N, K) int64, for each unreliable pixel the number of its partner among the reliable ones,
             both in raster order.
         first, second: (B·N or 1, M) int64, pixels of the other set, paired by position.
+        ties: (B·N, P) int64, the order of pixels of equal weight; None leaves it to the sort, as published.
     """
 
     partner: Tensor
     first: Tensor
     second: Tensor
+    ties: Tensor | None = None
 
 
 @LOSSES.register
@@ -48,7 +50,7 @@ class MaskRanking(nn.Module):
         pairs: random pairs of the whole image, as a share of its pixels.
         ratio: pseudo-depth ratio above which a pair is ordered.
         published_pairs: pair the pixels of two random masks in raster order, as the published code does.
-            Partners then lie within about two rows of each other.
+            Partners then lie within about two rows of each other. Ties of the weight fall as they fall.
         published_warp: of the self-discovered weight; see `losses._pairs.compare_pairs`.
 
     Raises:
@@ -90,9 +92,10 @@ class MaskRanking(nn.Module):
         if self.published_pairs:
             chosen = torch.rand(pixels, **settings) >= 1 - self.pairs
             first, second = raster_pairs(chosen, torch.randperm(pixels, **settings))
-        else:
-            first, second = torch.randint(pixels, (2, images, max(1, int(self.pairs * pixels))), **settings)
-        return Draws(partner, first, second)
+            return Draws(partner, first, second)
+        first, second = torch.randint(pixels, (2, images, max(1, int(self.pairs * pixels))), **settings)
+        # Where no motion helps, the weight is 1 all over; in raster order the sky would count as moving.
+        return Draws(partner, first, second, torch.rand((images, pixels), **settings).argsort(dim=1))
 
     def rank(self, depth: Tensor, pseudo: Tensor, weight: Tensor, draws: Draws) -> Tensor:
         """The loss for given pairs.
@@ -103,7 +106,11 @@ class MaskRanking(nn.Module):
             draws: the pairs.
         """
         depth, pseudo = depth.flatten(1), pseudo.flatten(1)
-        order = weight.flatten(1).argsort(dim=1, stable=True)
+        weight = weight.flatten(1)
+        if draws.ties is None:
+            order = weight.argsort(dim=1)
+        else:
+            order = draws.ties.gather(1, weight.gather(1, draws.ties).argsort(dim=1, stable=True))
         lowest = draws.partner.shape[1]
         moving, static = order[:, :lowest].sort(1).values, order[:, lowest:].sort(1).values
         first = torch.cat([moving, draws.first.expand(len(depth), -1)], 1)

@@ -78,7 +78,7 @@ def sfmlearner(tmp_path):
 def test_the_predecessors_two_files_are_read_together(sfmlearner, name):
     checkpoint = load_checkpoint(sfmlearner / f"{name}_model_best.pth.tar")
     assert {key.split(".")[0] for key in checkpoint.weights} == {"encoder", "depth", "pose_encoder", "pose"}
-    assert checkpoint.options["decoder"] == "depth_decoder" and checkpoint.options["scales"] == [0, 1, 2, 3]
+    assert checkpoint.options["decoder"] == "depth_decoder" and checkpoint.options["scales"] == [0]
     assert checkpoint.options["method"] == {"name": "sc_depth", "version": "v1"}
     assert not any(".fc." in key for key in checkpoint.weights)
 

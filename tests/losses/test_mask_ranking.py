@@ -70,6 +70,18 @@ def test_each_moving_pixel_is_ordered_against_a_static_one():
     assert (depth.grad[..., :2, :] < 0).all() and (depth.grad[..., 2:, :] >= 0).all()
 
 
+def test_pixels_of_equal_weight_are_taken_from_everywhere():
+    depth, pseudo = torch.ones(1, 1, 40, 10, requires_grad=True), torch.ones(1, 1, 40, 10)
+    pseudo[..., 5:] = 2.0
+    term = MaskRanking()
+    draws = term.draw(depth, torch.Generator().manual_seed(0))
+    draws.first = draws.second = torch.zeros(1, 1, dtype=torch.int64)
+    draws.partner = torch.zeros_like(draws.partner)  # one partner: all other gradients are of moving pixels
+    term.rank(depth, pseudo, torch.ones(1, 1, 40, 10), draws).backward()
+    rows = depth.grad.abs().sum((0, 1, 3)) > 0
+    assert rows[:20].sum() > 5 and rows[20:].sum() > 5
+
+
 @pytest.mark.parametrize(("published", "far"), [(False, True), (True, False)])
 def test_random_partners_are_far_apart_unless_published(published, far):
     draws = MaskRanking(published_pairs=published).draw(
