@@ -1,4 +1,4 @@
-"""Judge depth by a benchmark's protocol: a run, a published checkpoint, or predictions saved before.
+"""Evaluate depth by a benchmark's protocol: a run, a published checkpoint, or predictions saved before.
 
     python evaluate_depth.py --run runs/monodepth2_kitti --data_path kitti_data
     python evaluate_depth.py --load_weights_folder mono_640x192 --data_path kitti_data --post_process
@@ -6,9 +6,9 @@
     python evaluate_depth.py --run runs/monodepth2_kitti --kitti_path K --make3d_path M --nyuv2_path N
 
 Size, decode range and dataset come from the checkpoint; the caps of the evaluation are the protocol's and
-have nothing to do with the decode range. What was trained on video alone is aligned by each picture's median,
-what was trained on stereo pairs counts as metric. The cameras of a rig are judged both ways from the same
-predictions: scale-ambiguous, each picture aligned by its median, and scale-aware, as metres. The numbers are
+have nothing to do with the decode range. What was trained on video alone is aligned by each image's median,
+what was trained on stereo pairs counts as metric. The cameras of a rig are evaluated both ways from the same
+predictions: scale-ambiguous, each image aligned by its median, and scale-aware, as metres. The numbers are
 printed under the protocol card and saved as results.json and per_image.csv.
 
 Ground truth that has to be measured first, as from LiDAR scans, is exported by the first evaluation.
@@ -37,12 +37,12 @@ from torch import Tensor, nn
 from checkpoints import load_ground_truth_npz
 from datasets import DATASETS, build_dataset
 from datasets._sequence import SequenceDataset
-from datasets._splits import eigen_to_benchmark_ids, judged_part, load_split, split_names
+from datasets._splits import eigen_to_benchmark_ids, evaluated_part, load_split, split_names
 from datasets._surround import SurroundDataset
 from evaluation import (
     FLIP_WORDS,
     Result,
-    check_truth,
+    check_ground_truth,
     compare,
     evaluate,
     evaluate_several,
@@ -69,17 +69,17 @@ from utils import (
 
 TOGETHER = ("kitti", "make3d", "nyuv2", "cityscapes", "ddad", "nuscenes", "kitti2015")  # in one call
 KITTI_BENCHMARKS = ("eigen", "eigen_benchmark")  # whichever of these --kitti_path has the data of
-BOTH_WAYS = {"scale-ambiguous": "median", "scale-aware": "none"}  # the alignments a rig is judged by
+BOTH_WAYS = {"scale-ambiguous": "median", "scale-aware": "none"}  # the alignments a rig is evaluated by
 PROTOCOL_SETTINGS = (
-    "cap_truth",
+    "cap_ground_truth",
     "resize",
     "align_corners",
     "median",
     "log10",
 )  # that have no flag of their own
-SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: pictures are counted, not looked at
+SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: images are counted, not looked at
 FOR_TRAINING = ("ground_truth", "masks", "matches", "max_matches", "poses", "labels")  # settings of a dataset
-BENCHMARK_SIZE = (352, 1216)  # height, width of every picture of KITTI's depth benchmark
+BENCHMARK_SIZE = (352, 1216)  # height, width of every image of KITTI's depth benchmark
 BENCHMARK_MAX_DEPTH = 80.0  # metres
 
 
@@ -89,15 +89,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_arguments(args)
     device = start_processes("cpu" if args.no_cuda else args.device)
     try:
-        # Under torchrun every process judges its share, and the first one speaks.
+        # Under torchrun every process evaluates its share, and the first one speaks.
         with contextlib.redirect_stdout(sys.stdout if is_first() else io.StringIO()):
-            judge(args, device)
+            run_evaluation(args, device)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
-def judge(args: argparse.Namespace, device: torch.device) -> None:
+def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
     """What the command line asks for, on `device`."""
     model = args.run or args.load_weights_folder or args.pretrained_path
     method, options = load_method(model, device, args.checkpoint) if model else (None, SAVED_OPTIONS)
@@ -110,12 +110,12 @@ def judge(args: argparse.Namespace, device: torch.device) -> None:
     loading = {"batch_size": args.batch_size, "device": device, "workers": args.num_workers, "progress": True}
     places = {name: getattr(args, f"{name}_path") for name in TOGETHER if getattr(args, f"{name}_path")}
     if places:
-        judge_together(args, method, options, places, loading)
+        evaluate_together(args, method, options, places, loading)
     else:
-        judge_one(args, method, options, loading)
+        evaluate_one(args, method, options, loading)
 
 
-def judge_together(
+def evaluate_together(
     args: argparse.Namespace,
     method: nn.Module,
     options: Mapping[str, Any],
@@ -130,11 +130,11 @@ def judge_together(
         found for name, path in places.items() for found in open_benchmarks(args, method, options, name, path)
     ]
     summary: dict[str, Result] = {}
-    for name, split, part, pictures in opened:
-        export_at_first(pictures, args.num_workers)
+    for name, split, part, images in opened:
+        export_at_first(images, args.num_workers)
         about = describe(name, split, part, options) | {"predictions": str(model)}
-        protocols = choose_protocols(args, options, pictures)
-        results = evaluate_shares(method, pictures, protocols, flip=args.post_process, about=about, **loading)
+        protocols = choose_protocols(args, options, images)
+        results = evaluate_shares(method, images, protocols, flip=args.post_process, about=about, **loading)
         folder = root / "_".join(Path(word).name for word in (name, split, part) if word)
         show(results, folder)
         print()
@@ -148,10 +148,10 @@ def judge_together(
 def open_benchmarks(
     args: argparse.Namespace, method: nn.Module, options: Mapping[str, Any], name: str, path: str
 ) -> list[tuple[str, str | None, str | None, SequenceDataset]]:
-    """What a dataset's folder can be evaluated on, as (name, split, part, pictures).
+    """What a dataset's folder can be evaluated on, as (name, split, part, images).
 
-    A folder that brings lists of its own in `splits/`, as tools/make_synthetic.py writes them, is judged on
-    these.
+    A folder that brings lists of its own in `splits/`, as tools/make_synthetic.py writes them, is evaluated
+    on these.
 
     Raises:
         InputError: nothing, with why.
@@ -163,13 +163,13 @@ def open_benchmarks(
     opened, refused = [], []
     for split, part in splits:
         try:
-            pictures = open_dataset(name, path, options, split, part, skip_missing=args.skip_missing)
-            check_truth(pictures)
+            images = open_dataset(name, path, options, split, part, skip_missing=args.skip_missing)
+            check_ground_truth(images)
         except InputError as error:
             refused.append((split, error))
             continue
-        check_cameras(method, pictures, name)
-        opened.append((name, split, part, pictures))
+        check_cameras(method, images, name)
+        opened.append((name, split, part, images))
     if not opened:
         raise refused[0][1]
     for split, error in refused:
@@ -177,7 +177,7 @@ def open_benchmarks(
     return opened
 
 
-def judge_one(
+def evaluate_one(
     args: argparse.Namespace, method: nn.Module | None, options: Mapping[str, Any], loading: Mapping[str, Any]
 ) -> None:
     """One dataset, or what was saved of it."""
@@ -188,7 +188,7 @@ def judge_one(
     stereo, scale = known_scale(args, options)
     if for_server and not (stereo or args.pred_depth_scale_factor):
         raise InputError(
-            "KITTI's benchmark judges metres and aligns nothing, but this depth is known up to one factor "
+            "KITTI's benchmark evaluates metres and aligns nothing, but this depth is known up to one factor "
             "only: give --pred_depth_scale_factor (the ratio that --eval_split eigen prints)"
         )
     if saved and not (for_server or args.eval_mono or args.eval_stereo or args.disable_median_scaling):
@@ -197,52 +197,58 @@ def judge_one(
             "--disable_median_scaling"
         )
 
-    truth_file = args.gt_path if args.gt_path and Path(args.gt_path).is_file() else None
-    pictures = None
-    if model or not (truth_file or for_server):  # saved predictions and saved truth need no pictures
-        gt_folder = None if truth_file else args.gt_path
-        pictures = open_dataset(
+    ground_truth_file = args.gt_path if args.gt_path and Path(args.gt_path).is_file() else None
+    images = None
+    if model or not (
+        ground_truth_file or for_server
+    ):  # saved predictions and saved ground truth need no images
+        gt_folder = None if ground_truth_file else args.gt_path
+        images = open_dataset(
             name, args.data_path, options, split, part, gt_folder, args.skip_missing, args.ground_truth
         )
-        check_cameras(method, pictures, name)
-    truth = SavedTruth(truth_file, name, split, part) if truth_file else pictures
+        check_cameras(method, images, name)
+    ground_truth = SavedGroundTruth(ground_truth_file, name, split, part) if ground_truth_file else images
 
     output = Path(args.output or default_output(model or saved, split, part))
     check_output(output)
     disparities = None
-    if torchrun_shard()[1] > 1 and (saved or args.save_pred_disps or truth_file or for_server):
-        raise InputError("saved disparities and saved truth are judged by one process; leave torchrun out")
+    if torchrun_shard()[1] > 1 and (saved or args.save_pred_disps or ground_truth_file or for_server):
+        raise InputError(
+            "saved disparities and saved ground truth are evaluated by one process; leave torchrun out"
+        )
     if saved:
         disparities = read_disparities(saved, args.eval_eigen_to_benchmark)
-    elif args.save_pred_disps or truth_file or for_server:
+    elif args.save_pred_disps or ground_truth_file or for_server:
         path = output / f"disps_{Path(split or name).name}_split.npy"
-        predicted = predict_disparities(method.predict_depth, pictures, flip=args.post_process, **loading)
-        disparities = save_disparities(path, predicted, len(pictures) * pictures.cameras)
+        predicted = predict_disparities(method.predict_depth, images, flip=args.post_process, **loading)
+        disparities = save_disparities(path, predicted, len(images) * images.cameras)
         print(f"disparities: {path}")
     if for_server:
         write_benchmark(output / "benchmark_predictions", disparities, scale)
-        print(f"pictures for KITTI's server: {output / 'benchmark_predictions'}")
+        print(f"images for KITTI's server: {output / 'benchmark_predictions'}")
     if for_server or args.no_eval:
         return
 
-    export_at_first(truth, args.num_workers)
-    protocols = choose_protocols(args, options, truth)
+    export_at_first(ground_truth, args.num_workers)
+    protocols = choose_protocols(args, options, ground_truth)
     about = describe(name, split, part, options) | {"predictions": str(model or saved)}
     if disparities is None:
-        results = evaluate_shares(method, truth, protocols, flip=args.post_process, about=about, **loading)
+        results = evaluate_shares(
+            method, ground_truth, protocols, flip=args.post_process, about=about, **loading
+        )
     else:
         about["flip"] = "as saved" if saved else FLIP_WORDS[args.post_process]
-        results = evaluate_several_disparities(disparities, truth, protocols, about=about, **loading)
+        results = evaluate_several_disparities(disparities, ground_truth, protocols, about=about, **loading)
     show(results, output)
 
 
 def evaluate_shares(
-    method: nn.Module, pictures: SequenceDataset, protocols: Mapping[str, Protocol], **settings: Any
+    method: nn.Module, images: SequenceDataset, protocols: Mapping[str, Protocol], **settings: Any
 ) -> dict[str, Result]:
     """`evaluate_several`; under torchrun each process predicts its share and all get the whole."""
     shard, shards = torchrun_shard()
-    indices = range(shard - 1, len(pictures), shards) if shards > 1 else None
-    results = evaluate_several(method.predict_depth, pictures, protocols, indices=indices, **settings)
+    indices = range(shard - 1, len(images), shards) if shards > 1 else None
+    results = evaluate_several(method.predict_depth, images, protocols, indices=indices, **settings)
     return {way: gather(result) for way, result in results.items()}
 
 
@@ -263,7 +269,7 @@ def show(results: Mapping[str, Result], folder: Path) -> None:
 
 
 def check_output(folder: Path) -> None:
-    """Refuse a folder that cannot be written, before the first picture is predicted."""
+    """Refuse a folder that cannot be written, before the first image is predicted."""
     if is_first() and not can_write(folder):
         raise InputError(f"{folder} cannot be written; give another folder with --output")
 
@@ -354,7 +360,7 @@ def evaluate_method(
     return result
 
 
-# ------------------------------------------------------------------------------------- what to judge, and how
+# ---------------------------------------------------------------------------------- what to evaluate, and how
 
 
 def choose_split(
@@ -363,7 +369,7 @@ def choose_split(
     """Split and part to evaluate on, None where the dataset has no such thing.
 
     `wanted` is a split, `<split>/<part>` or a folder of lists. Without it: the folder of lists the model was
-    trained with; Eigen's 697 pictures for KITTI; elsewhere the split it was trained with or the dataset's
+    trained with; Eigen's 697 images for KITTI; elsewhere the split it was trained with or the dataset's
     default. Without a part: test, or val where there is no test.
     """
     trained_name, settings = trained_on(options)
@@ -375,11 +381,11 @@ def choose_split(
         own_lists = own and Path(own).is_dir() and own not in split_names("kitti")
         wanted = "eigen" if name == "kitti" and not own_lists else own or taken["split"].default
     if wanted is None:
-        return None, judged_part(name, None)
+        return None, evaluated_part(name, None)
     match = re.fullmatch(r"(.+)/((?:train|val|test)(?:_\w+)?)", str(wanted))
     if match and not Path(wanted).is_dir():
         return match[1], match[2]
-    return str(wanted), judged_part(name, str(wanted))
+    return str(wanted), evaluated_part(name, str(wanted))
 
 
 def open_dataset(
@@ -392,7 +398,7 @@ def open_dataset(
     skip_missing: bool = False,
     ground_truth: str | None = None,
 ) -> SequenceDataset:
-    """A dataset's single pictures, at the size and with the resizing the model was trained with.
+    """A dataset's single images, at the size and with the resizing the model was trained with.
 
     Settings of the training's own dataset, such as its baseline, hold where it is evaluated on the same one;
     but for the ground truth, which belongs to the split that is evaluated, and for what only losses look at.
@@ -446,7 +452,7 @@ def choose_protocols(
 ) -> dict[str, Protocol]:
     """The dataset's protocol with what the flags say otherwise, by name.
 
-    A rig is judged both ways, as SurroundDepth does, unless a flag tells one; everything else in one way,
+    A rig is evaluated both ways, as SurroundDepth does, unless a flag tells one; everything else in one way,
     which has no name.
     """
     stereo, scale = known_scale(args, options)
@@ -505,11 +511,11 @@ def default_output(source: str | Path, split: str | None, part: str | None) -> P
     return folder / "evaluation" / ("_".join(Path(word).name for word in (split, part) if word) or "all")
 
 
-# -------------------------------------------------------------------------------- saved predictions and truth
+# ------------------------------------------------------------------------- saved predictions and ground truth
 
 
-class SavedTruth:
-    """The truth of a published `gt_depths.npz`, in the order of its split: no pictures are needed.
+class SavedGroundTruth:
+    """The ground truth of a published `gt_depths.npz`, in the order of its split: no images are needed.
 
     Raises:
         InputError: the dataset is not KITTI, the file cannot be read, or its count of maps is not that of the
@@ -521,8 +527,8 @@ class SavedTruth:
     def __init__(self, path: str | Path, name: str, split: str, part: str) -> None:
         if name != "kitti":
             raise InputError(
-                f"{path} is read as the published truth of KITTI, and this is {name}: leave --gt_path out, "
-                "or give the folder of exported truth"
+                f"{path} is read as the published ground truth of KITTI, and this is {name}: leave --gt_path "
+                "out, or give the folder of exported ground truth"
             )
         self.maps = load_ground_truth_npz(path)
         self.lines = load_split(name, split, part)
@@ -534,7 +540,7 @@ class SavedTruth:
         self.protocol = Protocol(
             "KITTI improved" if improved else "KITTI Eigen",
             f"{Path(path).name}, exported before",
-            cap_truth=not improved,
+            cap_ground_truth=not improved,
             crop="none" if improved else "garg",
         )
 
@@ -556,7 +562,7 @@ def read_disparities(path: str | Path, eigen_to_benchmark: bool = False) -> np.n
 
     Args:
         path: a .npy file.
-        eigen_to_benchmark: take the 652 of the 697 Eigen pictures that have improved truth.
+        eigen_to_benchmark: take the 652 of the 697 Eigen images that have improved ground truth.
 
     Raises:
         InputError: no such file, not an array, or not 697 of them.
@@ -593,7 +599,7 @@ def save_disparities(path: str | Path, disparities: Iterable[Tensor], count: int
 
 
 def write_benchmark(folder: str | Path, disparities: np.ndarray, scale: float) -> None:
-    """The pictures that KITTI's depth benchmark takes: <folder>/0000000000.png, ..., metres x 256, 16 bit.
+    """The images that KITTI's depth benchmark takes: <folder>/0000000000.png, ..., metres x 256, 16 bit.
 
     Disparity is resized to 1216 x 352, depth is `scale` / disparity, up to 80 m, rounded to the nearest
     1 / 256 m; 0 would mean that there is no prediction.
@@ -614,12 +620,12 @@ def write_benchmark(folder: str | Path, disparities: np.ndarray, scale: float) -
 def build_parser() -> argparse.ArgumentParser:
     """Flags keep the names users of Monodepth2 know."""
     parser = argparse.ArgumentParser(
-        "evaluate_depth.py", description="Judge depth by a benchmark's protocol.", allow_abbrev=False
+        "evaluate_depth.py", description="Evaluate depth by a benchmark's protocol.", allow_abbrev=False
     )
     switch = {"action": "store_true"}
     folder, file = ({"type": os.path.expanduser, "metavar": kind} for kind in ("FOLDER", "FILE"))
 
-    group = parser.add_argument_group("what is judged").add_mutually_exclusive_group(required=True)
+    group = parser.add_argument_group("what is evaluated").add_mutually_exclusive_group(required=True)
     group.add_argument("--run", **folder, help="a run folder of ours")
     group.add_argument("--load_weights_folder", **folder, help="a published checkpoint folder, or a run")
     group.add_argument("--pretrained_path", **file, help="a checkpoint of a single file")
@@ -637,20 +643,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--eval_split",
         type=os.path.expanduser,
         metavar="SPLIT[/PART]",
-        help="eigen, eigen_benchmark, any split, a folder of lists; benchmark: pictures for KITTI's server",
+        help="eigen, eigen_benchmark, any split, a folder of lists; benchmark: images for KITTI's server",
     )
     group.add_argument(
         "--gt_path",
         type=os.path.expanduser,
-        help="a published gt_depths.npz, or the folder of our exported truth",
+        help="a published gt_depths.npz, or the folder of our exported ground truth",
     )
     group.add_argument("--ground_truth", help="another than the split's own: velodyne_camera, improved, ...")
-    group.add_argument("--skip_missing", **switch, help="leave out samples that lack a picture")
+    group.add_argument("--skip_missing", **switch, help="leave out samples that lack an image")
 
     group = parser.add_argument_group("how")
-    group.add_argument(
-        "--eval_mono", **switch, help="align each picture by its median; else as it was trained"
-    )
+    group.add_argument("--eval_mono", **switch, help="align each image by its median; else as it was trained")
     group.add_argument("--eval_stereo", **switch, help="metric: depth x 5.4 / (baseline / 0.1), no alignment")
     group.add_argument("--disable_median_scaling", **switch, help="no alignment")
     group.add_argument(
@@ -659,10 +663,10 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--post_process", **switch, help="predict the mirror image too and join both")
     group.add_argument("--crop", choices=sorted(CROPS), help="else the protocol's own")
     group.add_argument(
-        "--eval_min_depth", type=float, metavar="M", help="metres, cap of truth and prediction"
+        "--eval_min_depth", type=float, metavar="M", help="metres, cap of ground truth and prediction"
     )
     group.add_argument(
-        "--eval_max_depth", type=float, metavar="M", help="metres, cap of truth and prediction"
+        "--eval_max_depth", type=float, metavar="M", help="metres, cap of ground truth and prediction"
     )
     for name in ("--backbone", "--num_layers"):
         group.add_argument(name, help="accepted and not needed: the checkpoint tells")
@@ -686,7 +690,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--eval_eigen_to_benchmark", **switch, help="652 of 697 saved Eigen disparities")
 
     group = parser.add_argument_group("what is left")
-    group.add_argument("--output", **folder, help="else evaluation/<split> beside what is judged")
+    group.add_argument("--output", **folder, help="else evaluation/<split> beside what is evaluated")
     group.add_argument("--save_pred_disps", **switch, help="write disps_<split>_split.npy")
     group.add_argument("--no_eval", **switch, help="predict and save only")
 

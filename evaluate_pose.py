@@ -1,13 +1,13 @@
-"""Judge visual odometry: chain a model's motions over a sequence and compare the path with the true one.
+"""Evaluate visual odometry: chain a model's motions over a sequence and compare the path with the true one.
 
     python evaluate_pose.py --run runs/monodepth2_odom --data_path kitti_odom --eval_split odom_9
-    python evaluate_pose.py --run runs/mine --images folder_of_frames --poses truth.txt
+    python evaluate_pose.py --run runs/mine --images folder_of_frames --poses ground truth.txt
     python evaluate_pose.py --ext_poses trajectory.txt --data_path kitti_odom --sequence 10
 
 KITTI's layout is <root>/sequences/09/image_2/000000.png and <root>/poses/09.txt. What was trained on video
 alone has no scale, so its path is aligned with seven degrees of freedom (`7dof`) before drift is measured;
 what was trained on stereo pairs with six. Left behind: the path in KITTI's and TUM's format, the motions, a
-picture and metrics.json. Without a true path there are no metrics.
+image and metrics.json. Without a true path there are no metrics.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datasets._sequence import read_image, resize_image
-from datasets.folder import FRAMES_FILE, PICTURES, frame_names
+from datasets.folder import FRAMES_FILE, IMAGES, frame_names
 from methods import load_method
 from predictor import stereo_scale, trained_with_stereo
 from trajectories import (
@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.eval_mono and args.eval_stereo:
         raise InputError("--eval_mono and --eval_stereo exclude each other; give the one it was trained as")
     model = args.run or args.load_weights_folder or args.pretrained_path
-    name, pictures, poses = find_sequence(args)
-    truth = read_path(poses) if poses.is_file() else None
+    name, images, poses = find_sequence(args)
+    ground_truth = read_path(poses) if poses.is_file() else None
     output = Path(args.output or default_output(Path(model or args.ext_poses), name))
     if not can_write(output):
         raise InputError(f"{output} cannot be written; give another folder with --output")
@@ -87,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         method, options = load_method(model, device, args.checkpoint)
         stereo = args.eval_stereo or (not args.eval_mono and trained_with_stereo(options))
         scale = args.scale or (stereo_scale(options) if stereo else 1.0)
-        files = list_pictures(pictures)
-        if truth is not None and len(files) != len(truth):
-            raise InputError(f"{pictures} has {len(files)} pictures, but {poses} has {len(truth)} poses")
+        files = list_images(images)
+        if ground_truth is not None and len(files) != len(ground_truth):
+            raise InputError(f"{images} has {len(files)} images, but {poses} has {len(ground_truth)} poses")
         path = chain(
             predict_motions(
                 method.predict_pose,
@@ -106,28 +106,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     path[:, :3, 3] *= scale
 
     write_kitti(output / "trajectory_kitti.txt", path)
-    write_tum(output / "trajectory_tum.txt", path, read_times(pictures.parent / "times.txt", len(path)))
+    write_tum(output / "trajectory_tum.txt", path, read_times(images.parent / "times.txt", len(path)))
     with atomic_path(output / "motions.npy") as file, open(file, "wb") as stream:
         np.save(stream, motions_of(path).astype(np.float32))
-    if truth is None:
+    if ground_truth is None:
         print(f"no true path at {poses}: nothing to compare with\nsaved: {output}")
         return
     alignment = args.alignment or ("6dof" if stereo else "7dof")
-    scores = judge_path(path, truth, alignment)
+    scores = evaluate_path(path, ground_truth, alignment)
     print(table(name, alignment, scores))
     with atomic_path(output / "metrics.json") as file:
         known = {key: value if math.isfinite(value) else None for key, value in scores.items()}
         about = {"sequence": name, "alignment": alignment, "frames": len(path)}
         file.write_text(json.dumps({**about, **known}, indent=2) + "\n")
-    draw(output / "trajectory.png", align(path, truth, alignment)[0], truth, f"{name}, {alignment}")
+    draw(
+        output / "trajectory.png",
+        align(path, ground_truth, alignment)[0],
+        ground_truth,
+        f"{name}, {alignment}",
+    )
     print(f"\nsaved: {output}/metrics.json, trajectory.png, trajectory_kitti.txt, trajectory_tum.txt")
 
 
-def judge_path(path: np.ndarray, truth: np.ndarray, alignment: str = "7dof") -> dict[str, float]:
+def evaluate_path(path: np.ndarray, ground_truth: np.ndarray, alignment: str = "7dof") -> dict[str, float]:
     """Every error of a path.
 
     Args:
-        path, truth: (N, 4, 4) world_from_camera of the same frames.
+        path, ground truth: (N, 4, 4) world_from_camera of the same frames.
         alignment: before drift and positions are compared, see `trajectories.align`.
 
     Returns:
@@ -138,18 +143,18 @@ def judge_path(path: np.ndarray, truth: np.ndarray, alignment: str = "7dof") -> 
     Raises:
         InputError: they have different numbers of frames, or fewer than two.
     """
-    if len(path) != len(truth):
-        raise InputError(f"the path has {len(path)} frames, the true one {len(truth)}")
+    if len(path) != len(ground_truth):
+        raise InputError(f"the path has {len(path)} frames, the true one {len(ground_truth)}")
     if len(path) < 2:
         raise InputError("a path has at least two frames")
-    aligned, scale = align(path, truth, alignment)
-    motions, true_motions = motions_of(path), motions_of(truth)
+    aligned, scale = align(path, ground_truth, alignment)
+    motions, true_motions = motions_of(path), motions_of(ground_truth)
     scores = {
-        **segment_errors(aligned, truth),
-        "ate": position_error(aligned, truth),
-        **motion_errors(aligned, truth),
+        **segment_errors(aligned, ground_truth),
+        "ate": position_error(aligned, ground_truth),
+        **motion_errors(aligned, ground_truth),
         "scale": scale,
-        "length": float(np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1).sum()),
+        "length": float(np.linalg.norm(np.diff(ground_truth[:, :3, 3], axis=0), axis=1).sum()),
     }
     for formula in ("rmse", "published"):
         errors = snippet_errors(motions, true_motions, 5, formula) if len(path) >= 5 else np.array([math.nan])
@@ -186,7 +191,7 @@ def table(name: str, alignment: str, scores: dict[str, float]) -> str:
 # ---------------------------------------------------------------------------------------------- predicting
 
 
-class Pictures(Dataset):
+class Images(Dataset):
     """Frames of a sequence as uint8 at the network's size; an unreadable one as its error."""
 
     def __init__(self, files: Sequence[Path], height: int, width: int, resize: str) -> None:
@@ -214,20 +219,20 @@ def predict_motions(
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> np.ndarray:
-    """(N - 1, 4, 4) T_later_from_earlier between N consecutive pictures; each is decoded once.
+    """(N - 1, 4, 4) T_later_from_earlier between N consecutive images; each is decoded once.
 
     Raises:
-        InputError: fewer than two pictures, or one that cannot be read.
+        InputError: fewer than two images, or one that cannot be read.
     """
     if len(files) < 2:
-        raise InputError(f"a path needs at least two pictures, got {len(files)}")
-    pictures = Pictures(files, height, width, resize)
-    loader = DataLoader(pictures, batch_size, num_workers=workers, collate_fn=list)
+        raise InputError(f"a path needs at least two images, got {len(files)}")
+    dataset = Images(files, height, width, resize)
+    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
     motions, last = [], None
     for batch in tqdm(loader, "motions", disable=not progress, unit="batch", leave=False):
-        for picture in batch:
-            if isinstance(picture, InputError):
-                raise picture
+        for image in batch:
+            if isinstance(image, InputError):
+                raise image
         images = torch.stack(batch).to(device).float() / 255
         images = images if last is None else torch.cat([last, images])
         last = images[-1:]
@@ -236,11 +241,11 @@ def predict_motions(
     return torch.cat(motions).numpy()
 
 
-def list_pictures(folder: str | Path) -> list[Path]:
-    """A folder's pictures in time, as training on them takes them (`datasets/folder.py`), each frame once.
+def list_images(folder: str | Path) -> list[Path]:
+    """A folder's images in time, as training on them takes them (`datasets/folder.py`), each frame once.
 
     Raises:
-        InputError: no such folder, no picture in it, no clear order, or a gap in their numbers.
+        InputError: no such folder, no image in it, no clear order, or a gap in their numbers.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -253,12 +258,12 @@ def list_pictures(folder: str | Path) -> list[Path]:
         if other is None or _rank(path) < _rank(other):
             found[path.stem] = path
     if not found:
-        raise InputError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))})")
+        raise InputError(f"{folder} holds no images ({', '.join(sorted(IMAGES))})")
     if all(stem.isdecimal() for stem in found) and not (folder / FRAMES_FILE).is_file():
         for earlier, later in itertools.pairwise(found):
             if int(later) != int(earlier) + 1:
                 raise InputError(
-                    f"{folder} has a gap: after picture {earlier} comes {later}; where that is right, list "
+                    f"{folder} has a gap: after image {earlier} comes {later}; where that is right, list "
                     f"the frames in {folder / FRAMES_FILE}"
                 )
     return list(found.values())
@@ -271,7 +276,7 @@ def _rank(path: Path) -> int:
 
 
 def find_sequence(args: argparse.Namespace) -> tuple[str, Path, Path]:
-    """Name, folder of pictures and file of true poses that the command line means.
+    """Name, folder of images and file of true poses that the command line means.
 
     Raises:
         InputError: it names no sequence, or two.
@@ -322,14 +327,14 @@ def read_times(file: Path, count: int) -> np.ndarray | None:
     return times if len(times) == count else None
 
 
-def draw(file: str | Path, path: np.ndarray, truth: np.ndarray, title: str) -> None:
+def draw(file: str | Path, path: np.ndarray, ground_truth: np.ndarray, title: str) -> None:
     """Both paths from above, x right and z forward of the first camera, as a PNG."""
     from matplotlib.figure import Figure
 
-    back = np.linalg.inv(truth[0])
+    back = np.linalg.inv(ground_truth[0])
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.add_subplot()
-    for label, poses, style in (("true", truth, "k--"), ("predicted", path, "C0-")):
+    for label, poses, style in (("true", ground_truth, "k--"), ("predicted", path, "C0-")):
         places = (back @ poses)[:, :3, 3]
         axes.plot(places[:, 0], places[:, 2], style, label=label, linewidth=1.5)
     axes.plot(0, 0, "ko", markersize=5)
@@ -349,12 +354,12 @@ def default_output(source: Path, name: str) -> Path:
 def build_parser() -> argparse.ArgumentParser:
     """Flags keep the names users of Monodepth2 know."""
     parser = argparse.ArgumentParser(
-        "evaluate_pose.py", description="Judge visual odometry on a sequence.", allow_abbrev=False
+        "evaluate_pose.py", description="Evaluate visual odometry on a sequence.", allow_abbrev=False
     )
     switch: dict[str, Any] = {"action": "store_true"}
     folder, file = ({"type": os.path.expanduser, "metavar": kind} for kind in ("FOLDER", "FILE"))
 
-    group = parser.add_argument_group("what is judged").add_mutually_exclusive_group(required=True)
+    group = parser.add_argument_group("what is evaluated").add_mutually_exclusive_group(required=True)
     group.add_argument("--run", **folder, help="a run folder of ours")
     group.add_argument("--load_weights_folder", **folder, help="a published checkpoint folder, or a run")
     group.add_argument("--pretrained_path", **file, help="a checkpoint of a single file")
@@ -380,7 +385,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--alignment", choices=ALIGNMENTS, help="else 7dof, for stereo 6dof")
 
     group = parser.add_argument_group("machine")
-    group.add_argument("--output", **folder, help="else evaluation/odom_<sequence> beside what is judged")
+    group.add_argument("--output", **folder, help="else evaluation/odom_<sequence> beside what is evaluated")
     group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="of a run")
     group.add_argument("--batch_size", type=int, default=16)
     group.add_argument("--num_workers", type=int, default=WORKERS)

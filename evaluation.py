@@ -1,9 +1,9 @@
-"""A dataset judged: every picture predicted, a `Result` by one protocol or by several at once.
+"""A dataset evaluated: every image predicted, a `Result` by one protocol or by several at once.
 
-    pictures -> predict, once or both ways -> metrics.measure -> one row a picture -> table, json, csv
+    images -> predict, once or both ways -> metrics.measure -> one row an image -> table, json, csv
 
-Batch by batch, so that a dataset of any size fits; predictions that were saved are judged likewise. The
-trivial rivals look at no picture and are what a table starts from.
+Batch by batch, so that a dataset of any size fits; predictions that were saved are evaluated likewise. The
+trivial rivals look at no image and are what a table starts from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tqdm import tqdm
 from datasets._loading import outlive_sigterm
 from datasets._sequence import SequenceDataset
 from datasets._surround import RING
-from metrics import METRICS, Measured, Protocol, Truth, look_up_depth, measure_looked_up
+from metrics import METRICS, GroundTruth, Measured, Protocol, errors_at_points, sample_prediction
 from structures import Batch
 from utils import InputError, atomic_path
 
@@ -46,8 +46,8 @@ def flip_post_process(disparity: Tensor, mirrored: Tensor) -> Tensor:
         out = r d + l m + (1 - l - r) (d + m) / 2,   l from 1 to 0 over 5 to 10 % of the width, r its mirror
 
     Args:
-        disparity: (..., H, W), 1 / depth, of the picture.
-        mirrored: (..., H, W), of the mirrored picture, mirrored back.
+        disparity: (..., H, W), 1 / depth, of the image.
+        mirrored: (..., H, W), of the mirrored image, mirrored back.
 
     Returns:
         (..., H, W).
@@ -59,7 +59,7 @@ def flip_post_process(disparity: Tensor, mirrored: Tensor) -> Tensor:
 
 
 def predict_both_ways(predict: Predict, images: Tensor, intrinsics: Tensor) -> Tensor:
-    """Depth (B, 1, H, W) of pictures and their mirror images, joined by `flip_post_process`."""
+    """Depth (B, 1, H, W) of images and their mirror images, joined by `flip_post_process`."""
     other = intrinsics.clone()
     other[:, 0, 2] = images.shape[-1] - 1 - intrinsics[:, 0, 2]
     direct = 1 / predict(images, intrinsics)
@@ -76,7 +76,7 @@ def constant_predictor(depth: float = 10.0) -> Predict:
 
 
 def map_predictor(depth: Tensor) -> Predict:
-    """A predictor that answers the same (H, W) metres for every picture: the layout of a scene alone."""
+    """A predictor that answers the same (H, W) metres for every image: the layout of a scene alone."""
 
     def predict(images: Tensor, intrinsics: Tensor) -> Tensor:
         answer = F.interpolate(
@@ -92,14 +92,14 @@ def mean_depth_map(
 ) -> Tensor:
     """The mean depth a training set has at each pixel, for `map_predictor`.
 
-    Truth is gathered into `height` x `width` cells. A cell that none fell into takes its row's mean, a row
-    without any that of the next row below, as a LiDAR leaves out the sky.
+    Ground truth is gathered into `height` x `width` cells. A cell that none fell into takes its row's mean, a
+    row without any that of the next row below, as a LiDAR leaves out the sky.
 
     Returns:
         (height, width) metres.
 
     Raises:
-        InputError: no truth at all.
+        InputError: no ground truth at all.
     """
     protocol = dataset.protocol
     total, count = np.zeros(height * width), np.zeros(height * width)
@@ -125,7 +125,7 @@ def mean_depth_map(
 
 @dataclass(frozen=True)
 class Row:
-    """One picture's numbers; `ratio` is median(truth) / median(prediction), applied or not."""
+    """One image's numbers; `ratio` is median(ground truth) / median(prediction), applied or not."""
 
     index: int
     camera: int
@@ -141,8 +141,8 @@ class Result:
 
     Attributes:
         protocol: how.
-        rows: one a picture, in the dataset's order.
-        asked: pictures looked at; those without a valid pixel of truth have no row.
+        rows: one an image, in the dataset's order.
+        asked: images looked at; those without a valid pixel of ground truth have no row.
         about: further lines of the protocol card, such as split and flip.
         camera_names: what tables call a rig's cameras.
     """
@@ -155,8 +155,8 @@ class Result:
 
     @property
     def mean(self) -> dict[str, float]:
-        """What papers report: each error's mean over pictures; of a rig the mean over its cameras' means, in
-        which a camera with less truth counts as much as the others (SurroundDepth's "all")."""
+        """What papers report: each error's mean over images; of a rig the mean over its cameras' means, in
+        which a camera with less ground truth counts as much as the others (SurroundDepth's "all")."""
         cameras = list(self.cameras.values())
         if len(cameras) < 2:
             return self._mean(self.rows)
@@ -164,7 +164,7 @@ class Result:
 
     @property
     def ratio_median(self) -> float:
-        """Median over pictures of median(truth) / median(prediction), of the protocol's kind."""
+        """Median over images of median(ground truth) / median(prediction), of the protocol's kind."""
         ratios = sorted(row.ratio for row in self.rows)
         if self.protocol.median == "lower" and ratios:
             return ratios[(len(ratios) - 1) // 2]
@@ -179,7 +179,7 @@ class Result:
 
     @property
     def cameras(self) -> dict[int, dict[str, float]]:
-        """Camera -> each error's mean over its pictures."""
+        """Camera -> each error's mean over its images."""
         numbers = sorted({row.camera for row in self.rows})
         return {n: self._mean([row for row in self.rows if row.camera == n]) for n in numbers}
 
@@ -195,11 +195,13 @@ class Result:
 
     def card(self) -> dict[str, str]:
         """The protocol card: everything one must know to compare the numbers with others."""
-        lacking = self.asked - len(self.rows)
-        pictures = f"{len(self.rows)}" + (f" ({lacking} more have no truth that counts)" if lacking else "")
+        missing = self.asked - len(self.rows)
+        images = f"{len(self.rows)}" + (
+            f" ({missing} more have no ground truth that counts)" if missing else ""
+        )
         some = 0 < len(self.camera_names) < len(RING)
         cameras = {"cameras": f"{', '.join(self.camera_names)} alone"} if some else {}
-        return {**self.protocol.card(), "pictures": pictures, **cameras, **self.about}
+        return {**self.protocol.card(), "images": images, **cameras, **self.about}
 
     def table(self) -> str:
         """The protocol card and the means, as text."""
@@ -207,7 +209,7 @@ class Result:
         if len(self.cameras) > 1:
             rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
             rows["mean over cameras"] = self.mean
-        ratio = f"truth / prediction {self.ratio_median:.4g} (median"
+        ratio = f"ground truth / prediction {self.ratio_median:.4g} (median"
         ratio += f"; spread {100 * self.ratio_std:.1f} %)" if math.isfinite(self.ratio_std) else ")"
         card = {**self.card(), "ratio": ratio}
         space = max(map(len, card)) + 2
@@ -225,8 +227,8 @@ class Result:
         summary = {
             "card": self.card(),
             "protocol": dataclasses.asdict(self.protocol),
-            "pictures": len(self.rows),
-            "without_truth": self.asked - len(self.rows),
+            "images": len(self.rows),
+            "without_ground_truth": self.asked - len(self.rows),
             "mean": self.mean,
             "cameras": {
                 self.camera_name(n): mean for n, mean in self.cameras.items() if len(self.cameras) > 1
@@ -286,7 +288,7 @@ def evaluate(
     indices: Sequence[int] | None = None,
     about: Mapping[str, str] | None = None,
 ) -> Result:
-    """Predict every picture of a dataset and judge it.
+    """Predict every image of a dataset and evaluate it.
 
     Args:
         predict: images (B, 3, H, W) in [0, 1] and intrinsics (B, 3, 3) on `device` to depth (B, 1, H, W).
@@ -296,13 +298,13 @@ def evaluate(
         batch_size: samples at a time, each of all its cameras.
         device: where to predict and measure.
         flip: predict the mirror image too and join both.
-        workers: processes that read pictures and truth.
+        workers: processes that read images and ground truth.
         progress: show a bar.
         indices: only these samples. Under torchrun give each rank its own and `gather` what they return.
         about: further lines of the protocol card.
 
     Raises:
-        InputError: none of the samples has ground truth, a picture cannot be read.
+        InputError: none of the samples has ground truth, an image cannot be read.
     """
     protocols = {"": protocol or dataset.protocol}
     return evaluate_several(
@@ -322,22 +324,25 @@ def evaluate_several(
     indices: Sequence[int] | None = None,
     about: Mapping[str, str] | None = None,
 ) -> dict[str, Result]:
-    """Judge each prediction by several protocols: everything is read and predicted once.
+    """Evaluate each prediction by several protocols: everything is read and predicted once.
 
     Args:
-        protocols: name -> protocol. Those with equal caps and crop share their truth too.
+        protocols: name -> protocol. Those with equal caps and crop share their ground truth too.
         predict, dataset, batch_size, device, flip, workers, progress, indices, about: as `evaluate`.
 
     Returns:
         name -> what was found; `gather` and `join` take each by itself.
     """
     if indices is None:  # one shard may have none
-        check_truth(dataset)
+        check_ground_truth(dataset)
     items = _Items(dataset, tuple(protocols.values()))
     loader = _loader(items, indices, batch_size, workers, progress)
-    depths = ((places, _predict(predict, batch.to(device), flip), truths) for places, batch, truths in loader)
+    depths = (
+        (places, _predict(predict, batch.to(device), flip), ground_truths)
+        for places, batch, ground_truths in loader
+    )
     about = {**(about or {}), "flip": FLIP_WORDS[flip]}
-    return _judge(depths, dataset, protocols, indices, about)
+    return _evaluate(depths, dataset, protocols, indices, about)
 
 
 def evaluate_disparities(
@@ -350,7 +355,7 @@ def evaluate_disparities(
     progress: bool = False,
     about: Mapping[str, str] | None = None,
 ) -> Result:
-    """Judge saved predictions; pictures are not read.
+    """Evaluate saved predictions; images are not read.
 
     Args:
         disparities: (samples x cameras, h, w), 1 / depth up to one factor; may be a memory map.
@@ -384,19 +389,19 @@ def evaluate_several_disparities(
         )
     if len(disparities) != expected:
         raise InputError(
-            f"{len(disparities)} saved disparities do not belong to the {expected} pictures of "
+            f"{len(disparities)} saved disparities do not belong to the {expected} images of "
             f"{_first(protocols).name}; they must be in its order, one each"
         )
-    check_truth(dataset)
+    check_ground_truth(dataset)
     stacks = disparities.reshape(len(dataset), dataset.cameras, 1, *disparities.shape[1:])
 
     def depth(places: list[int]) -> Tensor:
         return 1 / torch.from_numpy(stacks[places].astype(np.float64)).flatten(0, 1).to(device)
 
-    items = _Items(dataset, tuple(protocols.values()), pictures=False)
+    items = _Items(dataset, tuple(protocols.values()), images=False)
     loader = _loader(items, None, batch_size, workers, progress)
-    depths = ((places, depth(places), truths) for places, _, truths in loader)
-    return _judge(depths, dataset, protocols, None, about)
+    depths = ((places, depth(places), ground_truths) for places, _, ground_truths in loader)
+    return _evaluate(depths, dataset, protocols, None, about)
 
 
 def predict_disparities(
@@ -408,7 +413,7 @@ def predict_disparities(
     workers: int = 0,
     progress: bool = False,
 ) -> Iterator[Tensor]:
-    """1 / depth of a dataset's pictures in order, (B·N, H, W) a time; no truth is read. As `evaluate`."""
+    """1 / depth of a dataset's images in order, (B·N, H, W) a time, without ground truth. As `evaluate`."""
     for _, batch, _ in _loader(_Items(dataset), None, batch_size, workers, progress):
         yield 1 / _predict(predict, batch.to(device), flip)[:, 0]
 
@@ -433,60 +438,69 @@ def join(shards: Sequence[Result]) -> Result:
         InputError: no shard has ground truth.
     """
     rows = {(row.index, row.camera): row for shard in shards for row in shard.rows}
-    lacking = sum(shard.asked - len(shard.rows) for shard in shards)
+    missing = sum(shard.asked - len(shard.rows) for shard in shards)
     if not rows:
         raise InputError(f"no pixel of {shards[0].protocol.name}'s ground truth counts")
-    return dataclasses.replace(shards[0], rows=[rows[key] for key in sorted(rows)], asked=len(rows) + lacking)
+    return dataclasses.replace(shards[0], rows=[rows[key] for key in sorted(rows)], asked=len(rows) + missing)
 
 
-Truths = dict[tuple, Truth]  # by what of a protocol decides which truth counts, see `_counting`
+GroundTruths = dict[
+    tuple, GroundTruth
+]  # by what of a protocol decides which ground truth counts, see `_counting`
 
 
 def _counting(protocol: Protocol) -> tuple:
-    """What decides which pixels of truth count: protocols that agree in it share them."""
-    return protocol.min_depth, protocol.max_depth if protocol.cap_truth else None, protocol.crop
+    """What decides which pixels of ground truth count: protocols that agree in it share them."""
+    return protocol.min_depth, protocol.max_depth if protocol.cap_ground_truth else None, protocol.crop
 
 
 class _Items(TorchDataset):
-    """Samples with what counts of their truth, read where the loader's workers are.
+    """Samples with what counts of their ground truth, read where the loader's workers are.
 
-    Without protocols there is no truth, without `pictures` no Batch.
+    Without protocols there is no ground truth, without `images` no Batch.
     """
 
     def __init__(
-        self, dataset: SequenceDataset, protocols: Sequence[Protocol] = (), pictures: bool = True
+        self, dataset: SequenceDataset, protocols: Sequence[Protocol] = (), images: bool = True
     ) -> None:
-        self.dataset, self.pictures = dataset, pictures
+        self.dataset, self.images = dataset, images
         self.protocols = {_counting(protocol): protocol for protocol in protocols}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[int, Batch | None, Truths] | InputError:
+    def __getitem__(self, index: int) -> tuple[int, Batch | None, GroundTruths] | InputError:
         try:
-            batch = self.dataset[index] if self.pictures else None
-            return index, batch, self._truths(index) if self.protocols else {}
+            batch = self.dataset[index] if self.images else None
+            return index, batch, self._ground_truths(index) if self.protocols else {}
         except InputError as error:  # raised in a worker it would arrive as a traceback, returned as itself
             return error
 
-    def _truths(self, index: int) -> Truths:
+    def _ground_truths(self, index: int) -> GroundTruths:
         maps = self.dataset.depth(index)
         maps = np.zeros((self.dataset.cameras, 1, 1)) if maps is None else maps
-        return {key: Truth.of(maps, protocol) for key, protocol in self.protocols.items()}
+        return {key: GroundTruth.of(maps, protocol) for key, protocol in self.protocols.items()}
 
 
-def _collate(samples: list[Any]) -> tuple[list[int], Batch | None, Truths] | InputError:
+def _collate(samples: list[Any]) -> tuple[list[int], Batch | None, GroundTruths] | InputError:
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
-    places, batches, truths = zip(*samples)
+    places, batches, ground_truths = zip(*samples)
     batch = None if batches[0] is None else Batch.cat(list(batches))
-    return list(places), batch, {key: Truth.cat([truth[key] for truth in truths]) for key in truths[0]}
+    return (
+        list(places),
+        batch,
+        {
+            key: GroundTruth.cat([ground_truth[key] for ground_truth in ground_truths])
+            for key in ground_truths[0]
+        },
+    )
 
 
 def _loader(
     items: _Items, indices: Sequence[int] | None, batch_size: int, workers: int, progress: bool
-) -> Iterator[tuple[list[int], Batch | None, Truths]]:
+) -> Iterator[tuple[list[int], Batch | None, GroundTruths]]:
     sampler = range(len(items)) if indices is None else indices
     loader = DataLoader(
         items,
@@ -513,17 +527,17 @@ def _predict(predict: Predict, batch: Batch, flip: bool) -> Tensor:
     return depth
 
 
-def check_truth(dataset: SequenceDataset) -> None:
-    """Refuse a dataset without any truth, before its first picture is read.
+def check_ground_truth(dataset: SequenceDataset) -> None:
+    """Refuse a dataset without any ground truth, before its first image is read.
 
     Raises:
-        InputError: says what truth was looked for.
+        InputError: says what ground truth was looked for.
     """
     if all(dataset.depth(index) is None for index in range(len(dataset))):
         protocol = dataset.protocol
         raise InputError(
             f"none of the {len(dataset)} samples of {protocol.name} has ground truth "
-            f"({protocol.ground_truth}); is it unpacked beside the pictures?"
+            f"({protocol.ground_truth}); is it unpacked beside the images?"
         )
 
 
@@ -531,25 +545,25 @@ def _first(protocols: Mapping[str, Protocol]) -> Protocol:
     return next(iter(protocols.values()))
 
 
-def _judge(
-    depths: Iterable[tuple[list[int], Tensor, Truths]],
+def _evaluate(
+    depths: Iterable[tuple[list[int], Tensor, GroundTruths]],
     dataset: SequenceDataset,
     protocols: Mapping[str, Protocol],
     indices: Sequence[int] | None,
     about: Mapping[str, str] | None,
 ) -> dict[str, Result]:
-    """The loop of every evaluation: by each protocol one row for each picture that has truth."""
+    """The loop of every evaluation: by each protocol one row for each image that has ground truth."""
     rows: dict[str, list[Row]] = {name: [] for name in protocols}
-    for places, depth, truths in depths:
+    for places, depth, ground_truths in depths:
         depth = depth.cpu() if depth.device.type == "mps" else depth  # which has no float64
-        truths = {key: truth.to(depth.device) for key, truth in truths.items()}
+        ground_truths = {key: ground_truth.to(depth.device) for key, ground_truth in ground_truths.items()}
         looked_up: dict[tuple, Tensor] = {}
         for name, protocol in protocols.items():
-            truth = truths[_counting(protocol)]
+            ground_truth = ground_truths[_counting(protocol)]
             way = (*_counting(protocol), protocol.resize, protocol.align_corners)
             if way not in looked_up:
-                looked_up[way] = look_up_depth(depth, truth, protocol)
-            measured = measure_looked_up(looked_up[way], truth, protocol)
+                looked_up[way] = sample_prediction(depth, ground_truth, protocol)
+            measured = errors_at_points(looked_up[way], ground_truth, protocol)
             rows[name] += _rows(measured, places, dataset)
     asked = (len(dataset) if indices is None else len(indices)) * dataset.cameras
     for name, protocol in protocols.items():

@@ -2,10 +2,10 @@
 
     import torch
     model = torch.hub.load("path/to/parallax", "parallax", path="runs/monodepth2_kitti", source="local")
-    depth = model("street.jpg")  # (1, 1, h, w), at the picture's size; model.unit says metres or not
+    depth = model("street.jpg")  # (1, 1, h, w), at the image's size; model.unit says metres or not
 
-`path` is a run folder, a checkpoint file or a published checkpoint; `model` takes paths, PIL pictures, arrays
-and tensors, one or many; of a rig, all pictures of a moment with their intrinsics (predictor.py). It is an
+`path` is a run folder, a checkpoint file or a published checkpoint; `model` takes paths, PIL images, arrays
+and tensors, one or many; of a rig, all images of a frame set with their intrinsics (predictor.py). It is an
 `nn.Module`: `model.to("cuda")` works.
 
 Our modules have everyday names, and the calling program may have a `utils` or `datasets` of its own. While a
@@ -36,7 +36,7 @@ _loaded: dict[str, ModuleType] = vars(_kept).setdefault(str(_FOLDER), {})
 def parallax(path: str | Path, device: str = "auto", which: str = "best", **options: Any):
     """A model, ready to predict depth.
 
-        model(images)   (B, 3, h, w) float in [0, 1] or uint8, a PIL picture, an array (h, w, 3), a path, or a
+        model(images)   (B, 3, h, w) float in [0, 1] or uint8, a PIL image, an array (h, w, 3), a path, or a
                         list of these  ->  depth (B, 1, h, w)
         model(images, intrinsics)   of a rig: (N, 3, h, w) in ring order and (N, 3, 3) in their pixels
 

@@ -256,7 +256,7 @@ def scale_invariant_log_error(
         invariance: 0 is the plain log error, 1 leaves a common factor unpunished.
 
     Returns:
-        A scalar, the mean over the pictures.
+        A scalar, the mean over the images.
     """
     delta = (depth + 1e-8).log() - (reference + 1e-8).log()
     weight = torch.ones_like(delta) if valid is None else valid.to(delta)
@@ -316,12 +316,12 @@ def ssim_error(image: Tensor, target: Tensor, radius: int = 1) -> Tensor:
 
 
 class PhotometricTarget:
-    """A target picture, ready to be compared with many resampled ones.
+    """A target image, ready to be compared with many resampled ones.
 
         error = w mean_c (1 - SSIM) / 2 + (1 - w) mean_c |I - J|          (Monodepth2, eq. 2; w = 0.85)
 
     The target's SSIM statistics are computed once. The comparison is one autograd node with its derivative
-    written out; on the CPU it works on one picture at a time in buffers that stay in the cache, since there
+    written out; on the CPU it works on one image at a time in buffers that stay in the cache, since there
     a temporary of the whole batch costs many times its arithmetic.
 
     Args:
@@ -339,7 +339,7 @@ class PhotometricTarget:
             self.statistics = mean, square, _box_sum(self.target.square()) / 9 - square
 
     def error(self, images: Tensor) -> Tensor:
-        """Per-pixel error of pictures against the target: (S, B, C, H, W) to (S, B, 1, H, W)."""
+        """Per-pixel error of images against the target: (S, B, C, H, W) to (S, B, 1, H, W)."""
         return _PhotometricError.apply(images.float(), self.target, self.ssim_weight, *self.statistics)
 
 
@@ -428,7 +428,7 @@ class _PhotometricError(torch.autograd.Function):
 
 
 def _chunks(images: Tensor) -> Iterator[tuple[tuple, Tensor]]:
-    """(index, part) pairs that cover (S, B, ...): by picture on the CPU, by source elsewhere."""
+    """(index, part) pairs that cover (S, B, ...): by image on the CPU, by source elsewhere."""
     for source in range(len(images)):
         if images.device.type == "cpu":
             for n in range(images.shape[1]):
@@ -448,7 +448,7 @@ def _compare(
 ) -> None:
     """Fill `error` (..., 1, H, W) and, where given, the three slopes of (1 - SSIM) / 2 / 9 for `x`.
 
-    The order of the sums makes the two factors of SSIM equal to the last bit where the pictures are, so
+    The order of the sums makes the two factors of SSIM equal to the last bit where the images are, so
     that what stands still has an error of exactly zero.
     """
     m, r, s, a1, bb, rows, tmp = buffers

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pictures import as_picture, sheet
+from images import as_image, image_grid
 from utils import PROJECT, atomic_path, to_yaml
 
-_SHOWN_SAMPLES = 4  # rows of a TensorBoard sheet
+_SHOWN_SAMPLES = 4  # rows of a TensorBoard image grid
 _POINT_WIDTH = 1 / 200  # of a cloud, parts of the largest coordinate
 _SMOOTHING = 0.95  # of the numbers beside the progress bar
 _LINE_SECONDS = 30.0  # between lines where the output is no terminal
@@ -129,13 +129,13 @@ class RunLog:
             f"after epoch {epochs:.3g}, step {step}:  {shown}" + (f"  (best {best} so far)" if best else "")
         )
 
-    def pictures(self, step: int, shown: Mapping[str, Tensor]) -> None:
-        """One sheet: a row a sample, a column for each of the method's pictures."""
+    def images(self, step: int, shown: Mapping[str, Tensor]) -> None:
+        """One image grid: a row a sample, a column for each of the method's images."""
         if not self.active or not shown:
             return
         names = list(shown)
-        rows = [[as_picture(shown[name][n]) for name in names] for n in range(len(shown[names[0]]))]
-        board = sheet(rows[:_SHOWN_SAMPLES])
+        rows = [[as_image(shown[name][n]) for name in names] for n in range(len(shown[names[0]]))]
+        board = image_grid(rows[:_SHOWN_SAMPLES])
         self._board.add_image(" | ".join(names), board, step, dataformats="HWC")
 
     def clouds(self, step: int, shown: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:

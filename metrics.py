@@ -1,11 +1,12 @@
 """Depth errors, caps, crops, scale alignment; the only implementation.
 
-A benchmark states its `Protocol`; `measure` judges a batch of predictions by it, `evaluation.py` a dataset:
+A benchmark states its `Protocol`; `measure` evaluates a batch of predictions by it, `evaluation.py` a
+dataset:
 
-    disparity, resized to the truth's size -> depth -> x scale, x median ratio -> clamped -> errors
+    disparity, resized to the ground truth's size -> depth -> x scale, x median ratio -> clamped -> errors
 
-Truth is sparse, so only the pixels where it counts travel (`Truth`), padded to one length a batch: pictures
-of different sizes are judged together, in float64, on whatever device the predictions are.
+Ground truth is sparse, so only the pixels where it counts travel (`GroundTruth`), padded to one length a
+batch: images of different sizes are evaluated together, in float64, on whatever device the predictions are.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ class Protocol:
 
     Attributes:
         name: what papers call it.
-        ground_truth: where the truth comes from, in words.
-        min_depth: metres; truth at or below it does not count, predictions are clamped to it.
+        ground_truth: where the ground truth comes from, in words.
+        min_depth: metres; ground truth at or below it does not count, predictions are clamped to it.
         max_depth: metres; predictions are clamped to it.
-        cap_truth: truth at or beyond `max_depth` does not count.
+        cap_ground_truth: ground truth at or beyond `max_depth` does not count.
         crop: `garg`, `eigen`, `cityscapes` or `none`.
-        alignment: `median` (each picture's own factor) or `none` (metric, times `scale`).
+        alignment: `median` (each image's own factor) or `none` (metric, times `scale`).
         scale: what predictions are multiplied by before any alignment.
-        resize: what is brought to the truth's size: `disparity` or `depth`, bilinear, or the `nearest` depth.
+        resize: what is brought to the ground truth's size: `disparity` or `depth`, bilinear, or the `nearest`
+        depth.
         align_corners: the corner pixels' centres stay where they are; off is OpenCV's half-pixel rule.
         median: of an even count the mean of the two `middle` values (numpy) or the `lower` one (torch). The
             spread of the ratios then follows the same library: torch divides by one less.
@@ -64,7 +66,7 @@ class Protocol:
     ground_truth: str
     min_depth: float = 1e-3
     max_depth: float = 80.0
-    cap_truth: bool = True
+    cap_ground_truth: bool = True
     crop: str = "none"
     alignment: str = "median"
     scale: float = 1.0
@@ -107,14 +109,16 @@ class Protocol:
         corners = ", corners aligned" if self.align_corners and self.resize != "nearest" else ""
         kind = ", the lower of two middle values" if self.median == "lower" else ""
         aligned = {
-            "median": f"each picture by median(truth) / median(prediction){kind}",
+            "median": f"each image by median(ground truth) / median(prediction){kind}",
             "none": "none, predictions count as metric",
         }
         logarithm = {"logarithm": "decimal, in rmse_log"} if self.log10 else {}
         return {
             "protocol": self.name,
-            "truth": self.ground_truth,
-            "counts": f"{low} m < truth < {high} m" if self.cap_truth else f"truth > {low} m",
+            "ground truth": self.ground_truth,
+            "counts": f"{low} m < ground truth < {high} m"
+            if self.cap_ground_truth
+            else f"ground truth > {low} m",
             "crop": self.crop,
             "resized": resized[self.resize] + corners,
             "scale": f"predictions x {self.scale:g}",
@@ -124,18 +128,18 @@ class Protocol:
         }
 
 
-# -------------------------------------------------------------------------------------- one batch of pictures
+# -------------------------------------------------------------------------------------- one batch of images
 
 
 @dataclass
-class Truth:
-    """The pixels of B pictures where truth counts, K the most a picture has.
+class GroundTruth:
+    """The pixels of B images where ground truth counts, K the most an image has.
 
     Attributes:
         depth: (B, K) metres, float64.
-        rows, columns: (B, K) int64, where in the truth's own picture.
+        rows, columns: (B, K) int64, where in the ground truth's own image.
         valid: (B, K) bool, False for padding.
-        sizes: (B, 2) int64, height and width of the truth's picture.
+        sizes: (B, 2) int64, height and width of the ground truth's image.
     """
 
     depth: Tensor
@@ -145,36 +149,41 @@ class Truth:
     sizes: Tensor
 
     @staticmethod
-    def of(maps: np.ndarray, protocol: Protocol) -> Truth:
+    def of(maps: np.ndarray, protocol: Protocol) -> GroundTruth:
         """What counts of (N, h, w) metres, 0 where unknown."""
         height, width = maps.shape[-2:]
         top, bottom, left, right = crop_box(protocol.crop, height, width)
-        pictures = []
+        images = []
         for depth in maps[:, top:bottom, left:right]:
             rows, columns = np.nonzero(depth > 0)  # few of a rig's 14 million pixels
             known = depth[rows, columns].astype(np.float64)
             counts = known > protocol.min_depth
-            if protocol.cap_truth:
+            if protocol.cap_ground_truth:
                 counts &= known < protocol.max_depth
             known, rows, columns = known[counts], rows[counts], columns[counts]
-            pictures.append([known, rows + top, columns + left, np.ones(len(rows), bool)])
-        longest = max(1, *(len(picture[0]) for picture in pictures))
-        parts = [[_padded(torch.from_numpy(part), longest) for part in picture] for picture in pictures]
-        return Truth(*map(torch.stack, zip(*parts)), torch.tensor([[height, width]] * len(maps)))
+            images.append([known, rows + top, columns + left, np.ones(len(rows), bool)])
+        longest = max(1, *(len(image[0]) for image in images))
+        parts = [[_padded(torch.from_numpy(part), longest) for part in image] for image in images]
+        return GroundTruth(*map(torch.stack, zip(*parts)), torch.tensor([[height, width]] * len(maps)))
 
     @staticmethod
-    def cat(truths: Sequence[Truth]) -> Truth:
+    def cat(ground_truths: Sequence[GroundTruth]) -> GroundTruth:
         """Join along the batch axis."""
-        longest = max(truth.depth.shape[1] for truth in truths)
+        longest = max(ground_truth.depth.shape[1] for ground_truth in ground_truths)
         parts = [
-            [_padded(part, longest) for part in (truth.depth, truth.rows, truth.columns, truth.valid)]
-            for truth in truths
+            [
+                _padded(part, longest)
+                for part in (ground_truth.depth, ground_truth.rows, ground_truth.columns, ground_truth.valid)
+            ]
+            for ground_truth in ground_truths
         ]
-        return Truth(*map(torch.cat, zip(*parts)), torch.cat([truth.sizes for truth in truths]))
+        return GroundTruth(
+            *map(torch.cat, zip(*parts)), torch.cat([ground_truth.sizes for ground_truth in ground_truths])
+        )
 
-    def to(self, device: torch.device | str) -> Truth:
+    def to(self, device: torch.device | str) -> GroundTruth:
         """The same on `device`."""
-        return Truth(*(getattr(self, item.name).to(device) for item in dataclasses.fields(self)))
+        return GroundTruth(*(getattr(self, item.name).to(device) for item in dataclasses.fields(self)))
 
 
 def _padded(values: Tensor, length: int) -> Tensor:
@@ -189,26 +198,26 @@ def crop_box(crop: str, height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def depth_errors(
-    prediction: Tensor, truth: Tensor, valid: Tensor | None = None, log10: bool = False
+    prediction: Tensor, ground_truth: Tensor, valid: Tensor | None = None, log10: bool = False
 ) -> Tensor:
-    """The seven errors of each picture.
+    """The seven errors of each image.
 
         abs_rel   mean |t - p| / t             rmse      sqrt(mean (t - p)^2)
         sq_rel    mean (t - p)^2 / t           rmse_log  sqrt(mean (ln t - ln p)^2)
         a1 a2 a3  share with max(t / p, p / t) < 1.25, 1.25^2, 1.25^3
 
     Args:
-        prediction, truth: (B, P) metres, positive where valid.
+        prediction, ground truth: (B, P) metres, positive where valid.
         valid: (B, P) bool; all where not given.
         log10: decimal logarithms in `rmse_log`.
 
     Returns:
-        (B, 7) in the order of `METRICS`; nan for a picture without a valid pixel.
+        (B, 7) in the order of `METRICS`; nan for an image without a valid pixel.
     """
-    valid = torch.ones_like(truth, dtype=torch.bool) if valid is None else valid
+    valid = torch.ones_like(ground_truth, dtype=torch.bool) if valid is None else valid
     count = valid.sum(1)
     p = torch.where(valid, prediction, 1)
-    t = torch.where(valid, truth, 1)
+    t = torch.where(valid, ground_truth, 1)
 
     def mean(values: Tensor) -> Tensor:
         return torch.where(valid, values, 0).sum(1) / count
@@ -244,13 +253,13 @@ def look_up(
     align_corners: bool = False,
     nearest: bool = False,
 ) -> Tensor:
-    """What `maps` resized to each picture's size would hold at some pixels: only these are computed.
+    """What `maps` resized to each image's size would hold at some pixels: only these are computed.
 
     Bilinear without antialiasing, as `F.interpolate` and, with half-pixel centres, OpenCV's resize.
 
     Args:
         maps: (B, H, W).
-        rows, columns: (B, K) pixels of the resized picture.
+        rows, columns: (B, K) pixels of the resized image.
         sizes: (B, 2) height and width to resize to.
         align_corners: as `F.interpolate`.
         nearest: as `F.interpolate`'s mode of that name.
@@ -288,45 +297,50 @@ def look_up(
 
 @dataclass
 class Measured:
-    """Numbers of B pictures: errors (B, 7), ratio (B,) median(truth) / median(prediction), pixels (B,)."""
+    """Numbers of B images: errors (B, 7), pixels (B,), ratio (B,) of medians, ground truth / prediction."""
 
     errors: Tensor
     ratio: Tensor
     pixels: Tensor
 
 
-def measure(depth: Tensor, truth: Truth, protocol: Protocol) -> Measured:
-    """Judge B predictions by a protocol.
+def measure(depth: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> Measured:
+    """Evaluate B predictions by a protocol.
 
     Args:
         depth: (B, 1, H, W), any size, metres up to one factor.
-        truth: what counts, on the same device.
-        protocol: crop and caps of the truth are in `truth` already.
+        ground truth: what counts, on the same device.
+        protocol: crop and caps of the ground truth are in `ground_truth` already.
 
     Returns:
-        Errors, ratios and counts of each picture; the ratio is applied where the protocol aligns by it.
+        Errors, ratios and counts of each image; the ratio is applied where the protocol aligns by it.
     """
-    return measure_looked_up(look_up_depth(depth, truth, protocol), truth, protocol)
+    return errors_at_points(sample_prediction(depth, ground_truth, protocol), ground_truth, protocol)
 
 
-def look_up_depth(depth: Tensor, truth: Truth, protocol: Protocol) -> Tensor:
-    """(B, K) predicted depth where truth counts, resized as the protocol says."""
+def sample_prediction(depth: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> Tensor:
+    """(B, K) predicted depth where ground truth counts, resized as the protocol says."""
     maps = depth[:, 0].double()
     maps = 1 / maps if protocol.resize == "disparity" else maps
     seen = look_up(
-        maps, truth.rows, truth.columns, truth.sizes, protocol.align_corners, protocol.resize == "nearest"
+        maps,
+        ground_truth.rows,
+        ground_truth.columns,
+        ground_truth.sizes,
+        protocol.align_corners,
+        protocol.resize == "nearest",
     )
     return 1 / seen if protocol.resize == "disparity" else seen
 
 
-def measure_looked_up(seen: Tensor, truth: Truth, protocol: Protocol) -> Measured:
+def errors_at_points(seen: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> Measured:
     """Scale, align and clamp (B, K) predicted depth, and take its errors."""
     seen = seen * protocol.scale
-    ratio = masked_median(truth.depth, truth.valid, protocol.median) / masked_median(
-        seen, truth.valid, protocol.median
+    ratio = masked_median(ground_truth.depth, ground_truth.valid, protocol.median) / masked_median(
+        seen, ground_truth.valid, protocol.median
     )
     if protocol.alignment == "median":
         seen = seen * ratio[:, None]
     seen = seen.clamp(protocol.min_depth, protocol.max_depth)
-    errors = depth_errors(seen, truth.depth, truth.valid, protocol.log10)
-    return Measured(errors, ratio, truth.valid.sum(1))
+    errors = depth_errors(seen, ground_truth.depth, ground_truth.valid, protocol.log10)
+    return Measured(errors, ratio, ground_truth.valid.sum(1))

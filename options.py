@@ -124,7 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--config", action="extend", nargs="+", default=[], metavar="FILE", help="configs; later ones win"
     )
     group.add_argument(
-        "--eval_only", **switch, help="judge the run or --load_weights_folder; evaluate_depth.py can more"
+        "--eval_only", **switch, help="evaluate the run or --load_weights_folder; evaluate_depth.py can more"
     )
     group.add_argument("--list", **switch, help="print methods, networks, datasets, losses, configs, splits")
     group.add_argument("--dry_run", **switch, help="check everything, build everything, train nothing")
@@ -160,7 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos as published"
     )
-    group.add_argument("--skip_missing", **switch, help="train without samples that lack a picture")
+    group.add_argument("--skip_missing", **switch, help="train without samples that lack an image")
     group.add_argument("--num_workers", type=int, default=WORKERS, help="loader processes of each process")
     group.add_argument(
         "--png", "--jpg", **switch, help="accepted and not needed: jpg or png is found by looking"
@@ -255,7 +255,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
     group = parser.add_argument_group("logs and checkpoints")
-    group.add_argument("--log_frequency", type=int, default=250, help="steps between lines and pictures")
+    group.add_argument("--log_frequency", type=int, default=250, help="steps between lines and images")
     group.add_argument(
         "--save_frequency", type=int, default=1, help="epochs between validations and checkpoints"
     )

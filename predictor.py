@@ -1,6 +1,6 @@
-"""A trained model as it is used: pictures of any size in, depth of the same size out.
+"""A trained model as it is used: images of any size in, depth of the same size out.
 
-    pictures (h, w)  ->  network size (H, W)  ->  1 / depth (H, W)  ->  enlarged to (h, w)  ->  depth
+    images (h, w)  ->  network size (H, W)  ->  1 / depth (H, W)  ->  enlarged to (h, w)  ->  depth
 
 The inverse is what is enlarged, since it is what the networks predict and is linear on every plane.
 `test_simple.py`, `test_video.py` and `hubconf.py` are this class with files around it.
@@ -25,7 +25,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor, nn
 
 from datasets._sequence import as_rgb, check_size, read_image, resize_image, resize_intrinsics
-from datasets.folder import PICTURES, is_own_output, natural_key
+from datasets.folder import IMAGES, is_own_output, natural_key
 from methods import load_method
 from utils import PROJECT, InputError, nearest_name, pick_device
 
@@ -33,16 +33,16 @@ KITTI_BASELINE = 0.54  # metres between the colour cameras
 PUBLISHED_BASELINE = 0.1  # what Monodepth2 calls it in training: depths are metres / 5.4
 MODELS = "models"  # folder of published checkpoints, for --model_name
 
-Pictures = Tensor | np.ndarray | Image.Image | str | os.PathLike | Sequence
+Images = Tensor | np.ndarray | Image.Image | str | os.PathLike | Sequence
 
 
 class Predictor(nn.Module):
-    """Depth of pictures of any size.
+    """Depth of images of any size.
 
-        depth = predictor(picture)  # a path, PIL picture, array or tensor, or a list: (B, 1, h, w)
+        depth = predictor(image)  # a path, PIL image, array or tensor, or a list: (B, 1, h, w)
 
-    A model of a rig sees all cameras of a moment together: its pictures come as whole moments, in ring order
-    (`datasets/_surround.py`), with their intrinsics where its depth follows the lens.
+    A model of a rig sees all cameras of a frame set together: its images come as whole frame sets, in ring
+    order (`datasets/_surround.py`), with their intrinsics where its depth follows the lens.
 
     Args:
         method: a trained Method.
@@ -77,57 +77,55 @@ class Predictor(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def forward(self, images: Pictures, intrinsics: Tensor | None = None) -> Tensor:
-        """Depth at the size of the pictures.
+    def forward(self, images: Images, intrinsics: Tensor | None = None) -> Tensor:
+        """Depth at the size of the images.
 
         Args:
             images: a tensor (B, 3, h, w) or (3, h, w), an array (B, h, w, 3) or (h, w, 3), uint8 or float in
-                [0, 1]; a PIL picture or a path; or a list of these, all of one size.
-            intrinsics: (B, 3, 3) pixels of the pictures, or (3, 3) of all, for the methods that need them.
+                [0, 1]; a PIL image or a path; or a list of these, all of one size.
+            intrinsics: (B, 3, 3) pixels of the images, or (3, 3) of all, for the methods that need them.
 
         Returns:
             (B, 1, h, w), see `unit`, on the device of the model.
 
         Raises:
-            InputError: what is no picture, pictures of differing sizes, half a moment of a rig, or
+            InputError: what is no image, images of differing sizes, half a frame set of a rig, or
                 intrinsics that are missing or too few.
         """
-        pictures = as_pictures(images)
-        sizes = {tuple(picture.shape[-2:]) for picture in pictures}
+        listed = as_images(images)
+        sizes = {tuple(image.shape[-2:]) for image in listed}
         if len(sizes) != 1:
-            raise InputError(f"pictures of one call must have one size (height, width), got {sorted(sizes)}")
-        return 1 / enlarge(self.inverse_depth(pictures, intrinsics), *sizes.pop())
+            raise InputError(f"images of one call must have one size (height, width), got {sorted(sizes)}")
+        return 1 / enlarge(self.inverse_depth(listed, intrinsics), *sizes.pop())
 
     @torch.no_grad()
-    def inverse_depth(self, pictures: Sequence[Tensor], intrinsics: Tensor | None = None) -> Tensor:
+    def inverse_depth(self, images: Sequence[Tensor], intrinsics: Tensor | None = None) -> Tensor:
         """1 / depth at the network's size.
 
         Args:
-            pictures: (3, h, w) uint8 each, of any sizes.
-            intrinsics: (B, 3, 3) pixels of the pictures, or (3, 3) of all.
+            images: (3, h, w) uint8 each, of any sizes.
+            intrinsics: (B, 3, 3) pixels of the images, or (3, 3) of all.
 
         Returns:
             (B, 1, H, W), 1 / `unit`.
         """
-        if len(pictures) % self.cameras:
+        if len(images) % self.cameras:
             raise InputError(
-                f"this model looks at {self.cameras} cameras of one moment together, in ring order: give "
-                f"{self.cameras} pictures or a multiple, got {len(pictures)}"
+                f"this model looks at {self.cameras} cameras of one frame set together, in ring order: give "
+                f"{self.cameras} images or a multiple, got {len(images)}"
             )
         device = next(self.method.parameters()).device
-        resized = [resize_image(picture, self.height, self.width, self.resize) for picture in pictures]
+        resized = [resize_image(image, self.height, self.width, self.resize) for image in images]
         if intrinsics is not None:
             K = torch.as_tensor(intrinsics).cpu()
-            K = K.expand(len(pictures), 3, 3) if K.shape == (3, 3) else K
-            if K.shape != (len(pictures), 3, 3):
-                raise InputError(
-                    f"intrinsics are (3, 3) or ({len(pictures)}, 3, 3) here, got {tuple(K.shape)}"
-                )
+            K = K.expand(len(images), 3, 3) if K.shape == (3, 3) else K
+            if K.shape != (len(images), 3, 3):
+                raise InputError(f"intrinsics are (3, 3) or ({len(images)}, 3, 3) here, got {tuple(K.shape)}")
             size = (self.height, self.width)
-            followed = [resize_intrinsics(k, p.shape[-2:], size) for k, p in zip(K.numpy(), pictures)]
+            followed = [resize_intrinsics(k, p.shape[-2:], size) for k, p in zip(K.numpy(), images)]
             intrinsics = torch.from_numpy(np.stack(followed)).float().to(device)
-        images = torch.stack(resized).to(device).float().div_(255)
-        return 1 / (self.method.predict_depth(images, intrinsics) * (self.metres or 1.0))
+        inputs = torch.stack(resized).to(device).float().div_(255)
+        return 1 / (self.method.predict_depth(inputs, intrinsics) * (self.metres or 1.0))
 
 
 def load_predictor(path: str | Path, device: str = "auto", which: str = "best", **options: Any) -> Predictor:
@@ -151,80 +149,80 @@ def enlarge(inverse_depth: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(inverse_depth, (height, width), mode="bilinear", align_corners=False)
 
 
-# ---------------------------------------------------------------------------------------------- pictures
+# ---------------------------------------------------------------------------------------------- images
 
 
-def as_pictures(images: Pictures) -> list[Tensor]:
+def as_images(images: Images) -> list[Tensor]:
     """Whatever `Predictor` takes, as a list of (3, h, w) uint8 on the CPU.
 
     Raises:
-        InputError: what is no picture, and what it was.
+        InputError: what is no image, and what it was.
     """
     if isinstance(images, (list, tuple)):
-        return [picture for image in images for picture in as_pictures(image)]
+        return [image for item in images for image in as_images(item)]
     if isinstance(images, (str, os.PathLike)):
         return [read_upright(images)]
     if isinstance(images, Image.Image):
         images = as_rgb(images)
     if isinstance(images, np.ndarray):
         if images.ndim not in (3, 4) or images.shape[-1] != 3:
-            raise InputError(f"an array of pictures is (h, w, 3) or (B, h, w, 3) RGB, got {images.shape}")
+            raise InputError(f"an array of images is (h, w, 3) or (B, h, w, 3) RGB, got {images.shape}")
         images = torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3)
     if not isinstance(images, Tensor):
-        raise InputError(f"expected pictures, got {type(images).__name__}")
+        raise InputError(f"expected images, got {type(images).__name__}")
     if images.ndim not in (3, 4) or images.shape[-3] != 3:
-        raise InputError(f"a tensor of pictures is (3, h, w) or (B, 3, h, w), got {tuple(images.shape)}")
+        raise InputError(f"a tensor of images is (3, h, w) or (B, 3, h, w), got {tuple(images.shape)}")
     images = images.detach().cpu()
     if images.is_floating_point():
         low, high = images.min().item(), images.max().item()
         if not (low >= 0 and high <= 1):  # also where something is not a number
-            raise InputError(f"pictures are uint8, or float in [0, 1]; got {low:g} to {high:g}")
+            raise InputError(f"images are uint8, or float in [0, 1]; got {low:g} to {high:g}")
         images = images.mul(255).round().byte()
     if images.dtype != torch.uint8:
-        raise InputError(f"pictures are uint8, or float in [0, 1]; got {images.dtype}")
+        raise InputError(f"images are uint8, or float in [0, 1]; got {images.dtype}")
     return list(images if images.ndim == 4 else images[None])
 
 
 def read_upright(path: str | Path) -> Tensor:
-    """A picture as (3, h, w) uint8 RGB, turned as its EXIF entry says: telephones store them lying.
+    """An image as (3, h, w) uint8 RGB, turned as its EXIF entry says: telephones store them lying.
 
     Raises:
-        InputError: missing, truncated or no picture.
+        InputError: missing, truncated or no image.
     """
-    picture = read_image(path)
-    with Image.open(path) as image:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return picture
-        return as_rgb(ImageOps.exif_transpose(image))
+    image = read_image(path)
+    with Image.open(path) as opened:
+        if opened.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
+        return as_rgb(ImageOps.exif_transpose(opened))
 
 
-def find_pictures(places: str | Sequence[str]) -> list[Path]:
-    """The pictures that files, folders and patterns name, each once, a folder's in natural order.
+def find_images(places: str | Sequence[str]) -> list[Path]:
+    """The images that files, folders and patterns name, each once, a folder's in natural order.
 
-    What earlier predictions left beside the pictures is not among them; a file named alone is.
+    What earlier predictions left beside the images is not among them; a file named alone is.
 
     Raises:
-        InputError: a place is not there, or there is no picture in it.
+        InputError: a place is not there, or there is no image in it.
     """
     places = [places] if isinstance(places, (str, Path)) else list(places)
     found: dict[Path, None] = {}
     for place in places:
-        files = _pictures_at(Path(place).expanduser())
+        files = _images_at(Path(place).expanduser())
         if len(places) > 1 or files != [Path(place).expanduser()]:
             files = [path for path in files if not is_own_output(path)]
         if not files:
-            kinds = ", ".join(sorted(PICTURES))
-            raise InputError(f"there is no picture at {place} ({kinds}; a folder, a file or a pattern)")
+            kinds = ", ".join(sorted(IMAGES))
+            raise InputError(f"there is no image at {place} ({kinds}; a folder, a file or a pattern)")
         found.update(dict.fromkeys(files))
     return list(found)
 
 
-def _pictures_at(place: Path) -> list[Path]:
+def _images_at(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     files = place.iterdir() if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
-    pictures = [p for p in files if p.suffix.lower() in PICTURES and p.is_file() and p.name[0] != "."]
-    return sorted(pictures, key=lambda path: natural_key(str(path)))
+    images = [p for p in files if p.suffix.lower() in IMAGES and p.is_file() and p.name[0] != "."]
+    return sorted(images, key=lambda path: natural_key(str(path)))
 
 
 # ------------------------------------------------------------------------------------------ command line
@@ -250,7 +248,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max_depth", type=float, metavar="M", help="depth at disparity 0, where not saved")
 
     group = parser.add_argument_group("machine")
-    group.add_argument("--batch_size", type=int, default=4, help="pictures predicted at a time")
+    group.add_argument("--batch_size", type=int, default=4, help="images predicted at a time")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     group.add_argument("--no_cuda", action="store_true", help="the published way to write --device cpu")
 

@@ -92,7 +92,7 @@ def surround_depth(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
     images = int(given["batch_size"])
     options["batch_size"] = max(1, images // CAMERAS)
     notes.append(
-        f"batch_size {images} counts pictures there and moments of {CAMERAS} cameras here: it is now "
+        f"batch_size {images} counts images there and frame sets of {CAMERAS} cameras here: it is now "
         f"{options['batch_size']}"
     )
     options["method"] = {"name": "surround_depth", **{key: given[key] for key in _OF_METHOD}}
@@ -105,7 +105,7 @@ def surround_depth(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
         losses["sfm_matches"] = {"weight": given["match_spatial_weight"], "threshold": given["thr_dis"]}
         options["dataset"]["matches"] = True
     options |= {"losses": losses, "resize": "lanczos", "precision": "float32"}
-    # There a mirrored picture keeps the rig and the principal point as they were; here they are mirrored too.
+    # There a mirrored image keeps the rig and the principal point as they were; here they are mirrored too.
     options["augment"] = {"flip": 0.0 if given["joint_pose"] or given["use_sfm_spatial"] else 0.5}
 
     left = [f"{key} ({_WITHOUT[key]})" if _WITHOUT[key] else key for key in settings if key in _WITHOUT]

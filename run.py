@@ -63,7 +63,7 @@ def saved_options(resume: str, folder: Path) -> dict[str, Any]:
 def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, folder: Path) -> None:
     """`--eval_only`: the run's best checkpoint, or what `--load_weights_folder` names, with its options.
 
-    A split, height and width that are asked for are judged instead of its own.
+    A split, height and width that are asked for are evaluated instead of its own.
 
     Raises:
         InputError: there is no such run, or a setting of the dataset would be without effect.
@@ -83,7 +83,7 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
     other = [key for key in options.dataset if options.dataset[key] != own.dataset.get(key) and key != "name"]
     if other:
         raise InputError(
-            "--eval_only judges with the dataset's settings of the training, so --dataset."
+            "--eval_only evaluates with the dataset's settings of the training, so --dataset."
             f"{other[0]} would be without effect; leave it out, or see evaluate_depth.py --help"
         )
     asked = {"eval_split": options.split, "height": options.height, "width": options.width}
@@ -106,11 +106,11 @@ def print_plan(trainer: Trainer, options: argparse.Namespace) -> None:
     if trainer.rank != 0:
         return
     parameters = sum(parameter.numel() for parameter in trainer.parameters)
-    truth = "ground truth" if trainer.val_truth else "the loss"
+    ground_truth = "ground truth" if trainer.val_ground_truth else "the loss"
     print(to_yaml(effective(options)))
     samples = len(trainer.train_set)
     print(f"{samples} training samples, {trainer.steps_per_epoch} steps an epoch on {trainer.device}")
-    print(f"{len(trainer.val_indices)} validation samples, judged by {truth}")
+    print(f"{len(trainer.val_indices)} validation samples, evaluated by {ground_truth}")
     print(f"the first sample's loss: {', '.join(f'{name} {term:.4g}' for name, term in terms.items())}")
     print(f"{parameters / 1e6:.1f} million parameters; {trainer.last_step} steps in all; nothing was trained")
 

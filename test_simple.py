@@ -1,9 +1,9 @@
-"""Depth of pictures: an image, a folder or a pattern.
+"""Depth of images: an image, a folder or a pattern.
 
     python test_simple.py --image_path street.jpg --run runs/monodepth2_kitti
     python test_simple.py --image_path "drive/*/*.jpg" --load_weights_folder mono_640x192 --output depth --ply
 
-For every picture, of whatever size, at that same size (h, w):
+For every image, of whatever size, at that same size (h, w):
 
     <stem>_disp.png    in colours: near is bright, dark is the farthest, bright from the 95th percentile on
     <stem>_depth.npy   --save_npy: (h, w) float32, depth along the optical axis
@@ -16,12 +16,12 @@ A sample of a rig of cameras, whose views a model looks at together, comes from 
 
     <dataset>_<sample>_surround.png   all views in their places round the vehicle, each above its depth
     <dataset>_<sample>.ply            --ply: the points of all cameras, x forward, y left, z up, metres
-    <dataset>_<sample>_<camera>...    each camera's pictures and arrays, as above
+    <dataset>_<sample>_<camera>...    each camera's images and arrays, as above
 
-They lie beside the picture, or in --output; a sample's, in --output or here. Depth is in metres where the
+They lie beside the image, or in --output; a sample's, in --output or here. Depth is in metres where the
 model learned from stereo pairs or from a rig's overlap, else up to one factor; the last line says which.
 The published arrays are (1, 1, H, W) at the network's size, and in units of 5.4 m for models that learned
-from stereo pairs: ours fit the picture and are metres.
+from stereo pairs: ours fit the image and are metres.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from tqdm import tqdm
 from datasets import DATASETS, build_dataset
 from datasets._surround import SurroundDataset
 from datasets.folder import INTRINSICS_FILES, parse_intrinsics
-from pictures import (
-    PICTURE_FORMATS,
+from images import (
+    IMAGE_FORMATS,
     check_format,
     colourise,
     point_cloud,
-    save_picture,
+    save_image,
     surround_cloud,
-    surround_sheet,
+    surround_grid,
     write_ply,
     writing,
 )
@@ -62,7 +62,7 @@ from predictor import (
     add_model_arguments,
     check_model_arguments,
     enlarge,
-    find_pictures,
+    find_images,
     open_predictor,
     read_upright,
     trained_on,
@@ -73,25 +73,25 @@ ASSUMED_ANGLE = 60.0  # degrees from left to right, of a camera whose intrinsics
 
 
 class Read(NamedTuple):
-    """A picture on its way: (3, h, w) uint8, its (3, 3) intrinsics in pixels where points are wanted."""
+    """An image on its way: (3, h, w) uint8, its (3, 3) intrinsics in pixels where points are wanted."""
 
     output: Path
-    picture: Tensor
+    image: Tensor
     intrinsics: np.ndarray | None
     assumed: bool  # the intrinsics are those of an ordinary camera
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line. Pictures that cannot be read are listed at the end, with exit status 1."""
+    """The command line. Images that cannot be read are listed at the end, with exit status 1."""
     args = build_parser().parse_args(argv)
     check_arguments(args)
     if args.dataset:
         return predict_sample(args)
-    outputs = name_outputs(find_pictures(args.image_path), args.output)
+    outputs = name_outputs(find_images(args.image_path), args.output)
     predictor = open_predictor(args)
     if predictor.cameras > 1:
         raise InputError(
-            f"this model looks at {predictor.cameras} cameras of one moment together: instead of "
+            f"this model looks at {predictor.cameras} cameras of one frame set together: instead of "
             "--image_path give a sample of a dataset, --dataset ddad --data_path FOLDER --sample 0"
         )
     if args.pred_metric_depth and predictor.metres is None:
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     failed: list[InputError] = []
     assumed = 0
     remaining = iter(outputs)
-    with tqdm(total=len(outputs), unit="picture", disable=len(outputs) == 1) as bar:
+    with tqdm(total=len(outputs), unit="image", disable=len(outputs) == 1) as bar:
         while paths := list(itertools.islice(remaining, args.batch_size)):
             batch = []
             for path in paths:
@@ -111,22 +111,20 @@ def main(argv: Sequence[str] | None = None) -> None:
                 except InputError as error:
                     failed.append(error)
             if batch:
-                inverse_depths = predictor.inverse_depth([item.picture for item in batch])
+                inverse_depths = predictor.inverse_depth([item.image for item in batch])
                 for item, inverse_depth in zip(batch, inverse_depths):
                     write_outputs(item, inverse_depth, predictor.unit, args)
                     assumed += item.assumed
             bar.update(len(paths))
     if assumed:
         print(
-            f"no --intrinsics, and no {INTRINSICS_FILES[0]} beside {assumed} of the pictures: their points "
+            f"no --intrinsics, and no {INTRINSICS_FILES[0]} beside {assumed} of the images: their points "
             f"assume a camera that sees {ASSUMED_ANGLE:g} degrees from left to right"
         )
     if len(failed) < len(outputs):
         print(f"{summary(outputs, len(failed), args)}; depth is {in_words(predictor.unit)}")
     if failed:
-        print(
-            f"{len(failed)} of {len(outputs)} pictures were left out:", *failed, sep="\n  ", file=sys.stderr
-        )
+        print(f"{len(failed)} of {len(outputs)} images were left out:", *failed, sep="\n  ", file=sys.stderr)
         raise SystemExit(1)
 
 
@@ -134,27 +132,27 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be meant, before anything is read."""
     check_model_arguments(args)
     if bool(args.image_path) == bool(args.dataset):
-        raise InputError("give either pictures, --image_path, or a sample: --dataset ddad --sample 12")
+        raise InputError("give either images, --image_path, or a sample: --dataset ddad --sample 12")
     if args.dataset and args.intrinsics:
         raise InputError("a dataset's cameras have their own intrinsics; leave --intrinsics out")
-    check_format(args.ext, list(PICTURE_FORMATS))
+    check_format(args.ext, list(IMAGE_FORMATS))
     if args.intrinsics:
         parse_intrinsics(args.intrinsics, "--intrinsics")
         if not args.ply:
             raise InputError("--intrinsics are for the points of --ply; add it, or leave them out")
 
 
-def name_outputs(pictures: Sequence[Path], output: str | Path | None = None) -> dict[Path, Path]:
-    """Picture → its outputs' path without ending: beside it, or in the same tree below `output`.
+def name_outputs(images: Sequence[Path], output: str | Path | None = None) -> dict[Path, Path]:
+    """Image → its outputs' path without ending: beside it, or in the same tree below `output`.
 
-    Pictures that differ in their ending alone keep it: left.png and left.jpg become left.png_disp.png and
+    Images that differ in their ending alone keep it: left.png and left.jpg become left.png_disp.png and
     left.jpg_disp.png.
     """
-    places = {path: Path(os.path.abspath(path.parent)) for path in pictures}  # without ".."
+    places = {path: Path(os.path.abspath(path.parent)) for path in images}  # without ".."
     common = os.path.commonpath(places.values())
-    stems = collections.Counter(places[path] / path.stem for path in pictures)
+    stems = collections.Counter(places[path] / path.stem for path in images)
     outputs = {}
-    for path in pictures:
+    for path in images:
         name = path.stem if stems[places[path] / path.stem] == 1 else path.name
         folder = path.parent if output is None else Path(output) / places[path].relative_to(common)
         outputs[path] = folder / name
@@ -162,21 +160,21 @@ def name_outputs(pictures: Sequence[Path], output: str | Path | None = None) -> 
 
 
 def read(path: Path, output: Path, args: argparse.Namespace) -> Read:
-    """A picture and, where points are wanted, its intrinsics."""
-    picture = read_upright(path)
-    height, width = picture.shape[-2:]
+    """An image and, where points are wanted, its intrinsics."""
+    image = read_upright(path)
+    height, width = image.shape[-2:]
     intrinsics = known_intrinsics(path, height, width, args.intrinsics) if args.ply else None
     assumed = args.ply and intrinsics is None
-    return Read(output, picture, ordinary_intrinsics(height, width) if assumed else intrinsics, assumed)
+    return Read(output, image, ordinary_intrinsics(height, width) if assumed else intrinsics, assumed)
 
 
-def known_intrinsics(picture: Path, height: int, width: int, given: str | None = None) -> np.ndarray | None:
-    """(3, 3) pixels, as given or from cam.txt beside the picture; None where neither is there.
+def known_intrinsics(image: Path, height: int, width: int, given: str | None = None) -> np.ndarray | None:
+    """(3, 3) pixels, as given or from cam.txt beside the image; None where neither is there.
 
     Raises:
-        InputError: numbers that cannot be the intrinsics of a picture of this size.
+        InputError: numbers that cannot be the intrinsics of an image of this size.
     """
-    files = [picture.with_name(name) for name in INTRINSICS_FILES]
+    files = [image.with_name(name) for name in INTRINSICS_FILES]
     file = next((path for path in files if path.is_file()), None)
     if given is None and file is None:
         return None
@@ -185,7 +183,7 @@ def known_intrinsics(picture: Path, height: int, width: int, given: str | None =
     if K[0, 0] < 4 or not (0 < K[0, 2] < width and 0 < K[1, 2] < height):
         fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
         raise InputError(
-            f"{source}: {fx:g} {fy:g} {cx:g} {cy:g} are not the intrinsics of {picture} in pixels, which is "
+            f"{source}: {fx:g} {fy:g} {cx:g} {cy:g} are not the intrinsics of {image} in pixels, which is "
             f"{width}x{height}"
         )
     return K
@@ -200,16 +198,16 @@ def ordinary_intrinsics(height: int, width: int) -> np.ndarray:
 def write_outputs(
     item: Read, inverse_depth: Tensor, unit: str, args: argparse.Namespace, ply: bool = True
 ) -> None:
-    """Everything that was asked for of one picture, from (1, H, W) at the network's size."""
-    inverse = enlarge(inverse_depth[None], *item.picture.shape[-2:])[0, 0].cpu().numpy()
+    """Everything that was asked for of one image, from (1, H, W) at the network's size."""
+    inverse = enlarge(inverse_depth[None], *item.image.shape[-2:])[0, 0].cpu().numpy()
     depth = 1 / inverse
-    save_picture(with_ending(item.output, f"_disp.{args.ext.removeprefix('.')}"), colourise(inverse))
+    save_image(with_ending(item.output, f"_disp.{args.ext.removeprefix('.')}"), colourise(inverse))
     if args.save_npy or args.pred_metric_depth:
         for name, values in (("depth", depth), ("disp", inverse)):
             with writing(with_ending(item.output, f"_{name}.npy")) as path, open(path, "wb") as file:
                 np.save(file, values)
     if args.ply and ply:
-        colours = item.picture.permute(1, 2, 0).numpy()
+        colours = item.image.permute(1, 2, 0).numpy()
         points, colours = point_cloud(depth, item.intrinsics, colours)
         write_ply(with_ending(item.output, ".ply"), points, colours, unit)
 
@@ -228,39 +226,39 @@ def summary(outputs: dict[Path, Path], failed: int, args: argparse.Namespace) ->
         return "wrote " + ", ".join(str(with_ending(*outputs.values(), ending)) for ending in endings)
     common = Path(os.path.commonpath([os.path.abspath(path.parent) for path in outputs.values()]))
     folder = args.output or (common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common)
-    return f"{len(outputs) - failed} pictures: <name>{', <name>'.join(endings)} in {folder}"
+    return f"{len(outputs) - failed} images: <name>{', <name>'.join(endings)} in {folder}"
 
 
 # ---------------------------------------------------------------------------------------- a sample of a rig
 
 
 def predict_sample(args: argparse.Namespace) -> None:
-    """All cameras of one moment: each by itself, one sheet, one cloud."""
+    """All cameras of one frame set: each by itself, one image grid, one cloud."""
     predictor = open_predictor(args)
     if args.pred_metric_depth and predictor.metres is None:
         raise InputError("--pred_metric_depth needs metres, and this model's depth lacks a factor")
     dataset = open_rig(args, predictor)
     index = find_sample(dataset, args.sample)
     line = dataset.lines[index]
-    pictures = dataset.pictures(line, 0)
-    K = [dataset.intrinsics(line, n, *picture.shape[-2:]) for n, picture in enumerate(pictures)]
-    inverse = predictor.inverse_depth(pictures, torch.from_numpy(np.stack(K)).float())
+    images = dataset.read_images(line, 0)
+    K = [dataset.intrinsics(line, n, *image.shape[-2:]) for n, image in enumerate(images)]
+    inverse = predictor.inverse_depth(images, torch.from_numpy(np.stack(K)).float())
     folder = Path(args.output or ".")
     name = args.dataset + "_" + re.sub(r"[^\w.-]+", "_", dataset.name(index))
-    depths, shown = [], [picture.permute(1, 2, 0).numpy() for picture in pictures]
-    for camera, (picture, part) in enumerate(zip(pictures, inverse)):
+    depths, shown = [], [image.permute(1, 2, 0).numpy() for image in images]
+    for camera, (image, part) in enumerate(zip(images, inverse)):
         output = folder / f"{name}_{dataset.camera_names[camera]}"
-        depths.append(1 / enlarge(part[None], *picture.shape[-2:])[0, 0].cpu().numpy())
-        write_outputs(Read(output, picture, K[camera], False), part, predictor.unit, args, ply=False)
-    sheet = folder / f"{name}_surround.png"
-    save_picture(sheet, surround_sheet(shown, depths, dataset.camera_names))
-    written, words = [sheet], in_words(predictor.unit)
+        depths.append(1 / enlarge(part[None], *image.shape[-2:])[0, 0].cpu().numpy())
+        write_outputs(Read(output, image, K[camera], False), part, predictor.unit, args, ply=False)
+    image_grid = folder / f"{name}_surround.png"
+    save_image(image_grid, surround_grid(shown, depths, dataset.camera_names))
+    written, words = [image_grid], in_words(predictor.unit)
     if args.ply:
         factor, how = (1.0, "") if predictor.metres else factor_of(dataset, index, depths)
         cloud = folder / f"{name}.ply"
         rig = dataset.rig_from_camera(line)
-        visible = visible_at_full_size(dataset, line, pictures)
-        points, colours = surround_cloud([factor * depth for depth in depths], K, shown, rig, visible)
+        ego_masks = full_size_ego_masks(dataset, line, images)
+        points, colours = surround_cloud([factor * depth for depth in depths], K, shown, rig, ego_masks)
         write_ply(cloud, points, colours, "metres" + how, axes="x forward, y left, z up")
         written.append(cloud)
         words += f"; the points are in metres{how}"
@@ -275,7 +273,7 @@ def open_rig(args: argparse.Namespace, predictor: Predictor) -> SurroundDataset:
     """
     found = DATASETS.get(args.dataset)
     if not issubclass(found, SurroundDataset):
-        raise InputError(f"{args.dataset} has one camera; give its pictures with --image_path")
+        raise InputError(f"{args.dataset} has one camera; give its images with --image_path")
     sizes = {"height": predictor.height, "width": predictor.width, "resize": predictor.resize}
     part = {"part": args.part} if args.part else {"part": "val"}
     places = {"data_path": args.data_path or data_root() / args.dataset, "split": args.split}
@@ -287,8 +285,8 @@ def open_rig(args: argparse.Namespace, predictor: Predictor) -> SurroundDataset:
     dataset = build_dataset({**sizes, **places, "dataset": section}, frame_ids=(0,), **part)
     if dataset.cameras % predictor.cameras:
         raise InputError(
-            f"this model looks at {predictor.cameras} cameras of one moment together, and {args.dataset} has "
-            f"{dataset.cameras}"
+            f"this model looks at {predictor.cameras} cameras of one frame set together, and "
+            f"{args.dataset} has {dataset.cameras}"
         )
     return dataset
 
@@ -314,29 +312,29 @@ def factor_of(dataset: SurroundDataset, index: int, depths: Sequence[np.ndarray]
     """Metres in one unit of a depth that lacks a factor, one for all cameras, and where it is from.
 
     Raises:
-        InputError: the sample has no truth to take it from.
+        InputError: the sample has no ground truth to take it from.
     """
-    truth = dataset.depth(index)
-    if truth is None or not (truth > 0).any():
+    ground_truth = dataset.depth(index)
+    if ground_truth is None or not (ground_truth > 0).any():
         raise InputError(
-            "this model's depth lacks a factor and the sample has no truth to take it from, so the cameras' "
-            "points cannot be put together; leave --ply out"
+            "this model's depth lacks a factor and the sample has no ground truth to take it from, so the "
+            "cameras' points cannot be put together; leave --ply out"
         )
-    places = [known > 0 for known in truth]
-    known = np.concatenate([depth[place] for depth, place in zip(truth, places)])
+    places = [known > 0 for known in ground_truth]
+    known = np.concatenate([depth[place] for depth, place in zip(ground_truth, places)])
     found = np.concatenate([depth[place] for depth, place in zip(depths, places)])
-    return float(np.median(known) / np.median(found)), ", by the median of the sample's truth"
+    return float(np.median(known) / np.median(found)), ", by the median of the sample's ground truth"
 
 
-def visible_at_full_size(
-    dataset: SurroundDataset, line: object, pictures: Sequence[Tensor]
+def full_size_ego_masks(
+    dataset: SurroundDataset, line: object, images: Sequence[Tensor]
 ) -> list[np.ndarray] | None:
-    """(h, w) bool of each camera, False where it sees its own vehicle; None where nothing says so."""
-    visible = dataset.maps(line).get("visible")
-    if visible is None:
+    """(h, w) bool of each camera, True where it sees its own vehicle; None without ego masks."""
+    ego_mask = dataset.maps(line).get("ego_mask")
+    if ego_mask is None:
         return None
-    sizes = [picture.shape[-2:] for picture in pictures]
-    return [F.interpolate(v[None].float(), size)[0, 0].numpy() > 0 for v, size in zip(visible, sizes)]
+    sizes = [image.shape[-2:] for image in images]
+    return [F.interpolate(m[None].float(), size)[0, 0].numpy() > 0 for m, size in zip(ego_mask, sizes)]
 
 
 def in_words(unit: str) -> str:
@@ -347,16 +345,16 @@ def in_words(unit: str) -> str:
 def build_parser() -> argparse.ArgumentParser:
     """Flags keep the names users of Monodepth2 know."""
     parser = argparse.ArgumentParser(
-        "test_simple.py", description="Predict the depth of pictures.", allow_abbrev=False
+        "test_simple.py", description="Predict the depth of images.", allow_abbrev=False
     )
     switch = {"action": "store_true"}
 
-    group = parser.add_argument_group("pictures")
+    group = parser.add_argument_group("images")
     group.add_argument(
         "--image_path",
         nargs="+",
         metavar="PLACE",
-        help="picture, folder of pictures, or pattern in quotes; pictures are found whatever their format",
+        help="image, folder of images, or pattern in quotes; images are found whatever their format",
     )
 
     group = parser.add_argument_group("or a sample of a rig of cameras")
@@ -372,14 +370,14 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--sample", default="0", metavar="N", help="its number, or the end of its name")
 
     group = parser.add_argument_group("what is written")
-    group.add_argument("--output", type=os.path.expanduser, metavar="FOLDER", help="else beside each picture")
-    group.add_argument("--ext", default="png", help="of the coloured pictures: png, jpg, ...")
+    group.add_argument("--output", type=os.path.expanduser, metavar="FOLDER", help="else beside each image")
+    group.add_argument("--ext", default="png", help="of the coloured images: png, jpg, ...")
     group.add_argument("--save_npy", **switch, help="depth and 1 / depth as float32 arrays")
     group.add_argument("--ply", **switch, help="a coloured point cloud")
     group.add_argument(
         "--intrinsics",
         metavar='"FX FY CX CY"',
-        help="pixels of the picture, for --ply; else cam.txt beside it",
+        help="pixels of the image, for --ply; else cam.txt beside it",
     )
     group.add_argument(
         "--pred_metric_depth", **switch, help="as --save_npy, and insist on metres: refuse a model without"

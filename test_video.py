@@ -3,7 +3,7 @@
     python test_video.py --image_path drive.mp4 --run runs/monodepth2_kitti
     python test_video.py --image_path frames/ --load_weights_folder mono_640x192 --output depth.gif --fps 10
 
-Picture and depth stand side by side, one above the other where they are wide. A colour keeps its meaning:
+Image and depth stand side by side, one above the other where they are wide. A colour keeps its meaning:
 the range that the colours span follows each frame's by a few per cent only, so that a car that drives by
 does not repaint the street. Frames are read, predicted and written as they come; an hour needs no more
 memory than a minute.
@@ -26,12 +26,12 @@ from tqdm import tqdm
 
 from datasets._sequence import resize_image
 from datasets._video import VIDEOS, open_capture
-from pictures import FILM_FORMATS, check_format, colourise, film
+from images import FILM_FORMATS, check_format, colourise, video
 from predictor import (
     add_model_arguments,
     check_model_arguments,
     enlarge,
-    find_pictures,
+    find_images,
     open_predictor,
     read_upright,
 )
@@ -39,7 +39,7 @@ from utils import InputError, run_main
 
 COLOURS = "magma"
 FOLDER_FPS = 10.0  # of frames in a folder, KITTI's rate
-WIDE = 2.0  # width / height from which picture and depth go one above the other
+WIDE = 2.0  # width / height from which image and depth go one above the other
 GIVE_UP = 250  # damaged frames of a video in a row, after which nothing more is expected
 
 
@@ -48,13 +48,13 @@ class Frames:
     """What is shown, in order.
 
     Attributes:
-        pictures: (3, h, w) uint8 each, or the sentence why one or several are missing.
+        images: (3, h, w) uint8 each, or the sentence why one or several are missing.
         count: how many; None where the file does not say.
         fps: of these frames.
-        output: where the film goes if nobody says otherwise.
+        output: where the video goes if nobody says otherwise.
     """
 
-    pictures: Iterator[Tensor | InputError]
+    images: Iterator[Tensor | InputError]
     count: int | None
     fps: float
     output: Path
@@ -88,22 +88,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = open_predictor(args)
     if predictor.cameras > 1:
         raise InputError(
-            f"this model looks at {predictor.cameras} cameras of one moment together, and a video has one; "
-            "test_simple.py --dataset shows a moment of a rig"
+            f"this model looks at {predictor.cameras} cameras of one frame set together, and a video has "
+            "one; test_simple.py --dataset shows a frame set of a rig"
         )
     output, fps = Path(args.output or frames.output), args.fps or frames.fps
     if output.resolve() in [Path(place).expanduser().resolve() for place in args.image_path]:
         raise InputError(f"{output} is what the frames are read from; give another --output")
     failed: list[InputError] = []
     colours, layout, written = SteadyRange(), None, 0
-    with film(output, fps, steady=COLOURS) as write, tqdm(total=frames.count, unit="frame") as bar:
-        while batch := list(itertools.islice(frames.pictures, args.batch_size)):
+    with video(output, fps, steady=COLOURS) as write, tqdm(total=frames.count, unit="frame") as bar:
+        while batch := list(itertools.islice(frames.images, args.batch_size)):
             failed += [item for item in batch if isinstance(item, InputError)]
-            pictures = [item for item in batch if isinstance(item, Tensor)]
-            if pictures:
-                layout = layout or arrange(pictures[0], args.output_width, predictor.width, args.depth_only)
-                for picture, inverse_depth in zip(pictures, predictor.inverse_depth(pictures)):
-                    write(layout.draw(picture, inverse_depth, colours))
+            images = [item for item in batch if isinstance(item, Tensor)]
+            if images:
+                layout = layout or arrange(images[0], args.output_width, predictor.width, args.depth_only)
+                for image, inverse_depth in zip(images, predictor.inverse_depth(images)):
+                    write(layout.draw(image, inverse_depth, colours))
                     written += 1
             bar.update(len(batch))
     print(f"wrote {output}, {written} frames at {fps:g} a second")
@@ -125,15 +125,15 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"--fps must be above 0, got {args.fps:g}")
 
 
-# ---------------------------------------------------------------------------------------------- pictures
+# ---------------------------------------------------------------------------------------------- images
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one frame of the film is put together.
+    """How one frame of the video is put together.
 
     Attributes:
-        height, width: of the picture and of its depth, each; even, as video wants it.
+        height, width: of the image and of its depth, each; even, as video wants it.
         axis: 0 one above the other, 1 side by side; None depth alone.
     """
 
@@ -141,19 +141,19 @@ class Layout:
     width: int
     axis: int | None
 
-    def draw(self, picture: Tensor, inverse_depth: Tensor, colours: SteadyRange) -> np.ndarray:
-        """A frame of the film, uint8 RGB, from (3, h, w) uint8 and (1, H, W)."""
+    def draw(self, image: Tensor, inverse_depth: Tensor, colours: SteadyRange) -> np.ndarray:
+        """A frame of the video, uint8 RGB, from (3, h, w) uint8 and (1, H, W)."""
         values = enlarge(inverse_depth[None], self.height, self.width)[0, 0]
         depth = colourise(values, *colours.update(values), COLOURS)
         if self.axis is None:
             return depth
-        shown = resize_image(picture, self.height, self.width).permute(1, 2, 0).numpy()
+        shown = resize_image(image, self.height, self.width).permute(1, 2, 0).numpy()
         return np.concatenate([shown, depth], self.axis)
 
 
-def arrange(picture: Tensor, output_width: int | None, network_width: int, depth_only: bool) -> Layout:
-    """The layout for pictures like this one; as wide as the network sees them where nobody says."""
-    height, width = picture.shape[-2:]
+def arrange(image: Tensor, output_width: int | None, network_width: int, depth_only: bool) -> Layout:
+    """The layout for images like this one; as wide as the network sees them where nobody says."""
+    height, width = image.shape[-2:]
     axis = None if depth_only else 0 if width >= WIDE * height else 1
     shown = output_width // (2 if axis == 1 else 1) if output_width else network_width
     return Layout(_even(shown * height / width), _even(shown), axis)
@@ -182,13 +182,13 @@ def open_frames(places: Sequence[str], every: int = 1, ext: str | None = None) -
         videos = sorted(path.name for path in first.iterdir() if path.suffix.lower() in VIDEOS)
         if videos:
             raise InputError(f"{first} is a folder of videos; name one, such as {first / videos[0]}")
-    paths = find_pictures(places)
+    paths = find_images(places)
     if ext is not None:
         ending = f".{ext.lower().removeprefix('.')}"
         paths = [path for path in paths if path.suffix.lower() == ending]
         if not paths:
             raise InputError(
-                f"there is no {ending} at {' '.join(places)}; leave --ext out to take every picture"
+                f"there is no {ending} at {' '.join(places)}; leave --ext out to take every image"
             )
     paths = paths[::every]
     folder = paths[0].parent
@@ -259,7 +259,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--ext", help="take frames of this format alone, png or jpg; else of every one")
     group.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th frame")
 
-    group = parser.add_argument_group("film")
+    group = parser.add_argument_group("video")
     group.add_argument(
         "--output",
         type=os.path.expanduser,
@@ -267,9 +267,9 @@ def build_parser() -> argparse.ArgumentParser:
         help=".gif or .mp4; else beside the frames or the video, ..._depth",
     )
     group.add_argument("--fps", type=float, help="frames a second; else the video's, or 10 for a folder")
-    group.add_argument("--depth_only", action="store_true", help="without the picture beside it")
+    group.add_argument("--depth_only", action="store_true", help="without the image beside it")
     group.add_argument(
-        "--output_width", type=int, metavar="PIXELS", help="of the film; else pictures at network width"
+        "--output_width", type=int, metavar="PIXELS", help="of the video; else images at network width"
     )
     add_model_arguments(parser)
     return parser

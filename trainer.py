@@ -106,13 +106,13 @@ class Trainer:
         self._build_validation()
 
     def _build_validation(self) -> None:
-        """Single pictures where there is ground truth, otherwise targets with the sources of training."""
+        """Single images where there is ground truth, otherwise targets with the sources of training."""
         options = self.options
-        judged = {key: value for key, value in options.dataset.items() if key not in FOR_LOSSES}
-        self.val_set = build_dataset({**vars(options), "dataset": judged}, part="val", frame_ids=(0,))
+        evaluated = {key: value for key, value in options.dataset.items() if key not in FOR_LOSSES}
+        self.val_set = build_dataset({**vars(options), "dataset": evaluated}, part="val", frame_ids=(0,))
         self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
-        self.val_truth = any(self.val_set.depth(index) is not None for index in self.val_indices[:3])
-        if not self.val_truth:
+        self.val_ground_truth = any(self.val_set.depth(index) is not None for index in self.val_indices[:3])
+        if not self.val_ground_truth:
             self.val_set = with_companion(build_dataset(vars(options), part="val"), vars(options), "val")
             self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
 
@@ -222,18 +222,18 @@ class Trainer:
             self.position += 1
             self._log_step(terms, waited, time.perf_counter() - started)
             if self.step % self.options.log_frequency == 0 or self.step == 1:
-                self._log_pictures(batch, prediction)
+                self._log_images(batch, prediction)
             if self._stopping():
                 return self._save()
             if self.step >= self.last_step:
                 break
         ended = self.position >= self.steps_per_epoch
-        judged = (self.epoch + ended) % self.options.save_frequency == 0 or self.step >= self.last_step
-        if judged:
+        evaluated = (self.epoch + ended) % self.options.save_frequency == 0 or self.step >= self.last_step
+        if evaluated:
             self._save()  # validating may outlast whoever stops the run
         if ended:
             self.epoch, self.position = self.epoch + 1, 0
-        if judged:
+        if evaluated:
             self._validate_and_save()
 
     def _batches(self) -> Iterator[tuple[Batch, float]]:
@@ -320,21 +320,21 @@ class Trainer:
 
     def _goal(self) -> str:
         """The number whose least value is the best checkpoint's."""
-        if not self.val_truth:
+        if not self.val_ground_truth:
             return "loss"
         return "metric_abs_rel" if self.method.metric else "abs_rel"
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Ground-truth errors where there is truth, otherwise the loss on held-out samples."""
+        """Ground-ground truth errors where there is ground truth, otherwise the loss on held-out samples."""
         self.method.eval()
         indices = self.val_indices[self.rank :: self.world]
         with self._noise_kept():
-            if not self.val_truth:
+            if not self.val_ground_truth:
                 return self._validation_loss(indices)
             protocol = self.val_set.protocol
             protocols = {"aligned": protocol}
-            # A rig may know metres, and so may one of its cameras, so it is judged as it is too.
+            # A rig may know metres, and so may one of its cameras, so it is evaluated as it is too.
             if self.val_set.cameras > 1 or self.method.metric:
                 protocols["metric"] = dataclasses.replace(protocol, alignment="none")
             results = evaluate_several(
@@ -350,7 +350,7 @@ class Trainer:
             if "metric" in results:
                 whole = gather(results["metric"])
                 numbers |= {f"metric_{name}": whole.mean[name] for name in ("abs_rel", "a1")}
-                numbers["truth_per_prediction"] = whole.ratio_median
+                numbers["ground_truth_per_prediction"] = whole.ratio_median
             return numbers
 
     def _validation_loss(self, indices: list[int]) -> dict[str, float]:
@@ -466,11 +466,11 @@ class Trainer:
         self.log.step(self.step, self.epoch, numbers, samples, waited, worked)
 
     @torch.no_grad()
-    def _log_pictures(self, batch: Batch, prediction: Any) -> None:
+    def _log_images(self, batch: Batch, prediction: Any) -> None:
         if self.rank == 0:
             with self._noise_kept():
-                self.log.pictures(self.step, self.method.pictures(batch, prediction))
-                self.log.clouds(self.step, self.method.clouds(batch, prediction))
+                self.log.images(self.step, self.method.log_images(batch, prediction))
+                self.log.clouds(self.step, self.method.log_clouds(batch, prediction))
 
     def _greeting(self) -> str:
         processes = f", {self.world} processes" if self.world > 1 else ""

@@ -1,7 +1,7 @@
 """Camera paths: chaining motions, alignment, and the errors of visual odometry.
 
 A path is `world_from_camera`, (N, 4, 4): a camera's place and heading, the first one usually the world. A
-motion is `T_later_from_earlier`, (4, 4), what a pose network says of two pictures:
+motion is `T_later_from_earlier`, (4, 4), what a pose network says of two images:
 
     world_from_later = world_from_earlier @ inv(T_later_from_earlier)
 
@@ -71,25 +71,25 @@ def angle(rotations: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------- errors
 
 
-def align(path: np.ndarray, truth: np.ndarray, alignment: str = "7dof") -> tuple[np.ndarray, float]:
+def align(path: np.ndarray, ground_truth: np.ndarray, alignment: str = "7dof") -> tuple[np.ndarray, float]:
     """Lay a path over the true one.
 
     Args:
-        path, truth: (N, 4, 4) world_from_camera of the same frames.
+        path, ground truth: (N, 4, 4) world_from_camera of the same frames.
         alignment: `7dof`, rotation, translation and scale by least squares over all positions (Umeyama
             1991); `6dof`, without scale; `scale` alone, both starting at one camera; `none`, the same start.
 
     Returns:
-        (N, 4, 4) in the truth's world, and the scale.
+        (N, 4, 4) in the ground truth's world, and the scale.
     """
     if alignment in ("scale", "none"):
-        path, known = from_start(path), from_start(truth)[:, :3, 3]
+        path, known = from_start(path), from_start(ground_truth)[:, :3, 3]
         positions = path[:, :3, 3]
         scale = _least_squares_scale(positions, known) if alignment == "scale" else 1.0
         rotation, translation = np.eye(3), np.zeros(3)
-        back = truth[0]
+        back = ground_truth[0]
     else:
-        scale, rotation, translation = umeyama(path[:, :3, 3], truth[:, :3, 3], alignment == "7dof")
+        scale, rotation, translation = umeyama(path[:, :3, 3], ground_truth[:, :3, 3], alignment == "7dof")
         back = np.eye(4)
     aligned = np.tile(np.eye(4), (len(path), 1, 1))
     aligned[:, :3, :3] = rotation @ path[:, :3, :3]
@@ -126,7 +126,7 @@ def _least_squares_scale(points: np.ndarray, target: np.ndarray) -> float:
 
 def segment_errors(
     path: np.ndarray,
-    truth: np.ndarray,
+    ground_truth: np.ndarray,
     lengths: Sequence[float] = SEGMENTS,
     step: int = SEGMENT_STEP,
 ) -> dict[str, float]:
@@ -138,12 +138,12 @@ def segment_errors(
     Returns:
         `t_err` %, `r_err` degrees per 100 m, `segments` how many; nan where the path is shorter than all.
     """
-    travelled = np.r_[0, np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1).cumsum()]
-    starts = np.arange(0, len(truth), step)
+    travelled = np.r_[0, np.linalg.norm(np.diff(ground_truth[:, :3, 3], axis=0), axis=1).cumsum()]
+    starts = np.arange(0, len(ground_truth), step)
     first, last, length = [], [], []
     for metres in lengths:
         ends = np.searchsorted(travelled, travelled[starts] + metres, side="right")
-        whole = ends < len(truth)
+        whole = ends < len(ground_truth)
         first.append(starts[whole])
         last.append(ends[whole])
         length.append(np.full(whole.sum(), float(metres)))
@@ -151,7 +151,7 @@ def segment_errors(
     if not len(first):
         return {"t_err": math.nan, "r_err": math.nan, "segments": 0}
     inverse = np.linalg.inv
-    error = inverse(inverse(path[first]) @ path[last]) @ (inverse(truth[first]) @ truth[last])
+    error = inverse(inverse(path[first]) @ path[last]) @ (inverse(ground_truth[first]) @ ground_truth[last])
     return {
         "t_err": float(100 * (np.linalg.norm(error[:, :3, 3], axis=1) / length).mean()),
         "r_err": float(100 * np.degrees(angle(error[:, :3, :3]) / length).mean()),
@@ -159,14 +159,14 @@ def segment_errors(
     }
 
 
-def position_error(path: np.ndarray, truth: np.ndarray) -> float:
-    """ATE: root mean square distance of the positions, in the truth's unit."""
-    return float(np.sqrt(np.square(path[:, :3, 3] - truth[:, :3, 3]).sum(1).mean()))
+def position_error(path: np.ndarray, ground_truth: np.ndarray) -> float:
+    """ATE: root mean square distance of the positions, in the ground truth's unit."""
+    return float(np.sqrt(np.square(path[:, :3, 3] - ground_truth[:, :3, 3]).sum(1).mean()))
 
 
-def motion_errors(path: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def motion_errors(path: np.ndarray, ground_truth: np.ndarray) -> dict[str, float]:
     """RPE from frame to frame: `rpe_translation`, root mean square metres, `rpe_rotation`, mean degrees."""
-    error = motions_of(truth) @ np.linalg.inv(motions_of(path))
+    error = motions_of(ground_truth) @ np.linalg.inv(motions_of(path))
     return {
         "rpe_translation": float(np.sqrt(np.square(error[:, :3, 3]).sum(1).mean())),
         "rpe_rotation": float(np.degrees(angle(error[:, :3, :3])).mean()),
@@ -186,7 +186,7 @@ def snippet_errors(
             the last snippets cut short.
 
     Returns:
-        (N - length + 2,), or (N,) as published; in the truth's unit.
+        (N - length + 2,), or (N,) as published; in the ground truth's unit.
 
     Raises:
         InputError: an unknown formula, counts that differ, or fewer frames than a snippet has.
@@ -194,7 +194,7 @@ def snippet_errors(
     if formula not in FORMULAS:
         raise InputError(f"the snippet error's formula is one of {', '.join(FORMULAS)}, got '{formula}'")
     if len(motions) != len(true_motions):
-        raise InputError(f"{len(motions)} motions were predicted, the truth has {len(true_motions)}")
+        raise InputError(f"{len(motions)} motions were predicted, the ground truth has {len(true_motions)}")
     if len(motions) < length - 1:
         raise InputError(f"a snippet has {length} frames, but there are only {len(motions) + 1}")
     published = formula == "published"

@@ -4,9 +4,9 @@
     python -m benchmarks.bdedepth_table --out bench/views --start bench/bdedepth/Monodepth2_0 --steps 300
 
 Renders a world as KITTI, trains every row on it for the same number of steps from the same seed and without
-ImageNet, judges each on streets it has not seen, and prints the table. It may be stopped and started again:
-what is done stays done. The settings are those that learn in minutes (docs/performance.md). With `--start`
-the rows are Monodepth2's own network going on from a run of it, with and without the views.
+ImageNet, evaluates each on streets it has not seen, and prints the table. It may be stopped and started
+again: what is done stays done. The settings are those that learn in minutes (docs/performance.md). With
+`--start` the rows are Monodepth2's own network going on from a run of it, with and without the views.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=64, help="network input, pixels")
     parser.add_argument("--width", type=int, default=192, help="network input, pixels")
     parser.add_argument("--sequences", type=int, default=20, help="streets; a quarter of them is held out")
-    parser.add_argument("--frames", type=int, default=16, help="pictures of each")
+    parser.add_argument("--frames", type=int, default=16, help="images of each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of each row for each")
     parser.add_argument("--start", help="a run of monodepth2 that every row goes on from")
     parser.add_argument("--rows", nargs="+", help="which rows, by name; else all")
@@ -92,12 +92,12 @@ def main() -> None:
     measured: dict[str, list[tuple[Result, float]]] = {name: [] for name in rows}
     for seed in args.seeds:
         for name, own in rows.items():
-            measured[name].append(train_and_judge(name, own, seed, epochs, data, args))
+            measured[name].append(train_and_evaluate(name, own, seed, epochs, data, args))
     print(f"\n{table(measured)}")
     print(f"\n{samples} samples, {args.steps} steps of {args.batch_size}, {args.width}x{args.height}")
 
 
-def train_and_judge(
+def train_and_evaluate(
     name: str, own: dict[str, str | None], seed: int, epochs: int, data: Path, args: argparse.Namespace
 ) -> tuple[Result, float]:
     """The errors of one run on the test part, and the median seconds of its steps."""

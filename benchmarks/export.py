@@ -2,7 +2,7 @@
 
     python -m benchmarks.export [--datasets kitti ddad nuscenes] [--samples 300] [--plain 40] [--workers 2]
 
-Draws calibrations and LiDAR scans of each dataset's size (pictures are empty files: no export opens them),
+Draws calibrations and LiDAR scans of each dataset's size (images are empty files: no export opens them),
 then writes their depth maps both ways. The plain exports are written from their descriptions: KITTI's looks
 for points that share a pixel in a loop and packs full maps; SurroundDepth's save each camera's full float32
 map as .npy. Ours includes starting its processes and putting its chunks together. Every map that the plain
@@ -110,7 +110,7 @@ def read_plain(folder: Path, index: int) -> np.ndarray:
 
 
 def plain_kitti(dataset: Kitti, index: int, folder: Path) -> None:
-    """Monodepth2's: calibration read for each picture, shared pixels one by one, full maps deflated.
+    """Monodepth2's: calibration read for each image, shared pixels one by one, full maps deflated.
 
     The published file holds all maps at once, each deflated; here each is a file of its own.
     """

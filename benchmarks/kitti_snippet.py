@@ -3,9 +3,10 @@
     python run.py --config configs/kitti_snippet_monodepth2.yaml --data_path ../shared/data/kitti_odom_gray
     python -m benchmarks.kitti_snippet --run runs/kitti_snippet_monodepth2 --data_path ...
 
-The truth is a dense stereo disparity (fx 718.856 px, baseline 0.573 m). Rows from 120 down count, where the
-disparity is above 1 and the depth under 80 m; the prediction is aligned by its median. The published code
-reaches abs_rel 0.178 after 300 steps and 0.139 after 500 at the config's settings; a constant depth, 0.430.
+The ground truth is a dense stereo disparity (fx 718.856 px, baseline 0.573 m). Rows from 120 down count,
+where the disparity is above 1 and the depth under 80 m; the prediction is aligned by its median. The
+published code reaches abs_rel 0.178 after 300 steps and 0.139 after 500 at the config's settings; a constant
+depth, 0.430.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from PIL import Image
 from torch import Tensor
 
 from datasets._sequence import read_image, resize_image
+from images import as_image, colourise, image_grid
 from methods import load_method
 from metrics import METRICS, depth_errors
-from pictures import as_picture, colourise, sheet
 from utils import atomic_path, run_main
 
 FOCAL_TIMES_BASELINE = 718.856 * 0.573  # pixels times metres
@@ -34,24 +35,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="run folder")
     parser.add_argument("--data_path", type=Path, required=True, help="with left.png and disparity.png")
-    parser.add_argument("--picture", type=Path, help="where to draw; else snippet.png in the run folder")
+    parser.add_argument("--image", type=Path, help="where to draw; else snippet.png in the run folder")
     args = parser.parse_args()
     method, options = load_method(args.run, which="last")
     image = read_image(args.data_path / "left.png")
     small = resize_image(image, options["height"], options["width"])[None].float() / 255
     with torch.no_grad():
         depth = method.predict_depth(small)
-    truth = true_depth(args.data_path / "disparity.png")
-    errors = judge(depth, truth)
-    constant = judge(torch.full_like(depth, 10.0), truth)
+    ground_truth = true_depth(args.data_path / "disparity.png")
+    errors = evaluate(depth, ground_truth)
+    constant = evaluate(torch.full_like(depth, 10.0), ground_truth)
     for name, numbers in (("learned", errors), ("constant", constant)):
         print(f"{name:>9}  " + "  ".join(f"{key} {numbers[key]:.3f}" for key in METRICS))
-    path = args.picture or args.run / "snippet.png"
-    nearness = [F.interpolate(1 / d, small.shape[2:], mode="bilinear")[0, 0] for d in (depth, truth)]
+    path = args.image or args.run / "snippet.png"
+    nearness = [F.interpolate(1 / d, small.shape[2:], mode="bilinear")[0, 0] for d in (depth, ground_truth)]
     with atomic_path(path) as temporary:
-        columns = [as_picture(small[0]), colourise(nearness[0]), colourise(nearness[1])]
-        Image.fromarray(sheet([[column] for column in columns])).save(temporary, format="PNG")
-    print(f"wrote {path}: picture, learned depth, stereo depth")
+        columns = [as_image(small[0]), colourise(nearness[0]), colourise(nearness[1])]
+        Image.fromarray(image_grid([[column] for column in columns])).save(temporary, format="PNG")
+    print(f"wrote {path}: image, learned depth, stereo depth")
 
 
 def true_depth(path: Path) -> Tensor:
@@ -61,12 +62,12 @@ def true_depth(path: Path) -> Tensor:
     return depth[None, None]
 
 
-def judge(depth: Tensor, truth: Tensor) -> dict[str, float]:
-    """Errors of (1, 1, H, W) predictions at the truth's size, aligned by the median."""
-    resized = 1 / F.interpolate(1 / depth, truth.shape[2:], mode="bilinear", align_corners=False)
-    rows = torch.arange(truth.shape[2])[:, None] >= FIRST_ROW
-    valid = (truth[0, 0] < MAX_DEPTH) & rows
-    prediction, target = resized[0, 0][valid].numpy(), truth[0, 0][valid].numpy()
+def evaluate(depth: Tensor, ground_truth: Tensor) -> dict[str, float]:
+    """Errors of (1, 1, H, W) predictions at the ground truth's size, aligned by the median."""
+    resized = 1 / F.interpolate(1 / depth, ground_truth.shape[2:], mode="bilinear", align_corners=False)
+    rows = torch.arange(ground_truth.shape[2])[:, None] >= FIRST_ROW
+    valid = (ground_truth[0, 0] < MAX_DEPTH) & rows
+    prediction, target = resized[0, 0][valid].numpy(), ground_truth[0, 0][valid].numpy()
     prediction = np.clip(prediction * np.median(target) / np.median(prediction), 1e-3, MAX_DEPTH)
     errors = depth_errors(torch.from_numpy(prediction)[None], torch.from_numpy(target)[None])
     return dict(zip(METRICS, errors.flatten().tolist()))

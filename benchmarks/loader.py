@@ -2,7 +2,7 @@
 
     python -m benchmarks.loader [--height 192 --width 640 --seconds 8]
 
-Draws KITTI-sized pictures as JPEG and PNG, then reads three-frame samples both ways, taking turns so that a
+Draws KITTI-sized images as JPEG and PNG, then reads three-frame samples both ways, taking turns so that a
 machine that slows down slows both. The published pipeline gives float pyramids with jitter; ours gives uint8
 at network size, and the jitter that happens on the device is timed with it, on the same core.
 """
@@ -83,7 +83,7 @@ def race(ways: list[Callable[[int], object]], count: int, seconds: float) -> tup
 
 
 def draw(folder: Path, extension: str) -> None:
-    """Pictures with the detail of a street: noise at several sizes, so that they compress as photos do."""
+    """Images with the detail of a street: noise at several sizes, so that they compress as photos do."""
     rng = np.random.default_rng(0)
     height, width = SIZE
     for frame in range(FRAMES):
@@ -95,9 +95,9 @@ def draw(folder: Path, extension: str) -> None:
                 for c in coarse.transpose(2, 0, 1)
             ]
             canvas += np.stack(layer, -1)
-        picture = Image.fromarray(np.clip(canvas + 128, 0, 255).astype(np.uint8))
+        image = Image.fromarray(np.clip(canvas + 128, 0, 255).astype(np.uint8))
         options = {"quality": 92, "subsampling": 2} if extension == "jpg" else {}
-        picture.save(folder / f"{frame:04d}.{extension}", **options)
+        image.save(folder / f"{frame:04d}.{extension}", **options)
 
 
 if __name__ == "__main__":

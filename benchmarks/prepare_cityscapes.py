@@ -6,7 +6,7 @@ Draws recordings at Cityscapes' size (2048 x 1024 PNG) and prepares them at 1024
 written plainly here, decodes and resizes all three frames of every sample and stores them as one PNG. Ours
 decodes each frame once; its triples are held against the published ones, pixel by pixel.
 
-Time on the clock is from the first picture written to the last; what processes need to start stands beside
+Time on the clock is from the first image written to the last; what processes need to start stands beside
 it. On a machine that does other work, too, the seconds of computing say more: of all processes, their start
 included.
 """
@@ -90,9 +90,9 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def writing(out: Path) -> float:
-    """Seconds from the start of the first picture to the end of the last, by their times on disk."""
-    pictures = (path for path in out.rglob("*") if path.suffix in (".png", ".jpg"))
-    times = sorted(path.stat().st_mtime for path in pictures)
+    """Seconds from the start of the first image to the end of the last, by their times on disk."""
+    images = (path for path in out.rglob("*") if path.suffix in (".png", ".jpg"))
+    times = sorted(path.stat().st_mtime for path in images)
     return (times[-1] - times[0]) * len(times) / (len(times) - 1)
 
 
@@ -109,20 +109,20 @@ def prepare_as_published(root: Path, out: Path, recordings: int, frames: int) ->
         for target in range(2, frames - 2):
             small = []
             for frame in (target - 2, target, target + 2):
-                with Image.open(picture_path(root, recording, frame)) as picture:
-                    resized = picture.convert("RGB").resize((1024, 512), Image.Resampling.LANCZOS)
+                with Image.open(image_path(root, recording, frame)) as image:
+                    resized = image.convert("RGB").resize((1024, 512), Image.Resampling.LANCZOS)
                 small.append(np.array(resized)[:384])
             name = f"{FOLDER.format(recording)}_{target:06d}.png"
             Image.fromarray(np.concatenate(small)).save(out / "aachen" / name)
 
 
-def picture_path(root: Path, recording: int, frame: int) -> Path:
+def image_path(root: Path, recording: int, frame: int) -> Path:
     name = f"{FOLDER.format(recording)}_{frame:06d}_leftImg8bit.png"
     return root / "leftImg8bit_sequence/train/aachen" / name
 
 
 def draw(root: Path, recordings: int, frames: int) -> None:
-    """Pictures with the detail of a street: noise of many sizes, so that they compress as photos do."""
+    """Images with the detail of a street: noise of many sizes, so that they compress as photos do."""
     rng = np.random.default_rng(0)
     canvas = np.zeros((1024, 2048 + 8 * frames * recordings, 3))
     for size, strength in ((4, 60), (16, 40), (64, 25), (256, 10), (512, 3)):
@@ -137,7 +137,7 @@ def draw(root: Path, recordings: int, frames: int) -> None:
         camera.write_text(json.dumps(CAMERA))
         for frame in range(frames):
             left = 8 * (recording * frames + frame)
-            path = picture_path(root, recording, frame)
+            path = image_path(root, recording, frame)
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(panorama[:, left : left + 2048]).save(path, compress_level=6)
 

@@ -24,22 +24,22 @@ def load_sample(paths: dict[int, Path], height: int, width: int, scales: int = 4
     order, *factors = ColorJitter.get_params((0.8, 1.2), (0.8, 1.2), (0.8, 1.2), (-0.1, 0.1))
     changes = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
 
-    def jitter(picture: Image.Image) -> Image.Image:
+    def jitter(image: Image.Image) -> Image.Image:
         for place in order.tolist():
-            picture = changes[place](picture, factors[place])
-        return picture
+            image = changes[place](image, factors[place])
+        return image
 
     sample = {}
     for frame, path in paths.items():
         with open(path, "rb") as file:
-            picture = Image.open(file).convert("RGB")
+            image = Image.open(file).convert("RGB")
         if flip:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         for scale in range(scales):
             size = (width // 2**scale, height // 2**scale)
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
-            sample["color", frame, scale] = TF.to_tensor(picture)
-            sample["color_aug", frame, scale] = TF.to_tensor(jitter(picture) if augment else picture)
+            image = image.resize(size, Image.Resampling.LANCZOS)
+            sample["color", frame, scale] = TF.to_tensor(image)
+            sample["color_aug", frame, scale] = TF.to_tensor(jitter(image) if augment else image)
     return sample
 
 

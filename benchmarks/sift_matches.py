@@ -1,8 +1,8 @@
-"""tools/sift_matches.py against a plain implementation of the published steps, on the same pictures.
+"""tools/sift_matches.py against a plain implementation of the published steps, on the same images.
 
     python -m benchmarks.sift_matches [--data_path DDAD --dataset ddad] [--samples 2]
 
-The plain one is one process that does what the published tools do: SIFT on whole pictures, key points and
+The plain one is one process that does what the published tools do: SIFT on whole images, key points and
 descriptors written and read back for either pair, a mask asked point by point, brute-force matching, a loop
 over the matches. It runs twice, with OpenCV on one core and on every core. Both must find the same matches.
 Time on the clock is without what processes need to start, which stands beside it and is the same for
@@ -29,7 +29,7 @@ from tools.make_synthetic import make
 from tools.sift_matches import labels, match_paths, neighbours, write_matches
 from utils import run_main
 
-DRAWN = (608, 968)  # height and width of drawn pictures: half of DDAD's
+DRAWN = (608, 968)  # height and width of drawn images: half of DDAD's
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.step [--height 192 --width 640 --batch_size 4 --steps 5]
 
-Both ways train the same ResNet-18 depth and pose networks on the same pictures; beside ours stands the
+Both ways train the same ResNet-18 depth and pose networks on the same images; beside ours stands the
 published warp and loss, written plainly (benchmarks/published.py). Steps take turns, and the median counts.
 """
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def draw(batch_size: int, height: int, width: int) -> Batch:
-    """Smooth pictures, so that warping has gradients."""
+    """Smooth images, so that warping has gradients."""
     images = {
         frame: F.interpolate(
             torch.rand(batch_size, 3, height // 8, width // 8), (height, width), mode="bicubic"

@@ -7,12 +7,12 @@
 With `--start`, every row goes on from one run of monodepth2 on ordinary video (benchmarks.bdedepth_table has
 one), whose depth is known up to a factor; without, from random weights.
 
-Every row trains the same small network from scratch on the same moments, for as many steps, with one part
-more or less; rows that are done already are only read. Judged on scenes never trained on, all six cameras:
+Every row trains the same small network from scratch on the same frame sets, for as many steps, with one part
+more or less; rows that are done already are only read. Evaluated on scenes never trained on, all six cameras:
 
-    abs_rel            each picture aligned by its median
+    abs_rel            each image aligned by its median
     abs_rel, a1 (m)    depth as it is, in metres
-    ratio              median of median(truth) / median(prediction): 1 where the scale is right
+    ratio              median of median(ground truth) / median(prediction): 1 where the scale is right
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ COLUMNS = {
     "abs_rel": "abs_rel",
     "metric_abs_rel": "abs_rel (m)",
     "metric_a1": "a1 (m)",
-    "truth_per_prediction": "ratio",
+    "ground_truth_per_prediction": "ratio",
 }
 
 
@@ -84,7 +84,7 @@ def main() -> None:
 def make_rig(data: Path, args: argparse.Namespace) -> None:
     """Draw the scenes, and put the masks of their vehicle where datasets/ddad.py looks for them."""
     make(Plan("ddad", data, args.sequences, args.frames, args.height, args.width, args.seed, "png"))
-    for mask in sorted((data / "truth/masks").glob("*.png")):
+    for mask in sorted((data / "ground_truth/masks").glob("*.png")):
         for sequence in range(args.sequences):
             place = data / "masks" / mask.stem / f"{sequence:06d}.png"
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -142,8 +142,8 @@ def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, floa
 
 def steps_per_epoch(data: Path, args: argparse.Namespace) -> int:
     """Of the rig's training part; the learning rate falls to 0 over whole epochs."""
-    moments = build_dataset({"dataset": "ddad", "data_path": data}, part="train", frame_ids=(0, -1, 1))
-    return len(moments) // args.batch_size
+    frame_sets = build_dataset({"dataset": "ddad", "data_path": data}, part="train", frame_ids=(0, -1, 1))
+    return len(frame_sets) // args.batch_size
 
 
 def start_from(method: SurroundDepth, run: str) -> None:
@@ -179,26 +179,26 @@ def print_times(args: argparse.Namespace) -> None:
     rounds = [timed_step(method, batch, optimizer) for _ in range(args.repeat + 1)][1:]
     medians = {part: statistics.median(times[part] for times in rounds) for part in rounds[0]}
     total = sum(medians.values())
-    size = f"{args.width}x{args.height}, {args.batch_size} x 6 pictures"
+    size = f"{args.width}x{args.height}, {args.batch_size} x 6 images"
     print(f"{size}, {device}, {args.threads} threads, seconds")
     for part, seconds in medians.items():
         print(f"  {part:<24}{seconds:>9.3f}{100 * seconds / total:>7.1f} %")
     print(f"  {'step':<24}{total:>9.3f}")
 
 
-def draw(moments: int, height: int, width: int) -> Batch:
-    """Smooth pictures of the synthetic rig's cameras, all visible, with matches."""
+def draw(frame_sets: int, height: int, width: int) -> Batch:
+    """Smooth images of the synthetic rig's cameras, all visible, with matches."""
     rig = SurroundRig(height, width)
-    coarse = torch.rand(3, 6 * moments, 3, height // 8, width // 8)
+    coarse = torch.rand(3, 6 * frame_sets, 3, height // 8, width // 8)
     frames = [F.interpolate(part, (height, width), mode="bicubic").clamp(0, 1) for part in coarse]
-    matches = torch.rand(6 * moments, 1024, 6) * torch.tensor([width - 1, height - 1, 60, 5, 0.9, 0.9])
+    matches = torch.rand(6 * frame_sets, 1024, 6) * torch.tensor([width - 1, height - 1, 60, 5, 0.9, 0.9])
     return Batch(
         dict(zip((0, -1, 1), frames)),
-        stacked([rig.camera(n).intrinsics for n in range(6)]).repeat(moments, 1, 1),
-        torch.arange(moments),
+        stacked([rig.camera(n).intrinsics for n in range(6)]).repeat(frame_sets, 1, 1),
+        torch.arange(frame_sets),
         cameras=6,
-        rig_from_camera=stacked([rig.rig_from_camera(n) for n in range(6)]).repeat(moments, 1, 1),
-        maps={"visible": torch.ones(6 * moments, 1, height, width, dtype=torch.bool)},
+        rig_from_camera=stacked([rig.rig_from_camera(n) for n in range(6)]).repeat(frame_sets, 1, 1),
+        maps={"ego_mask": torch.zeros(6 * frame_sets, 1, height, width, dtype=torch.bool)},
         points={"matches": matches},
     )
 
@@ -227,7 +227,7 @@ def timed_step(method: SurroundDepth, batch: Batch, optimizer: torch.optim.Optim
     cut_motions = {f: Motion(leaf(m.axis_angle), leaf(m.translation), m.invert) for f, m in motions.items()}
     prediction = Prediction(dict(cut_disparities))
     timed("warp", lambda: method.resample(batch, prediction, cut_motions))
-    warped = {scale: leaf(pictures) for scale, pictures in prediction.warped.items()}
+    warped = {scale: leaf(images) for scale, images in prediction.warped.items()}
     depths = {scale: leaf(depth) for scale, depth in prediction.depths.items()}
     seen = Prediction(cut_disparities, depths, prediction.T_source_from_target, warped)
     for name, term in method.loss_terms.items():
@@ -272,7 +272,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=16, help="of each scene")
     parser.add_argument("--height", type=int, default=96, help="network input")
     parser.add_argument("--width", type=int, default=160, help="network input")
-    parser.add_argument("--batch_size", type=int, default=2, help="moments a step")
+    parser.add_argument("--batch_size", type=int, default=2, help="frame sets a step")
     parser.add_argument("--learning_rate", type=float, default=3e-4, help="of Adam")
     parser.add_argument("--encoder", default="resnet10t", help="of depth and pose")
     parser.add_argument("--pose_encoder", help="of pose, where it is another")

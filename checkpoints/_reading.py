@@ -193,7 +193,7 @@ def _plain(value: Any) -> Any:
 
 
 def load_ground_truth_npz(path: str | Path) -> list[np.ndarray]:
-    """The depth maps of a published `gt_depths.npz`: key `data`, pictures of differing sizes.
+    """The depth maps of a published `gt_depths.npz`: key `data`, images of differing sizes.
 
     numpy reads arrays of arrays only by unpickling, which runs whatever the file asks for; this reader
     knows arrays and nothing else.
@@ -235,7 +235,7 @@ def _read_npy(file: BinaryIO) -> list[Any]:
         data = np.frombuffer(file.read(), dtype)
         return list(data.reshape(shape, order="F" if fortran else "C"))
     values = _ArrayUnpickler(file).load().value
-    # Pictures that all have one size end up as one array of numbers, each an object of its own.
+    # Images that all have one size end up as one array of numbers, each an object of its own.
     return values if len(shape) == 1 else list(np.asarray(values, np.float32).reshape(shape))
 
 

@@ -35,7 +35,7 @@ class Checkpoint:
     layout: str = "parallax"
     training: dict[str, Any] | None = None
     ignored: list[str] = field(default_factory=list)
-    lacking: str | None = None
+    missing: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@
     decoder_cross.<level>.sep_conv.          →   depth.cross.<level>.down.      and sep_deconv: up
     decoder.<n>.                             →   depth.decoder.decoder.<n>.
 
-The files hold no options but the picture's size. What the published configs chose for each dataset follows
+The files hold no options but the image's size. What the published configs chose for each dataset follows
 from it, unless an opt.json says otherwise; whether poses were joint, and whether something taught metres
 (`spatial`, `use_sfm_spatial`), is not to be seen and counts as no.
-With pictures of another height nothing is predicted without it, since what it tells scales every depth.
+With images of another height nothing is predicted without it, since what it tells scales every depth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from checkpoints._reading import Folder
 from checkpoints._record import Checkpoint, Layout
 from checkpoints.monodepth2 import MONODEPTH2
 
-# Height → what the published configs of the dataset with pictures of that height have.
+# Height → what the published configs of the dataset with images of that height have.
 _CHOSEN = {
     384: {"dataset": "ddad", "max_depth": 200.0, "focal_scale": 715.0873},
     352: {"dataset": "nuscenes", "max_depth": 80.0, "focal_scale": 500.0},
@@ -64,7 +64,7 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
     options |= {"losses": losses} if losses else {}
     if name := _DATASETS.get(chosen.get("dataset"), chosen.get("dataset")):
         options["dataset"] = {"name": name}
-    checkpoint.options, checkpoint.lacking = options, _lacking(chosen, options.get("height"), path)
+    checkpoint.options, checkpoint.missing = options, _lacking(chosen, options.get("height"), path)
     checkpoint.weights = {_ours(key): value for key, value in checkpoint.weights.items()}
     if checkpoint.training:
         states = checkpoint.training["optimizer_by_name"]
@@ -81,7 +81,7 @@ def _lacking(chosen: Mapping[str, Any], height: int | None, path: Path) -> str |
     heights = " or ".join(f"{known} ({data['dataset']})" for known, data in _CHOSEN.items())
     example = ", ".join(f'"{key}": {_CHOSEN[384][key]}' for key in unknown)
     return (
-        f"{path} does not tell the model's {' and '.join(unknown)}, known for pictures {heights} pixels "
+        f"{path} does not tell the model's {' and '.join(unknown)}, known for images {heights} pixels "
         f"high, and its are {height or 'of unknown height'}; write what it was trained with into "
         f"{path / 'opt.json'}, as in {{{example}}}"
     )

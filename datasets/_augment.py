@@ -1,9 +1,9 @@
-"""Augmentation on the device: mirroring, picture and geometry alike, and one colour jitter a sample.
+"""Augmentation on the device: mirroring, image and geometry alike, and one colour jitter a sample.
 
 Every draw is a function of (seed, epoch, sample), so it does not depend on the batch a sample travels in,
 on the number of processes, or on where a run was resumed. Colours follow Monodepth2: with probability one
 half, brightness, contrast and saturation factors in [0.8, 1.2] and a hue shift in [-0.1, 0.1] turns,
-applied in a random order, the same for all frames of a sample. Losses see the pictures without jitter.
+applied in a random order, the same for all frames of a sample. Losses see the images without jitter.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class _Draw:
 
 
 def mirror(batch: Batch, flip: Tensor) -> Batch:
-    """Mirror the samples where `flip` (B·N,) is true: pictures, maps, points, principal point, poses, rig.
+    """Mirror the samples where `flip` (B·N,) is true: images, maps, points, principal point, poses, rig.
 
     With F = diag(-1, 1, 1), a mirrored camera sees F x, so a pose T becomes F T F and cx becomes W - 1 - cx.
     The vehicle is mirrored left to right, S = diag(1, -1, 1), so rig_from_camera becomes S T F: a proper
@@ -113,8 +113,8 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
     flip = flip.to(batch.intrinsics.device)
     image_flip = flip[:, None, None, None]
 
-    def picture(image: Tensor) -> Tensor:
-        return torch.where(image_flip, image.flip(-1), image)
+    def flipped(values: Tensor) -> Tensor:
+        return torch.where(image_flip, values.flip(-1), values)
 
     def places(points: Tensor) -> Tensor:
         x = torch.where(flip[:, None], width - 1 - points[..., 0], points[..., 0])
@@ -130,13 +130,13 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
         rig = sign[:, [1, 0, 2, 3], None] * rig * sign[:, None, :]
     return dataclasses.replace(
         batch,
-        images={frame: picture(image) for frame, image in batch.images.items()},
+        images={frame: flipped(image) for frame, image in batch.images.items()},
         intrinsics=intrinsics,
         T_source_from_target={
             frame: sign[:, :, None] * T * sign[:, None, :] for frame, T in batch.T_source_from_target.items()
         },
         rig_from_camera=rig,
-        maps={name: picture(values) for name, values in batch.maps.items()},
+        maps={name: flipped(values) for name, values in batch.maps.items()},
         points={name: places(points) for name, points in batch.points.items()},
     )
 

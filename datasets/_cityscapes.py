@@ -7,7 +7,7 @@
 
 Of each frame the upper three quarters are kept; below is the car's own bonnet. A prepared sequence has each
 frame once, and in its `cam.txt` a row `frame fx fy cx cy` for each official camera file, of which the nearest
-counts. A triple is three frames in one picture, two raw frames apart: side by side as ManyDepth and
+counts. A triple is three frames in one image, two raw frames apart: side by side as ManyDepth and
 SfMLearner write them, one below the other as BDEdepth does. Which it is shows in its shape.
 """
 
@@ -29,7 +29,7 @@ from datasets._sequence import read_image, resize_intrinsics
 from datasets._splits import SplitLine
 from utils import InputError
 
-NATIVE = (1024, 2048)  # height and width that the camera files speak of, whatever the pictures were made
+NATIVE = (1024, 2048)  # height and width that the camera files speak of, whatever the images were made
 PARTS = ("train", "val", "test")
 VIDEO, SINGLE = "leftImg8bit_sequence", "leftImg8bit"
 UPPER, LEAST_ROWS = 0.75, 0.55  # of the rows: the published share, and the least with the optical axis inside
@@ -88,12 +88,12 @@ def city_of(folder: str) -> str:
 
 
 def upper_rows(height: int, share: float) -> int:
-    """How many rows are kept of a picture."""
+    """How many rows are kept of an image."""
     return int(share * height)
 
 
 class OfficialTree:
-    """The official download: pictures at full size, with cameras, disparity and labels beside them.
+    """The official download: images at full size, with cameras, disparity and labels beside them.
 
     Args:
         root: holds `leftImg8bit_sequence`, `leftImg8bit`, `camera`, ...
@@ -115,28 +115,28 @@ class OfficialTree:
         city = city_of(folder)
         return f"{self.root}/{kind}/{self._part(city)}/{city}/{frame_name(folder, number)}_{ending}"
 
-    def picture_path(self, folder: str, number: int, frame: int = 0) -> Path:
+    def image_path(self, folder: str, number: int, frame: int = 0) -> Path:
         """Where a frame lies: among the sequences, or among the single annotated ones."""
         for kind in self.kinds:
             path = self.file(kind, folder, number, "leftImg8bit.png")
             if kind == self.kinds[-1] or os.path.basename(path) in self._listed(os.path.dirname(path)):
                 return Path(path)
-        raise AssertionError("a tree has at least one kind of pictures")
+        raise AssertionError("a tree has at least one kind of images")
 
-    def picture(self, folder: str, number: int, frame: int = 0) -> Tensor:
+    def image(self, folder: str, number: int, frame: int = 0) -> Tensor:
         """(3, h, w) uint8, the upper rows."""
-        path = self.picture_path(folder, number)
-        picture = read_image(path)
-        size = self._size or tuple(picture.shape[1:])
-        if tuple(picture.shape[1:]) != size:
-            raise InputError(f"{path} is {_by(picture.shape[1:])}, other pictures here are {_by(size)}")
+        path = self.image_path(folder, number)
+        image = read_image(path)
+        size = self._size or tuple(image.shape[1:])
+        if tuple(image.shape[1:]) != size:
+            raise InputError(f"{path} is {_by(image.shape[1:])}, other images here are {_by(size)}")
         self._size = size
-        return picture[:, : upper_rows(size[0], self.top_rows)]
+        return image[:, : upper_rows(size[0], self.top_rows)]
 
     def size(self, folder: str, number: int) -> tuple[int, int]:
-        """Height and width of the pictures before the bonnet is cut off."""
+        """Height and width of the images before the bonnet is cut off."""
         if self._size is None:
-            self._size = picture_size(self.picture_path(folder, number))
+            self._size = image_size(self.image_path(folder, number))
         return self._size
 
     def intrinsics(self, folder: str, number: int, height: int, width: int) -> np.ndarray:
@@ -207,15 +207,15 @@ class PreparedTree:
         self._names: dict[str, frozenset[str]] = {}
         self._cameras: dict[str, np.ndarray] = {}
 
-    def picture_path(self, folder: str, number: int, frame: int = 0) -> Path:
+    def image_path(self, folder: str, number: int, frame: int = 0) -> Path:
         place = f"{self.root}/{self._place(folder)}"
         if place not in self._names:
             self._names[place] = frozenset(os.listdir(place) if os.path.isdir(place) else ())
         ending = "png" if f"{number:06d}.png" in self._names[place] else "jpg"
         return Path(f"{place}/{number:06d}.{ending}")
 
-    def picture(self, folder: str, number: int, frame: int = 0) -> Tensor:
-        return read_image(self.picture_path(folder, number))
+    def image(self, folder: str, number: int, frame: int = 0) -> Tensor:
+        return read_image(self.image_path(folder, number))
 
     def intrinsics(self, folder: str, number: int, height: int, width: int) -> np.ndarray:
         path = self._camera_path(folder)
@@ -241,7 +241,7 @@ class PreparedTree:
 
 
 class TripleTree:
-    """Both published preparations: frames -1, 0 and 1 in one picture, a camera file beside each."""
+    """Both published preparations: frames -1, 0 and 1 in one image, a camera file beside each."""
 
     frames = (-1, 0, 1)
 
@@ -250,14 +250,14 @@ class TripleTree:
         self._names: dict[str, frozenset[str]] = {}
         self._last: tuple[Path, list[Tensor]] | None = None  # a sample's three frames ask one after the other
 
-    def picture_path(self, folder: str, number: int, frame: int = 0) -> Path:
+    def image_path(self, folder: str, number: int, frame: int = 0) -> Path:
         """The triple that holds the frame; `number` is the target's."""
         place = f"{self.root}/{city_of(folder)}"
         ending = "jpg" if f"{frame_name(folder, number)}.jpg" in self._listed(place) else "png"
         return Path(f"{place}/{frame_name(folder, number)}.{ending}")
 
-    def picture(self, folder: str, number: int, frame: int = 0) -> Tensor:
-        path = self.picture_path(folder, number)
+    def image(self, folder: str, number: int, frame: int = 0) -> Tensor:
+        path = self.image_path(folder, number)
         if self._last is None or self._last[0] != path:
             self._last = path, split_triple(read_image(path), path)
         return self._last[1][frame + 1]
@@ -310,8 +310,8 @@ def open_tree(root: Path, top_rows: float = UPPER) -> Tree:
     )
 
 
-def split_triple(picture: Tensor, path: Path) -> list[Tensor]:
-    """A picture of three frames into frames -1, 0 and 1.
+def split_triple(image: Tensor, path: Path) -> list[Tensor]:
+    """An image of three frames into frames -1, 0 and 1.
 
     A frame is 1.6 to 5 times as wide as high, so three side by side are longer than 4.8 and three on top of
     each other shorter than 1.7.
@@ -319,7 +319,7 @@ def split_triple(picture: Tensor, path: Path) -> list[Tensor]:
     Raises:
         InputError: its shape is neither, or it does not divide by three.
     """
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     shape = width / height
     if 1.6 / 3 <= shape <= 5 / 3:
         axis = 1
@@ -330,16 +330,16 @@ def split_triple(picture: Tensor, path: Path) -> list[Tensor]:
             f"{path} is {_by((height, width))}, which is not three frames in a row or a column; "
             "was it cut, or prepared for another number of frames?"
         )
-    if picture.shape[axis] % 3:
+    if image.shape[axis] % 3:
         side = "rows" if axis == 1 else "columns"
         raise InputError(
             f"{path} is {_by((height, width))}: its {side} do not divide into three frames; was it cut?"
         )
-    return list(picture.chunk(3, axis))
+    return list(image.chunk(3, axis))
 
 
 def check_rows(top_rows: float, name: str = "top_rows") -> None:
-    """Refuse a share of the rows, counted from the top, that leaves no picture or not its middle.
+    """Refuse a share of the rows, counted from the top, that leaves no image or not its middle.
 
     Raises:
         InputError: it is not between LEAST_ROWS and 1.
@@ -347,12 +347,12 @@ def check_rows(top_rows: float, name: str = "top_rows") -> None:
     if not LEAST_ROWS <= top_rows <= 1:
         raise InputError(
             f"{name} is a share of the rows from {LEAST_ROWS} to 1, got {top_rows:g}; with less the optical "
-            "axis would lie below the picture"
+            "axis would lie below the image"
         )
 
 
 def check_fit(K: np.ndarray, height: int, width: int, path: Path) -> None:
-    """Refuse intrinsics that do not belong to pictures of a size.
+    """Refuse intrinsics that do not belong to images of a size.
 
     Raises:
         InputError: the principal point is far from the middle, or the view is impossibly wide or narrow.
@@ -360,24 +360,24 @@ def check_fit(K: np.ndarray, height: int, width: int, path: Path) -> None:
     fits = 0.3 < K[0, 2] / width < 0.7 and 0.3 < K[1, 2] / height < 0.95 and 0.3 < K[0, 0] / width < 4
     if not fits:
         raise InputError(
-            f"{path} (fx {K[0, 0]:g}, cx {K[0, 2]:g}, cy {K[1, 2]:g}) does not belong to pictures of "
+            f"{path} (fx {K[0, 0]:g}, cx {K[0, 2]:g}, cy {K[1, 2]:g}) does not belong to images of "
             f"{_by((height, width))}; was one of the two resized later?"
         )
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
     """Height and width without decoding.
 
     Raises:
-        InputError: missing or no picture.
+        InputError: missing or no image.
     """
     try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
+        with Image.open(path) as image:
+            return image.height, image.width
     except FileNotFoundError:
         raise InputError(f"there is no image at {path}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read as a picture ({error}); is it truncated?") from None
+        raise InputError(f"{path} cannot be read as an image ({error}); is it truncated?") from None
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""Companion data: beside every sample a sample of another dataset, such as labelled pictures beside video.
+"""Companion data: beside every sample a sample of another dataset, such as labelled images beside video.
 
 A method that learns from two domains at once (SGDepth: depth from KITTI video, semantics from Cityscapes)
 finds the second one in `batch.companion`, a Batch of its own with as many samples. It travels with the main

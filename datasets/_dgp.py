@@ -45,7 +45,7 @@ class Scene:
         sensors: their names, in the order asked for.
         stamps: (S, D) int64 microseconds as files are named by them; -1 where a sample lacks the sensor.
         files: S x D, relative to the scene's folder; "" where lacking.
-        sizes: (S, D, 2) height and width of a picture, 0 where the file does not say.
+        sizes: (S, D, 2) height and width of an image, 0 where the file does not say.
         quaternions, translations: (S, D, 4) w x y z and (S, D, 3) metres, world_from_sensor at the sensor's
             own time; nan where the file does not say.
         calibration_keys: S names of calibration files.
@@ -68,12 +68,12 @@ class Scene:
         """Its folder, such as 000187."""
         return self.path.parent.name
 
-    def lacking(self, sensors: Sequence[int]) -> np.ndarray:
+    def missing(self, sensors: Sequence[int]) -> np.ndarray:
         """(S,) bool, samples that lack one of these sensors (columns)."""
         return (self.stamps[:, list(sensors)] < 0).any(1)
 
     def file(self, sample: int, sensor: int) -> Path:
-        """Where a sensor's picture or points lie."""
+        """Where a sensor's image or points lie."""
         return self.path.parent / self.files[sample][sensor]
 
     def world_from_sensor(self, sample: int, sensor: int) -> np.ndarray:
@@ -322,9 +322,9 @@ def _pose(pose: Mapping[str, Any]) -> tuple[list[float], list[float]]:
 def project_points(
     world: np.ndarray, world_from_camera: np.ndarray, K: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where LiDAR points fall in a camera's picture, by the DGP library's rules.
+    """Where LiDAR points fall in a camera's image, by the DGP library's rules.
 
-    A pixel is found by truncation towards zero, so what lies up to one pixel left of or above the picture
+    A pixel is found by truncation towards zero, so what lies up to one pixel left of or above the image
     counts for its first column or row. Nothing is too near or too far, and nothing is hidden; several points
     may share a pixel, of which the library keeps the last, as numpy does in `depth[rows, columns] = metres`.
 
@@ -332,7 +332,7 @@ def project_points(
         world: (3, N) float64 metres.
         world_from_camera: (4, 4) float64.
         K: (3, 3) float32 pixels.
-        height, width: of the picture.
+        height, width: of the image.
 
     Returns:
         Rows, columns and metres along the optical axis, (K,) each, in the order of the points.

@@ -49,7 +49,7 @@ DAMAGE = (OSError, EOFError, KeyError, IndexError, ValueError, zlib.error, zipfi
 
 
 def exported_path(folder: str | Path, split: str | Path | None, part: str, ground_truth: str) -> Path:
-    """Where the exported truth of one part of a split lies, below `folder`."""
+    """Where the exported ground truth of one part of a split lies, below `folder`."""
     return Path(folder) / f"{Path(split or 'all').name}_{part}_{ground_truth}.npz"
 
 
@@ -62,7 +62,7 @@ def shard_path(path: Path, shard: int, shards: int) -> Path:
 
 
 class Exportable:
-    """The truth of a dataset that can be exported, mixed into it.
+    """The ground truth of a dataset that can be exported, mixed into it.
 
     A subclass sets `ground_truth`, calls `find_exported` when it is open, and defines `known_depth`.
     """
@@ -78,7 +78,7 @@ class Exportable:
         variant: Sequence[str] = (),
         at_first: bool = True,
     ) -> None:
-        """Look for exported truth in `gt_path`, or in `<data_path>/gt_depths` where that is not given.
+        """Look for exported ground truth in `gt_path`, or in `<data_path>/gt_depths` where that is not given.
 
         Args:
             variant: what else a file's maps depend on, such as the cameras of a rig where only some are read.
@@ -98,9 +98,9 @@ class Exportable:
             return None
         depth = self.exported.get(self.name(index))
         depth = self.measured_depth(index) if depth is None else depth
-        if depth is None and (lacking := self.exported.lacking_shard(index)):
+        if depth is None and (missing := self.exported.lacking_shard(index)):
             raise InputError(
-                f"{self.name(index)} has no ground truth: {lacking} is not there, but other shards are; "
+                f"{self.name(index)} has no ground truth: {missing} is not there, but other shards are; "
                 "export it as well"
             )
         return depth
@@ -116,7 +116,7 @@ class Exportable:
 
 
 def check_ground_truth(ground_truth: str | None, known: Iterable[str]) -> None:
-    """Refuse a truth that a dataset does not have; None is no truth.
+    """Refuse a ground truth that a dataset does not have; None is no ground truth.
 
     Raises:
         InputError: it is not among `known`.
@@ -142,21 +142,21 @@ def read_scan(path: str | Path, columns: int) -> np.ndarray:
 
 
 def read_values(path: str | Path, what: str) -> np.ndarray:
-    """The (h, w) values of a 16-bit picture of `what`: depth or disparity.
+    """The (h, w) values of a 16-bit image of `what`: depth or disparity.
 
     Raises:
         InputError: missing, not readable, or not 16 bit.
     """
     try:
-        with Image.open(path) as picture:
-            values = np.array(picture)
+        with Image.open(path) as image:
+            values = np.array(image)
     except FileNotFoundError:
         raise InputError(f"there is no file {path} of {what}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read as a {what} picture ({error}); is it truncated?") from None
+        raise InputError(f"{path} cannot be read as a {what} image ({error}); is it truncated?") from None
     if values.ndim != 2 or values.dtype.itemsize < 2:
         raise InputError(
-            f"{path} is no {what} picture: expected one 16-bit channel, got {values.dtype} {values.shape}"
+            f"{path} is no {what} image: expected one 16-bit channel, got {values.dtype} {values.shape}"
         )
     return values
 

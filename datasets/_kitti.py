@@ -1,4 +1,4 @@
-"""What KITTI raw and KITTI odometry share: a rectified stereo pair, numbered pictures, calibration files."""
+"""What KITTI raw and KITTI odometry share: a rectified stereo pair, numbered images, calibration files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CAMERAS = {"l": 2, "r": 3}  # the colour cameras; 0 and 1 are the grey ones
 OTHER_SIDE = {"l": "r", "r": "l"}
 
 
-class KittiPictures(SequenceDataset):
-    """Numbered pictures of a stereo pair, png or jpg. A subclass says in which folder, and reads calibration.
+class KittiImages(SequenceDataset):
+    """Numbered images of a stereo pair, png or jpg. A subclass says in which folder, and reads calibration.
 
     Args:
         intrinsics: `calibration`, each drive's own matrix from its calibration file, or `fixed`, the one
@@ -82,8 +82,8 @@ class KittiPictures(SequenceDataset):
         """The camera that took `frame`."""
         return OTHER_SIDE[line.side] if frame == "s" else line.side
 
-    def picture(self, folder: str, stem: str) -> Path:
-        """A picture's path with the ending it has; jpg where it is there as png too, as published recipes
+    def image(self, folder: str, stem: str) -> Path:
+        """An image's path with the ending it has; jpg where it is there as png too, as published recipes
         train on jpg. Each folder is listed once."""
         if folder not in self._suffixes:
             self._suffixes[folder] = _list_suffixes(folder)
@@ -100,7 +100,7 @@ def _list_suffixes(folder: str) -> tuple[str, frozenset[str]]:
 
 
 def fixed_intrinsics(height: int, width: int) -> np.ndarray:
-    """Monodepth2's matrix for every KITTI drive, (3, 3) pixels: 0.58 W, 1.92 H, the middle of the picture."""
+    """Monodepth2's matrix for every KITTI drive, (3, 3) pixels: 0.58 W, 1.92 H, the middle of the image."""
     return np.array([[0.58 * width, 0, 0.5 * width], [0, 1.92 * height, 0.5 * height], [0, 0, 1]])
 
 

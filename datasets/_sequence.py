@@ -1,6 +1,6 @@
-"""The base of every dataset: pictures in time, read as uint8 at network size with their intrinsics.
+"""The base of every dataset: images in time, read as uint8 at network size with their intrinsics.
 
-A dataset lists its samples (`lines`) and says, for one of them, where a frame's pictures lie, what the
+A dataset lists its samples (`lines`) and says, for one of them, where a frame's images lie, what the
 camera's intrinsics are and, where it knows, the true depth. Everything else is here: decoding, resizing,
 intrinsics that follow, missing files found when the dataset is opened.
 """
@@ -41,10 +41,10 @@ class SequenceDataset(Dataset):
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` (antialiased, several times faster) or `lanczos` (Pillow's, as the published
             systems do; what their checkpoints are evaluated with).
-        skip_missing: leave out samples that lack a picture instead of refusing to start.
+        skip_missing: leave out samples that lack an image instead of refusing to start.
 
     Raises:
-        InputError: no samples, a size that is no multiple of 32, a picture that is not there.
+        InputError: no samples, a size that is no multiple of 32, an image that is not there.
     """
 
     protocol: ClassVar[Protocol]  # how this dataset is evaluated
@@ -70,20 +70,20 @@ class SequenceDataset(Dataset):
         self.height, self.width = height, width
         self.resize = resize
         check_folder(self.data_path)
-        self.lines = self._with_all_pictures(skip_missing)
+        self.lines = self._with_all_images(skip_missing)
 
     # What a subclass answers.
 
     def paths(self, line: Any, frame: Frame) -> list[Path]:
-        """The picture of each camera, for frame `frame` beside the sample `line`."""
+        """The image of each camera, for frame `frame` beside the sample `line`."""
         raise NotImplementedError
 
-    def pictures(self, line: Any, frame: Frame) -> list[Tensor]:
+    def read_images(self, line: Any, frame: Frame) -> list[Tensor]:
         """(3, h, w) uint8 RGB of each camera; for datasets that crop, rectify or unpack what they read."""
         return [read_image(path) for path in self.paths(line, frame)]
 
     def intrinsics(self, line: Any, camera: int, height: int, width: int) -> np.ndarray:
-        """(3, 3) pixels at the size (height, width) of what `pictures` gives."""
+        """(3, 3) pixels at the size (height, width) of what `images` gives."""
         raise NotImplementedError
 
     def pose(self, line: Any, frame: Frame) -> np.ndarray | None:
@@ -103,7 +103,7 @@ class SequenceDataset(Dataset):
         return {}
 
     def depth(self, index: int) -> np.ndarray | None:
-        """(N, h, w) metres at the dataset's own size, 0 where unknown; None where there is no truth."""
+        """(N, h, w) metres at the dataset's own size, 0 where unknown; None without ground truth."""
         return None
 
     def name(self, index: int) -> str:
@@ -121,12 +121,12 @@ class SequenceDataset(Dataset):
         larger: dict[Frame, Tensor] = {}
         poses: dict[Frame, Tensor] = {}
         for frame in self.frame_ids:
-            pictures = self.pictures(line, frame)
+            recorded = self.read_images(line, frame)
             if frame == 0:
-                sizes = [picture.shape[-2:] for picture in pictures]
-            images[frame] = torch.stack([self._resize(picture) for picture in pictures])
+                sizes = [image.shape[-2:] for image in recorded]
+            images[frame] = torch.stack([self._resize(image) for image in recorded])
             if self.detail > 1:
-                larger[frame] = torch.stack([self._resize(picture, self.detail) for picture in pictures])
+                larger[frame] = torch.stack([self._resize(image, self.detail) for image in recorded])
             pose = None if frame == 0 else self.pose(line, frame)
             if pose is not None:
                 poses[frame] = torch.from_numpy(np.asarray(pose, np.float32))
@@ -145,22 +145,22 @@ class SequenceDataset(Dataset):
         )
 
     def network_intrinsics(self, line: Any, camera: int, height: int, width: int) -> np.ndarray:
-        """(3, 3) pixels at the network's size, of a picture that is (height, width) on disk."""
+        """(3, 3) pixels at the network's size, of an image that is (height, width) on disk."""
         K = self.intrinsics(line, camera, height, width)
         return resize_intrinsics(K, (height, width), (self.height, self.width))
 
-    def _resize(self, picture: Tensor, detail: int = 1) -> Tensor:
+    def _resize(self, image: Tensor, detail: int = 1) -> Tensor:
         """(3, h, w) uint8 to (3, H, W) uint8, or to `detail` times that."""
-        return resize_image(picture, detail * self.height, detail * self.width, self.resize)
+        return resize_image(image, detail * self.height, detail * self.width, self.resize)
 
     def _detailed(self, images: dict[Frame, Tensor], intrinsics: np.ndarray, index: int) -> Batch:
-        """The sample with larger pictures; `intrinsics` (N, 3, 3) are those at the network's size."""
+        """The sample with larger images; `intrinsics` (N, 3, 3) are those at the network's size."""
         sizes = (self.height, self.width), (self.detail * self.height, self.detail * self.width)
         larger = np.stack([resize_intrinsics(K, *sizes) for K in intrinsics]).astype(np.float32)
         return Batch(images, torch.from_numpy(larger), torch.tensor([index]), cameras=self.cameras)
 
-    def _with_all_pictures(self, skip_missing: bool) -> list[Any]:
-        """The lines whose every picture exists; folders are listed once instead of asking per file."""
+    def _with_all_images(self, skip_missing: bool) -> list[Any]:
+        """The lines whose every image exists; folders are listed once instead of asking per file."""
         if not len(self.lines):
             raise InputError(f"{type(self).__name__} has no samples under {self.data_path}")
         listed: dict[str, set[str]] = {}
@@ -182,9 +182,9 @@ class SequenceDataset(Dataset):
                 first = line, path
         if first is not None and not (skip_missing and kept):
             where = getattr(first[0], "source", first[0])
-            lacking = len(self.lines) - len(kept)
+            absent = len(self.lines) - len(kept)
             raise InputError(
-                f"{where}: no image at {first[1]}; {lacking} of {len(self.lines)} samples lack a picture"
+                f"{where}: no image at {first[1]}; {absent} of {len(self.lines)} samples lack an image"
                 + (" (--skip_missing trains on the others)" if kept else "")
             )
         return kept
@@ -224,10 +224,10 @@ def check_size(height: int, width: int, multiple: int = 32) -> None:
 
 
 def read_image(path: str | Path) -> Tensor:
-    """A picture as (3, h, w) uint8 RGB, laid out with the channels innermost.
+    """An image as (3, h, w) uint8 RGB, laid out with the channels innermost.
 
     Raises:
-        InputError: missing, truncated, no picture, or one of floating-point numbers.
+        InputError: missing, truncated, no image, or one of floating-point numbers.
     """
     path = Path(path)
     try:
@@ -236,8 +236,8 @@ def read_image(path: str | Path) -> Tensor:
             # torchvision reads PNGs of 16 bits a channel only since 0.20.
             if encoded[:4].tobytes() != b"\x89PNG" or encoded[24:25].tobytes() != b"\x10":
                 return decode_image(torch.from_numpy(encoded), ImageReadMode.RGB)
-        with Image.open(path) as picture:
-            return as_rgb(picture)
+        with Image.open(path) as image:
+            return as_rgb(image)
     except FileNotFoundError:
         raise InputError(f"there is no image at {path}") from None
     except InputError as error:
@@ -245,38 +245,38 @@ def read_image(path: str | Path) -> Tensor:
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = re.sub(r".*\.cpp:\d+, ", "", reason)  # torchvision names the line of its own source
-        raise InputError(f"{path} cannot be read as a picture ({reason}); is it truncated?") from None
+        raise InputError(f"{path} cannot be read as an image ({reason}); is it truncated?") from None
 
 
-def as_rgb(picture: Image.Image) -> Tensor:
-    """A PIL picture as (3, h, w) uint8 RGB.
+def as_rgb(image: Image.Image) -> Tensor:
+    """A PIL image as (3, h, w) uint8 RGB.
 
     Raises:
         InputError: its values are floating-point numbers, of which nobody knows the range.
     """
-    if picture.mode == "F":
-        raise InputError("a picture of floating-point numbers; save it with 8 or 16 bits a channel")
-    if picture.mode.startswith("I"):  # grey of 16 bits: the upper eight are the picture
-        picture = Image.fromarray((np.array(picture) >> 8).astype(np.uint8))
-    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    if image.mode == "F":
+        raise InputError("an image of floating-point numbers; save it with 8 or 16 bits a channel")
+    if image.mode.startswith("I"):  # grey of 16 bits: the upper eight are the image
+        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
-def resize_image(picture: Tensor, height: int, width: int, resize: str = "bicubic") -> Tensor:
+def resize_image(image: Tensor, height: int, width: int, resize: str = "bicubic") -> Tensor:
     """(3, h, w) uint8 to (3, height, width) uint8, antialiased; `resize` as in `SequenceDataset`."""
-    if picture.shape[-2:] == (height, width):
-        return picture.contiguous()
+    if image.shape[-2:] == (height, width):
+        return image.contiguous()
     if resize == "lanczos":
-        pixels = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+        pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
         resized = np.array(pixels.resize((width, height), Image.Resampling.LANCZOS))
         return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
-    inner = picture[None].contiguous(memory_format=torch.channels_last)  # torch has a fast path for it
+    inner = image[None].contiguous(memory_format=torch.channels_last)  # torch has a fast path for it
     return F.interpolate(inner, (height, width), mode="bicubic", antialias=True)[0].contiguous()
 
 
 def resize_intrinsics(K: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-    """Intrinsics that follow a picture resized from `old` to `new` (height, width).
+    """Intrinsics that follow an image resized from `old` to `new` (height, width).
 
-    A pixel's centre is an integer, so the picture spans -0.5 ... W - 0.5 and x becomes (x + 0.5) s - 0.5.
+    A pixel's centre is an integer, so the image spans -0.5 ... W - 0.5 and x becomes (x + 0.5) s - 0.5.
     """
     sy, sx = new[0] / old[0], new[1] / old[1]
     shift = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])

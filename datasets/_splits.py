@@ -101,7 +101,7 @@ def parts(dataset: str, split: str) -> list[str]:
     return sorted(_part_files(_split_folder(dataset, split)))
 
 
-def judged_part(dataset: str, split: str | None) -> str:
+def evaluated_part(dataset: str, split: str | None) -> str:
     """The part of a split that is evaluated: test, or val where there is no test."""
     known = parts(dataset, split) if split else ["test"]
     return next((part for part in ("test", "val") if part in known), known[0])
@@ -110,7 +110,8 @@ def judged_part(dataset: str, split: str | None) -> str:
 def eigen_to_benchmark_ids() -> np.ndarray:
     """(652,) int64, strictly increasing: where the frames of `eigen_benchmark` stand in the `eigen` list.
 
-    Predictions saved for the 697 Eigen frames, indexed with it, are those of the 652 with improved truth.
+    Predictions saved for the 697 Eigen frames, indexed with it, are those of the 652 with improved ground
+    truth.
     """
     place = {line.sample: index for index, line in enumerate(load_split("kitti", "eigen", "test"))}
     benchmark = load_split("kitti", "eigen_benchmark", "test")

@@ -1,4 +1,4 @@
-"""The base of surround data: N cameras round a vehicle, one sample a moment in time.
+"""The base of surround data: N cameras round a vehicle, one sample a frame set in time.
 
 Cameras go round the vehicle in one order, counter-clockwise seen from above, so the next one is the
 neighbour to the left: front, front_left, back_left, back, back_right, front_right. A dataset says where each
@@ -23,14 +23,14 @@ from utils import InputError, nearest_name
 
 RING = ("front", "front_left", "back_left", "back", "back_right", "front_right")
 MATCH_COLUMNS = ("x", "y", "depth", "angle", "distance_source", "distance_target")
-# Where there is no truth to validate by, those of the validation part are needed too.
+# Where there is no ground truth to validate by, those of the validation part are needed too.
 MAKE_MATCHES = "tools/sift_matches.py makes them, those of both parts with --part train val"
 
 
 class SurroundDataset(SequenceDataset):
     """Six cameras, or some of them, as one sample.
 
-    `overlap` is the share of the picture's width, at either side, in which a neighbour may see the same.
+    `overlap` is the share of the image's width, at either side, in which a neighbour may see the same.
     A subclass defines what `SequenceDataset` asks for, with `rig_from_camera`, and `mask_path` and
     `match_path` where it has them. `paths`, `intrinsics`, ... go by `self.camera_names`.
 
@@ -41,8 +41,8 @@ class SurroundDataset(SequenceDataset):
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack a picture of any camera.
-        masks: read where each camera sees its own vehicle, as the map `visible`.
+        skip_missing: leave out samples that lack an image of any camera.
+        masks: read the ego masks, as the map `ego_mask`.
         matches: read what tools/sift_matches.py wrote, as the points `matches`: True (from
             `<data_path>/matches`), None for none, or the folder they lie in.
         max_matches: rows of matches a camera, those nearest to their epipolar lines; the rest is padding.
@@ -82,26 +82,27 @@ class SurroundDataset(SequenceDataset):
     # What a subclass answers.
 
     def mask_path(self, line: Any, camera: int) -> Path:
-        """A picture of the camera's size, not black where it sees its own vehicle."""
+        """An image of the camera's size, not black where it sees its own vehicle."""
         raise InputError(f"{type(self).__name__} has no masks; leave masks off")
 
     def match_path(self, line: Any, camera: int) -> Path:
-        """The matches of a camera's picture: a .npy of (K, 6) in the columns `MATCH_COLUMNS`."""
+        """The matches of a camera's image: a .npy of (K, 6) in the columns `MATCH_COLUMNS`."""
         raise InputError(f"{type(self).__name__} has no matches; leave matches off")
 
     # What every rig shares.
 
     def maps(self, line: Any) -> dict[str, Tensor]:
-        """`visible` (N, 1, height, width) bool, False where a camera sees its own vehicle."""
+        """`ego_mask` (N, 1, height, width) bool, True where a camera sees its own vehicle."""
         if not self.masks:
             return {}
-        return {"visible": torch.cat([self._visible(self.mask_path(line, n)) for n in range(self.cameras)])}
+        masks = [self._ego_mask(self.mask_path(line, n)) for n in range(self.cameras)]
+        return {"ego_mask": torch.cat(masks)}
 
-    def _visible(self, path: Path) -> Tensor:
+    def _ego_mask(self, path: Path) -> Tensor:
         mask = read_mask(path).float()[None]
         size = (self.height, self.width)
         # Interpolated fringes count as the vehicle, as in the published data.
-        return F.interpolate(mask, size, mode="bilinear", align_corners=False) == 0
+        return F.interpolate(mask, size, mode="bilinear", align_corners=False) != 0
 
     def points(self, line: Any) -> dict[str, Tensor]:
         """`matches` (N, max_matches, 6): x and y in pixels at the network's size, then depth in metres, angle
@@ -114,14 +115,14 @@ class SurroundDataset(SequenceDataset):
         rows = read_matches(self.match_path(line, camera))
         nearest = np.argsort(rows[:, 4:].max(1), kind="stable")[: self.max_matches]
         rows = rows[np.sort(nearest)]
-        height, width = self.picture_size(line, camera)
+        height, width = self.image_size(line, camera)
         rows[:, 0] = (rows[:, 0] + 0.5) * (self.width / width) - 0.5
         rows[:, 1] = (rows[:, 1] + 0.5) * (self.height / height) - 0.5
         padded = torch.zeros(self.max_matches, len(MATCH_COLUMNS))
         padded[: len(rows)] = torch.from_numpy(rows)
         return padded
 
-    def picture_size(self, line: Any, camera: int) -> tuple[int, int]:
+    def image_size(self, line: Any, camera: int) -> tuple[int, int]:
         """Height and width of the recording, pixels."""
         raise NotImplementedError
 
@@ -137,7 +138,7 @@ def read_mask(path: Path) -> Tensor:
     """(1, h, w) uint8, not 0 where a camera sees its own vehicle.
 
     Raises:
-        InputError: missing, or no picture.
+        InputError: missing, or no image.
     """
     if not path.is_file():
         raise InputError(f"there is no mask {path}; tools/make_masks.py makes them from the recordings")

@@ -1,4 +1,4 @@
-"""A video file's frames as pictures, extracted once."""
+"""A video file's frames as images, extracted once."""
 
 from __future__ import annotations
 

@@ -3,12 +3,12 @@
 It is read from the official download, from sequences made small by tools/prepare_cityscapes.py, and from the
 triples of both published preparations; see datasets/_cityscapes.py. The camera of each recording is its own.
 
-Truth is stereo: with the disparity d of a rectified pair, in pixels of the full picture,
+Ground truth is stereo: with the disparity d of a rectified pair, in pixels of the full image,
 
-    depth = baseline * fx / d,   d = (p - 1) / 256 for the value p of a disparity picture, 0 for unknown,
+    depth = baseline * fx / d,   d = (p - 1) / 256 for the value p of a disparity image, 0 for unknown,
 
 or the files of ManyDepth, which were made from it. As in every published table the lower quarter, where the
-car's bonnet is, is cut off pictures and truth.
+car's bonnet is, is cut off images and ground truth.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class Cityscapes(Exportable, SequenceDataset):
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack a picture.
+        skip_missing: leave out samples that lack an image.
         stride: raw frames from a target to its next source; the published 2 is 0.12 s.
-        top_rows: share of the rows that is kept of the official pictures, from the top; 1 keeps the bonnet.
+        top_rows: share of the rows that is kept of the official images, from the top; 1 keeps the bonnet.
         ground_truth: `published`, `disparity`, None for no depth, or `auto`: published where its files are
             there, otherwise disparity.
         gt_path: folder of ground truth, the published `000_depth.npy`, ... or exported files;
@@ -106,13 +106,13 @@ class Cityscapes(Exportable, SequenceDataset):
         self.gt_folder = Path(gt_path) if gt_path else root / FOLDER
         published = load_split("cityscapes", "manydepth", "test")
         self._numbers = {line.sample: number for number, line in enumerate(published)}
-        self.ground_truth = self._choose_truth(ground_truth)
+        self.ground_truth = self._choose_ground_truth(ground_truth)
         self._check_frames(frame_ids)
         super().__init__(root, frame_ids, height, width, resize, skip_missing)
         cut = [] if top_rows == UPPER else [f"{top_rows:g}"]  # exported maps are cut
         self.find_exported(gt_path, split, part, cut, at_first=self.ground_truth == "disparity")
         self.tree.check(self.lines)
-        self.network_intrinsics(self.lines[0], 0, *self.pictures(self.lines[0], 0)[0].shape[1:])
+        self.network_intrinsics(self.lines[0], 0, *self.read_images(self.lines[0], 0)[0].shape[1:])
         if labels:
             self._check_labels()
 
@@ -125,7 +125,7 @@ class Cityscapes(Exportable, SequenceDataset):
             f"Cityscapes, upper {100 * self.top_rows:g} % of the rows" if whole else "Cityscapes",
             words,
             max_depth=80.0,
-            cap_truth=True,
+            cap_ground_truth=True,
             crop="none" if whole else "cityscapes",
             align_corners=True,
             median="lower",
@@ -136,10 +136,10 @@ class Cityscapes(Exportable, SequenceDataset):
         return frame_name(line.folder, line.frame)
 
     def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
-        return [self.tree.picture_path(line.folder, self._number(line, frame), frame)]
+        return [self.tree.image_path(line.folder, self._number(line, frame), frame)]
 
-    def pictures(self, line: SplitLine, frame: Frame) -> list[Tensor]:
-        return [self.tree.picture(line.folder, self._number(line, frame), frame)]
+    def read_images(self, line: SplitLine, frame: Frame) -> list[Tensor]:
+        return [self.tree.image(line.folder, self._number(line, frame), frame)]
 
     def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
         return self.tree.intrinsics(line.folder, line.frame, height, width)
@@ -152,7 +152,7 @@ class Cityscapes(Exportable, SequenceDataset):
         return {"labels": F.interpolate(ids, (self.height, self.width), mode="nearest-exact")}
 
     def train_ids(self, line: SplitLine) -> np.ndarray:
-        """(h, w) uint8, the labels of a frame at their own size, cut as its picture is."""
+        """(h, w) uint8, the labels of a frame at their own size, cut as its image is."""
         path = self._label_path(line)
         labels = _read_labels(path)
         if labels.ndim != 2 or labels.dtype != np.uint8:
@@ -225,7 +225,7 @@ class Cityscapes(Exportable, SequenceDataset):
             )
         return lines
 
-    def _choose_truth(self, ground_truth: str | None) -> str | None:
+    def _choose_ground_truth(self, ground_truth: str | None) -> str | None:
         if ground_truth == "auto":
             return "published" if any(map(self._published_file, self.lines)) else "disparity"
         check_ground_truth(ground_truth, GROUND_TRUTHS)
@@ -272,8 +272,8 @@ def depth_from_disparity(values: np.ndarray, baseline_times_focal: float) -> np.
     """Cityscapes' 16-bit disparity as depth.
 
     Args:
-        values: (h, w) uint16: 0 unknown, otherwise 256 * disparity + 1, in pixels of the full picture.
-        baseline_times_focal: metres x pixels of the full picture.
+        values: (h, w) uint16: 0 unknown, otherwise 256 * disparity + 1, in pixels of the full image.
+        baseline_times_focal: metres x pixels of the full image.
 
     Returns:
         (h, w) float32 metres, 0 where unknown or infinitely far.
@@ -285,8 +285,8 @@ def depth_from_disparity(values: np.ndarray, baseline_times_focal: float) -> np.
 
 def _read_labels(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            return np.array(picture)
+        with Image.open(path) as image:
+            return np.array(image)
     except FileNotFoundError:
         raise InputError(f"there is no file {path} of labels") from None
     except OSError as error:

@@ -6,8 +6,8 @@
     <root>/000187/point_cloud/LIDAR/15616458250027900.npz
     <root>/masks/CAMERA_01/000187.png                          tools/make_masks.py writes these
 
-A sample is one moment, named by the time stamp that its cameras share, ten a second. Depth is known where a
-LiDAR point lands: points go through the LiDAR's own pose and the camera's own pose, which makes up for the
+A sample is one frame set, named by the time stamp that its cameras share, ten a second. Depth is known where
+a LiDAR point lands: points go through the LiDAR's own pose and the camera's own pose, which makes up for the
 car's motion between both time stamps. What SurroundDepth trains and evaluates on follows from the JSON files
 by a rule, so that no list and no index need be fetched.
 """
@@ -40,7 +40,7 @@ GROUND_TRUTHS = {"lidar": "LiDAR of the same sample, moved to the camera's time"
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class FrameSet:
     """One sample: a place in a scene.
 
     Attributes:
@@ -68,7 +68,7 @@ class Ddad(Exportable, SurroundDataset):
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out scenes that are not there and samples that lack a picture.
+        skip_missing: leave out scenes that are not there and samples that lack an image.
         masks: read where each camera sees its own vehicle: True (from `<data_path>/masks` or `mask`), False
             for none, or the folder they lie in.
         matches: read what tools/sift_matches.py wrote: True (from `<data_path>/matches`), None for none, or
@@ -136,15 +136,15 @@ class Ddad(Exportable, SurroundDataset):
 
     # Which samples.
 
-    def _find_lines(self, split: str, part: str, frames: list[int], skip_missing: bool) -> list[Moment]:
+    def _find_lines(self, split: str, part: str, frames: list[int], skip_missing: bool) -> list[FrameSet]:
         parts = scene_files(self.index)
         by_rule = split == RULE
         if by_rule and not parts.get(part):
             raise InputError(f"{self.index} has no scenes for '{part}'{nearest_name(part, parts)}")
         paths = parts[part] if by_rule else [path for paths in parts.values() for path in paths]
         self.scenes = self._open_scenes(list(dict.fromkeys(paths)), skip_missing)
-        lacking = [scene.lacking(range(len(self.sensors))) for scene in self.scenes]
-        self._report_lacking(lacking)
+        missing = [scene.missing(range(len(self.sensors))) for scene in self.scenes]
+        self._report_lacking(missing)
         stamps = [scene.stamps[:, 0] for scene in self.scenes]
         if by_rule:
             places = published_samples(stamps, part)
@@ -152,17 +152,17 @@ class Ddad(Exportable, SurroundDataset):
         else:
             lines = load_split("ddad", split, part)
             places, sources = find_stamps(lines, stamps), [line.source for line in lines]
-        moments = []
+        frame_sets = []
         for (scene, sample), source in zip(places, sources):
             around = [sample + frame for frame in frames]
             inside = min(around) >= 0 and max(around) < len(self.scenes[scene])
-            if inside and not lacking[scene][around].any():
-                moments.append(Moment(scene, sample, source))
+            if inside and not missing[scene][around].any():
+                frame_sets.append(FrameSet(scene, sample, source))
             elif not by_rule and not skip_missing:
                 name = f"{source}: {self.scenes[scene].name} {stamps[scene][sample]}"
                 why = "a camera" if inside else "a neighbour in its scene"
                 raise InputError(f"{name} lacks {why} (frames {frames}); --skip_missing leaves it out")
-        return moments
+        return frame_sets
 
     def _open_scenes(self, paths: list[Path], skip_missing: bool) -> list[Scene]:
         missing = [path for path in paths if not path.is_file()]
@@ -175,13 +175,13 @@ class Ddad(Exportable, SurroundDataset):
         sensors = [*self.sensors, LIDAR]
         return [read_scene(path, sensors) for path in paths if path not in set(missing)]
 
-    def _report_lacking(self, lacking: list[np.ndarray]) -> None:
+    def _report_lacking(self, missing: list[np.ndarray]) -> None:
         """Say which samples are left out for want of a camera; the DGP library drops them silently."""
-        total, count = sum(map(len, lacking)), sum(int(each.sum()) for each in lacking)
+        total, count = sum(map(len, missing)), sum(int(each.sum()) for each in missing)
         if not count:
             return
-        number = next(n for n, each in enumerate(lacking) if each.any())
-        scene, sample = self.scenes[number], int(np.flatnonzero(lacking[number])[0])
+        number = next(n for n, each in enumerate(missing) if each.any())
+        scene, sample = self.scenes[number], int(np.flatnonzero(missing[number])[0])
         camera = next(name for n, name in enumerate(self.sensors) if scene.stamps[sample, n] < 0)
         where = f"{scene.path}, sample {sample}: {camera}"
         sentence = f"{count} of {total} samples lack a camera; the first is {where}"
@@ -190,7 +190,7 @@ class Ddad(Exportable, SurroundDataset):
         warnings.warn(f"{sentence}. They are left out.", stacklevel=4)
 
     def _check_calibration(self) -> None:
-        """Read each calibration, and refuse one that lacks a camera, before the first picture."""
+        """Read each calibration, and refuse one that lacks a camera, before the first image."""
         seen = set()
         for line in self.lines:
             scene = self.scenes[line.scene]
@@ -208,27 +208,27 @@ class Ddad(Exportable, SurroundDataset):
         line = self.lines[index]
         return f"{self.scenes[line.scene].name} {self.scenes[line.scene].stamps[line.sample, 0]}"
 
-    def paths(self, line: Moment, frame: Frame) -> list[Path]:
+    def paths(self, line: FrameSet, frame: Frame) -> list[Path]:
         scene = self.scenes[line.scene]
         return [scene.file(line.sample + frame, camera) for camera in range(self.cameras)]
 
-    def picture_size(self, line: Moment, camera: int) -> tuple[int, int]:
+    def image_size(self, line: FrameSet, camera: int) -> tuple[int, int]:
         height, width = self.scenes[line.scene].sizes[line.sample, camera].tolist()
         if not (height and width):
-            with Image.open(self.paths(line, 0)[camera]) as picture:
-                width, height = picture.size
+            with Image.open(self.paths(line, 0)[camera]) as image:
+                width, height = image.size
         return height, width
 
-    def intrinsics(self, line: Moment, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the recording; they follow where the pictures on disk were made smaller."""
+    def intrinsics(self, line: FrameSet, camera: int, height: int, width: int) -> np.ndarray:
+        """Of the recording; they follow where the images on disk were made smaller."""
         K = self.scenes[line.scene].calibration(line.sample).K(self.sensors[camera])
-        return resize_intrinsics(K, self.picture_size(line, camera), (height, width))
+        return resize_intrinsics(K, self.image_size(line, camera), (height, width))
 
-    def rig_from_camera(self, line: Moment) -> np.ndarray:
+    def rig_from_camera(self, line: FrameSet) -> np.ndarray:
         calibration = self.scenes[line.scene].calibration(line.sample)
         return np.stack([calibration.place(camera) for camera in self.sensors])
 
-    def pose(self, line: Moment, frame: Frame) -> np.ndarray | None:
+    def pose(self, line: FrameSet, frame: Frame) -> np.ndarray | None:
         """(N, 4, 4) each camera's recorded motion, metres; None where `poses` is off."""
         if not self.poses:
             return None
@@ -241,14 +241,14 @@ class Ddad(Exportable, SurroundDataset):
             ]
         )
 
-    def mask_path(self, line: Moment, camera: int) -> Path:
+    def mask_path(self, line: FrameSet, camera: int) -> Path:
         """Ours, `CAMERA_01/000187.png`, or the published one, `CAMERA_01/000187/mask.png`."""
         scene, sensor = self.scenes[line.scene].name, self.sensors[camera]
         places = [folder / sensor / f"{scene}.png" for folder in self.mask_folders]
         published = [folder / sensor / scene / "mask.png" for folder in self.mask_folders]
         return next((path for path in places + published if path.is_file()), places[0])
 
-    def match_path(self, line: Moment, camera: int) -> Path:
+    def match_path(self, line: FrameSet, camera: int) -> Path:
         scene = self.scenes[line.scene]
         stamp = scene.stamps[line.sample, camera]
         return self.matches / scene.name / self.sensors[camera] / f"{stamp}.npy"
@@ -270,7 +270,7 @@ class Ddad(Exportable, SurroundDataset):
             return None
         world_from_lidar = scene.world_from_sensor(line.sample, lidar)
         world = world_from_lidar[:3, :3] @ read_points(path).T + world_from_lidar[:3, 3:]
-        height, width = self.picture_size(line, 0)
+        height, width = self.image_size(line, 0)
         landed = []
         for camera in range(self.cameras):
             world_from_camera = scene.world_from_sensor(line.sample, camera)

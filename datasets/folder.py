@@ -1,19 +1,19 @@
-"""Your own pictures: a folder of frames, a video file, or scenes of either. No code needed.
+"""Your own images: a folder of frames, a video file, or scenes of either. No code needed.
 
     walk/0001.jpg, 0002.jpg, ...  walk/cam.txt       one scene
     walk.mp4                      cam.txt            one scene; extracted once, to walk.mp4.frames
     root/<scene>/...              root/cam.txt       several scenes, each of either kind (the SC-Depth layout)
 
-`cam.txt` (or `intrinsics.txt`) holds the camera's intrinsics in pixels of the pictures as they are on disk:
+`cam.txt` (or `intrinsics.txt`) holds the camera's intrinsics in pixels of the images as they are on disk:
 `fx fy cx cy`, 3x3 or 3x4, separated by blanks, commas or new lines. It is looked for in the scene first, then
 upwards to the root, so that scenes may have cameras of their own; the setting `intrinsics="fx fy cx cy"` says
 the same in one line.
 
 Frames are in natural order (frame9 before frame10), without what test_simple.py and test_video.py left
-beside them. Where a folder holds other pictures too, or time does not follow the names, `frames.txt` in it
+beside them. Where a folder holds other images too, or time does not follow the names, `frames.txt` in it
 lists the frames in their order, one name or pattern a line.
 
-Where a scene has a folder `depth`, its files are the truth of the pictures with the same name (or, as in
+Where a scene has a folder `depth`, its files are the ground truth of the images with the same name (or, as in
 SC-Depth, of the same count in sorted order): .npy or SciPy's sparse .npz in metres, 16-bit .png in units of
 1 / `depth_scale` metres; 0 is unknown.
 """
@@ -40,13 +40,13 @@ from metrics import Protocol
 from structures import Frame
 from utils import InputError, read_lines, read_text
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 INTRINSICS_FILES = ("cam.txt", "intrinsics.txt")
 FRAMES_FILE = "frames.txt"
 NOT_SCENES = {"depth", "leres_depth", "seg_mask", FOLDER}
-OWN_OUTPUT = "_disp"  # ends the stem of a coloured picture that test_simple.py wrote
-OWN_FILM = "_depth"  # likewise of a film of test_video.py
-SEQUENCE = 3  # pictures; fewer are a cover or contact sheet where scenes or videos lie beside them
+OWN_OUTPUT = "_disp"  # ends the stem of a coloured image that test_simple.py wrote
+OWN_FILM = "_depth"  # likewise of a video of test_video.py
+SEQUENCE = 3  # images; fewer are a cover or image grid where scenes or videos lie beside them
 PARTS = ("train", "val", "test", "all")
 
 
@@ -59,13 +59,13 @@ class Target(NamedTuple):
 
 @dataclass
 class Scene:
-    """Pictures of one camera in time.
+    """Images of one camera in time.
 
     Attributes:
         name: its path below the root; "." is the root itself.
-        folder: where the pictures lie.
+        folder: where the images lie.
         frames: file names in time.
-        size: (height, width) of every picture.
+        size: (height, width) of every image.
         intrinsics: (3, 3) pixels at that size.
         depths: frame's file name → its depth file.
     """
@@ -80,30 +80,30 @@ class Scene:
 
 @DATASETS.register
 class Folder(Exportable, SequenceDataset):
-    """Pictures of your own.
+    """Images of your own.
 
     The parts train and val come from `train.txt` and `val.txt` (scene names, one a line) where the root has
-    them. Otherwise the last scenes are held back for val or, of a single scene, its last frames; no picture
+    them. Otherwise the last scenes are held back for val or, of a single scene, its last frames; no image
     is in both, not even as a source.
 
     Args:
-        data_path: a folder of pictures, a video file, or a folder of scenes.
+        data_path: a folder of images, a video file, or a folder of scenes.
         split: folder with lists of your own, `train.txt`, `val.txt`, `test.txt`; the root where not given.
         part: train, val, test (val where there is no `test.txt`) or all.
         frame_ids: 0 and the sources: offsets in steps of `stride`.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack a picture.
-        intrinsics: "fx fy cx cy" (or 3x3 numbers) in pixels of the pictures as they are on disk, for all
+        skip_missing: leave out samples that lack an image.
+        intrinsics: "fx fy cx cy" (or 3x3 numbers) in pixels of the images as they are on disk, for all
             scenes. Wins over files.
         val_fraction: share of scenes or frames that are held back. 0 holds back none: every part is all
-            of them, and validation only tells how well the training pictures are explained.
+            of them, and validation only tells how well the training images are explained.
         stride: frames from a target to its next source. Take more where the camera moves little.
         files: frames in their order, as names or patterns: "left.png 0*.png". As `frames.txt` in each scene.
-        depth_scale: value of a .png truth that is one metre: 256 as in KITTI and our synthetic world, 1000
-            for millimetres (ScanNet), 5000 for TUM and SC-Depth's NYUv2.
-        depth_cap: metres, up to which truth counts and predictions are judged.
+        depth_scale: value of a .png ground truth that is one metre: 256 as in KITTI and our synthetic world,
+            1000 for millimetres (ScanNet), 5000 for TUM and SC-Depth's NYUv2.
+        depth_cap: metres, up to which ground truth counts and predictions are evaluated.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
@@ -137,7 +137,7 @@ class Folder(Exportable, SequenceDataset):
         if depth_scale <= 0:
             raise InputError(f"depth_scale must be positive, got {depth_scale}")
         self.stride, self.depth_scale = stride, depth_scale
-        self.protocol = Protocol("own pictures", "files beside the pictures", max_depth=depth_cap)
+        self.protocol = Protocol("own images", "files beside the images", max_depth=depth_cap)
         root, folders = find_scenes(Path(data_path))
         # Lists that lie beside a video are of its whole folder.
         lists = split or (None if Path(data_path).is_file() else root)
@@ -172,7 +172,7 @@ class Folder(Exportable, SequenceDataset):
         return self.scenes[line.scene].intrinsics
 
     def known_depth(self, index: int) -> np.ndarray | None:
-        """From the file in `depth`; None for a picture that has none."""
+        """From the file in `depth`; None for an image that has none."""
         line = self.lines[index]
         scene = self.scenes[line.scene]
         path = scene.depths.get(scene.frames[line.frame])
@@ -188,28 +188,28 @@ class Folder(Exportable, SequenceDataset):
 
 
 def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
-    """The root, and name → folder of pictures of every scene in natural order; videos are extracted.
+    """The root, and name → folder of images of every scene in natural order; videos are extracted.
 
     The root is `data_path`, the folder of a video, or `training` in it where scenes lie there (SC-Depth).
 
     Raises:
-        InputError: nothing is there, or a folder holds both pictures and videos.
+        InputError: nothing is there, or a folder holds both images and videos.
     """
     if data_path.is_file():
         if data_path.suffix.lower() not in VIDEOS:
             raise InputError(f"{data_path} is no folder and no video ({', '.join(sorted(VIDEOS))})")
         return data_path.parent, {data_path.name: extract_video(data_path)}
     if not data_path.is_dir():
-        raise InputError(f"there is no folder or video {data_path}; give your pictures with --data_path")
+        raise InputError(f"there is no folder or video {data_path}; give your images with --data_path")
     training = data_path / "training"
     root = training if training.is_dir() and _scenes_below(training) else data_path
     own = _scenes_in(root, ".")
-    pictures = len(_pictures_in(root))
-    if pictures < SEQUENCE and (below := _scenes_below(root)):
+    images = len(_images_in(root))
+    if images < SEQUENCE and (below := _scenes_below(root)):
         videos = {name: folder for name, folder in own.items() if folder != root}
         return root, {**videos, **below}
     if not own:
-        endings = f"pictures ({', '.join(sorted(PICTURES))}), no videos ({', '.join(sorted(VIDEOS))})"
+        endings = f"images ({', '.join(sorted(IMAGES))}), no videos ({', '.join(sorted(VIDEOS))})"
         raise InputError(f"{data_path} holds no {endings} and no folders of them")
     return root, own
 
@@ -229,25 +229,25 @@ def _scenes_below(root: Path) -> dict[str, Path]:
 
 
 def _scenes_in(folder: Path, name: str) -> dict[str, Path]:
-    """The folder itself where it holds pictures, or each of its videos; name → folder of pictures."""
+    """The folder itself where it holds images, or each of its videos; name → folder of images."""
     videos = [file for file in _visible_files(folder) if Path(file).suffix.lower() in VIDEOS]
     videos = [file for file in videos if not is_own_output(folder / file, OWN_FILM, VIDEOS)]
-    pictures = _pictures_in(folder)
-    if videos and len(pictures) >= SEQUENCE:
-        raise InputError(f"{folder} holds both pictures and videos; put {videos[0]} into a folder of its own")
-    if pictures and not videos:
+    images = _images_in(folder)
+    if videos and len(images) >= SEQUENCE:
+        raise InputError(f"{folder} holds both images and videos; put {videos[0]} into a folder of its own")
+    if images and not videos:
         return {name: folder}
     videos.sort(key=natural_key)
     return {(Path(name) / file).as_posix(): extract_video(folder / file) for file in videos}
 
 
-def _pictures_in(folder: Path) -> list[str]:
-    """Names of the pictures in a folder, in natural order, without what was predicted from them."""
-    names = (name for name in _visible_files(folder) if Path(name).suffix.lower() in PICTURES)
+def _images_in(folder: Path) -> list[str]:
+    """Names of the images in a folder, in natural order, without what was predicted from them."""
+    names = (name for name in _visible_files(folder) if Path(name).suffix.lower() in IMAGES)
     return sorted((name for name in names if not is_own_output(folder / name)), key=natural_key)
 
 
-def is_own_output(path: Path, ending: str = OWN_OUTPUT, kinds: Iterable[str] = PICTURES) -> bool:
+def is_own_output(path: Path, ending: str = OWN_OUTPUT, kinds: Iterable[str] = IMAGES) -> bool:
     """Whether what a file was predicted from lies beside it: left.png for left_disp.jpg."""
     source = path.stem.removesuffix(ending)
     if source in ("", path.stem):
@@ -285,12 +285,12 @@ def _open_scene(
 
 
 def frame_names(folder: Path, patterns: Sequence[str] | None = None) -> list[str]:
-    """The picture names of a scene in time: as listed, or all of them in natural order.
+    """The image names of a scene in time: as listed, or all of them in natural order.
 
     Raises:
         InputError: a listed one is not there, or nothing is listed and they are not named alike.
     """
-    names = _pictures_in(folder)
+    names = _images_in(folder)
     listed = folder / FRAMES_FILE
     if patterns is not None:
         return _matching(names, patterns, f"files, in {folder}")
@@ -301,7 +301,7 @@ def frame_names(folder: Path, patterns: Sequence[str] | None = None) -> list[str
         kinds.setdefault(re.sub(r"\d+", "#", Path(name).stem), name)
     if len(kinds) > 1:
         raise InputError(
-            f"the pictures in {folder} are not named alike ({', '.join(list(kinds.values())[:3])}), so their "
+            f"the images in {folder} are not named alike ({', '.join(list(kinds.values())[:3])}), so their "
             f'order in time is unclear; list the frames in {listed}, or give files="first.png 0*.png"'
         )
     return names
@@ -313,7 +313,7 @@ def _matching(names: list[str], patterns: Sequence[str], where: str) -> list[str
     for pattern in patterns:
         found = [pattern] if pattern in names else fnmatch.filter(names, pattern)
         if not found:
-            raise InputError(f"{where}: no picture matches '{pattern}'")
+            raise InputError(f"{where}: no image matches '{pattern}'")
         frames.update(dict.fromkeys(found))
     if not frames:
         raise InputError(f"{where}: no frame is listed")
@@ -321,25 +321,25 @@ def _matching(names: list[str], patterns: Sequence[str], where: str) -> list[str
 
 
 def _common_size(folder: Path, frames: list[str]) -> tuple[int, int]:
-    """(height, width) of all pictures of a scene, from their headers; one camera has one."""
-    first = _picture_size(folder / frames[0])
+    """(height, width) of all images of a scene, from their headers; one camera has one."""
+    first = _image_size(folder / frames[0])
     for name in frames[1:]:
-        size = _picture_size(folder / name)
+        size = _image_size(folder / name)
         if size != first:
             raise InputError(
-                f"pictures of one scene must have one size, but {folder / frames[0]} is "
+                f"images of one scene must have one size, but {folder / frames[0]} is "
                 f"{first[1]}x{first[0]} and {name} is {size[1]}x{size[0]}; make them equal, or give "
                 "each size a folder of its own"
             )
     return first
 
 
-def _picture_size(path: Path) -> tuple[int, int]:
+def _image_size(path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
+        with Image.open(path) as image:
+            return image.height, image.width
     except OSError:
-        raise InputError(f"{path} cannot be read as a picture; is it truncated?") from None
+        raise InputError(f"{path} cannot be read as an image; is it truncated?") from None
 
 
 # ----------------------------------------------------------------------------- intrinsics
@@ -393,25 +393,25 @@ def _find_intrinsics(folder: Path, root: Path, size: tuple[int, int]) -> tuple[n
     guess = f"{focal} {focal} {(width - 1) / 2:g} {(height - 1) / 2:g}"
     raise InputError(
         f"there are no intrinsics for {folder}: write 'fx fy cx cy' in pixels into {upwards[-1] / 'cam.txt'} "
-        f'or give intrinsics="fx fy cx cy"; for {width}x{height} pictures of an ordinary camera (60 degrees '
+        f'or give intrinsics="fx fy cx cy"; for {width}x{height} images of an ordinary camera (60 degrees '
         f'wide) try "{guess}"'
     )
 
 
-def _check_intrinsics(K: np.ndarray, source: str, picture: Path, size: tuple[int, int]) -> None:
-    """Refuse intrinsics that are not in pixels of this picture."""
+def _check_intrinsics(K: np.ndarray, source: str, image: Path, size: tuple[int, int]) -> None:
+    """Refuse intrinsics that are not in pixels of this image."""
     height, width = size
     (fx, fy), (cx, cy) = (K[0, 0], K[1, 1]), K[:2, 2]
     if fx < 4 and fy < 4:
         pixels = f"{fx * width:g} {fy * height:g} {cx * width:g} {cy * height:g}"
         raise InputError(
             f"{source}: fx = {fx:g}, fy = {fy:g} look normalised, but pixels are wanted; for the "
-            f"{width}x{height} pictures that is '{pixels}'"
+            f"{width}x{height} images that is '{pixels}'"
         )
     if not (0 < cx < width and 0 < cy < height):
         raise InputError(
-            f"{source}: the principal point ({cx:g}, {cy:g}) lies outside of {picture}, which is "
-            f"{width}x{height}; are these the intrinsics of another picture size?"
+            f"{source}: the principal point ({cx:g}, {cy:g}) lies outside of {image}, which is "
+            f"{width}x{height}; are these the intrinsics of another image size?"
         )
 
 
@@ -479,8 +479,8 @@ def _find_depths(folder: Path, frames: list[str]) -> dict[str, Path]:
         return named
     if len(files) != len(frames):
         raise InputError(
-            f"{place} holds {len(files)} files for {len(frames)} pictures, and no name of a picture; "
-            "name them like the pictures they belong to"
+            f"{place} holds {len(files)} files for {len(frames)} images, and no name of an image; "
+            "name them like the images they belong to"
         )
     return {frame: place / name for frame, name in zip(frames, files)}
 
@@ -489,7 +489,7 @@ def read_depth(path: Path, depth_scale: float) -> np.ndarray:
     """(h, w) float32 metres from .npy (metres), sparse .npz (metres) or 16-bit .png (value / depth_scale).
 
     Raises:
-        InputError: not readable, not a map, or a picture of 8 bits.
+        InputError: not readable, not a map, or an image of 8 bits.
     """
     try:
         if path.suffix.lower() == ".png":

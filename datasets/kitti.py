@@ -18,7 +18,7 @@ import numpy as np
 
 from datasets import DATASETS
 from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth, read_scan, read_values
-from datasets._kitti import CAMERAS, CalibrationFile, KittiPictures, fixed_intrinsics
+from datasets._kitti import CAMERAS, CalibrationFile, KittiImages, fixed_intrinsics
 from datasets._sequence import resize_intrinsics
 from datasets._splits import SplitLine, load_split
 from metrics import Protocol
@@ -34,12 +34,12 @@ GROUND_TRUTHS = {
 }
 IMPROVED_SPLITS = ("eigen_benchmark", "benchmark")
 
-# Where the pictures of the depth benchmark's test set, which belong to no drive, lie in KITTI's archive.
+# Where the images of the depth benchmark's test set, which belong to no drive, lie in KITTI's archive.
 BENCHMARK_FOLDERS = ("depth_selection/test_depth_prediction_anonymous", ".")
 
 
 @DATASETS.register
-class Kitti(Exportable, KittiPictures):
+class Kitti(Exportable, KittiImages):
     """KITTI raw with the splits eigen_zhou, eigen_full, benchmark (training) and eigen, eigen_benchmark.
 
     Args:
@@ -51,7 +51,7 @@ class Kitti(Exportable, KittiPictures):
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack a picture.
+        skip_missing: leave out samples that lack an image.
         intrinsics: `calibration`, the rectified matrix of the drive's date, or `fixed`, the matrix that
             Monodepth2 uses for all of KITTI.
         baseline: distance of the stereo cameras. The published 0.1 makes learned depths metres / 5.4,
@@ -91,26 +91,26 @@ class Kitti(Exportable, KittiPictures):
 
     @property
     def protocol(self) -> Protocol:
-        """Eigen's rules for LiDAR scans; the improved truth counts whole, without crop or cap."""
+        """Eigen's rules for LiDAR scans; the improved ground truth counts whole, without crop or cap."""
         words = GROUND_TRUTHS.get(self.ground_truth, "none")
         if self.ground_truth == "improved":
-            return Protocol("KITTI improved", words, max_depth=80.0, cap_truth=False, crop="none")
-        return Protocol("KITTI Eigen", words, max_depth=80.0, cap_truth=True, crop="garg")
+            return Protocol("KITTI improved", words, max_depth=80.0, cap_ground_truth=False, crop="none")
+        return Protocol("KITTI Eigen", words, max_depth=80.0, cap_ground_truth=True, crop="garg")
 
     def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
         if line.side is None:
-            return [self._benchmark_picture(line, frame)]
+            return [self._benchmark_image(line, frame)]
         camera = CAMERAS[self.side_of(line, frame)]
         number = line.frame + (0 if frame == "s" else frame)
-        return [self.picture(f"{self.data_path}/{line.folder}/image_0{camera}/data", f"{number:010d}")]
+        return [self.image(f"{self.data_path}/{line.folder}/image_0{camera}/data", f"{number:010d}")]
 
     def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the rectified camera; they follow where the pictures on disk were made smaller."""
+        """Of the rectified camera; they follow where the images on disk were made smaller."""
         if self.fixed_intrinsics:
             return fixed_intrinsics(height, width)
         if line.side is None:
-            picture = self._benchmark_picture(line, 0)
-            path = picture.parent.parent / "intrinsics" / f"{picture.stem}.txt"
+            image = self._benchmark_image(line, 0)
+            path = image.parent.parent / "intrinsics" / f"{image.stem}.txt"
             return _read_numbers(path, 9).reshape(3, 3)
         calibration = self._cam_to_cam(_date(line))
         P = calibration.matrix(f"P_rect_0{CAMERAS[line.side]}", 3, 4)
@@ -140,8 +140,8 @@ class Kitti(Exportable, KittiPictures):
         """From the png merged into the raw tree, or from KITTI's own archive beside the dates."""
         drive = Path(line.folder).name
         for folder in (line.folder, f"train/{drive}", f"val/{drive}"):
-            truth = self.data_path / folder / "proj_depth" / "groundtruth"
-            path = truth / f"image_0{CAMERAS[line.side]}" / f"{line.frame:010d}.png"
+            ground_truth = self.data_path / folder / "proj_depth" / "groundtruth"
+            path = ground_truth / f"image_0{CAMERAS[line.side]}" / f"{line.frame:010d}.png"
             if path.is_file():
                 return read_depth_png(path)[None]
         return None
@@ -171,12 +171,12 @@ class Kitti(Exportable, KittiPictures):
         for line in {(_date(line), line.side): line for line in self.lines if line.side}.values():
             self.intrinsics(line, 0, self.height, self.width)
 
-    def _benchmark_picture(self, line: SplitLine, frame: Frame) -> Path:
+    def _benchmark_image(self, line: SplitLine, frame: Frame) -> Path:
         if frame != 0:
-            raise InputError(f"{line.source}: the benchmark's test pictures are single; frame_ids must be 0")
+            raise InputError(f"{line.source}: the benchmark's test images are single; frame_ids must be 0")
         folders = [f"{self.data_path}/{folder}/{line.folder}" for folder in BENCHMARK_FOLDERS]
-        pictures = [self.picture(folder, f"{line.frame:010d}") for folder in folders]
-        return next((path for path in pictures if path.is_file()), pictures[0])
+        images = [self.image(folder, f"{line.frame:010d}") for folder in folders]
+        return next((path for path in images if path.is_file()), images[0])
 
 
 def read_velodyne(path: str | Path) -> np.ndarray:
@@ -196,7 +196,7 @@ def velodyne_pixels(
     forward: str = "camera",
     published_duplicates: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where a LiDAR scan lands in a picture; where several points meet in a pixel the nearest counts.
+    """Where a LiDAR scan lands in an image; where several points meet in a pixel the nearest counts.
 
     Args:
         points: (N, 3 or more) x forward, y left, z up, metres.
@@ -247,7 +247,7 @@ def _written_as_published(
 
 
 def read_depth_png(path: str | Path) -> np.ndarray:
-    """KITTI's 16-bit depth pictures as (h, w) float32 metres: value / 256, 0 where unknown.
+    """KITTI's 16-bit depth images as (h, w) float32 metres: value / 256, 0 where unknown.
 
     Raises:
         InputError: not readable, or not 16 bit.

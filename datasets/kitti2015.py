@@ -1,12 +1,12 @@
 """KITTI 2015: the 200 training scenes of the scene flow benchmark, with dense disparity (Menze, Geiger 2015).
 
-    <root>/training/image_2/000000_10.png       left; image_3 right; 000000_11.png is the moment after
-    <root>/training/disp_occ_0/000000_10.png    disparity of the left picture, LiDAR and fitted car models
+    <root>/training/image_2/000000_10.png       left; image_3 right; 000000_11.png is the frame set after
+    <root>/training/disp_occ_0/000000_10.png    disparity of the left image, LiDAR and fitted car models
     <root>/training/calib_cam_to_cam/000000.txt
 
 With the rectified focal length f and the distance b of the cameras, both from the projection matrices,
 
-    depth = f b / d,   d = p / 256 for the value p of a disparity picture, 0 for unknown.
+    depth = f b / d,   d = p / 256 for the value p of a disparity image, 0 for unknown.
 
 It is an evaluation set: there is no video and no list, every part is all of it.
 """
@@ -49,16 +49,16 @@ class Scene(NamedTuple):
 
 @DATASETS.register
 class Kitti2015(Exportable, SequenceDataset):
-    """The training pictures of KITTI's scene flow benchmark, with depth from its disparity.
+    """The training images of KITTI's scene flow benchmark, with depth from its disparity.
 
     Args:
         data_path: the folder that holds `training`.
         part: train, val or test; each is every scene.
-        frame_ids: 0, and 1 the moment after or "s" the right camera where they are wanted.
+        frame_ids: 0, and 1 the frame set after or "s" the right camera where they are wanted.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out scenes that lack a picture.
+        skip_missing: leave out scenes that lack an image.
         ground_truth: `occ` (every pixel), `noc` (those that both cameras see), or None for no depth.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
@@ -81,7 +81,7 @@ class Kitti2015(Exportable, SequenceDataset):
         for frame in frame_ids:
             if frame not in FRAMES:
                 raise InputError(
-                    "KITTI 2015 has the frames 0, 1 (the moment after) and s (the right camera), "
+                    "KITTI 2015 has the frames 0, 1 (the frame set after) and s (the right camera), "
                     f"got {frame}; to train, take kitti"
                 )
         if part not in ("train", "val", "test"):
@@ -93,7 +93,7 @@ class Kitti2015(Exportable, SequenceDataset):
         self.lines = [Scene(int(match[1])) for match in found if match]
         if Path(data_path).is_dir() and not self.lines:
             raise InputError(
-                f"there are no pictures {folder}/000000_10.png, ...; "
+                f"there are no images {folder}/000000_10.png, ...; "
                 f"unpack data_scene_flow.zip into {data_path}"
             )
         self._cameras: dict[int, CalibrationFile] = {}
@@ -104,16 +104,16 @@ class Kitti2015(Exportable, SequenceDataset):
 
     @property
     def protocol(self) -> Protocol:
-        """Whole pictures, up to 80 m."""
+        """Whole images, up to 80 m."""
         words = GROUND_TRUTHS[self.ground_truth][1] if self.ground_truth else "none"
-        return Protocol("KITTI 2015", words, max_depth=80.0, cap_truth=True, crop="none")
+        return Protocol("KITTI 2015", words, max_depth=80.0, cap_ground_truth=True, crop="none")
 
     def name(self, index: int) -> str:
         return f"{self.lines[index].stem}_10"
 
     def paths(self, line: Scene, frame: Frame) -> list[Path]:
-        folder, moment = FRAMES[frame]
-        return [self.data_path / "training" / folder / f"{line.stem}_{moment}.png"]
+        folder, frame_set = FRAMES[frame]
+        return [self.data_path / "training" / folder / f"{line.stem}_{frame_set}.png"]
 
     def pose(self, line: Scene, frame: Frame) -> np.ndarray | None:
         """The right camera stands one baseline to the right, in metres."""
@@ -125,7 +125,7 @@ class Kitti2015(Exportable, SequenceDataset):
         return T_source_from_target[None]
 
     def intrinsics(self, line: Scene, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the rectified camera; they follow where the pictures on disk were made smaller."""
+        """Of the rectified camera; they follow where the images on disk were made smaller."""
         calibration = self._calibration(line)
         P, _ = self._projections(line)
         native_width, native_height = calibration.matrix("S_rect_02", 2).astype(int)
@@ -163,7 +163,7 @@ class Kitti2015(Exportable, SequenceDataset):
 
 
 def read_disparity(path: str | Path) -> np.ndarray:
-    """KITTI's 16-bit disparity pictures as (h, w) float64 pixels: value / 256, 0 where unknown.
+    """KITTI's 16-bit disparity images as (h, w) float64 pixels: value / 256, 0 where unknown.
 
     Raises:
         InputError: not readable, or not 16 bit.

@@ -4,7 +4,7 @@
     <root>/sequences/00/calib.txt               P2 and P3, the projections of the two
     <root>/poses/00.txt                         twelve numbers a frame: camera to world
 
-There is no depth here; training is judged by its trajectory.
+There is no depth here; training is evaluated by its trajectory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets import DATASETS
-from datasets._kitti import CAMERAS, CalibrationFile, KittiPictures, fixed_intrinsics
+from datasets._kitti import CAMERAS, CalibrationFile, KittiImages, fixed_intrinsics
 from datasets._splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
@@ -23,7 +23,7 @@ from utils import InputError
 
 
 @DATASETS.register
-class KittiOdom(KittiPictures):
+class KittiOdom(KittiImages):
     """KITTI odometry; split `odom` trains on sequences 0 to 8, parts `test_09` and `test_10` are the tests.
 
     Args:
@@ -35,7 +35,7 @@ class KittiOdom(KittiPictures):
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack a picture.
+        skip_missing: leave out samples that lack an image.
         intrinsics: `calibration`, the matrix of the sequence, or `fixed`, the one that Monodepth2 uses
             for all of KITTI, raw and odometry alike.
         baseline: distance of the stereo cameras. The published 0.1 makes learned depths metres / 5.4,
@@ -75,7 +75,7 @@ class KittiOdom(KittiPictures):
     def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
         camera = CAMERAS[self.side_of(line, frame)]
         number = line.frame + (0 if frame == "s" else frame)
-        return [self.picture(f"{self._sequence(line.folder)}/image_{camera}", f"{number:06d}")]
+        return [self.image(f"{self._sequence(line.folder)}/image_{camera}", f"{number:06d}")]
 
     def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
         if self.fixed_intrinsics:

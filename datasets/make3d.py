@@ -1,10 +1,11 @@
-"""Make3D: 134 single pictures of a campus with laser depth, to evaluate on (Saxena, Sun and Ng 2009).
+"""Make3D: 134 single images of a campus with laser depth, to evaluate on (Saxena, Sun and Ng 2009).
 
     <root>/Test134/img-math1-p-282t0.jpg                     2272 rows, 1704 columns
     <root>/Gridlaserdata/depth_sph_corr-math1-p-282t0.mat    `Position3DGrid` (55, 305, 4), the last is depth
 
-Pictures are upright and networks want them wide, so a band of half their width counts: rows 710 to 1561 of
-the picture, and of the laser's grid the rows 17 to 37 that cover it. Truth up to 70 m counts (criterion C1).
+Images are upright and networks want them wide, so a band of half their width counts: rows 710 to 1561 of
+the image, and of the laser's grid the rows 17 to 37 that cover it. Ground truth up to 70 m counts (criterion
+C1).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from structures import Frame
 from utils import InputError
 
 SIZE = (2272, 1704)
-TOP, BOTTOM = 710, 1562  # rows of the picture that count, the last one beyond them
+TOP, BOTTOM = 710, 1562  # rows of the image that count, the last one beyond them
 GRID = (55, 305, 4)
 GRID_TOP, GRID_BOTTOM = 17, 38  # and of the laser's grid
 K = np.array(  # the one camera, as Make3D's own tools have it
@@ -35,7 +36,7 @@ K = np.array(  # the one camera, as Make3D's own tools have it
 
 @DATASETS.register
 class Make3D(Exportable, SequenceDataset):
-    """Make3D's test pictures; there is no video to train from.
+    """Make3D's test images; there is no video to train from.
 
     Args:
         data_path: the folder that holds `Test134` and `Gridlaserdata`.
@@ -45,7 +46,7 @@ class Make3D(Exportable, SequenceDataset):
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack a picture.
+        skip_missing: leave out samples that lack an image.
         ground_truth: `laser`, or None for no depth.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
@@ -77,7 +78,7 @@ class Make3D(Exportable, SequenceDataset):
         check_ground_truth(ground_truth, ["laser"])
         if part == "train" or tuple(frame_ids) != (0,):
             raise InputError(
-                "Make3D holds single pictures to evaluate on, and no video to train from; its part is 'test' "
+                "Make3D holds single images to evaluate on, and no video to train from; its part is 'test' "
                 f"and frame_ids are 0, got '{part}' and {' '.join(map(str, frame_ids))}"
             )
         self.ground_truth = ground_truth
@@ -88,14 +89,14 @@ class Make3D(Exportable, SequenceDataset):
     def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
         return [self.data_path / "Test134" / f"img-{line.folder}.jpg"]
 
-    def pictures(self, line: SplitLine, frame: Frame) -> list[Tensor]:
+    def read_images(self, line: SplitLine, frame: Frame) -> list[Tensor]:
         """(3, 852, 1704) uint8, the band that counts."""
         path = self.paths(line, frame)[0]
-        picture = read_image(path)
-        if picture.shape[1:] != SIZE:
-            height, width = picture.shape[1:]
-            raise InputError(f"{path} is {width}x{height}; Make3D's test pictures are 1704x2272, upright")
-        return [picture[:, TOP:BOTTOM]]
+        image = read_image(path)
+        if image.shape[1:] != SIZE:
+            height, width = image.shape[1:]
+            raise InputError(f"{path} is {width}x{height}; Make3D's test images are 1704x2272, upright")
+        return [image[:, TOP:BOTTOM]]
 
     def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
         """Of the one camera, in pixels of the band."""

@@ -2,13 +2,13 @@
 
     <root>/v1.0-trainval/*.json                       13 tables: what was recorded when, by what, from where
     <root>/samples/<CHANNEL>/<log>__<CHANNEL>__<microseconds>.jpg       key frames, 2 a second
-    <root>/sweeps/<CHANNEL>/...                                         the pictures between, 12 a second
+    <root>/sweeps/<CHANNEL>/...                                         the images between, 12 a second
     <root>/samples/LIDAR_TOP/<log>__LIDAR_TOP__<microseconds>.pcd.bin   float32 x, y, z, intensity, ring
 
-A target is a key frame, its frames -1 and +1 are the pictures just before and after it from the same camera.
-Every picture and scan has a vehicle pose of its own, so a scan reaches a camera that fired earlier by
+A target is a key frame, its frames -1 and +1 are the images just before and after it from the same camera.
+Every image and scan has a vehicle pose of its own, so a scan reaches a camera that fired earlier by
 
-    x_camera = inv(ego_from_camera) inv(world_from_ego at the picture) world_from_ego at the scan
+    x_camera = inv(ego_from_camera) inv(world_from_ego at the image) world_from_ego at the scan
                ego_from_lidar x_lidar.
 
 The tables are read by nuscenes-devkit, which takes a minute and gigabytes for v1.0-trainval. What depth needs
@@ -59,15 +59,15 @@ class NuScenes(Exportable, SurroundDataset):
     Args:
         data_path: the folder that holds `v1.0-trainval`, `samples` and `sweeps`.
         split: `official`, `mini`, or a folder with `train.txt`, `val.txt` of sample tokens or scene names.
-            Of a scene every sample counts whose cameras all have the pictures that `frame_ids` asks for.
+            Of a scene every sample counts whose cameras all have the images that `frame_ids` asks for.
         part: train or val.
         version: which tables: v1.0-trainval where they are there, otherwise the only ones there are.
         camera_names: which cameras, in ring order; all six where not given.
-        frame_ids: 0 and the sources: pictures of the same camera before and after the key frame.
+        frame_ids: 0 and the sources: images of the same camera before and after the key frame.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack a camera, a picture, or a listed sample's neighbour.
+        skip_missing: leave out samples that lack a camera, an image, or a listed sample's neighbour.
         masks: read where each camera sees its own vehicle: True (from `<data_path>/masks`), False for none,
             or the folder they lie in.
         matches: read what tools/sift_matches.py wrote: True (from `<data_path>/matches`), None for none, or
@@ -79,7 +79,7 @@ class NuScenes(Exportable, SurroundDataset):
 
     Raises:
         InputError: tables that are missing or do not fit together, a sample that is not in them, a camera or
-            a picture that a sample lacks, a calibration that is no rotation.
+            an image that a sample lacks, a calibration that is no rotation.
     """
 
     overlap: ClassVar[float] = 500 / 1600  # as SurroundDepth matches
@@ -177,20 +177,20 @@ class NuScenes(Exportable, SurroundDataset):
         reached = {offset: index.walk(keys, offset) for offset in offsets if offset}
         kept = []
         for n, sample in enumerate(samples):
-            lacking = next((c for c, row in zip(cameras, keys[n]) if row < 0), None)
-            if lacking is not None and not skip_missing:
+            missing = next((c for c, row in zip(cameras, keys[n]) if row < 0), None)
+            if missing is not None and not skip_missing:
                 raise InputError(
-                    f"{sample.source}: the sample has no key frame of {CHANNELS[RING[lacking]]} in "
+                    f"{sample.source}: the sample has no key frame of {CHANNELS[RING[missing]]} in "
                     f"sample_data.json of {self.version}; --skip_missing leaves such samples out"
                 )
             alone = next((offset for offset, rows in reached.items() if (rows[n] < 0).any()), None)
-            if alone is not None and lacking is None and sample.listed and not skip_missing:
+            if alone is not None and missing is None and sample.listed and not skip_missing:
                 camera = CHANNELS[RING[cameras[int(np.argmax(reached[alone][n] < 0))]]]
                 raise InputError(
                     f"{sample.source}: {camera} has no frame {alone:+d} beside sample {sample.token}, at an "
                     f"end of {sample.scene}; --skip_missing leaves such samples out"
                 )
-            if lacking is None and alone is None:
+            if missing is None and alone is None:
                 kept.append(sample)
         if not kept:
             raise InputError(
@@ -217,14 +217,14 @@ class NuScenes(Exportable, SurroundDataset):
     def paths(self, line: Sample, frame: Frame) -> list[Path]:
         return [self.data_path / self._index.filename(row) for row in self._rows[frame][line.number]]
 
-    def picture_size(self, line: Sample, camera: int) -> tuple[int, int]:
+    def image_size(self, line: Sample, camera: int) -> tuple[int, int]:
         height, width = self._index.size[self._rows[0][line.number, camera]]
         return int(height), int(width)
 
     def intrinsics(self, line: Sample, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the calibration; they follow where the pictures on disk were made smaller."""
+        """Of the calibration; they follow where the images on disk were made smaller."""
         return resize_intrinsics(
-            self._recorded_intrinsics(line, camera), self.picture_size(line, camera), (height, width)
+            self._recorded_intrinsics(line, camera), self.image_size(line, camera), (height, width)
         )
 
     def _recorded_intrinsics(self, line: Sample, camera: int) -> np.ndarray:
@@ -240,7 +240,7 @@ class NuScenes(Exportable, SurroundDataset):
         return np.linalg.inv(self._world_from_camera(line, frame)) @ world_from_target
 
     def _world_from_camera(self, line: Sample, frame: Frame) -> np.ndarray:
-        """(N, 4, 4) at the time of each picture."""
+        """(N, 4, 4) at the time of each image."""
         return np.stack([self._index.world_from_sensor(row) for row in self._rows[frame][line.number]])
 
     def mask_path(self, line: Sample, camera: int) -> Path:
@@ -248,8 +248,8 @@ class NuScenes(Exportable, SurroundDataset):
         return self.mask_folders[0] / CHANNELS[self.camera_names[camera]] / f"{line.scene}.png"
 
     def match_path(self, line: Sample, camera: int) -> Path:
-        picture = Path(self._index.filename(self._rows[0][line.number, camera]))
-        return self.matches / picture.with_suffix(".npy")
+        image = Path(self._index.filename(self._rows[0][line.number, camera]))
+        return self.matches / image.with_suffix(".npy")
 
     def known_depth(self, index: int) -> KnownDepth | None:
         line = self.lines[index]
@@ -261,7 +261,7 @@ class NuScenes(Exportable, SurroundDataset):
             return None
         xyz = np.ascontiguousarray(read_lidar(scan)[:, :3].T, np.float64)
         world_from_lidar = self._index.world_from_sensor(row)
-        height, width = self.picture_size(line, 0)
+        height, width = self.image_size(line, 0)
         landed = []
         for camera, world_from_camera in enumerate(self._world_from_camera(line, 0)):
             T_camera_from_lidar = np.linalg.inv(world_from_camera) @ world_from_lidar
@@ -318,7 +318,7 @@ def _find_version(data_path: Path, version: str | None, split: str) -> str:
 def _check_sweeps(data_path: Path, offsets: list[int]) -> None:
     if any(offsets) and not (data_path / "sweeps").is_dir():
         raise InputError(
-            f"frames {' '.join(str(offset) for offset in offsets if offset)} are pictures between the key "
+            f"frames {' '.join(str(offset) for offset in offsets if offset)} are images between the key "
             f"frames, and there is no folder {data_path / 'sweeps'}; extract the sweeps as well"
         )
 
@@ -338,13 +338,13 @@ def read_lidar(path: str | Path) -> np.ndarray:
 def lidar_pixels(
     xyz: np.ndarray, T_camera_from_lidar: np.ndarray, K: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where a scan falls in a camera's picture, by SurroundDepth's rule: there is no least distance.
+    """Where a scan falls in a camera's image, by SurroundDepth's rule: there is no least distance.
 
     Args:
         xyz: (3, P) float64 metres in the LiDAR's frame.
         T_camera_from_lidar: (4, 4).
         K: (3, 3) intrinsics, pixels.
-        height, width: of the picture, pixels.
+        height, width: of the image, pixels.
 
     Returns:
         Rows, columns and metres along the optical axis, (K,) each, in the order of the points.
@@ -362,7 +362,7 @@ def lidar_pixels(
 
 @dataclass(frozen=True)
 class Index:
-    """What depth needs of the tables, as arrays: S scenes, M samples, R pictures and scans, C calibrations.
+    """What depth needs of the tables, as arrays: S scenes, M samples, R images and scans, C calibrations.
 
     Attributes:
         scenes: (S,) names.
@@ -374,7 +374,7 @@ class Index:
         time: (R,) microseconds.
         size: (R, 2) height and width, pixels.
         ego: (R, 7) the vehicle's pose in the world then: quaternion w, x, y, z and translation in metres.
-        neighbours: (R, 2) rows of the same camera's previous and next picture; -1 for none.
+        neighbours: (R, 2) rows of the same camera's previous and next image; -1 for none.
         calibration: (R,) which calibration.
         ego_from_sensor: (C, 4, 4) metres.
         intrinsics: (C, 3, 3) pixels; zeros for the LiDAR.
@@ -398,18 +398,18 @@ class Index:
         return str(self.patterns[self.pattern[row]]).replace("*", str(self.time[row]))
 
     def world_from_sensor(self, row: int) -> np.ndarray:
-        """(4, 4) at the time of the picture or scan."""
+        """(4, 4) at the time of the image or scan."""
         ego = pose_from_quaternion(self.ego[row, :4], self.ego[row, 4:], self.filename(row))
         return ego @ self.ego_from_sensor[self.calibration[row]]
 
     def walk(self, rows: np.ndarray, offset: int) -> np.ndarray:
-        """The rows `offset` pictures later, or earlier where negative; -1 where there is none."""
+        """The rows `offset` images later, or earlier where negative; -1 where there is none."""
         for _ in range(abs(offset)):
             rows = np.where(rows < 0, -1, self.neighbours[rows, int(offset > 0)])
         return rows
 
     def take(self, rows: np.ndarray) -> Index:
-        """Only these pictures and scans, without samples and neighbours, which are numbered otherwise."""
+        """Only these images and scans, without samples and neighbours, which are numbered otherwise."""
         kept = {name: getattr(self, name)[rows] for name in ("pattern", "time", "size", "ego", "calibration")}
         none = {name: getattr(self, name)[:0] for name in ("samples", "scene_of", "keys", "neighbours")}
         return dataclasses.replace(self, **kept, **none)
@@ -548,7 +548,7 @@ def _calibration(devkit: Devkit, token: str, folder: Path) -> tuple[np.ndarray, 
 
 
 def _sizes(records: list[dict[str, Any]], folder: Path) -> np.ndarray:
-    """(R, 2) int32 height and width of pictures, pixels; zeros of a scan."""
+    """(R, 2) int32 height and width of images, pixels; zeros of a scan."""
     sizes = np.array([[record["height"], record["width"]] for record in records], np.int32).reshape(-1, 2)
     for row in np.flatnonzero(sizes.min(1) < 1):
         if records[row]["channel"] != LIDAR:

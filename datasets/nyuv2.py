@@ -1,12 +1,12 @@
 """NYU Depth V2: rooms seen by a hand-held Kinect (Silberman et al. 2012).
 
     <root>/kitchen_0003/r-1294886360.208451-2996770081.ppm   video to train from, a folder for each scene; the
-                                                             raw recordings, or pictures of any other name
-    <root>/nyu_depth_v2_labeled.mat                          1449 pictures with depth, 654 of them for testing
+                                                             raw recordings, or images of any other name
+    <root>/nyu_depth_v2_labeled.mat                          1449 images with depth, 654 of them for testing
     <root>/nyu_test/00001.h5                                 or these, converted one by one: `rgb`, `depth`
 
-Training pictures are straightened: the colour camera's distortion is taken out, and a border of 16 pixels of
-640 x 480 with it, where straightening leaves no picture. Test pictures are straight already; what counts is
+Training images are straightened: the colour camera's distortion is taken out, and a border of 16 pixels of
+640 x 480 with it, where straightening leaves no image. Test images are straight already; what counts is
 the window of 427 rows and 561 columns that the Kinect's depth covers.
 """
 
@@ -41,20 +41,20 @@ DISTORTION = np.array(  # k1, k2, p1, p2, k3 in OpenCV's order
     [0.20796615318809061, -0.58613825163911781, 0.00072231363135888329, 0.0010479627195765181,
      0.49856986684705107]
 )  # fmt: skip
-BORDER = 16  # pixels that go on each side of a straightened picture, of 640 x 480
-TOP, BOTTOM, LEFT, RIGHT = 44, 471, 40, 601  # rows and columns of a test picture that count
+BORDER = 16  # pixels that go on each side of a straightened image, of 640 x 480
+TOP, BOTTOM, LEFT, RIGHT = 44, 471, 40, 601  # rows and columns of a test image that count
 
 OFFICIAL = "official"
 MAT = "nyu_depth_v2_labeled.mat"
-PICTURES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp"}
-COLOUR_NAMES = ("r-", "rgb_")  # where a folder holds depth pictures, too, those in colour begin like this
-COLUMNS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)  # of the nine pictures in a line of a published list, in time
+IMAGES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp"}
+COLOUR_NAMES = ("r-", "rgb_")  # where a folder holds depth images, too, those in colour begin like this
+COLUMNS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)  # of the nine images in a line of a published list, in time
 PUBLISHED_ORDER = (0, -4, -3, -2, -1, 1, 2, 3, 4)  # and as they stand in the line
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A sample of video: number `frame` of the pictures of a scene, paths below the root."""
+    """A sample of video: number `frame` of the images of a scene, paths below the root."""
 
     scene: Sequence[str] = field(repr=False)
     frame: int
@@ -67,7 +67,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Still:
-    """A picture with depth: `number` in the .mat, counted from 1, or the converted file `path`."""
+    """An image with depth: `number` in the .mat, counted from 1, or the converted file `path`."""
 
     number: int
     path: str
@@ -80,25 +80,25 @@ class Still:
 
 @DATASETS.register
 class NyuV2(Exportable, SequenceDataset):
-    """NYU Depth V2, trained from video and evaluated on the 654 official test pictures.
+    """NYU Depth V2, trained from video and evaluated on the 654 official test images.
 
     Args:
         data_path: the folder that holds the scenes, and the .mat or the folder `nyu_test`.
-        split: `official`, or a folder with lists of your own. Official test are the 654 pictures; train and
+        split: `official`, or a folder with lists of your own. Official test are the 654 images; train and
             val have no list: they are the scene folders, the last tenth of them val, less those that test
-            pictures were taken in, which the .mat tells where it is there. A list's lines are nine paths (the
-            target, four pictures before it and four after it: 0 -4 -3 -2 -1 1 2 3 4, as published) or one
-            test picture (`nyu_test/00001.h5`).
+            images were taken in, which the .mat tells where it is there. A list's lines are nine paths (the
+            target, four images before it and four after it: 0 -4 -3 -2 -1 1 2 3 4, as published) or one
+            test image (`nyu_test/00001.h5`).
         part: train, val or test.
-        frame_ids: 0 and the sources: offsets in steps of `stride`; test pictures have 0 alone.
+        frame_ids: 0 and the sources: offsets in steps of `stride`; test images have 0 alone.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
         resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack a picture.
-        undistort: straighten training pictures. Off for pictures that are straight already.
-        stride: pictures from a target to its next source. The Kinect took some 20 to 30 a second, of which
+        skip_missing: leave out samples that lack an image.
+        undistort: straighten training images. Off for images that are straight already.
+        stride: images from a target to its next source. The Kinect took some 20 to 30 a second, of which
             neighbours hardly differ; 10 is what published lists were made with.
-        ground_truth: `kinect`, of test pictures, or None for no depth.
+        ground_truth: `kinect`, of test images, or None for no depth.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
@@ -129,7 +129,7 @@ class NyuV2(Exportable, SequenceDataset):
         check_offsets(frame_ids, "NYUv2")
         check_ground_truth(ground_truth, ["kinect"])
         if stride < 1:
-            raise InputError(f"stride is a whole number of pictures from 1 on, got {stride}")
+            raise InputError(f"stride is a whole number of images from 1 on, got {stride}")
         self.undistort, self.stride, self.ground_truth = undistort, stride, ground_truth
         self._maps: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
         self._labelled = LabelledFile(Path(data_path) / MAT)
@@ -141,8 +141,7 @@ class NyuV2(Exportable, SequenceDataset):
         single = isinstance(self.lines[0], Still)
         if single and set(frame_ids) != {0}:
             raise InputError(
-                f"{self.lines[0].source}: test pictures are single; frame_ids must be 0, got "
-                f"{tuple(frame_ids)}"
+                f"{self.lines[0].source}: test images are single; frame_ids must be 0, got {tuple(frame_ids)}"
             )
         super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
         self.find_exported(gt_path, split, part, at_first=False)
@@ -154,23 +153,23 @@ class NyuV2(Exportable, SequenceDataset):
             return [self.data_path / line.scene[line.frame + frame * self.stride]]
         return [self._file(line)]
 
-    def pictures(self, line: Clip | Still, frame: Frame) -> list[Tensor]:
-        """(3, h, w) uint8: straightened without its border, or the window of a test picture that counts."""
+    def read_images(self, line: Clip | Still, frame: Frame) -> list[Tensor]:
+        """(3, h, w) uint8: straightened without its border, or the window of a test image that counts."""
         if isinstance(line, Still):
             return [torch.from_numpy(self._read(line)[0][:, TOP:BOTTOM, LEFT:RIGHT].copy())]
-        picture = read_image(self.paths(line, frame)[0])
-        height, width = picture.shape[1:]
+        image = read_image(self.paths(line, frame)[0])
+        height, width = image.shape[1:]
         dy, dx = border(height, width)
         if not self.undistort:
-            return [picture[:, dy : height - dy, dx : width - dx]]
+            return [image[:, dy : height - dy, dx : width - dx]]
         if (height, width) not in self._maps:
             self._maps[height, width] = undistortion_maps(height, width)
-        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+        pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         straight = cv2.remap(pixels, *self._maps[height, width], cv2.INTER_LINEAR)
         return [torch.from_numpy(straight).permute(2, 0, 1)]
 
     def intrinsics(self, line: Clip | Still, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the one calibrated camera, for what `pictures` gives; it follows where copies are smaller."""
+        """Of the one calibrated camera, for what `images` gives; it follows where copies are smaller."""
         if isinstance(line, Still):
             return _shifted(K, LEFT, TOP)
         whole = _whole_size(height, width)
@@ -178,7 +177,7 @@ class NyuV2(Exportable, SequenceDataset):
         return _shifted(resize_intrinsics(K, SIZE, whole), dx, dy)
 
     def known_depth(self, index: int) -> np.ndarray | None:
-        """(1, 427, 561) metres of a test picture; None for video."""
+        """(1, 427, 561) metres of a test image; None for video."""
         line = self.lines[index]
         if isinstance(line, Clip):
             return None
@@ -187,7 +186,7 @@ class NyuV2(Exportable, SequenceDataset):
     def name(self, index: int) -> str:
         return self.lines[index].name
 
-    # Test pictures.
+    # Test images.
 
     def _file(self, line: Still) -> Path:
         """The converted file where it is there, else the .mat."""
@@ -197,7 +196,7 @@ class NyuV2(Exportable, SequenceDataset):
     def _read(self, line: Still) -> tuple[np.ndarray, np.ndarray]:
         """(3, 480, 640) uint8 and (480, 640) metres."""
         path = self._file(line)
-        return self._labelled.picture(line.number) if path == self._labelled.path else read_converted(path)
+        return self._labelled.image(line.number) if path == self._labelled.path else read_converted(path)
 
     # Scene folders.
 
@@ -205,7 +204,7 @@ class NyuV2(Exportable, SequenceDataset):
         scenes = find_scenes(root)
         if not scenes:
             raise InputError(
-                f"there are no folders of pictures under {root}; put the raw scenes there, or give the "
+                f"there are no folders of images under {root}; put the raw scenes there, or give the "
                 "folder of a published list (train_files.txt) with --split"
             )
         if self._labelled.path.is_file():
@@ -213,7 +212,7 @@ class NyuV2(Exportable, SequenceDataset):
             places = {_place(name) for name in tested}
             scenes = {name: frames for name, frames in scenes.items() if _place(name) not in places}
             if not scenes:
-                raise InputError(f"every scene under {root} is one that test pictures were taken in")
+                raise InputError(f"every scene under {root} is one that test images were taken in")
         clips = [
             Clip(frames, frame, name)
             for name, frames in _held_back(scenes, part).items()
@@ -223,8 +222,8 @@ class NyuV2(Exportable, SequenceDataset):
         if not clips:
             longest = max(map(len, scenes.values()))
             raise InputError(
-                f"{root}, part '{part}': no picture has its neighbours at {offsets}; the longest scene holds "
-                f"{longest} pictures"
+                f"{root}, part '{part}': no image has its neighbours at {offsets}; the longest scene holds "
+                f"{longest} images"
             )
         return clips
 
@@ -233,12 +232,12 @@ class NyuV2(Exportable, SequenceDataset):
 
 
 def border(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that go on each side of a straightened picture: 16 at 640 x 480."""
+    """Rows and columns that go on each side of a straightened image: 16 at 640 x 480."""
     return round(BORDER * height / SIZE[0]), round(BORDER * width / SIZE[1])
 
 
 def undistortion_maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `cv2.remap` straightens a picture of this size with; its border is left out already."""
+    """What `cv2.remap` straightens an image of this size with; its border is left out already."""
     camera = resize_intrinsics(K, SIZE, (height, width))
     dy, dx = border(height, width)
     maps = cv2.initUndistortRectifyMap(camera, DISTORTION, None, camera, (width, height), cv2.CV_16SC2)
@@ -256,15 +255,15 @@ def _whole_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _shifted(camera: np.ndarray, dx: int, dy: int) -> np.ndarray:
-    """Intrinsics of a picture that lost `dx` columns on the left and `dy` rows at the top."""
+    """Intrinsics of an image that lost `dx` columns on the left and `dy` rows at the top."""
     return camera - np.array([[0, 0, dx], [0, 0, dy], [0, 0, 0]])
 
 
-# ----------------------------------------------------------------------------- pictures with depth
+# ----------------------------------------------------------------------------- images with depth
 
 
 class LabelledFile:
-    """The official `nyu_depth_v2_labeled.mat`, read picture by picture: it is HDF5 (MATLAB 7.3).
+    """The official `nyu_depth_v2_labeled.mat`, read image by image: it is HDF5 (MATLAB 7.3).
 
     MATLAB stores columns first, so HDF5 sees `images` as (1449, 3, 640, 480), `depths` as (1449, 640, 480).
 
@@ -280,11 +279,11 @@ class LabelledFile:
     def __getstate__(self) -> dict:
         return {"path": self.path, "_file": None, "_process": -1}
 
-    def picture(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """(3, 480, 640) uint8 and (480, 640) metres of picture `number`, counted from 1 as MATLAB does.
+    def image(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """(3, 480, 640) uint8 and (480, 640) metres of image `number`, counted from 1 as MATLAB does.
 
         Raises:
-            InputError: no HDF5, another content, fewer pictures.
+            InputError: no HDF5, another content, fewer images.
         """
         file = self._open()
         images, depths = (_variable(file, name, self.path) for name in ("images", "depths"))
@@ -295,12 +294,12 @@ class LabelledFile:
                 f"(n, 640, 480), got {images.shape} of {images.dtype} and {depths.shape}"
             )
         if not 1 <= number <= len(images):
-            raise InputError(f"{self.path} holds {len(images)} pictures, number {number} is asked for")
+            raise InputError(f"{self.path} holds {len(images)} images, number {number} is asked for")
         image, depth = _rows(images, number - 1, self.path), _rows(depths, number - 1, self.path)
         return image.transpose(0, 2, 1), depth.T
 
     def scenes(self, numbers: Sequence[int]) -> list[str]:
-        """The names of the scenes that pictures were taken in; those the file does not know are left out."""
+        """The names of the scenes that images were taken in; those the file does not know are left out."""
         file = self._open()
         references = np.ravel(_variable(file, "scenes", self.path))
         within = [number for number in numbers if number <= len(references)]
@@ -322,7 +321,7 @@ def read_converted(path: Path) -> tuple[np.ndarray, np.ndarray]:
         rgb, depth = (_rows(_variable(file, name, path), ..., path) for name in ("rgb", "depth"))
     if rgb.shape != (3, *SIZE) or rgb.dtype != np.uint8 or depth.shape != SIZE:
         raise InputError(
-            f"{path} is no NYUv2 picture: expected rgb (3, 480, 640) of uint8 and depth (480, 640), "
+            f"{path} is no NYUv2 image: expected rgb (3, 480, 640) of uint8 and depth (480, 640), "
             f"got {rgb.shape} of {rgb.dtype} and {depth.shape}"
         )
     return rgb, depth
@@ -362,7 +361,7 @@ def _rows(variable, rows, path: Path) -> np.ndarray:
 
 
 def official_test() -> list[Still]:
-    """The 654 official test pictures."""
+    """The 654 official test images."""
     return [_still(line) for line in load_split("nyuv2", OFFICIAL, "test")]
 
 
@@ -371,14 +370,12 @@ def _still(line: SplitLine) -> Still:
     path = line.folder if line.folder.endswith(".h5") else f"{line.folder}/{line.frame:05d}.h5"
     stem = Path(path).stem
     if not stem.isdecimal():
-        raise InputError(
-            f"{line.source}: expected a numbered picture such as nyu_test/00001.h5, got '{path}'"
-        )
+        raise InputError(f"{line.source}: expected a numbered image such as nyu_test/00001.h5, got '{path}'")
     return Still(int(stem), path, line.source)
 
 
 def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
-    """A list of clips, nine paths a line, or of test pictures."""
+    """A list of clips, nine paths a line, or of test images."""
     path = Path(split) / f"{part}_files.txt"
     listed = split not in split_names("nyuv2") and path.is_file()
     rows = [line.split() for line in read_lines(path)] if listed else []
@@ -387,7 +384,7 @@ def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
     beyond = [offset for offset in offsets if offset not in COLUMNS]
     if beyond:
         raise InputError(
-            f"{path} lists the four pictures before and after a target; there is none at {beyond[0]}: "
+            f"{path} lists the four images before and after a target; there is none at {beyond[0]}: "
             "--dataset.stride 1 takes its nearest, or choose other --frame_ids"
         )
     clips = []
@@ -404,7 +401,7 @@ def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
 
 
 def find_scenes(root: Path) -> dict[str, list[str]]:
-    """Name → pictures in time, paths below the root, of every folder that holds three pictures or more."""
+    """Name → images in time, paths below the root, of every folder that holds three images or more."""
     scenes, seen = {}, set()  # places, since a link may lead back to a folder above it
     for folder, inner, names in os.walk(root, followlinks=True):
         if (there := os.path.realpath(folder)) in seen:
@@ -412,7 +409,7 @@ def find_scenes(root: Path) -> dict[str, list[str]]:
             continue
         seen.add(there)
         inner[:] = sorted(name for name in inner if name[0] != "." and name != "nyu_test")
-        names = [name for name in names if Path(name).suffix.lower() in PICTURES]
+        names = [name for name in names if Path(name).suffix.lower() in IMAGES]
         coloured = [name for name in names if name.startswith(COLOUR_NAMES)]
         frames = sorted(coloured or names, key=_natural_key)
         place = Path(folder).relative_to(root)
@@ -432,7 +429,7 @@ def _place(scene: str) -> str:
 
 
 def _held_back(scenes: dict[str, list[str]], part: str) -> dict[str, list[str]]:
-    """The last tenth of the scenes is val; of a single scene, the last tenth of its pictures."""
+    """The last tenth of the scenes is val; of a single scene, the last tenth of its images."""
     if len(scenes) == 1:
         ((name, frames),) = scenes.items()
         cut = len(frames) - max(3, len(frames) // 10)

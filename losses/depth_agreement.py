@@ -1,8 +1,8 @@
-"""Depth agreement: what a picture's views say of its depth is what the picture says, up to half of a factor.
+"""Depth agreement: what an image's views say of its depth is what the image says, up to half of a factor.
 
     sum over views of  mean(delta^2) - 0.5 mean(delta)^2,   delta = log depth in the view - log depth
 
-The mean of each picture counts half as much as the spread about it (scale-invariant log error: Eigen et al.,
+The mean of each image counts half as much as the spread about it (scale-invariant log error: Eigen et al.,
 NeurIPS 2014). Neither side is held fixed (Liu et al., RA-L 2024).
 """
 
@@ -18,7 +18,7 @@ from structures import Batch, Prediction
 
 @LOSSES.register
 class DepthAgreement(nn.Module):
-    """Agreement of the views in `prediction.extra["agreement"]` with the plain picture; 0 without views."""
+    """Agreement of the views in `prediction.extra["agreement"]` with the plain image; 0 without views."""
 
     compares_views = True  # seen once, with all views beside each other, and not once for each
 

@@ -4,7 +4,7 @@
 
 The minimum over sources forgives what one of them does not see; the second minimum, over the sources as
 they are, leaves out what moves with the camera or not at all (Monodepth2, eqs. 4 and 5). Where the batch's
-map `visible` says that a camera sees its own vehicle, the error is 0 (SurroundDepth).
+map `ego_mask` says that a camera sees its own vehicle, the error is 0 (SurroundDepth).
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class Photometric(nn.Module):
             if scale in prediction.masks:
                 errors = errors * prediction.masks[scale].transpose(0, 1)[:, :, None]
             error = self._over_sources(errors)
-            visible = _visible(batch, size)
-            if visible is not None:
-                error = error * visible
+            outside = _outside_ego_mask(batch, size)
+            if outside is not None:
+                error = error * outside
             automask = None
             if unwarped is not None:
                 automask = error.detach() < unwarped
                 error = torch.minimum(error, unwarped)
-                automask = automask if visible is None else automask & visible
+                automask = automask if outside is None else automask & outside
             result[scale] = error, automask
         return result
 
@@ -103,12 +103,12 @@ class Photometric(nn.Module):
         return least
 
 
-def _visible(batch: Batch, size: torch.Size) -> Tensor | None:
-    """(B·N, 1, h, w) bool, True where all of a pixel shows the world; None where the batch does not know."""
-    visible = batch.maps.get("visible")
-    if visible is None or visible.shape[-2:] == size:
-        return visible
-    return F.interpolate(visible.float(), size, mode="area") == 1
+def _outside_ego_mask(batch: Batch, size: torch.Size) -> Tensor | None:
+    """(B·N, 1, h, w) bool, False where any part of a pixel shows the ego vehicle; None without ego masks."""
+    ego_mask = batch.maps.get("ego_mask")
+    if ego_mask is None or ego_mask.shape[-2:] == size:
+        return ego_mask if ego_mask is None else ~ego_mask
+    return F.interpolate(ego_mask.float(), size, mode="area") == 0
 
 
 def _shrink(image: Tensor, size: torch.Size) -> Tensor:

@@ -34,7 +34,7 @@ class SfmMatches(nn.Module):
 
     Raises:
         InputError: a bound below 0, `exchanged` without `published`, a batch without matches, depth of
-            another size than the picture.
+            another size than the image.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SfmMatches(nn.Module):
         losses = []
         for number, depth in enumerate(prediction.depths.values()):
             if depth.shape[-2:] != batch.images[0].shape[-2:]:
-                raise InputError("sfm_matches needs depth of the picture's size; leave v1_multiscale off")
+                raise InputError("sfm_matches needs depth of the image's size; leave v1_multiscale off")
             grid = self._grid(matches[..., :2], depth.shape[-2:], number)
             found = F.grid_sample(depth, grid[:, None], padding_mode="border", align_corners=True)[:, 0, 0]
             error = torch.where(valid, (found - matches[..., 2]).abs(), 0.0)
@@ -86,7 +86,7 @@ class SfmMatches(nn.Module):
         valid = (depth > 0) & (depth < self.max_depth) & (angle > self.min_angle)
         for distance in distances:
             valid = valid & (distance < self.threshold)
-        # The published tools write ones for a pair of pictures without a match.
+        # The published tools write ones for a pair of images without a match.
         nothing = (matches[..., 2:] == 1).all(-1)
         return valid if self.published else valid & ~nothing
 

@@ -31,7 +31,7 @@ class Spatial(nn.Module):
 
     Raises:
         InputError: a weight outside [0, 1], a batch of one camera or without the cameras' places, depth of
-            another size than the picture.
+            another size than the image.
     """
 
     def __init__(self, ssim_weight: float = 0.85, published: bool = False) -> None:
@@ -52,11 +52,11 @@ class Spatial(nn.Module):
         means = []
         for depth in prediction.depths.values():
             if depth.shape[-2:] != batch.images[0].shape[-2:]:
-                raise InputError("spatial needs depth of the picture's size; leave v1_multiscale off")
+                raise InputError("spatial needs depth of the image's size; leave v1_multiscale off")
             warped, seen = neighbours.warp(depth, in_front=not self.published)
             error = target.error(warped) * seen
-            if "visible" in batch.maps:
-                error = error * batch.maps["visible"]
+            if "ego_mask" in batch.maps:
+                error = error * ~batch.maps["ego_mask"]
             means.append(error.mean())
         return torch.stack(means)
 
@@ -65,7 +65,7 @@ class Neighbours:
     """Both neighbours of every camera, stacked: first the one to the right (k - 1), then to the left (k + 1).
 
     Args:
-        batch: with `rig_from_camera`, pictures at the depths' size.
+        batch: with `rig_from_camera`, images at the depths' size.
 
     Raises:
         InputError: a batch of one camera or without the cameras' places.
@@ -83,8 +83,8 @@ class Neighbours:
             return torch.cat([views.roll(turn, 1).flatten(0, 1) for turn in (1, -1)])
 
         images, rig = batch.images[0], batch.rig_from_camera
-        visible = batch.maps.get("visible", torch.ones_like(images[:, :1], dtype=torch.bool))
-        self.images, self.visible = both(images), both(visible.to(images.dtype))
+        ego_mask = batch.maps.get("ego_mask", torch.zeros_like(images[:, :1], dtype=torch.bool))
+        self.images, self.visible = both(images), both((~ego_mask).to(images.dtype))
         self.intrinsics, self.source_intrinsics = batch.intrinsics.repeat(2, 1, 1), both(batch.intrinsics)
         self.T_neighbour_from_camera = invert_rigid(both(rig)) @ rig.repeat(2, 1, 1)
 
@@ -93,7 +93,7 @@ class Neighbours:
 
         Args:
             depth: (B·N, 1, H, W) metres.
-            in_front: leave out points behind the neighbour, which project into its picture upside down.
+            in_front: leave out points behind the neighbour, which project into its image upside down.
 
         Returns:
             (2, B·N, 3, H, W), and (2, B·N, 1, H, W) of 0 and 1: where the neighbour sees the place, and not

@@ -37,8 +37,8 @@ def load_method(
         InputError: nothing known lies there, its keys do not fit, or it lacks what predicting needs.
     """
     checkpoint = load_checkpoint(path, which=which)
-    if checkpoint.lacking:
-        raise InputError(checkpoint.lacking)
+    if checkpoint.missing:
+        raise InputError(checkpoint.missing)
     options = {**checkpoint.options, "weights_init": "scratch"}  # the weights come from the file
     method = build_method(options)
     only_for_training = {"pose_encoder", "pose", "predictive_mask"}

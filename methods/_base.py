@@ -21,7 +21,7 @@ class Method(nn.Module):
 
     precision: torch.dtype = torch.float32  # of the networks; the trainer sets bfloat16
     metric: bool = False  # whether what it learns from tells metres
-    cameras: int = 1  # of one moment that it looks at together; a method of one takes any picture
+    cameras: int = 1  # of one frame set that it looks at together; a method of one takes any image
     detail: int = 1  # above 1, data comes with `Batch.detailed` of that many times the network's size
     defaults: ClassVar[dict[str, Any]] = {}  # options of a run that are others for this method
 
@@ -34,7 +34,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
-        """Depth of single pictures.
+        """Depth of single images.
 
         Args:
             images: (B, 3, H, W) in [0, 1], at the network's size.
@@ -46,7 +46,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Motion between two pictures.
+        """Motion between two images.
 
         Args:
             earlier, later: (B, 3, H, W) in [0, 1].
@@ -63,11 +63,11 @@ class Method(nn.Module):
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
         """Called before each epoch, for schedules a method has of its own."""
 
-    def pictures(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+    def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """What is worth a look: name → (B, 3 or 1, H, W) in [0, 1]."""
         return {}
 
-    def clouds(self, batch: Batch, prediction: Prediction) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def log_clouds(self, batch: Batch, prediction: Prediction) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """What is worth a walk round it: name → (K, 3) x forward, y left, z up, and (K, 3) uint8 RGB."""
         return {}
 

@@ -1,12 +1,12 @@
-"""Views: the same moment shown in two more ways. Depth is learned from each, and all have to agree on it.
+"""Views: the same frame set shown in two more ways. Depth is learned from each, and all have to agree on it.
 
-    local crop       a window of the picture, r times as large:   x' + 0.5 = r (x + 0.5) - x0
+    local crop       a window of the image, r times as large:   x' + 0.5 = r (x + 0.5) - x0
     patch reshuffle  cut at a column and at a row, the parts swapped:   x' = (x - x0) mod W
 
-Each is a pair: `apply` makes the view, `restore` brings what the network said of it back to the picture's
+Each is a pair: `apply` makes the view, `restore` brings what the network said of it back to the image's
 pixels. A crop keeps its own place in the geometry: a longer focal length, a principal point of its own, the
-same motion; what looks r times as large looks r times as near. A reshuffled picture has no geometry; the
-restored disparity has the picture's (Liu et al., Towards better data exploitation in self-supervised
+same motion; what looks r times as large looks r times as near. A reshuffled image has no geometry; the
+restored disparity has the image's (Liu et al., Towards better data exploitation in self-supervised
 monocular depth estimation, RA-L 2024).
 """
 
@@ -37,14 +37,14 @@ class Views:
 
     Args:
         local_crop: show a zoomed window as well.
-        patch_reshuffle: show the picture with its parts swapped as well.
-        consistency_weight: of the term `depth_agreement`, by which the views agree with the picture.
-        detail: crops are made of pictures this many times as large as the network's, so that a crop shows
-            what a smaller picture has lost; 2 is all that a zoom of 2 can show. Loading takes longer.
+        patch_reshuffle: show the image with its parts swapped as well.
+        consistency_weight: of the term `depth_agreement`, by which the views agree with the image.
+        detail: crops are made of images this many times as large as the network's, so that a crop shows
+            what a smaller image has lost; 2 is all that a zoom of 2 can show. Loading takes longer.
         smallest_zoom, largest_zoom: range of r.
         published_camera: treat crops as the published code does: whole pixels, the intrinsics of the whole
-            picture, and motions bent to fit by the batch's first intrinsics, as if the principal point were
-            the picture's middle.
+            image, and motions bent to fit by the batch's first intrinsics, as if the principal point were
+            the image's middle.
 
     Raises:
         InputError: a zoom or a detail below 1, or an empty range.
@@ -76,7 +76,7 @@ class Views:
 
         `prediction.extra["views"]` has name → (Batch, Prediction), which every loss term reads like the
         plain ones; `prediction.extra["agreement"]` has name → scale → depth in the view and in the plain
-        picture at the same pixels, (B·N, 1, h, w) each, and where they can be compared (or None).
+        image at the same pixels, (B·N, 1, h, w) each, and where they can be compared (or None).
         """
         draws = _draws(batch)
         looks, agreement = {}, {}
@@ -112,9 +112,9 @@ class Views:
     def _reshuffled(
         self, method: Monodepth2, batch: Batch, plain: Prediction, motions: dict, draws: Tensor
     ) -> tuple[tuple[Batch, Prediction], dict[int, Any]]:
-        picture = batch.network_images[0]
-        shuffle = PatchReshuffle.draw(draws, picture.shape[-2:])
-        prediction = method.look(shuffle.apply(picture))
+        image = batch.network_images[0]
+        shuffle = PatchReshuffle.draw(draws, image.shape[-2:])
+        prediction = method.look(shuffle.apply(image))
         for maps in (prediction.disparities, prediction.masks):
             for scale, values in maps.items():
                 maps[scale] = shuffle.restore(values)
@@ -147,13 +147,13 @@ def _beside(tensor: Tensor, values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LocalCrop:
-    """A window of each picture, as large as the picture once it is zoomed. All float64, on the CPU.
+    """A window of each image, as large as the image once it is zoomed. All float64, on the CPU.
 
     Attributes:
-        size: (H, W) of picture and crop.
+        size: (H, W) of image and crop.
         zoom: (n,) r, how much nearer things look.
         scale: (n, 2) zoom along x and y: r, but for the published code's whole pixels.
-        offset: (n, 2) x0 and y0, the window's corner in the zoomed picture, pixels.
+        offset: (n, 2) x0 and y0, the window's corner in the zoomed image, pixels.
         published: the window that `restore` fills and the camera are the published ones.
     """
 
@@ -169,18 +169,18 @@ class LocalCrop:
     ) -> LocalCrop:
         """From (n, DRAWS) numbers in [0, 1): zoom, column, row, and two that it leaves alone."""
         zoom = zooms[0] + (zooms[1] - zooms[0]) * draws[:, 0]
-        picture = draws.new_tensor([size[1], size[0]])
-        zoomed = zoom[:, None] * picture
+        image = draws.new_tensor([size[1], size[0]])
+        zoomed = zoom[:, None] * image
         zoomed = zoomed.floor() if published else zoomed
-        offset = (zoomed - picture) * draws[:, 1:3]
+        offset = (zoomed - image) * draws[:, 1:3]
         return LocalCrop(
-            tuple(size), zoom, zoomed / picture, offset.floor() if published else offset, published
+            tuple(size), zoom, zoomed / image, offset.floor() if published else offset, published
         )
 
     def apply(self, batch: Batch) -> Batch:
-        """The batch seen through the window: pictures, maps, points and, unless published, intrinsics.
+        """The batch seen through the window: images, maps, points and, unless published, intrinsics.
 
-        Of the pictures with jitter only the target is there, since nothing else is shown to a network.
+        Of the images with jitter only the target is there, since nothing else is shown to a network.
         """
         K, extra = batch.intrinsics, dict(batch.extra)
         if not self.published:
@@ -206,7 +206,7 @@ class LocalCrop:
         )
 
     def restore(self, disparity: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """A map of the crop at the picture's pixels.
+        """A map of the crop at the image's pixels.
 
         Args:
             disparity: (n, 1, h, w) of any size.
@@ -228,11 +228,11 @@ class LocalCrop:
         return restored, inside
 
     def bend(self, poses: dict[Frame, Tensor], intrinsics: Tensor) -> dict[Frame, Tensor]:
-        """Published: motions as they look to a camera whose intrinsics are those of the whole picture.
+        """Published: motions as they look to a camera whose intrinsics are those of the whole image.
 
-        A point X of the picture is Rc X for the crop's camera, so R and t become Rc R inv(Rc) and Rc t, with
+        A point X of the image is Rc X for the crop's camera, so R and t become Rc R inv(Rc) and Rc t, with
         Rc = [1 0 -gx / 2 fx; 0 1 -gy / 2 fy; 0 0 f]; g is the window's middle and f half its width, in
-        [-1, 1], and fx, fy are the first picture's, over W and H.
+        [-1, 1], and fx, fy are the first image's, over W and H.
         """
         corner = self.offset / (self.scale * self._pixels() - 1)
         extent = (self._pixels() - 1) / (self.scale * self._pixels() - 1)
@@ -247,12 +247,12 @@ class LocalCrop:
             bent[frame] = torch.cat([top, T[:, 3:]], 1)
         return bent
 
-    def picture(self, image: Tensor) -> Tensor:
+    def image(self, image: Tensor) -> Tensor:
         """(n, C, H, W) in [0, 1], or of another size and so with more detail, to (n, C, H, W)."""
         return self._resampler(image)(image)
 
     def _resampler(self, like: Tensor) -> Callable[[Tensor], Tensor]:
-        """What makes the crop of pictures of one size, through Lanczos' window; a matrix along each axis."""
+        """What makes the crop of images of one size, through Lanczos' window; a matrix along each axis."""
         matrices = []
         for axis, length in ((0, self.size[1]), (1, self.size[0])):
             old = like.shape[3 - axis]
@@ -265,7 +265,7 @@ class LocalCrop:
         return self.zoom.new_tensor([self.size[1], self.size[0]])
 
     def _window(self) -> tuple[Tensor, Tensor]:
-        """(n, 2) corner and size of the window in the picture, both over the picture's size."""
+        """(n, 2) corner and size of the window in the image, both over the image's size."""
         if not self.published:
             return self.offset / (self.scale * self._pixels()), 1 / self.scale
         corner = (self._pixels() * self.offset / (self.scale * self._pixels() - 1)).round()
@@ -296,10 +296,10 @@ class LocalCrop:
 
 @dataclass(frozen=True)
 class PatchReshuffle:
-    """Where each picture is cut.
+    """Where each image is cut.
 
     Attributes:
-        size: (H, W) of the pictures.
+        size: (H, W) of the images.
         cuts: (column, row) of each: what lies left of the column goes to the right end, what lies above the
             row to the bottom.
     """
@@ -313,12 +313,12 @@ class PatchReshuffle:
         shares = (0.1 + 0.8 * draws[:, 3:5]).tolist()
         return PatchReshuffle(tuple(size), [(int(size[1] * x), int(size[0] * y)) for x, y in shares])
 
-    def apply(self, picture: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """(n, C, H, W), the parts swapped."""
-        return torch.stack([one.roll((-y, -x), (1, 2)) for one, (x, y) in zip(picture, self.cuts)])
+        return torch.stack([one.roll((-y, -x), (1, 2)) for one, (x, y) in zip(image, self.cuts)])
 
     def restore(self, values: Tensor) -> Tensor:
-        """(n, C, H / 2**s, W / 2**s) of a reshuffled picture, the parts back in their places."""
+        """(n, C, H / 2**s, W / 2**s) of a reshuffled image, the parts back in their places."""
         factor = values.shape[-1] / self.size[1]
         restored = []
         for one, (x, y) in zip(values, self.cuts):

@@ -1,8 +1,8 @@
-"""BDEdepth: Monodepth2 that gets more out of the same pictures, by looking at each of them three times.
+"""BDEdepth: Monodepth2 that gets more out of the same images, by looking at each of them three times.
 
-A zoomed window of the picture and the picture with its parts swapped are shown to the depth network as well.
-Both are judged like the picture itself, and all have to agree on its depth (methods/_views.py). A grid
-decoder goes on to the picture's own size, so that one scale of the loss is enough; at prediction nothing is
+A zoomed window of the image and the image with its parts swapped are shown to the depth network as well.
+Both are evaluated like the image itself, and all have to agree on its depth (methods/_views.py). A grid
+decoder goes on to the image's own size, so that one scale of the loss is enough; at prediction nothing is
 added (Liu et al., Towards better data exploitation in self-supervised monocular depth estimation, RA-L 2024).
 """
 
@@ -20,7 +20,7 @@ class BDEdepth(Monodepth2):
     """Monodepth2 with both views, HRNet18 and a grid decoder, and with its settings as well.
 
     Args:
-        encoder: of depth: `hrnet18`, `resnet18`, or any other; a feature of the picture's size is added.
+        encoder: of depth: `hrnet18`, `resnet18`, or any other; a feature of the image's size is added.
         decoder: of depth, a file of networks/.
         scales: of the disparities that are trained.
         views: as Monodepth2's, with `local_crop` and `patch_reshuffle` on and a `detail` of 2 where nothing

@@ -1,7 +1,7 @@
 """Monodepth2: depth and motion from video, each the other's teacher (Godard et al., ICCV 2019).
 
 A depth network sees the target, a pose network the target beside each source. Depth and motion resample
-the sources into the target's view; where they are right, the picture appears (losses/photometric.py).
+the sources into the target's view; where they are right, the image appears (losses/photometric.py).
 Disparities of every scale are brought to full resolution first, so that a coarse one is not free to explain
 texture by small wrong depths.
 """
@@ -118,11 +118,11 @@ class Monodepth2(Method):
             raise InputError(
                 f"networks/{decoder}.py does not turn features into disparities; --decoder depth_decoder does"
             )
-        # A decoder that goes on to the picture's own size wants a feature of that size as well.
+        # A decoder that goes on to the image's own size wants a feature of that size as well.
         context = getattr(decoder_class, "joins_context", False)
         if context and 0 not in self.scales:
             raise InputError(
-                f"the {decoder} goes on to the picture's own size, which is scale 0 and not among "
+                f"the {decoder} goes on to the image's own size, which is scale 0 and not among "
                 f"{list(self.scales)}; add 0 to --scales, or take --decoder depth_decoder"
             )
         self.encoder = build_encoder(depth_encoder, pretrained=pretrained, context=context)
@@ -168,7 +168,7 @@ class Monodepth2(Method):
         return prediction
 
     def look(self, images: Tensor) -> Prediction:
-        """Disparities and masks of pictures (B·N, 3, H, W) in [0, 1], without any geometry yet."""
+        """Disparities and masks of images (B·N, 3, H, W) in [0, 1], without any geometry yet."""
         with self.networks_autocast():
             return self._decode(self.encoder(images))
 
@@ -197,12 +197,12 @@ class Monodepth2(Method):
         poses = torch.cat(list(prediction.T_source_from_target.values()))
         intrinsics = batch.intrinsics.repeat(count, 1, 1)
         for scale, disparity in prediction.disparities.items():
-            pictures, K = sources, intrinsics
+            images, K = sources, intrinsics
             if self.v1_multiscale:
-                # The published rule, without the half pixel that a smaller picture's centre moves by.
+                # The published rule, without the half pixel that a smaller image's centre moves by.
                 K = torch.cat([0.5**scale * intrinsics[:, :2], intrinsics[:, 2:]], 1)
                 if scale:
-                    pictures = F.interpolate(sources, disparity.shape[-2:], mode="area")
+                    images = F.interpolate(sources, disparity.shape[-2:], mode="area")
             elif scale:
                 disparity = _enlarge(disparity, (height, width))
                 if scale in prediction.masks:
@@ -212,7 +212,7 @@ class Monodepth2(Method):
             if self.pose_model_type == "posecnn":
                 T = self._rescaled(poses, motions, depth if depths is None else depths[scale], batch)
             grid = sampling_grid(depth.repeat(count, 1, 1, 1), K, T)
-            warped = sample(pictures, grid, self.align_corners)
+            warped = sample(images, grid, self.align_corners)
             prediction.depths[scale] = depth
             prediction.warped[scale] = warped.unflatten(0, (count, -1))
 
@@ -220,7 +220,7 @@ class Monodepth2(Method):
         """(B·N, 1, h, w) depth from the sigmoid output. A method that makes up for the focal length
         overrides this with `batch.intrinsics`.
 
-        Without, things in a picture that was zoomed into by `batch.extra["zoom"]` (B·N,) look as many times
+        Without, things in an image that was zoomed into by `batch.extra["zoom"]` (B·N,) look as many times
         nearer as they are.
         """
         depth = disparity_to_depth(disparity, self.min_depth, self.max_depth)
@@ -266,7 +266,7 @@ class Monodepth2(Method):
             features = {frame: self.encoder(image) for frame, image in images.items()} if shared else {}
             return self._motions(images, features)[1].matrix()
 
-    def pictures(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+    def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """Target, disparity, sources resampled at the finest scale, automask; all of the target's size."""
         scale = min(prediction.disparities)
         shown = {"target": batch.images[0], "disparity": prediction.disparities[scale]}
@@ -282,7 +282,7 @@ class Monodepth2(Method):
                 shown["local_target"] = view.images[0]
             shown[f"{name}_disparity"] = seen.disparities[scale]
         size = batch.images[0].shape[-2:]  # of the coarser scales too
-        return {name: F.interpolate(pictures, size) for name, pictures in shown.items()}
+        return {name: F.interpolate(images, size) for name, images in shown.items()}
 
     # Building.
 
@@ -325,7 +325,7 @@ class Monodepth2(Method):
         return {frame: [level[n] for level in split] for n, frame in enumerate(self.frame_ids)}
 
     def _decode(self, features: list[Tensor]) -> Prediction:
-        """The disparities and masks of one picture's features, float32."""
+        """The disparities and masks of one image's features, float32."""
         disparities = {scale: out.float() for scale, out in self.depth(features).items()}
         masks = {}
         if hasattr(self, "predictive_mask"):
@@ -379,7 +379,7 @@ def _freeze_unread(encoder: nn.Module, first: int) -> None:
     """
     if not first:
         return
-    encoder.eval()  # the norms' statistics are not to see the empty picture
+    encoder.eval()  # the norms' statistics are not to see the empty image
     with torch.enable_grad():
         total = sum(feature.sum() for feature in encoder(torch.zeros(1, 3, 64, 64))[first:])
     parameters = list(encoder.parameters())

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datasets._surround import RING
+from images import as_image, colourise, ring_grid, surround_cloud
 from layers import disparity_to_depth, invert_rigid
 from methods import METHODS
 from methods.monodepth2 import Monodepth2, Motion
 from networks import NETWORKS
-from pictures import as_picture, colourise, ring_sheet, surround_cloud
 from structures import Batch, Frame, Prediction
 from utils import InputError
 
@@ -38,7 +38,7 @@ class SurroundDepth(Monodepth2):
     `losses: {spatial: {weight: 0.075}}` and `{sfm_matches: {weight: 0.1}}` add the terms that give metres.
 
     Args:
-        cameras: N, of one moment, in ring order.
+        cameras: N, of one frame set, in ring order.
         blocks: of attention at each of five levels; 0 takes attention away, and each camera sees by itself.
         heads: of each attention; they divide the channels of every feature.
         skip: add what attention gives to the features, instead of taking it in their place.
@@ -87,42 +87,42 @@ class SurroundDepth(Monodepth2):
         """As Monodepth2, of all cameras."""
         if batch.cameras != self.cameras:
             raise InputError(
-                f"the method looks at {self.cameras} cameras of one moment and the data has {batch.cameras}; "
-                f"--method.cameras {batch.cameras} fits it"
+                f"the method looks at {self.cameras} cameras of one frame set and the data has "
+                f"{batch.cameras}; --method.cameras {batch.cameras} fits it"
             )
         return super().forward(batch)
 
     def depth_of(self, disparity: Tensor, batch: Batch) -> Tensor:
-        """As Monodepth2, times fx / focal_scale. A zoomed picture has a longer fx already."""
+        """As Monodepth2, times fx / focal_scale. A zoomed image has a longer fx already."""
         if not self.focal:
             return super().depth_of(disparity, batch)
         return self._focal_depth(disparity, batch.intrinsics)
 
     def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
-        """Depth of whole moments.
+        """Depth of whole frame sets.
 
         Args:
-            images: (B·N, 3, H, W) in [0, 1], all N cameras of a moment together in ring order.
+            images: (B·N, 3, H, W) in [0, 1], all N cameras of a frame set together in ring order.
             intrinsics: (B·N, 3, 3) pixels at H x W; needed with `focal`.
 
         Returns:
             (B·N, 1, H, W).
 
         Raises:
-            InputError: pictures that are no multiple of N, or no intrinsics.
+            InputError: images that are no multiple of N, or no intrinsics.
         """
-        self._check_moments(images)
+        self._check_frame_sets(images)
         if not self.focal:
             return super().predict_depth(images, intrinsics)
         if intrinsics is None:
-            raise InputError("this model's depth follows the focal length: it needs the pictures' intrinsics")
+            raise InputError("this model's depth follows the focal length: it needs the images' intrinsics")
         return self._focal_depth(self.predict_disparity(images), intrinsics)
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
         """(B·N, 3, H, W) in [0, 1] twice to T_later_from_earlier: (B·N, 4, 4) of each camera, or with
         `joint_pose` (B, 4, 4) of the vehicle.
         """
-        self._check_moments(earlier)
+        self._check_frame_sets(earlier)
         T = super().predict_pose(earlier, later)
         return torch.cat([T[..., :3], T[..., 3:] * T.new_tensor([[self.pose_unit]] * 3 + [[1.0]])], -1)
 
@@ -136,26 +136,26 @@ class SurroundDepth(Monodepth2):
         rig = batch.rig_from_camera
         return invert_rigid(rig) @ T.repeat_interleave(self.cameras, 0) @ rig
 
-    def pictures(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """`surround` (B, 3, h, w): the cameras in their places, each with Monodepth2's pictures above one
-        another; near is bright on one scale for all cameras of a moment.
+    def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """`surround` (B, 3, h, w): the cameras in their places, each with Monodepth2's images above one
+        another; near is bright on one scale for all cameras of a frame set.
         """
-        shown = super().pictures(batch, prediction)
+        shown = super().log_images(batch, prediction)
         scale = min(prediction.disparities)
         near = 1 / self.depth_of(prediction.disparities[scale], batch)
         low, high = near.min(), torch.quantile(near.flatten()[:: max(1, near.numel() // 2**20)], 0.95)
         nearness = (near - low) / (high - low).clamp(min=1e-12)
         shown["disparity"] = F.interpolate(nearness, batch.images[0].shape[-2:])
         names = RING if self.cameras == len(RING) else [f"camera {n}" for n in range(self.cameras)]
-        sheets = []
-        for moment in range(len(batch)):
-            rows = range(moment * self.cameras, (moment + 1) * self.cameras)
-            views = [[_coloured(pictures[row]) for pictures in shown.values()] for row in rows]
-            sheets.append(torch.from_numpy(ring_sheet(views, names)))
-        return {"surround": torch.stack(sheets).permute(0, 3, 1, 2).float() / 255}
+        image_grids = []
+        for frame_set in range(len(batch)):
+            rows = range(frame_set * self.cameras, (frame_set + 1) * self.cameras)
+            views = [[_coloured(images[row]) for images in shown.values()] for row in rows]
+            image_grids.append(torch.from_numpy(ring_grid(views, names)))
+        return {"surround": torch.stack(image_grids).permute(0, 3, 1, 2).float() / 255}
 
-    def clouds(self, batch: Batch, prediction: Prediction) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """`cloud`: the first moment's points of all cameras, up to 30 000 drawn from every part alike.
+    def log_clouds(self, batch: Batch, prediction: Prediction) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """`cloud`: the first frame set's points of all cameras, up to 30 000 drawn from every part alike.
 
         Where depth is known up to one factor only, each camera's points have the right directions from its
         place on the vehicle, and the clouds of neighbours need not meet.
@@ -164,18 +164,18 @@ class SurroundDepth(Monodepth2):
             return {}
         finest, images = prediction.disparities[min(prediction.disparities)], batch.images[0]
         disparity = F.interpolate(finest.detach(), images.shape[-2:], mode="bilinear", align_corners=False)
-        visible = batch.maps.get("visible")
+        ego_mask = batch.maps.get("ego_mask")
 
-        def of_first_moment(values: Tensor) -> np.ndarray:
+        def of_first_frame_set(values: Tensor) -> np.ndarray:
             return values[: self.cameras].cpu().numpy()
 
-        depths = of_first_moment(self.depth_of(disparity, batch))[:, 0]
+        depths = of_first_frame_set(self.depth_of(disparity, batch))[:, 0]
         points, colours = surround_cloud(
             depths,
-            of_first_moment(batch.intrinsics),
-            [as_picture(image) for image in images[: self.cameras]],
-            of_first_moment(batch.rig_from_camera),
-            None if visible is None else of_first_moment(visible)[:, 0],
+            of_first_frame_set(batch.intrinsics),
+            [as_image(image) for image in images[: self.cameras]],
+            of_first_frame_set(batch.rig_from_camera),
+            None if ego_mask is None else of_first_frame_set(ego_mask)[:, 0],
             **({} if self.metric else {"farthest": float(np.quantile(depths, _NEARER))}),
         )
         if not len(points):  # uneven everywhere, as the first steps from scratch may be
@@ -184,11 +184,11 @@ class SurroundDepth(Monodepth2):
         kept = np.random.default_rng(0).permutation(len(points))[:_CLOUD_POINTS]
         return {"cloud": (points[kept], colours[kept])}
 
-    def _check_moments(self, images: Tensor) -> None:
+    def _check_frame_sets(self, images: Tensor) -> None:
         if len(images) % self.cameras:
             raise InputError(
-                f"{len(images)} pictures are not whole moments of {self.cameras} cameras; give all cameras "
-                "of a moment together, in ring order"
+                f"{len(images)} images are not whole frame sets of {self.cameras} cameras; give all cameras "
+                "of a frame set together, in ring order"
             )
 
     def _focal_depth(self, disparity: Tensor, intrinsics: Tensor) -> Tensor:
@@ -210,4 +210,4 @@ class SurroundDepth(Monodepth2):
 
 def _coloured(values: Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] as it is, (1, H, W) in colours of 0 to 1: (H, W, 3) uint8."""
-    return colourise(values[0], 0.0, 1.0) if len(values) == 1 else as_picture(values)
+    return colourise(values[0], 0.0, 1.0) if len(values) == 1 else as_image(values)

@@ -1,7 +1,7 @@
 """Networks, one file each. `NETWORKS.get(name)` finds one by its file's name, `build_encoder` any encoder.
 
 An encoder takes `num_images` and `pretrained`, has `num_channels` and `strides` of its five features, and
-turns (B, 3 num_images, H, W) in [0, 1] into them. With a context there are six, the first of the picture's
+turns (B, 3 num_images, H, W) in [0, 1] into them. With a context there are six, the first of the image's
 own size.
 """
 
@@ -29,7 +29,7 @@ def build_encoder(
             timm model. `timm/<model>` is timm's even where this folder has one of that name.
         num_images: RGB images stacked on the channel axis.
         pretrained: begin with ImageNet weights.
-        context: add a sixth feature, of the picture's own size, before the others.
+        context: add a sixth feature, of the image's own size, before the others.
 
     Raises:
         InputError: there is none of that name, with the nearest; or the encoder refuses the settings.

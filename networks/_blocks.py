@@ -25,12 +25,12 @@ def check_sizes(features: Sequence[Tensor]) -> None:
     """Features, finest first, must each be half the size of the one before, the last two rows high.
 
     Raises:
-        InputError: features of a picture whose height or width is below 64 or no multiple of 32.
+        InputError: features of an image whose height or width is below 64 or no multiple of 32.
     """
     sizes = [tuple(feature.shape[-2:]) for feature in features]
     halve = all(fine == (2 * height, 2 * width) for fine, (height, width) in pairwise(sizes))
     if not halve or min(sizes[-1]) < 2:  # one row alone has nothing to reflect
         raise InputError(
-            "the picture's height and width must be multiples of 32 and at least 64; "
+            "the image's height and width must be multiples of 32 and at least 64; "
             f"its features have {', '.join(f'{height} x {width}' for height, width in sizes)} pixels"
         )

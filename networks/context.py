@@ -1,8 +1,8 @@
-"""Any encoder with a feature of the picture's own size before its others.
+"""Any encoder with a feature of the image's own size before its others.
 
     features = [relu(norm(conv(image))), *encoder(image)]
 
-A decoder that goes on to the picture's own size has something to join there (Liu et al., RA-L 2024, for
+A decoder that goes on to the image's own size has something to join there (Liu et al., RA-L 2024, for
 ResNet and HRNet, which have a version of their own).
 """
 

@@ -33,7 +33,7 @@ class CrossView(nn.Module):
         decoder: turns the features into maps, such as a `depth_decoder`. Levels finer than its
             `finest_feature` are kept, for published weights to fit, but neither run nor trained.
         num_channels: of the features, finest first. A feature of 0 channels is left as it is.
-        cameras: N, of one moment; they attend to each other, in any number.
+        cameras: N, of one frame set; they attend to each other, in any number.
         blocks: of attention, one after the other, at each level.
         heads: of each attention; divides the channels of every level.
         skip: add what attention gives to the features, instead of taking it in their place. It then begins
@@ -86,7 +86,7 @@ class CrossView(nn.Module):
         """Five features (B·N, C, H / 2 ** (k + 1), W / 2 ** (k + 1)), camera fastest, to the decoder's maps.
 
         Raises:
-            InputError: pictures that are no multiple of N, or a size that does not reduce evenly.
+            InputError: images that are no multiple of N, or a size that does not reduce evenly.
         """
         return self.decoder(self.attend(features))
 
@@ -98,8 +98,8 @@ class CrossView(nn.Module):
         """The features after attention, in their shapes; what the decoder does not read stays as it is."""
         if len(features[-1]) % self.cameras:
             raise InputError(
-                f"{len(features[-1])} pictures are not whole moments of {self.cameras} cameras; give all "
-                f"cameras of a moment together, in ring order, or set cameras (--method.cameras)"
+                f"{len(features[-1])} images are not whole frame sets of {self.cameras} cameras; give all "
+                f"cameras of a frame set together, in ring order, or set cameras (--method.cameras)"
             )
         attended = []
         for number, (level, feature) in enumerate(zip(self.cross, features)):
@@ -137,7 +137,7 @@ class CrossViewLevel(nn.Module):
         if height % self.reduction or width % self.reduction:
             raise InputError(
                 f"a feature of {height} x {width} pixels is not {self.reduction} times a smaller one; the "
-                "picture's height and width must be multiples of 32"
+                "image's height and width must be multiples of 32"
             )
         views = self.down(x.flatten(0, 1))
         h, w = views.shape[-2:]

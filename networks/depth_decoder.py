@@ -70,7 +70,7 @@ class DepthDecoder(nn.Module):
             scale → (B, num_outputs, H / 2 ** scale, W / 2 ** scale) in (0, 1), float32.
 
         Raises:
-            InputError: features of a picture whose height or width is below 64 or no multiple of 32.
+            InputError: features of an image whose height or width is below 64 or no multiple of 32.
         """
         return {scale: torch.sigmoid(logit.float()) for scale, logit in self.logits(features).items()}
 

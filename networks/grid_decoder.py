@@ -3,7 +3,7 @@
     x = feature[row];   in each column:   x = lateral(x) + up(x of the coarser row in this column)
     disparity[row] = sigmoid(conv(x after the last column))
 
-Row 0 has the picture's own size, so that fine structures are not painted at half of it and enlarged
+Row 0 has the image's own size, so that fine structures are not painted at half of it and enlarged
 (Liu et al., Towards better data exploitation in self-supervised monocular depth estimation, RA-L 2024; the
 grid is GridNet's, Fourure et al., BMVC 2017).
 """
@@ -50,7 +50,7 @@ class GridDecoder(nn.Module):
         super().__init__()
         if len(num_channels) != ROWS:
             raise InputError(
-                f"the grid decoder joins {ROWS} features, the first of the picture's own size, got "
+                f"the grid decoder joins {ROWS} features, the first of the image's own size, got "
                 f"{len(num_channels)}"
             )
         if not scales or len(set(scales)) < len(scales) or not set(scales) <= set(range(ROWS - 1)):
@@ -84,7 +84,7 @@ class GridDecoder(nn.Module):
             scale → (B, num_outputs, H / 2 ** scale, W / 2 ** scale) in (0, 1), float32.
 
         Raises:
-            InputError: features of a picture whose height or width is below 64 or no multiple of 32.
+            InputError: features of an image whose height or width is below 64 or no multiple of 32.
         """
         return {scale: torch.sigmoid(logit.float()) for scale, logit in self.logits(features).items()}
 

@@ -4,7 +4,7 @@
 
 f_ij is nothing for j = i, a 1 x 1 convolution and an enlargement for a coarser j, and a convolution of stride
 2 for each halving for a finer j (Wang et al., PAMI 2020). The features are the first convolution's, at half
-the picture's size, and the four branches'; with a context, one of the picture's own size before them (Liu et
+the image's size, and the four branches'; with a context, one of the image's own size before them (Liu et
 al., RA-L 2024).
 """
 
@@ -35,7 +35,7 @@ class Hrnet(nn.Module):
         num_images: RGB images stacked on the channel axis.
         pretrained: begin with ImageNet weights: the official file where it lies in torch hub's cache or in
             ./hrnet_IN_pretrained, else timm's weights of the same network.
-        context: begin with a feature of the picture's own size, 64 channels; keys `context_conv`,
+        context: begin with a feature of the image's own size, 64 channels; keys `context_conv`,
             `context_bn`.
 
     Raises:

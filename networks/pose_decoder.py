@@ -1,4 +1,4 @@
-"""Pose decoder: the camera's motion from an encoder's coarsest feature, averaged over the picture.
+"""Pose decoder: the camera's motion from an encoder's coarsest feature, averaged over the image.
 
     (axis_angle, translation) = 0.01 * mean over pixels of conv(...)
 

@@ -2,7 +2,7 @@
 
     x = (image - 0.45) / 0.225;   features[k] has stride 2 ** (k + 1)
 
-With a context there is one feature more, of the picture's own size: the first convolution once again, without
+With a context there is one feature more, of the image's own size: the first convolution once again, without
 its stride (Liu et al., RA-L 2024).
 
 Several images, stacked on the channels, enter through a wider first convolution: a pose network sees two
@@ -72,7 +72,7 @@ class Resnet(nn.Module):
 
 @NETWORKS.register("resnet_context")
 class ResnetContext(Resnet):
-    """ResNet with a feature of the picture's own size before its five. Keys are BDEdepth's.
+    """ResNet with a feature of the image's own size before its five. Keys are BDEdepth's.
 
     The context begins with the weights of the first convolution and norm, and is trained on its own.
 

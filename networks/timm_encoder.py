@@ -31,7 +31,7 @@ class TimmEncoder(nn.Module):
         pretrained: begin with timm's weights; for n images the first layer is repeated and divided by n.
 
     Raises:
-        InputError: an unknown model, one without features of strides 4, 8, 16 and 32 for pictures of any
+        InputError: an unknown model, one without features of strides 4, 8, 16 and 32 for images of any
             size, or weights that cannot be had.
     """
 
@@ -82,13 +82,13 @@ class TimmEncoder(nn.Module):
 
     @torch.no_grad()
     def _check_shapes(self, model: str, num_images: int) -> None:
-        """Run a small picture through: some models take one size only, and only running them tells."""
+        """Run a small image through: some models take one size only, and only running them tells."""
         height, width = 64, 96
         expected = [
             (1, channels, height // stride, width // stride)
             for channels, stride in zip(self.num_channels, self.strides)
         ]
-        self.eval()  # the norms' statistics are not to see the empty picture
+        self.eval()  # the norms' statistics are not to see the empty image
         try:
             shapes = [tuple(f.shape) for f in self(torch.zeros(1, 3 * num_images, height, width))]
         except (RuntimeError, AssertionError, ValueError):

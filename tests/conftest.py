@@ -66,7 +66,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def tiny_kitti(tmp_path_factory) -> Path:
-    """Three drives of 6 frames, 64 x 96, in KITTI's layout; its own lists validate on 3 pictures."""
+    """Three drives of 6 frames, 64 x 96, in KITTI's layout; its own lists validate on 3 images."""
     root = tmp_path_factory.mktemp("tiny") / "kitti"
     make(Plan("kitti", root, sequences=3, frames=6, height=64, width=96, seed=0, ext="png"))
     test = (root / "splits/test_files.txt").read_text().split()
@@ -76,24 +76,24 @@ def tiny_kitti(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
-    """One scene of 14 pictures, 64 x 96: a textured wall seen from a camera that steps to the right."""
+    """One scene of 14 images, 64 x 96: a textured wall seen from a camera that steps to the right."""
     root = tmp_path_factory.mktemp("tiny_folder")
     generator = torch.Generator().manual_seed(0)
     wall = F.interpolate(torch.rand(1, 3, 16, 40, generator=generator), (64, 200), mode="bicubic")[0]
     wall = (wall.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
     for frame in range(14):
-        picture = np.ascontiguousarray(wall[:, 4 * frame : 4 * frame + 96])
-        Image.fromarray(picture).save(root / f"{frame:03d}.png")
+        image = np.ascontiguousarray(wall[:, 4 * frame : 4 * frame + 96])
+        Image.fromarray(image).save(root / f"{frame:03d}.png")
     (root / "cam.txt").write_text("60 60 47.5 31.5\n")
     return root
 
 
 @pytest.fixture(scope="session")
 def tiny_ddad(tmp_path_factory) -> Path:
-    """Two scenes of four moments of six cameras, 64 x 96, one to train on and one to be judged by."""
+    """Two scenes of four frame sets of six cameras, 64 x 96, one to train on and one to be evaluated by."""
     root = tmp_path_factory.mktemp("rig") / "ddad"
     make(Plan("ddad", root, sequences=2, frames=4, height=64, width=96, seed=0, ext="png"))
-    for mask in (root / "truth/masks").glob("*.png"):
+    for mask in (root / "ground_truth/masks").glob("*.png"):
         for scene in ("000000", "000001"):
             (root / "masks" / mask.stem).mkdir(parents=True, exist_ok=True)
             shutil.copy(mask, root / "masks" / mask.stem / f"{scene}.png")

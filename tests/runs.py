@@ -108,9 +108,9 @@ def finish(process: subprocess.Popen, expected: int = 0, timeout: float = 120) -
     return output
 
 
-def save_picture(path: Path, picture: Tensor) -> None:
+def save_image(path: Path, image: Tensor) -> None:
     """(3, h, w) uint8 RGB as a file."""
-    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(path)
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(path)
 
 
 def free_port() -> int:

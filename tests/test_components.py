@@ -36,7 +36,7 @@ NEEDS = {
     ("networks", "pose_decoder"): {"num_channels": CHANNELS, "num_input_features": 2},
     ("networks", "timm"): {"model": "test_efficientnet"},
 }
-# Datasets that nobody can train on: single pictures to evaluate on.
+# Datasets that nobody can train on: single images to evaluate on.
 TEST_ONLY = {"make3d"}
 # What must be installed to read a dataset's files, beside the requirements.
 PACKAGE_OF = {"nuscenes": "nuscenes.nuscenes"}

@@ -44,7 +44,7 @@ def test_two_processes_give_the_weights_of_one_with_the_doubled_batch(launcher, 
 
 
 def test_a_process_without_data_of_its_own_does_not_keep_the_others_waiting(tiny_kitti, tmp_path):
-    """One validation picture for two processes; and the run goes on with one process where two stopped."""
+    """One validation image for two processes; and the run goes on with one process where two stopped."""
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=4, num_val=1, **SETTINGS)
     launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", runs.free_port())
     runs.finish(runs.start(*launch, "run.py", *words, "--max_steps", 1))

@@ -31,7 +31,7 @@ COUNT = 3
 
 
 class FromBrightness(torch.nn.Module):
-    """Depth is what the picture says, in units of `unit` metres."""
+    """Depth is what the image says, in units of `unit` metres."""
 
     def __init__(self, unit: float = 1.0) -> None:
         super().__init__()
@@ -44,18 +44,18 @@ class FromBrightness(torch.nn.Module):
 
 @pytest.fixture
 def drive(tmp_path: Path) -> Path:
-    """A drive of three pictures whose brightness is 1 / depth, its truth exported, its list in `lists`."""
+    """A drive of three images with brightness 1 / depth, exported ground truth, its list in `lists`."""
     depth = np.linspace(5, 20, 120)[None].repeat(80, 0)
     grey = np.rint(255 / depth).astype(np.uint8)
-    pictures = tmp_path / "kitti" / DRIVE / "image_02" / "data"
-    pictures.mkdir(parents=True)
+    images = tmp_path / "kitti" / DRIVE / "image_02" / "data"
+    images.mkdir(parents=True)
     for n in range(COUNT):
-        Image.fromarray(np.stack([grey] * 3, -1)).save(pictures / f"{n:010d}.png")
+        Image.fromarray(np.stack([grey] * 3, -1)).save(images / f"{n:010d}.png")
     (tmp_path / "lists").mkdir()
     lines = [f"{DRIVE} {n} l" for n in range(COUNT)]
     (tmp_path / "lists" / "test_files.txt").write_text("\n".join(lines) + "\n")
-    truth = ((line, depth[None].astype(np.float32)) for line in lines)
-    write_exported(tmp_path / "kitti" / "gt_depths" / "lists_test_velodyne.npz", truth)
+    ground_truth = ((line, depth[None].astype(np.float32)) for line in lines)
+    write_exported(tmp_path / "kitti" / "gt_depths" / "lists_test_velodyne.npz", ground_truth)
     return tmp_path
 
 
@@ -80,7 +80,7 @@ def run(drive: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory) -> Path:
-    """Two drives of a six-camera rig in DDAD's layout, 3 moments each, 64 x 96; the second is val."""
+    """Two drives of a six-camera rig in DDAD's layout, 3 frame sets each, 64 x 96; the second is val."""
     root = tmp_path_factory.mktemp("rig") / "ddad"
     make(Plan("ddad", root, sequences=2, frames=3, height=64, width=96, seed=0, ext="png"))
     return root
@@ -112,12 +112,12 @@ def test_a_tilde_that_the_shell_has_left_is_the_home_folder(together, drive, mon
     assert (drive / "home/kitti_lists_test/results.json").is_file()
 
 
-def test_several_datasets_are_judged_in_one_call_and_a_rig_both_ways(together, drive, rig, capsys):
+def test_several_datasets_are_evaluated_in_one_call_and_a_rig_both_ways(together, drive, rig, capsys):
     out = together("--kitti_path", str(drive / "kitti"), "--ddad_path", str(rig), "--post_process")
     assert read(out / "kitti_lists_test")["mean"]["abs_rel"] < 0.05
     folder = out / "ddad_surrounddepth_val"
     ambiguous, aware = read(folder / "scale-ambiguous"), read(folder / "scale-aware")
-    assert ambiguous["pictures"] == aware["pictures"] == 18
+    assert ambiguous["images"] == aware["images"] == 18
     assert list(aware["cameras"])[:2] == ["front", "front_left"] and len(aware["cameras"]) == 6
     assert aware["mean"]["abs_rel"] == pytest.approx(
         np.mean([camera["abs_rel"] for camera in aware["cameras"].values()])
@@ -134,16 +134,16 @@ def test_several_datasets_are_judged_in_one_call_and_a_rig_both_ways(together, d
     ]
 
 
-def test_a_card_says_which_cameras_of_a_rig_were_judged_where_some_were_left_out(together, rig):
+def test_a_card_says_which_cameras_of_a_rig_were_evaluated_where_some_were_left_out(together, rig):
     for cameras in (["front"], ["front", "back"]):
         trained = {"dataset": {"name": "ddad", "split": "surrounddepth", "camera_names": cameras}}
-        judged = together("--ddad_path", str(rig), **trained) / "ddad_surrounddepth_val/scale-aware"
-        assert read(judged)["card"]["cameras"] == f"{', '.join(cameras)} alone"
+        evaluated = together("--ddad_path", str(rig), **trained) / "ddad_surrounddepth_val/scale-aware"
+        assert read(evaluated)["card"]["cameras"] == f"{', '.join(cameras)} alone"
     whole = together("--ddad_path", str(rig)) / "ddad_surrounddepth_val/scale-aware"
     assert "cameras" not in read(whole)["card"]
 
 
-def test_a_flag_tells_one_way_to_judge_a_rig(together, rig):
+def test_a_flag_tells_one_way_to_evaluate_a_rig(together, rig):
     out = together("--ddad_path", str(rig), "--disable_median_scaling")
     assert read(out / "ddad_surrounddepth_val")["protocol"]["alignment"] == "none"
 
@@ -158,7 +158,7 @@ def test_saved_predictions_of_a_rig_get_the_numbers_of_their_model(together, rig
 def test_of_kittis_two_benchmarks_the_one_without_data_is_left_out(together, drive, monkeypatch, capsys):
     monkeypatch.setattr(evaluate_depth, "KITTI_BENCHMARKS", (str(drive / "lists"), "eigen_benchmark"))
     out = together("--kitti_path", str(drive / "kitti"), split="eigen_zhou")
-    assert read(out / "kitti_lists_test")["pictures"] == COUNT
+    assert read(out / "kitti_lists_test")["images"] == COUNT
     assert (
         "kitti eigen_benchmark is left out: splits/kitti/eigen/test.txt, line 3: no image at"
         in capsys.readouterr().out
@@ -177,22 +177,22 @@ def test_a_model_of_six_cameras_does_not_take_one(together, drive, rig):
 def test_the_first_evaluation_exports_what_must_be_measured(
     together, tiny_kitti, tmp_path, capsys, monkeypatch
 ):
-    def judge(folder: str) -> dict:
+    def evaluate(folder: str) -> dict:
         lists = str(tiny_kitti / "splits")
         place = ["--dataset", "kitti", "--data_path", str(tiny_kitti), "--eval_split", lists]
         return read(together(*place, "--gt_path", str(tmp_path / folder)))["mean"]
 
-    first = judge("gt")
+    first = evaluate("gt")
     file = tmp_path / "gt" / "splits_test_velodyne.npz"
     assert file.is_file() and f"measured once and kept in {file}" in capsys.readouterr().out
     written = file.stat().st_mtime_ns
-    assert judge("gt") == first
+    assert evaluate("gt") == first
     assert file.stat().st_mtime_ns == written and "measured" not in capsys.readouterr().out
     monkeypatch.setenv("RANK", "1")
-    assert judge("other") == first
+    assert evaluate("other") == first
     monkeypatch.delenv("RANK")
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
-    assert judge("other") == first
+    assert evaluate("other") == first
     assert "measured on the fly, since" in capsys.readouterr().out
     assert not (tmp_path / "other").exists()
 
@@ -203,14 +203,14 @@ def test_bdedepths_way_of_judging_kitti_is_a_matter_of_two_settings(run):
     assert results["protocol"]["median"] == "lower"
 
 
-def test_a_model_trained_on_video_is_aligned_picture_by_picture(run, capsys):
+def test_a_model_trained_on_video_is_aligned_image_by_image(run, capsys):
     results = run(unit=3.0)
     assert results["mean"]["abs_rel"] < 0.05
     assert results["ratio"]["median"] == pytest.approx(3, rel=0.05)
-    assert results["pictures"] == COUNT
+    assert results["images"] == COUNT
     printed = capsys.readouterr().out
     assert "kitti lists/test" in printed
-    assert "median(truth) / median(prediction)" in printed
+    assert "median(ground truth) / median(prediction)" in printed
 
 
 def test_a_model_trained_on_stereo_counts_in_metres(run):
@@ -261,7 +261,7 @@ def test_predictions_can_be_saved_alone(run, drive):
     assert (drive / "out" / "disps_lists_split.npy").is_file()
 
 
-def test_a_published_truth_file_needs_no_pictures(run, drive):
+def test_a_published_ground_truth_file_needs_no_images(run, drive):
     maps = np.empty(COUNT, object)
     for n in range(COUNT):
         maps[n] = np.linspace(5, 20, 120 + n, dtype=np.float32)[None].repeat(80, 0)
@@ -279,7 +279,7 @@ def test_the_method_in_memory_is_evaluated_the_same_way(run, drive):
     assert result.mean == pytest.approx(run()["mean"])
 
 
-def test_the_652_benchmark_pictures_are_picked_from_697(tmp_path):
+def test_the_652_benchmark_images_are_picked_from_697(tmp_path):
     np.save(tmp_path / "eigen.npy", np.arange(697, dtype=np.float32)[:, None, None])
     picked = read_disparities(tmp_path / "eigen.npy", eigen_to_benchmark=True)
     assert picked[:, 0, 0].tolist() == eigen_to_benchmark_ids().tolist()
@@ -305,7 +305,7 @@ def test_the_server_refuses_depth_up_to_a_factor(run, drive):
     assert len(list((drive / "out" / "benchmark_predictions").iterdir())) == 2
 
 
-def test_kitti_is_judged_on_eigen_unless_told(drive):
+def test_kitti_is_evaluated_on_eigen_unless_told(drive):
     assert choose_split("kitti", {"split": "eigen_zhou"}) == ("eigen", "test")
     assert choose_split("kitti", {"split": str(drive / "lists")}) == (str(drive / "lists"), "test")
     assert choose_split("kitti", {}, "eigen_zhou/val") == ("eigen_zhou", "val")
@@ -355,21 +355,21 @@ def test_refusals_name_what_is_wrong(run, drive):
         run()
 
 
-def test_a_truth_file_of_another_split_is_refused(run, drive):
+def test_a_ground_truth_file_of_another_split_is_refused(run, drive):
     maps = np.empty(1, object)
     maps[0] = np.ones((4, 4), np.float32)
     np.savez_compressed(drive / "gt_depths.npz", data=maps)
     with pytest.raises(InputError, match=r"holds 1 depth maps, but .* has 3 samples"):
         run("--gt_path", str(drive / "gt_depths.npz"))
-    with pytest.raises(InputError, match="published truth of KITTI, and this is folder"):
-        evaluate_depth.SavedTruth(drive / "gt_depths.npz", "folder", None, "test")
+    with pytest.raises(InputError, match="published ground truth of KITTI, and this is folder"):
+        evaluate_depth.SavedGroundTruth(drive / "gt_depths.npz", "folder", None, "test")
 
 
 def test_a_card_is_a_protocol_in_words():
     card = Protocol("KITTI Eigen", "velodyne", crop="garg", alignment="none", scale=5.4).card()
     assert card["crop"] == "garg"
     assert card["scale"] == "predictions x 5.4"
-    assert card["counts"] == "0.001 m < truth < 80 m"
+    assert card["counts"] == "0.001 m < ground truth < 80 m"
 
 
 def test_the_ground_truth_is_the_evaluated_splits_own_unless_it_is_named(drive):

@@ -1,4 +1,4 @@
-"""Paths whose errors are known: straight, scaled, turned, drawn from a picture's brightness."""
+"""Paths whose errors are known: straight, scaled, turned, drawn from an image's brightness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 import evaluate_pose
 import trajectories
-from evaluate_pose import judge_path, list_pictures, main, predict_motions
+from evaluate_pose import evaluate_path, list_images, main, predict_motions
 from layers import pose_matrix
 from tests.goldens import Golden, tensor
 from trajectories import (
@@ -83,20 +83,20 @@ def test_a_step_forward_moves_the_world_backward():
 
 
 def test_one_percent_too_long_is_a_drift_of_one_percent():
-    truth = straight(400)
-    path = truth.copy()
+    ground_truth = straight(400)
+    path = ground_truth.copy()
     path[:, 2, 3] *= 1.01
-    errors = segment_errors(path, truth)
+    errors = segment_errors(path, ground_truth)
     assert errors["t_err"] == pytest.approx(1, rel=0.003)  # a segment ends up to a step late
     assert errors["r_err"] == pytest.approx(0, abs=1e-9)
     assert errors["segments"] == sum(len(range(0, 1600 - 4 * length, 10)) for length in (100, 200, 300))
 
 
 def test_a_constant_turn_is_a_drift_of_degrees():
-    truth = straight(300)
-    path = truth.copy()
-    path[:, :3, :3] = about_y(0.02 * truth[:, 2, 3])  # 2 degrees in 100 m
-    assert segment_errors(path, truth)["r_err"] == pytest.approx(2, rel=0.003)
+    ground_truth = straight(300)
+    path = ground_truth.copy()
+    path[:, :3, :3] = about_y(0.02 * ground_truth[:, 2, 3])  # 2 degrees in 100 m
+    assert segment_errors(path, ground_truth)["r_err"] == pytest.approx(2, rel=0.003)
 
 
 def test_a_short_path_has_no_drift():
@@ -108,13 +108,13 @@ def test_a_short_path_has_no_drift():
 @pytest.mark.parametrize(("alignment", "error"), [("7dof", 0), ("scale", 0), ("6dof", 15), ("none", 21.2)])
 def test_alignment_takes_away_what_it_names(alignment, error):
     """A circle of 15 m beside one of 30 m: concentric 15 m apart, from one start R / sqrt(2) on average."""
-    truth = circle()
-    truth[:, :3, 3] += [5, 2, -7]
+    ground_truth = circle()
+    ground_truth[:, :3, 3] += [5, 2, -7]
     path = circle()
     path[:, :3, 3] *= 0.5
-    aligned, scale = align(path, truth, alignment)
+    aligned, scale = align(path, ground_truth, alignment)
     assert scale == pytest.approx(2 if alignment in ("7dof", "scale") else 1)
-    assert position_error(aligned, truth) == pytest.approx(error, abs=0.1)
+    assert position_error(aligned, ground_truth) == pytest.approx(error, abs=0.1)
 
 
 def test_umeyama_finds_a_similarity_and_never_a_mirror():
@@ -129,20 +129,23 @@ def test_umeyama_finds_a_similarity_and_never_a_mirror():
 
 
 def test_snippets_forgive_one_scale_each():
-    truth = motions_of(circle())
-    half = truth.copy()
+    ground_truth = motions_of(circle())
+    half = ground_truth.copy()
     half[:, :3, 3] /= 2
-    for formula, count in (("rmse", len(truth) - 3), ("published", len(truth))):
-        errors = snippet_errors(half, truth, formula=formula)
+    for formula, count in (("rmse", len(ground_truth) - 3), ("published", len(ground_truth))):
+        errors = snippet_errors(half, ground_truth, formula=formula)
         assert len(errors) == count
         np.testing.assert_allclose(errors, 0, atol=1e-9)
 
 
 def test_the_published_snippet_score_divides_outside_the_root():
-    truth = motions_of(straight(2.5))
-    swaying = truth.copy()
-    swaying[:, 0, 3] = 0.01 * (-1.0) ** np.arange(len(truth))
-    right, published = snippet_errors(swaying, truth), snippet_errors(swaying, truth, formula="published")
+    ground_truth = motions_of(straight(2.5))
+    swaying = ground_truth.copy()
+    swaying[:, 0, 3] = 0.01 * (-1.0) ** np.arange(len(ground_truth))
+    right, published = (
+        snippet_errors(swaying, ground_truth),
+        snippet_errors(swaying, ground_truth, formula="published"),
+    )
     assert published[0] == pytest.approx(right[0] / np.sqrt(5))
 
 
@@ -165,7 +168,7 @@ def test_quaternions_hold_for_half_turns():
 
 
 class FromBrightness(torch.nn.Module):
-    """A pose network that reads how far the camera has come from how bright the picture is."""
+    """A pose network that reads how far the camera has come from how bright the image is."""
 
     def predict_pose(self, earlier: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
         T = torch.eye(4).repeat(len(earlier), 1, 1)
@@ -175,12 +178,12 @@ class FromBrightness(torch.nn.Module):
 
 @pytest.fixture
 def odometry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sequence 09 of KITTI odometry: 240 frames, a metre each, the picture as bright as the distance."""
-    pictures = tmp_path / "sequences" / "09" / "image_2"
-    pictures.mkdir(parents=True)
+    """Sequence 09 of KITTI odometry: 240 frames, a metre each, the image as bright as the distance."""
+    images = tmp_path / "sequences" / "09" / "image_2"
+    images.mkdir(parents=True)
     (tmp_path / "poses").mkdir()
     for n in range(240):
-        Image.new("RGB", (64, 32), (n, n, n)).save(pictures / f"{n:06d}.png")
+        Image.new("RGB", (64, 32), (n, n, n)).save(images / f"{n:06d}.png")
     write_kitti(tmp_path / "poses" / "09.txt", straight(239, 1.0))
     (tmp_path / "sequences" / "09" / "times.txt").write_text("\n".join(str(n / 10) for n in range(240)))
     options = {"height": 32, "width": 64}
@@ -194,7 +197,7 @@ def call(root: Path, *words: str) -> dict:
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def test_pictures_become_a_path_with_its_scores(odometry, capsys):
+def test_images_become_a_path_with_its_scores(odometry, capsys):
     metrics = call(odometry, "--run", "r", "--data_path", str(odometry), "--eval_split", "odom_9")
     assert metrics["t_err"] == pytest.approx(0, abs=1e-3)
     assert metrics["scale"] == pytest.approx(5.4, rel=1e-4)
@@ -213,7 +216,7 @@ def test_a_model_trained_on_stereo_needs_no_scale(odometry):
     assert metrics["t_err"] == pytest.approx(0, abs=1e-3)
 
 
-def test_a_saved_path_is_judged_again(odometry):
+def test_a_saved_path_is_evaluated_again(odometry):
     words = ["--data_path", str(odometry), "--sequence", "09"]
     first = call(odometry, "--run", "r", *words)
     for file in ("trajectory_kitti.txt", "trajectory_tum.txt", "motions.npy"):
@@ -233,16 +236,16 @@ def test_frames_follow_one_another_as_in_training(tmp_path):
         for name in (f"frame{n}.png", f"frame{n}_disp.png", f"frame{n}.bmp", f"._frame{n}.png"):
             Image.new("RGB", (8, 8)).save(tmp_path / name)
     names = ["frame9.png", "frame10.png", "frame11.png"]
-    assert [path.name for path in list_pictures(tmp_path)] == names
+    assert [path.name for path in list_images(tmp_path)] == names
     Image.new("RGB", (8, 8)).save(tmp_path / "cover.jpg")
     with pytest.raises(InputError, match="not named alike"):
-        list_pictures(tmp_path)
+        list_images(tmp_path)
     (tmp_path / "frames.txt").write_text("frame11.png\nframe9.png\n")
-    assert [path.name for path in list_pictures(tmp_path)] == [names[2], names[0]]
+    assert [path.name for path in list_images(tmp_path)] == [names[2], names[0]]
 
 
 def test_batches_do_not_change_the_path(odometry):
-    files = list_pictures(odometry / "sequences" / "09" / "image_2")[:23]
+    files = list_images(odometry / "sequences" / "09" / "image_2")[:23]
     paths = [
         predict_motions(FromBrightness().predict_pose, files, 32, 64, batch_size=size, workers=workers)
         for size, workers in ((1, 0), (4, 0), (22, 0), (50, 1))
@@ -252,28 +255,28 @@ def test_batches_do_not_change_the_path(odometry):
 
 
 def test_refusals_name_what_is_wrong(odometry):
-    pictures, poses = odometry / "sequences" / "09" / "image_2", odometry / "poses" / "09.txt"
+    images, poses = odometry / "sequences" / "09" / "image_2", odometry / "poses" / "09.txt"
     data = ["--run", "r", "--data_path", str(odometry)]
     for words, sentence in [
         ([*data, "--sequence", "9", "--eval_mono", "--eval_stereo"], "exclude each other"),
         ([*data], "give one of --eval_split odom_9"),
         ([*data, "--eval_split", "eigen"], "odom_9, odom_10 or the like, got 'eigen'"),
         ([*data, "--sequence", "11"], "there is no folder"),
-        (["--run", "r", "--images", str(pictures), "--poses", "no.txt"], "there is no file of poses"),
-        (["--ext_poses", "no.npy", "--images", str(pictures)], "there is no file"),
+        (["--run", "r", "--images", str(images), "--poses", "no.txt"], "there is no file of poses"),
+        (["--ext_poses", "no.npy", "--images", str(images)], "there is no file"),
     ]:
         with pytest.raises(InputError, match=sentence):
             call(odometry, *words)
     with pytest.raises(InputError, match="3 frames, the true one 4"):
-        judge_path(straight(2, 1), straight(3, 1))
+        evaluate_path(straight(2, 1), straight(3, 1))
     with pytest.raises(InputError, match="one of rmse, published"):
         snippet_errors(np.eye(4)[None], np.eye(4)[None], formula="sum")
     poses.write_text(poses.read_text() + "1 2 3\n")
     with pytest.raises(InputError, match="line 241: a pose has 12 numbers"):
         call(odometry, *data, "--sequence", "9")
-    (pictures / "000100.png").unlink()
-    with pytest.raises(InputError, match="after picture 000099 comes 000101"):
-        list_pictures(pictures)
+    (images / "000100.png").unlink()
+    with pytest.raises(InputError, match="after image 000099 comes 000101"):
+        list_images(images)
 
 
 def test_what_is_no_path_is_refused_in_words(odometry):
@@ -304,7 +307,7 @@ def test_a_path_saved_on_windows_is_the_same_path(tmp_path):
     np.testing.assert_array_equal(read_path(tmp_path / "windows.txt"), read_path(tmp_path / "path.txt"))
 
 
-def test_settings_are_refused_before_a_picture_is_read(odometry, monkeypatch):
+def test_settings_are_refused_before_a_image_is_read(odometry, monkeypatch):
     monkeypatch.setattr(evaluate_pose, "load_method", None)
     (odometry / "taken").touch()
     words = ["--run", "r", "--data_path", str(odometry), "--sequence", "9"]
@@ -319,22 +322,22 @@ def test_settings_are_refused_before_a_picture_is_read(odometry, monkeypatch):
 
 
 def test_the_folder_one_is_in_and_the_home_folder_are_places_too(odometry, monkeypatch):
-    pictures = odometry / "sequences" / "09" / "image_2"
-    monkeypatch.chdir(pictures)
+    images = odometry / "sequences" / "09" / "image_2"
+    monkeypatch.chdir(images)
     monkeypatch.setenv("HOME", str(odometry))
     saved = ["--ext_poses=~/poses/09.txt", "--poses=~/poses/09.txt"]
     main([*saved, "--images", ".", "--output=~/out"])
     assert json.loads((odometry / "out" / "metrics.json").read_text())["sequence"] == "image_2"
-    assert not (pictures / "~").exists()
+    assert not (images / "~").exists()
 
 
-def test_a_picture_that_cannot_be_read_is_one_sentence(odometry):
-    (odometry / "sequences" / "09" / "image_2" / "000003.png").write_bytes(b"no picture")
+def test_a_image_that_cannot_be_read_is_one_sentence(odometry):
+    (odometry / "sequences" / "09" / "image_2" / "000003.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"000003\.png cannot be read"):
         call(odometry, "--run", "r", "--data_path", str(odometry), "--sequence", "9")
 
 
 def test_every_alignment_has_its_words():
     for alignment in trajectories.ALIGNMENTS:
-        scores = judge_path(straight(120), straight(120), alignment)
+        scores = evaluate_path(straight(120), straight(120), alignment)
         assert alignment in evaluate_pose.table("09", alignment, scores)

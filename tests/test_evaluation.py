@@ -1,4 +1,4 @@
-"""A drawn dataset is judged: whole, in shards, saved, mirrored, by several protocols."""
+"""A drawn dataset is evaluated: whole, in shards, saved, mirrored, by several protocols."""
 
 from __future__ import annotations
 
@@ -30,19 +30,21 @@ from evaluation import (
 from metrics import METRICS, Protocol
 from utils import InputError
 
-PLAIN = Protocol("plain", "drawn", cap_truth=False)
+PLAIN = Protocol("plain", "drawn", cap_ground_truth=False)
 METRIC = Protocol("plain", "drawn", alignment="none")
 
 
 class Wall(SequenceDataset):
-    """Pictures whose brightness is their inverse depth: a ramp from 8 m at the left to 24 m at the right."""
+    """Images whose brightness is their inverse depth: a ramp from 8 m at the left to 24 m at the right."""
 
     protocol = PLAIN
 
-    def __init__(self, root: Path, count: int = 5, cameras: int = 1, truth: set[int] | None = None) -> None:
+    def __init__(
+        self, root: Path, count: int = 5, cameras: int = 1, ground_truth: set[int] | None = None
+    ) -> None:
         self.cameras = cameras
         self.lines = list(range(count))
-        self.truth = set(self.lines) if truth is None else truth
+        self.ground_truth = set(self.lines) if ground_truth is None else ground_truth
         for n in range(count * cameras):
             grey = np.rint(255 / self.metres(40 + n // cameras)).astype(np.uint8)
             Image.fromarray(np.stack([grey] * 3, -1)).save(root / f"{n}.png")
@@ -59,18 +61,18 @@ class Wall(SequenceDataset):
         return np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
 
     def depth(self, index):
-        return np.stack([self.metres(40 + index)] * self.cameras) if index in self.truth else None
+        return np.stack([self.metres(40 + index)] * self.cameras) if index in self.ground_truth else None
 
     def name(self, index):
         return f"wall {index}"
 
 
 def from_brightness(images: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-    """The depth a Wall's picture shows, to the rounding of its 8 bits."""
+    """The depth a Wall's image shows, to the rounding of its 8 bits."""
     return 1 / images[:, :1].clamp(min=1e-3)
 
 
-def test_the_pictures_of_a_drawn_dataset_are_judged_to_their_rounding(tmp_path):
+def test_the_images_of_a_drawn_dataset_are_evaluated_to_their_rounding(tmp_path):
     result = evaluate(from_brightness, Wall(tmp_path), batch_size=2)
     assert [row.name for row in result.rows] == [f"wall {n}" for n in range(5)]
     assert [row.pixels for row in result.rows] == [96 * (40 + n) for n in range(5)]
@@ -91,7 +93,7 @@ def test_median_scaling_forgives_one_factor_and_metric_evaluation_does_not(tmp_p
     assert aligned.ratio_median == pytest.approx(2, rel=0.03)
 
 
-def test_flipping_judges_the_mirror_image_at_the_left_border(tmp_path):
+def test_flipping_evaluates_the_mirror_image_at_the_left_border(tmp_path):
     wall = Wall(tmp_path, count=1)
     centres = []
 
@@ -125,7 +127,7 @@ def test_looking_leaves_the_random_numbers_of_training_alone(tmp_path):
 
 
 def test_shards_join_to_the_whole(tmp_path):
-    wall = Wall(tmp_path, truth={0, 1, 3, 4})
+    wall = Wall(tmp_path, ground_truth={0, 1, 3, 4})
     whole = evaluate(from_brightness, wall)
     shards = [evaluate(from_brightness, wall, indices=range(rank, 5, 3)) for rank in range(3)]
     assert [len(shard.rows) for shard in shards] == [2, 2, 0]
@@ -151,9 +153,9 @@ def test_each_camera_of_a_rig_has_its_rows(tmp_path):
 
 def test_a_rigs_mean_is_over_its_cameras_and_tables_call_them_by_name():
     def row(index: int, camera: int, error: float) -> Row:
-        return Row(index, camera, f"moment {index}", 10, 1.0, dict.fromkeys(METRICS, error))
+        return Row(index, camera, f"frame set {index}", 10, 1.0, dict.fromkeys(METRICS, error))
 
-    rows = [row(0, 0, 0.1), row(0, 1, 0.5), row(1, 0, 0.3)]  # the second camera has truth once
+    rows = [row(0, 0, 0.1), row(0, 1, 0.5), row(1, 0, 0.3)]  # the second camera has ground truth once
     result = Result(PLAIN, rows, 4, camera_names=("front", "back"))
     assert result.mean["abs_rel"] == pytest.approx((0.2 + 0.5) / 2)
     names = [line.split("  ")[1] for line in result.table().splitlines()[-3:]]
@@ -170,7 +172,7 @@ def test_the_spread_of_ratios_is_numpys_or_torchs():
 
 
 def test_several_protocols_share_one_prediction(tmp_path):
-    wall = Wall(tmp_path, count=3, cameras=2, truth={0, 2})
+    wall = Wall(tmp_path, count=3, cameras=2, ground_truth={0, 2})
     calls = []
 
     def half(images, intrinsics):
@@ -204,18 +206,18 @@ def test_a_table_has_the_columns_its_benchmark_reports(tmp_path):
 
 
 def test_results_are_saved_with_their_card(tmp_path):
-    wall = Wall(tmp_path, truth={0, 2})
+    wall = Wall(tmp_path, ground_truth={0, 2})
     result = evaluate(from_brightness, wall, about={"split": "drawn"})
     result.save(tmp_path / "out")
     saved = json.loads((tmp_path / "out" / "results.json").read_text())
     assert saved["mean"] == pytest.approx(result.mean)
     assert saved["card"]["split"] == "drawn"
-    assert (saved["pictures"], saved["without_truth"]) == (2, 3)
+    assert (saved["images"], saved["without_ground_truth"]) == (2, 3)
     with open(tmp_path / "out" / "per_image.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["wall 0", "wall 2"]
     assert np.mean([float(row["abs_rel"]) for row in rows]) == pytest.approx(result.mean["abs_rel"])
-    for word in ("plain", "drawn", "median", "[0.001, 80] m", "3 more have no truth", "abs_rel"):
+    for word in ("plain", "drawn", "median", "[0.001, 80] m", "3 more have no ground truth", "abs_rel"):
         assert word in result.table()
 
 
@@ -245,11 +247,11 @@ def test_a_prediction_that_is_not_finite_shows_in_the_table(tmp_path):
 
 
 def test_refusals_name_what_is_wrong(tmp_path):
-    wall = Wall(tmp_path, truth=set())
+    wall = Wall(tmp_path, ground_truth=set())
     with pytest.raises(InputError, match=r"none of the 5 samples of plain has ground truth \(.*\); is it un"):
         evaluate(from_brightness, wall)
     wall = Wall(tmp_path)
-    with pytest.raises(InputError, match="4 saved disparities do not belong to the 5 pictures"):
+    with pytest.raises(InputError, match="4 saved disparities do not belong to the 5 images"):
         evaluate_disparities(np.ones((4, 8, 8), np.float32), wall)
     with pytest.raises(InputError, match=r"floats of shape \(count, height, width\)"):
         evaluate_disparities(np.ones((5, 1, 8, 8), np.float32), wall)
@@ -260,7 +262,7 @@ def test_refusals_name_what_is_wrong(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_cannot_be_read_is_one_sentence(tmp_path, workers):
+def test_a_image_that_cannot_be_read_is_one_sentence(tmp_path, workers):
     wall = Wall(tmp_path)
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:60])
     with pytest.raises(InputError) as caught:

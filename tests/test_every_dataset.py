@@ -20,13 +20,13 @@ from utils import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SINGLE = {"kitti2015", "make3d"}  # single pictures with truth: they judge what was trained elsewhere
+SINGLE = {"kitti2015", "make3d"}  # single images with ground truth: they evaluate what was trained elsewhere
 NO_TRUTH = {"kitti_odom"}
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_folder, tmp_path_factory):
-    """A model of two steps, to judge on the datasets that nothing can be trained on."""
+    """A model of two steps, to evaluate on the datasets that nothing can be trained on."""
     logs = tmp_path_factory.mktemp("trained")
     run.main(runs.arguments(tiny_folder, logs, max_steps=2))
     return logs / "run"
@@ -46,19 +46,17 @@ def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, t
         model = tmp_path / "run"
         assert runs.last(tmp_path).training["step"] == 2
 
-    part = judged_part(name, root, splits)
+    part = evaluated_part(name, root, splits)
     options = {"dataset": name, "data_path": root, "height": 64, "width": 96, **splits}
-    pictures = build_dataset(options, part=part, frame_ids=(0,))
+    images = build_dataset(options, part=part, frame_ids=(0,))
     if name not in NO_TRUTH:
         words = ["--dataset", name, "--data_path", root, "--part", part, "--workers", 1]
         words += ["--split", splits["split"]] if splits else []
         export_gt_depth.main(list(map(str, words)))
-        assert pictures.exported.path.is_file()
-        pictures.exported.refresh()
-        index = next(n for n in range(len(pictures)) if pictures.measured_depth(n) is not None)
-        np.testing.assert_array_equal(
-            pictures.exported.get(pictures.name(index)), pictures.measured_depth(index)
-        )
+        assert images.exported.path.is_file()
+        images.exported.refresh()
+        index = next(n for n in range(len(images)) if images.measured_depth(n) is not None)
+        np.testing.assert_array_equal(images.exported.get(images.name(index)), images.measured_depth(index))
 
     if name not in NO_TRUTH:
         words = ["--run", model, "--dataset", name, "--data_path", root, "--num_workers", 0]
@@ -70,14 +68,14 @@ def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, t
         for path in results:
             assert math.isfinite(json.loads(path.read_text())["mean"]["abs_rel"])
 
-    picture = pictures.pictures(pictures.lines[0], 0)[0]
-    saved = tmp_path / "picture.png"
-    runs.save_picture(saved, picture)
+    image = images.read_images(images.lines[0], 0)[0]
+    saved = tmp_path / "image.png"
+    runs.save_image(saved, image)
     test_simple.main(["--run", str(model), "--image_path", str(saved), "--output", str(tmp_path / "seen")])
     assert any((tmp_path / "seen").iterdir())
 
 
-def test_all_of_them_are_judged_in_one_call(trained, tmp_path, capsys):
+def test_all_of_them_are_evaluated_in_one_call(trained, tmp_path, capsys):
     pytest.importorskip("nuscenes")
     words = []
     for name in evaluate_depth.TOGETHER:
@@ -94,8 +92,8 @@ def test_all_of_them_are_judged_in_one_call(trained, tmp_path, capsys):
     assert "scale-ambiguous" in summary and "scale-aware" in summary
 
 
-def judged_part(name, root, splits):
-    """The part of the dataset that is judged: test where there is one, or else val."""
+def evaluated_part(name, root, splits):
+    """The part of the dataset that is evaluated: test where there is one, or else val."""
     for part in ("test", "val", "train"):
         try:
             options = {"dataset": name, "data_path": root, "height": 64, "width": 96, **splits}

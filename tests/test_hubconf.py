@@ -1,4 +1,4 @@
-"""The model in other people's code: any kind of picture, and nothing of ours left in their way."""
+"""The model in other people's code: any kind of image, and nothing of ours left in their way."""
 
 from __future__ import annotations
 
@@ -36,47 +36,47 @@ def test_a_loaded_model_says_what_it_is(model):
     assert not model.training
 
 
-def test_one_picture_gives_one_depth_however_it_is_handed_over(model, tmp_path):
+def test_one_image_gives_one_depth_however_it_is_handed_over(model, tmp_path):
     path = draw(tmp_path / "a.png", 50, 70)
-    picture = Image.open(path)
-    array = np.array(picture)
+    image = Image.open(path)
+    array = np.array(image)
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     depth = model(path)
     assert depth.shape == (1, 1, 50, 70) and (depth > 0).all()
-    for same in (str(path), picture, array, array / 255, tensor, tensor[None].float() / 255, [picture]):
+    for same in (str(path), image, array, array / 255, tensor, tensor[None].float() / 255, [image]):
         assert torch.equal(model(same), depth)
     assert model([path, array]).shape == (2, 1, 50, 70)
 
 
-def test_what_is_no_picture_is_refused_in_one_sentence(model):
+def test_what_is_no_image_is_refused_in_one_sentence(model):
     with pytest.raises(InputError, match=r"uint8, or float in \[0, 1\]; got 0 to 255"):
         model(torch.tensor([0.0, 255.0]).expand(3, 4, 2))
-    with pytest.raises(InputError, match=r"a tensor of pictures is .* got \(1, 4, 4\)"):
+    with pytest.raises(InputError, match=r"a tensor of images is .* got \(1, 4, 4\)"):
         model(torch.zeros(1, 4, 4))
-    with pytest.raises(InputError, match=r"an array of pictures is .* got \(3, 4, 4\)"):
+    with pytest.raises(InputError, match=r"an array of images is .* got \(3, 4, 4\)"):
         model(np.zeros((3, 4, 4)))
     with pytest.raises(InputError, match=r"must have one size .* got \[\(4, 4\), \(5, 4\)\]"):
         model([np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)])
-    with pytest.raises(InputError, match="expected pictures, got int"):
+    with pytest.raises(InputError, match="expected images, got int"):
         model(3)
 
 
-def test_a_model_of_a_rig_takes_whole_moments_with_their_intrinsics(tmp_path):
+def test_a_model_of_a_rig_takes_whole_frame_sets_with_their_intrinsics(tmp_path):
     model = hubconf.parallax(save_run(tmp_path / "run", disparity=0.1, **RIG), device="cpu")
     assert model.cameras == 6
-    moment = torch.rand(6, 3, 128, 192)
+    frame_set = torch.rand(6, 3, 128, 192)
     K = torch.tensor([[120.0, 0, 96], [0, 120, 64], [0, 0, 1]])
-    depth = model(moment, K)
-    assert depth.shape == (6, 1, 128, 192) and torch.equal(model(list(moment), K.expand(6, 3, 3)), depth)
+    depth = model(frame_set, K)
+    assert depth.shape == (6, 1, 128, 192) and torch.equal(model(list(frame_set), K.expand(6, 3, 3)), depth)
     # At the network's size, half of this, fx is 60, the focal scale. Behind a longer lens all is farther.
     assert depth.mean() == pytest.approx(1 / (1 / 80 + 0.1 * (1 - 1 / 80)), rel=1e-4)
-    assert torch.allclose(model(moment, K * torch.tensor([[2.0], [1.0], [1.0]])), 2 * depth)
-    with pytest.raises(InputError, match=r"6 cameras of one moment together, in ring order: .* got 1"):
-        model(moment[0], K)
-    with pytest.raises(InputError, match="needs the pictures' intrinsics"):
-        model(moment)
+    assert torch.allclose(model(frame_set, K * torch.tensor([[2.0], [1.0], [1.0]])), 2 * depth)
+    with pytest.raises(InputError, match=r"6 cameras of one frame set together, in ring order: .* got 1"):
+        model(frame_set[0], K)
+    with pytest.raises(InputError, match="needs the images' intrinsics"):
+        model(frame_set)
     with pytest.raises(InputError, match=r"\(3, 3\) or \(6, 3, 3\) here, got \(2, 3, 3\)"):
-        model(moment, K.expand(2, 3, 3))
+        model(frame_set, K.expand(2, 3, 3))
 
 
 THEIRS = """

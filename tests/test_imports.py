@@ -10,7 +10,7 @@ from utils import PROJECT
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
     {"utils", "structures"},
-    {"layers", "metrics", "checkpoints", "pictures", "trajectories"},
+    {"layers", "metrics", "checkpoints", "images", "trajectories"},
     {"networks", "losses", "datasets"},
     {"methods", "evaluation"},
     {"logs"},
@@ -33,7 +33,7 @@ RARE = {  # files, or whole folders
     "cv2": {
         "datasets/_video.py",
         "datasets/nyuv2.py",
-        "pictures.py",
+        "images.py",
         "test_video.py",
         "tools/_doctor/",
         "tools/layouts/",
@@ -43,7 +43,7 @@ RARE = {  # files, or whole folders
         "tools/sift_matches.py",
         "benchmarks/sift_matches.py",
     },
-    "matplotlib": {"pictures.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
+    "matplotlib": {"images.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
     "h5py": {"datasets/nyuv2.py", "tools/layouts/nyuv2.py"},
     "timm": {"networks/hrnet.py", "networks/timm_encoder.py"},
 }

@@ -1,4 +1,4 @@
-"""Known depths against known truths: perfect, scaled, sparse, capped, cropped."""
+"""Known depths against known ground truths: perfect, scaled, sparse, capped, cropped."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from evaluation import flip_post_process
 from metrics import (
     METRICS,
+    GroundTruth,
     Protocol,
-    Truth,
     crop_box,
     depth_errors,
     look_up,
@@ -25,20 +25,20 @@ from tests.goldens import Golden, tensor
 from utils import InputError
 
 EIGEN = Protocol("Eigen", "velodyne", crop="garg")
-PLAIN = Protocol("plain", "drawn", cap_truth=False)
+PLAIN = Protocol("plain", "drawn", cap_ground_truth=False)
 
 
 def published(
-    disparity: np.ndarray, truth: np.ndarray, garg: bool, scale: float, median: bool
+    disparity: np.ndarray, ground_truth: np.ndarray, garg: bool, scale: float, median: bool
 ) -> list[float]:
     """The published arithmetic in plain numpy and OpenCV."""
-    depth = 1 / cv2.resize(disparity, truth.shape[::-1])
-    mask = truth > 0
+    depth = 1 / cv2.resize(disparity, ground_truth.shape[::-1])
+    mask = ground_truth > 0
     if garg:
-        top, bottom, left, right = crop_box("garg", *truth.shape)
-        mask = (truth > 1e-3) & (truth < 80)
+        top, bottom, left, right = crop_box("garg", *ground_truth.shape)
+        mask = (ground_truth > 1e-3) & (ground_truth < 80)
         mask[:top] = mask[bottom:] = mask[:, :left] = mask[:, right:] = False
-    p, t = depth[mask] * scale, truth[mask]
+    p, t = depth[mask] * scale, ground_truth[mask]
     if median:
         p = p * (np.median(t) / np.median(p))
     p = np.clip(p, 1e-3, 80)
@@ -61,18 +61,18 @@ def published(
         ("benchmark_median", PLAIN),
     ],
 )
-def test_four_pictures_of_different_sizes_get_the_published_numbers(case, protocol):
+def test_four_images_of_different_sizes_get_the_published_numbers(case, protocol):
     golden = Golden("monodepth2_eval")
     values = golden.inputs()
-    truths = [values[f"gt{n}"] for n in range(4)]
+    ground_truths = [values[f"gt{n}"] for n in range(4)]
     disparities = [values[f"pd{n}"] for n in range(4)]
-    truth = Truth.cat([Truth.of(depth[None], protocol) for depth in truths])
+    ground_truth = GroundTruth.cat([GroundTruth.of(depth[None], protocol) for depth in ground_truths])
     depth = 1 / tensor(np.stack(disparities))[:, None]
-    measured = measure(depth, truth, protocol)
+    measured = measure(depth, ground_truth, protocol)
     golden.close(case, measured.errors)
     assert measured.pixels.tolist() == golden[f"{case}.count"].tolist()
-    golden.close(f"{case}.gt_mean", truth.depth.sum(1) / truth.valid.sum(1))
-    for errors, known, disparity in zip(measured.errors, truths, disparities):
+    golden.close(f"{case}.gt_mean", ground_truth.depth.sum(1) / ground_truth.valid.sum(1))
+    for errors, known, disparity in zip(measured.errors, ground_truths, disparities):
         plain = published(disparity, known, protocol.crop == "garg", protocol.scale, "median" in case)
         np.testing.assert_allclose(errors, plain, rtol=1e-6)
 
@@ -81,10 +81,14 @@ def test_the_mean_prediction_is_the_published_one():
     golden = Golden("monodepth2_eval")
     values = golden.inputs()
     for n in range(4):
-        truth = Truth.of(values[f"gt{n}"][None], EIGEN)
+        ground_truth = GroundTruth.of(values[f"gt{n}"][None], EIGEN)
         disparity = tensor(values[f"pd{n}"])[None].double()
-        seen = 1 / look_up(disparity, truth.rows, truth.columns, truth.sizes)
-        seen = seen * masked_median(truth.depth, truth.valid) / masked_median(seen, truth.valid)
+        seen = 1 / look_up(disparity, ground_truth.rows, ground_truth.columns, ground_truth.sizes)
+        seen = (
+            seen
+            * masked_median(ground_truth.depth, ground_truth.valid)
+            / masked_median(seen, ground_truth.valid)
+        )
         mean = seen.clamp(1e-3, 80).mean().item()
         assert mean == pytest.approx(golden["eigen_median.pred_mean"][n], rel=1e-6)
 
@@ -112,7 +116,7 @@ def decoded(disparity: np.ndarray, max_depth: float = 100.0) -> torch.Tensor:
 
 
 def joined(disparity: np.ndarray, mirrored: np.ndarray, max_depth: float = 100.0) -> torch.Tensor:
-    """The same of a picture and of its mirror image, whose disparity is still mirrored."""
+    """The same of an image and of its mirror image, whose disparity is still mirrored."""
     direct, other = 1 / decoded(disparity, max_depth), 1 / decoded(mirrored, max_depth)
     return 1 / flip_post_process(direct.double(), other.flip(-1).double())
 
@@ -121,7 +125,7 @@ def joined(disparity: np.ndarray, mirrored: np.ndarray, max_depth: float = 100.0
     ("case", "protocol"),
     [
         ("kitti_eigen", Protocol("", "", crop="garg", **TORCH)),
-        ("kitti_benchmark", Protocol("", "", cap_truth=False, **TORCH)),
+        ("kitti_benchmark", Protocol("", "", cap_ground_truth=False, **TORCH)),
         ("kitti_stereo", Protocol("", "", crop="garg", **TORCH, **METRES)),
         ("kitti_postprocess", Protocol("", "", crop="garg", **TORCH)),
         ("kitti_during_training", Protocol("", "", crop="garg", median="lower")),
@@ -142,14 +146,18 @@ def test_bdedepths_four_benchmarks_get_their_published_numbers(case, protocol):
     if "postprocess" in case:
         depth = joined(disparity, values[f"disp_{benchmark}_flip"], far)
     if f"{benchmark}_gt" in values:
-        truths = list(values[f"{benchmark}_gt"])
+        ground_truths = list(values[f"{benchmark}_gt"])
     else:
-        truths = [values[f"{benchmark}_gt{n}"] for n in range(2)]
+        ground_truths = [values[f"{benchmark}_gt{n}"] for n in range(2)]
     if benchmark == "city":  # the car's bonnet is cut off, the borders do not count
-        truths = [truth[:768] for truth in truths]
-        for truth in truths:
-            truth[:256] = truth[:, :192] = truth[:, 1856:] = 0
-    measured = measure(depth, Truth.cat([Truth.of(truth[None], protocol) for truth in truths]), protocol)
+        ground_truths = [ground_truth[:768] for ground_truth in ground_truths]
+        for ground_truth in ground_truths:
+            ground_truth[:256] = ground_truth[:, :192] = ground_truth[:, 1856:] = 0
+    measured = measure(
+        depth,
+        GroundTruth.cat([GroundTruth.of(ground_truth[None], protocol) for ground_truth in ground_truths]),
+        protocol,
+    )
     columns = [METRICS.index(name) for name in protocol.reported]
     golden.close(case, measured.errors[:, columns])
     if f"{case}.count" in golden.arrays:
@@ -159,9 +167,9 @@ def test_bdedepths_four_benchmarks_get_their_published_numbers(case, protocol):
 def test_make3ds_log_error_is_in_decimal_logarithms():
     golden = Golden("bdedepth_eval")
     values = golden.inputs()
-    truth, prediction = tensor(values["cgt"])[None], tensor(values["cpred"])[None]
-    golden.close("depth_errors", depth_errors(prediction, truth)[0])
-    golden.close("make3d_errors", depth_errors(prediction, truth, log10=True)[0, :4])
+    ground_truth, prediction = tensor(values["cgt"])[None], tensor(values["cpred"])[None]
+    golden.close("depth_errors", depth_errors(prediction, ground_truth)[0])
+    golden.close("make3d_errors", depth_errors(prediction, ground_truth, log10=True)[0, :4])
     assert "decimal" in MAKE3D.card()["logarithm"]
     assert "logarithm" not in PLAIN.card()
 
@@ -177,7 +185,9 @@ def test_six_cameras_get_surround_depths_published_numbers(case, max_depth, foca
         depth = depth * tensor(golden["K_0"])[:, 0, 0].view(6, 1, 1, 1).double() / (0.58 * 96)
     for alignment, name in (("median", "scale_ambiguous"), ("none", "scale_aware")):
         protocol = Protocol("", "", min_depth=0.1, max_depth=max_depth, resize="depth", alignment=alignment)
-        golden.close(f"{case}.{name}", measure(depth, Truth.of(values["gt"], protocol), protocol).errors)
+        golden.close(
+            f"{case}.{name}", measure(depth, GroundTruth.of(values["gt"], protocol), protocol).errors
+        )
 
 
 @pytest.mark.parametrize("old", [(24, 40), (100, 300), (7, 5)])
@@ -202,7 +212,7 @@ def test_a_look_up_equals_resizing_the_whole_map(old, new):
         torch.testing.assert_close(result, wanted, rtol=0, atol=5e-5)  # F.interpolate places in float32
 
 
-def test_the_nearest_pixel_of_a_map_of_the_truths_own_size_is_the_pixel_itself():
+def test_the_nearest_pixel_of_a_map_of_the_ground_truths_own_size_is_the_pixel_itself():
     """427 * (1 / 427) is less than 1 in float32, which once shifted NYUv2's maps by a row."""
     maps = torch.arange(427.0 * 561).view(1, 427, 561)
     rows, columns = torch.meshgrid(torch.arange(427), torch.arange(561), indexing="ij")
@@ -212,14 +222,14 @@ def test_the_nearest_pixel_of_a_map_of_the_truths_own_size_is_the_pixel_itself()
 
 
 def test_a_perfect_prediction_has_no_error():
-    truth = torch.rand(3, 50) * 70 + 1
-    errors = depth_errors(truth, truth)
+    ground_truth = torch.rand(3, 50) * 70 + 1
+    errors = depth_errors(ground_truth, ground_truth)
     assert torch.equal(errors, torch.tensor([[0.0, 0, 0, 0, 1, 1, 1]]).expand(3, 7))
 
 
 def test_ten_percent_too_far_is_an_abs_rel_of_a_tenth():
-    truth = torch.tensor([[10.0, 20.0]], dtype=torch.float64)
-    errors = dict(zip(METRICS, depth_errors(1.1 * truth, truth)[0].tolist()))
+    ground_truth = torch.tensor([[10.0, 20.0]], dtype=torch.float64)
+    errors = dict(zip(METRICS, depth_errors(1.1 * ground_truth, ground_truth)[0].tolist()))
     assert errors["abs_rel"] == pytest.approx(0.1)
     assert errors["sq_rel"] == pytest.approx((0.1 + 0.2) / 2)
     assert errors["rmse"] == pytest.approx(np.sqrt((1 + 4) / 2))
@@ -253,20 +263,20 @@ def test_crops_are_the_published_rows_and_columns(crop, size, box):
     assert crop_box(crop, *size) == box
 
 
-def test_truth_beyond_the_caps_or_outside_the_crop_does_not_count():
-    truth = np.full((1, 100, 100), 10.0)
-    truth[0, 50, 50:53] = 0, 1e-3, 80
-    assert Truth.of(truth, EIGEN).valid.sum() == (99 - 40) * (96 - 3) - 3
-    assert Truth.of(truth, PLAIN).valid.sum() == 10000 - 2
+def test_ground_truth_beyond_the_caps_or_outside_the_crop_does_not_count():
+    ground_truth = np.full((1, 100, 100), 10.0)
+    ground_truth[0, 50, 50:53] = 0, 1e-3, 80
+    assert GroundTruth.of(ground_truth, EIGEN).valid.sum() == (99 - 40) * (96 - 3) - 3
+    assert GroundTruth.of(ground_truth, PLAIN).valid.sum() == 10000 - 2
 
 
 def test_predictions_are_clamped_after_alignment():
-    truth = Truth.of(np.array([[[1.0, 2.0, 70.0]]]), Protocol("", ""))
+    ground_truth = GroundTruth.of(np.array([[[1.0, 2.0, 70.0]]]), Protocol("", ""))
     depth = torch.tensor([[[[2.0, 4.0, 1000.0]]]])
-    errors = measure(depth, truth, Protocol("", "")).errors[0]
+    errors = measure(depth, ground_truth, Protocol("", "")).errors[0]
     assert errors[0].item() == pytest.approx((10 / 70) / 3)  # 500 m count as 80
     metric = Protocol("", "", min_depth=4, alignment="none")
-    near = measure(torch.ones(1, 1, 1, 1), Truth.of(np.array([[[8.0]]]), metric), metric)
+    near = measure(torch.ones(1, 1, 1, 1), GroundTruth.of(np.array([[[8.0]]]), metric), metric)
     assert near.errors[0, 0] == 0.5  # 1 m counts as 4
 
 

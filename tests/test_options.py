@@ -1,4 +1,4 @@
-"""What a run's options are made of, and what is refused before the first picture is read."""
+"""What a run's options are made of, and what is refused before the first image is read."""
 
 import pytest
 import torch

@@ -51,7 +51,7 @@ def test_a_published_config_and_ours_are_the_same_experiment(name, tmp_path, cap
     theirs = settings_of(["--config", write(tmp_path, name, text)])
     assert theirs == settings_of(["--config", str(PROJECT / f"configs/surround_depth_{ours}.yaml")])
     said = capsys.readouterr().err
-    assert "batch_size 6 counts pictures there and moments of 6 cameras here: it is now 1" in said
+    assert "batch_size 6 counts images there and frame sets of 6 cameras here: it is now 1" in said
     assert ("height_ori (follows from the recordings)" in said) == ("nusc" in name)
 
 

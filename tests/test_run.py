@@ -63,7 +63,7 @@ def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_p
     run.main([*runs.arguments(tiny_kitti, tmp_path), "--dry_run"])
     output = capsys.readouterr().out
     assert "16 training samples, 4 steps an epoch on cpu" in output
-    assert "3 validation samples, judged by ground truth" in output
+    assert "3 validation samples, evaluated by ground truth" in output
     assert "the first sample's loss: photometric 0." in output
     assert "8 steps in all; nothing was trained" in output
     assert "encoder: timm/test_efficientnet" in output
@@ -72,7 +72,7 @@ def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_p
 
 def test_a_dry_run_tells_what_the_data_lacks_for_method_and_losses(tiny_kitti, tmp_path):
     words = [*runs.arguments(tiny_kitti, tmp_path), "--dry_run"]
-    with pytest.raises(InputError, match="looks at 6 cameras of one moment and the data has 1;"):
+    with pytest.raises(InputError, match="looks at 6 cameras of one frame set and the data has 1;"):
         run.main([*words, "--method", "surround_depth", "--pose_model_type", "separate_resnet"])
     with pytest.raises(InputError, match="the spatial term compares the cameras of a rig"):
         run.main([*words, "--losses.spatial.weight", "0.1"])
@@ -89,12 +89,12 @@ def test_an_existing_run_is_neither_overwritten_nor_gone_on_with_unasked(tiny_ki
     assert runs.last(tmp_path).training["step"] == 1
 
 
-def test_eval_only_judges_the_run_by_its_own_options(tiny_kitti, tmp_path, capsys, monkeypatch):
+def test_eval_only_evaluates_the_run_by_its_own_options(tiny_kitti, tmp_path, capsys, monkeypatch):
     run.main(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
     capsys.readouterr()
     run.main(["--log_dir", str(tmp_path), "--model_name", "run", "--eval_only", "--num_workers", "0"])
     by_name = capsys.readouterr().out
-    assert "trained on   video, 96 x 64" in by_name and "abs_rel" in by_name
+    assert "trained on    video, 96 x 64" in by_name and "abs_rel" in by_name
     assert list((tmp_path / "run/evaluation").glob("*/results.json"))
 
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -104,31 +104,31 @@ def test_eval_only_judges_the_run_by_its_own_options(tiny_kitti, tmp_path, capsy
         assert table == by_name.partition("abs_rel")[2].splitlines()[1]
 
 
-def test_eval_only_judges_another_split_and_size_where_they_are_asked_for(tiny_kitti, tmp_path, capsys):
+def test_eval_only_evaluates_another_split_and_size_where_they_are_asked_for(tiny_kitti, tmp_path, capsys):
     words = runs.arguments(tiny_kitti, tmp_path, max_steps=1)
     run.main(words)
     lists = shutil.copytree(tiny_kitti / "splits", tmp_path / "lists")
-    (lists / "test_files.txt").write_text((lists / "val_files.txt").read_text())  # three pictures
+    (lists / "test_files.txt").write_text((lists / "val_files.txt").read_text())  # three images
     capsys.readouterr()
     run.main([*words, "--eval_only", "--split", str(lists), "--height", "96", "--width", "128"])
     out = capsys.readouterr().out
-    assert "video, 128 x 96" in out and "pictures     3\n" in out
+    assert "video, 128 x 96" in out and "images        3\n" in out
     with pytest.raises(InputError, match=r"so --dataset\.intrinsics would be without effect; leave it out"):
         run.main([*words, "--eval_only", "--dataset.intrinsics", "fixed"])
 
 
-def test_eval_only_skips_samples_that_lack_a_picture_when_asked(tiny_kitti, tmp_path, capsys):
+def test_eval_only_skips_samples_that_lack_a_image_when_asked(tiny_kitti, tmp_path, capsys):
     data = shutil.copytree(tiny_kitti, tmp_path / "data")
-    shutil.copy(data / "splits/val_files.txt", data / "splits/test_files.txt")  # three pictures
+    shutil.copy(data / "splits/val_files.txt", data / "splits/test_files.txt")  # three images
     run.main(runs.arguments(data, tmp_path, max_steps=1))
     line = (data / "splits/test_files.txt").read_text().split()
-    (picture,) = (data / line[0]).glob(f"image_0{2 + (line[2] == 'r')}/data/{int(line[1]):010d}.*")
-    picture.unlink()
+    (image,) = (data / line[0]).glob(f"image_0{2 + (line[2] == 'r')}/data/{int(line[1]):010d}.*")
+    image.unlink()
     words = [*runs.arguments(data, tmp_path), "--eval_only"]
-    with pytest.raises(InputError, match="lack a picture"):
+    with pytest.raises(InputError, match="lack an image"):
         run.main(words)
     run.main([*words, "--skip_missing"])
-    assert "pictures     2\n" in capsys.readouterr().out
+    assert "images        2\n" in capsys.readouterr().out
 
 
 def test_eval_only_without_a_run_says_which_is_missing(tmp_path):

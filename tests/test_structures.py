@@ -29,7 +29,7 @@ def test_samples_of_two_sizes_are_refused_with_both():
         Batch.cat([sample(0), sample(1, size=(8, 6))])
 
 
-def test_moving_makes_pictures_of_bytes_float_and_leaves_the_loaders_batch_alone():
+def test_moving_makes_images_of_bytes_float_and_leaves_the_loaders_batch_alone():
     batch = sample(51)
     batch.detailed, batch.companion = sample(51, size=(8, 12)), sample(102)
     moved = batch.to("cpu")
@@ -48,7 +48,7 @@ def test_map_reaches_every_tensor_also_in_a_record_within():
     assert doubled.augmented is None and batch.images[0].unique().item() == 1
 
 
-def test_networks_see_the_jittered_pictures_where_there_are_any():
+def test_networks_see_the_jittered_images_where_there_are_any():
     batch = sample(1)
     assert batch.network_images is batch.images
     batch.augmented = {0: batch.images[0] + 1}
@@ -70,7 +70,7 @@ def test_an_entry_of_only_some_samples_is_refused_by_name():
     with_depth, without = sample(0), sample(1)
     with_depth.maps["depth"] = torch.ones(1, 1, 4, 6)
     for samples in ([with_depth, without], [without, with_depth]):
-        with pytest.raises(ValueError, match="only some samples of the batch have maps.depth"):
+        with pytest.raises(ValueError, match=r"only some samples of the batch have maps\.depth"):
             Batch.cat(samples)
     with_depth.maps.clear()
     with_depth.rig_from_camera = torch.eye(4)[None]

@@ -41,7 +41,7 @@ def start_two(*arguments):
     return runs.start(*launch, "run.py", *arguments)
 
 
-def test_two_processes_train_and_judge_a_rig_as_one_does(tiny_ddad, tmp_path):
+def test_two_processes_train_and_evaluate_a_rig_as_one_does(tiny_ddad, tmp_path):
     two = start_two(*words(tiny_ddad, tmp_path / "two", batch_size=1))
     trainer = runs.train(words(tiny_ddad, tmp_path / "one", batch_size=2))
     runs.finish(two)
@@ -54,13 +54,13 @@ def test_two_processes_train_and_judge_a_rig_as_one_does(tiny_ddad, tmp_path):
 
     (validated,) = [record for record in runs.records(tmp_path / "one") if "loss" not in record]
     (sharded,) = [record for record in runs.records(tmp_path / "two") if "loss" not in record]
-    assert {"val/abs_rel", "val/metric_abs_rel", "val/truth_per_prediction"} <= set(validated)
+    assert {"val/abs_rel", "val/metric_abs_rel", "val/ground_truth_per_prediction"} <= set(validated)
     assert trainer.best == pytest.approx(validated["val/metric_abs_rel"])  # spatial tells metres
     for name in validated:
         if name.startswith("val/"):
             assert sharded[name] == pytest.approx(validated[name], rel=1e-4), name
 
-    # The same run, judged by two processes and by one.
+    # The same run, evaluated by two processes and by one.
     evaluation = [*words(tiny_ddad, tmp_path / "one", batch_size=1), "--eval_only"]
     output = runs.finish(start_two(*evaluation))
     assert output.count("saved:") == 1 and "scale-aware" in output

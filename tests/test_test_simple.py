@@ -1,4 +1,4 @@
-"""Pictures in, depth out: what is written, how it hangs together, and what is refused."""
+"""Images in, depth out: what is written, how it hangs together, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import predictor
+from images import colourise
 from layers import disparity_to_depth
-from pictures import colourise
-from predictor import as_pictures, find_pictures, load_predictor, read_upright
+from predictor import as_images, find_images, load_predictor, read_upright
 from test_simple import main, name_outputs
 from tests import goldens
 from tests.plys import read_ply
@@ -42,7 +42,7 @@ def constant_run(tmp_path_factory) -> Path:
 
 
 def draw(path: Path, height: int = 50, width: int = 70) -> Path:
-    """A smooth picture that belongs to its name."""
+    """A smooth image that belongs to its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = goldens.image(path.stem, 1, height, width)[0].transpose(1, 2, 0)
     Image.fromarray((pixels * 255).astype(np.uint8)).save(path)
@@ -57,7 +57,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_every_output_has_the_size_of_its_picture(run, tmp_path, capsys):
+def test_every_output_has_the_size_of_its_image(run, tmp_path, capsys):
     draw(tmp_path / "in/a.png", 50, 70)
     draw(tmp_path / "in/b.jpg", 130, 90)
     predict(
@@ -74,7 +74,7 @@ def test_every_output_has_the_size_of_its_picture(run, tmp_path, capsys):
         f"{stem}{ending}" for stem in "ab" for ending in ("_disp.png", "_depth.npy", "_disp.npy", ".ply")
     )
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"2 pictures: <name>_disp.png, <name>_depth.npy, <name>_disp.npy, <name>.ply in {tmp_path / 'out'}; "
+        f"2 images: <name>_disp.png, <name>_depth.npy, <name>_disp.npy, <name>.ply in {tmp_path / 'out'}; "
         "depth is known up to one factor (learned from video alone)"
     )
 
@@ -89,8 +89,8 @@ def test_a_constant_disparity_is_a_flat_wall_at_its_depth(constant_run, tmp_path
     assert len(points) == 50 * 70
     assert np.allclose(points[:, 2], expected, rtol=1e-5)
     x, y = (np.rint(points[:, n] * 80 / points[:, 2] + c).astype(int) for n, c in ((0, 30), (1, 20)))
-    with Image.open(path) as picture:
-        assert np.array_equal(np.asarray(picture)[y, x], colours)
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image)[y, x], colours)
 
 
 def test_stereo_pairs_make_metres_and_video_does_not(constant_run, tmp_path, capsys):
@@ -133,13 +133,13 @@ def test_a_second_run_does_not_predict_what_the_first_wrote(run, tmp_path):
     for _ in range(2):
         predict("--image_path", tmp_path, "--run", run, "--ext", "jpg")
     assert names(tmp_path) == ["a.png", "a_disp.jpg", "left_disp.png", "left_disp_disp.jpg"]
-    assert find_pictures(str(tmp_path / "a*")) == [tmp_path / "a.png"]
-    with pytest.raises(InputError, match="there is no picture at"):
-        find_pictures(str(tmp_path / "a_*.jpg"))
-    assert find_pictures(str(tmp_path / "a_disp.jpg")) == [tmp_path / "a_disp.jpg"]
+    assert find_images(str(tmp_path / "a*")) == [tmp_path / "a.png"]
+    with pytest.raises(InputError, match="there is no image at"):
+        find_images(str(tmp_path / "a_*.jpg"))
+    assert find_images(str(tmp_path / "a_disp.jpg")) == [tmp_path / "a_disp.jpg"]
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other(run, tmp_path):
+def test_images_of_one_name_do_not_overwrite_each_other(run, tmp_path):
     for name in ("x/0.png", "y/0.png", "y/0.jpg"):
         draw(tmp_path / "in" / name)
     predict("--image_path", tmp_path / "in/*/*", "--run", run, "--output", tmp_path / "out")
@@ -148,13 +148,13 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(run, tmp_path):
     assert beside == {Path("x/0.png"): Path("x/0"), Path("y/0.png"): Path("y/0")}
 
 
-def test_every_output_lies_below_the_output_folder_however_its_picture_is_named(
+def test_every_output_lies_below_the_output_folder_however_its_image_is_named(
     run, tmp_path, monkeypatch, capsys
 ):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    pictures = [draw(tmp_path / name) for name in ("here/a.png", "there/b.png", "here/c.png", "here/c.jpg")]
-    places = ["a.png", "../there/b.png", pictures[2], "../here/c.jpg"]
+    images = [draw(tmp_path / name) for name in ("here/a.png", "there/b.png", "here/c.png", "here/c.jpg")]
+    places = ["a.png", "../there/b.png", images[2], "../here/c.jpg"]
     predict("--image_path", *places, "--run", run, "--output", tmp_path / "out")
     found = ["here/a_disp.png", "here/c.jpg_disp.png", "here/c.png_disp.png", "there/b_disp.png"]
     assert names(tmp_path / "out") == found
@@ -183,7 +183,7 @@ def test_the_batch_size_changes_nothing(run, tmp_path):
         assert np.allclose(one, three, rtol=1e-4)
 
 
-def test_a_damaged_picture_is_named_and_the_others_are_done(run, tmp_path, capsys):
+def test_a_damaged_image_is_named_and_the_others_are_done(run, tmp_path, capsys):
     draw(tmp_path / "a.png")
     draw(tmp_path / "c.png")
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:400])
@@ -192,40 +192,38 @@ def test_a_damaged_picture_is_named_and_the_others_are_done(run, tmp_path, capsy
     assert stopped.value.code == 1
     assert names(tmp_path / "out") == ["a_disp.png", "c_disp.png"]
     said = capsys.readouterr()
-    assert said.out.startswith("2 pictures: ")
-    assert "1 of 3 pictures were left out" in said.err and "b.png cannot be read as a picture" in said.err
+    assert said.out.startswith("2 images: ")
+    assert "1 of 3 images were left out" in said.err and "b.png cannot be read as an image" in said.err
     with pytest.raises(SystemExit):
         predict("--image_path", tmp_path / "b.png", "--run", run)
     assert not capsys.readouterr().out  # nothing was written, and nothing says so
 
 
-def test_a_telephone_picture_is_turned_upright(run, tmp_path):
+def test_a_telephone_image_is_turned_upright(run, tmp_path):
     draw(tmp_path / "a.png", 50, 70)
-    with Image.open(tmp_path / "a.png") as picture:
-        lying = picture.getexif()
+    with Image.open(tmp_path / "a.png") as image:
+        lying = image.getexif()
         lying[0x0112] = 6  # to be shown turned by a quarter
-        picture.save(tmp_path / "b.jpg", exif=lying)
+        image.save(tmp_path / "b.jpg", exif=lying)
     predict("--image_path", tmp_path / "b.jpg", "--run", run)
     with Image.open(tmp_path / "b_disp.png") as coloured:
         assert coloured.size == (50, 70)
 
 
-def test_grey_of_16_bits_is_the_same_picture_handed_over_or_turned(tmp_path):
+def test_grey_of_16_bits_is_the_same_image_handed_over_or_turned(tmp_path):
     grey = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 20
-    picture = Image.fromarray(grey)
-    lying = picture.getexif()
+    image = Image.fromarray(grey)
+    lying = image.getexif()
     lying[0x0112] = 3  # to be shown upside down
-    picture.save(tmp_path / "a.png")
-    picture.save(tmp_path / "b.png", exif=lying)
-    (handed_over,) = as_pictures(picture)
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "b.png", exif=lying)
+    (handed_over,) = as_images(image)
     assert np.array_equal(handed_over[0], grey >> 8)
     assert torch.equal(read_upright(tmp_path / "a.png"), handed_over)
     assert torch.equal(read_upright(tmp_path / "b.png"), handed_over.flip(1, 2))
 
 
-def test_points_take_the_intrinsics_beside_the_picture_and_say_when_they_assume(
-    constant_run, tmp_path, capsys
-):
+def test_points_take_the_intrinsics_beside_the_image_and_say_when_they_assume(constant_run, tmp_path, capsys):
     draw(tmp_path / "a.png", 50, 70)
     arguments = ("--image_path", tmp_path / "a.png", "--run", constant_run, "--ply")
     predict(*arguments)
@@ -247,7 +245,7 @@ def test_points_take_the_intrinsics_beside_the_picture_and_say_when_they_assume(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--image_path", "*.gif", "--run", "RUN"], r"there is no picture at \*\.gif"),
+        (["--image_path", "*.gif", "--run", "RUN"], r"there is no image at \*\.gif"),
         (["--image_path", "a.png"], "no model was given: add one of --run, --load_weights_folder"),
         (["--image_path", "a.png", "--run", "RUN", "--model_name", "m"], "--run and --model_name name two"),
         (["--image_path", "a.png", "--run", "nowhere"], "there is no file or folder nowhere"),
@@ -266,7 +264,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(run, tmp_path, monkeypa
     assert names(tmp_path) == ["a.png"]
 
 
-def test_real_pictures_of_every_kind_go_through(shared_data, run, tmp_path):
-    pictures = find_pictures(str(shared_data / "images"))
+def test_real_images_of_every_kind_go_through(shared_data, run, tmp_path):
+    images = find_images(str(shared_data / "images"))
     predict("--image_path", shared_data / "images", "--run", run, "--output", tmp_path, "--ply")
-    assert len(names(tmp_path)) == 2 * len(pictures) > 0
+    assert len(names(tmp_path)) == 2 * len(images) > 0

@@ -1,4 +1,4 @@
-"""test_simple.py on one moment of a rig: a sheet, a cloud, every camera."""
+"""test_simple.py on one frame set of a rig: a image grid, a cloud, every camera."""
 
 import shutil
 from types import SimpleNamespace
@@ -36,10 +36,10 @@ def words(run, data, *more):
     return ["--run", str(run), "--dataset", "ddad", "--data_path", str(data), "--device", "cpu", *more]
 
 
-def test_a_moment_becomes_a_sheet_a_cloud_and_each_cameras_pictures(metric_run, tiny_ddad, tmp_path, capsys):
+def test_a_frame_set_becomes_a_grid_a_cloud_and_each_cameras_images(metric_run, tiny_ddad, tmp_path, capsys):
     main(words(metric_run, tiny_ddad, "--sample", "1", "--output", str(tmp_path), "--ply", "--save_npy"))
-    (sheet,) = tmp_path.glob("*_surround.png")
-    assert Image.open(sheet).size == (3 * 480 + 8, 2 * 2 * 320 + 4)
+    (image_grid,) = tmp_path.glob("*_surround.png")
+    assert Image.open(image_grid).size == (3 * 480 + 8, 2 * 2 * 320 + 4)
     depths = {path.name.split("_", 3)[3]: np.load(path) for path in tmp_path.glob("*_depth.npy")}
     assert len(depths) == 6 and len(list(tmp_path.glob("*_disp.png"))) == 6
     # The front camera's lens is longer, so the same answer is farther away.
@@ -55,10 +55,10 @@ def test_a_moment_becomes_a_sheet_a_cloud_and_each_cameras_pictures(metric_run, 
     assert "depth is in metres" in said and "the points are in metres" in said
 
 
-def test_depth_that_lacks_a_factor_takes_one_from_the_moments_truth(tiny_ddad, tmp_path, capsys):
+def test_depth_that_lacks_a_factor_takes_one_from_the_frame_sets_ground_truth(tiny_ddad, tmp_path, capsys):
     run = save_run(tmp_path / "run", disparity=0.5, **RIG)
     main(words(run, tiny_ddad, "--output", str(tmp_path / "out"), "--ply"))
-    assert "metres, by the median of the sample's truth" in capsys.readouterr().out
+    assert "metres, by the median of the sample's ground truth" in capsys.readouterr().out
     (cloud,) = (tmp_path / "out").glob("*.ply")
     header, points, _ = read_ply(cloud)
     assert "comment x forward, y left, z up" in header
@@ -67,10 +67,10 @@ def test_depth_that_lacks_a_factor_takes_one_from_the_moments_truth(tiny_ddad, t
         main(words(run, tiny_ddad, "--pred_metric_depth"))
 
 
-def test_empty_truth_tells_no_factor():
-    moment = SimpleNamespace(depth=lambda index: np.zeros((2, 4, 6), np.float32))
-    with pytest.raises(InputError, match="has no truth to take it from"):
-        factor_of(moment, 0, [np.ones((4, 6))] * 2)
+def test_empty_ground_truth_tells_no_factor():
+    frame_set = SimpleNamespace(depth=lambda index: np.zeros((2, 4, 6), np.float32))
+    with pytest.raises(InputError, match="has no ground truth to take it from"):
+        factor_of(frame_set, 0, [np.ones((4, 6))] * 2)
 
 
 def test_masks_of_the_training_are_not_asked_for_where_no_points_are_written(metric_run, tiny_ddad, tmp_path):
@@ -109,7 +109,7 @@ def test_a_model_of_two_cameras_sees_the_two_that_it_was_trained_on(tiny_ddad, t
     ("more", "sentence"),
     [
         (("--sample", "77"), "there is no sample '77'; give a number from 0 to"),
-        (("--image_path", "street.jpg"), "give either pictures, --image_path, or a sample"),
+        (("--image_path", "street.jpg"), "give either images, --image_path, or a sample"),
         (("--intrinsics", "1 1 1 1", "--ply"), "leave --intrinsics out"),
     ],
 )
@@ -118,9 +118,9 @@ def test_what_cannot_be_meant_is_refused(metric_run, tiny_ddad, more, sentence):
         main(words(metric_run, tiny_ddad, *more))
 
 
-def test_a_rigs_model_does_not_take_single_pictures_nor_another_dataset(metric_run, tiny_kitti):
-    picture = next(tiny_kitti.rglob("*.png"))
-    with pytest.raises(InputError, match="looks at 6 cameras of one moment together"):
-        main(["--run", str(metric_run), "--image_path", str(picture), "--device", "cpu"])
-    with pytest.raises(InputError, match="kitti has one camera; give its pictures"):
+def test_a_rigs_model_does_not_take_single_images_nor_another_dataset(metric_run, tiny_kitti):
+    image = next(tiny_kitti.rglob("*.png"))
+    with pytest.raises(InputError, match="looks at 6 cameras of one frame set together"):
+        main(["--run", str(metric_run), "--image_path", str(image), "--device", "cpu"])
+    with pytest.raises(InputError, match="kitti has one camera; give its images"):
         main(["--run", str(metric_run), "--dataset", "kitti", "--device", "cpu"])

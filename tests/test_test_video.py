@@ -1,4 +1,4 @@
-"""Frames and videos in, a film out."""
+"""Frames and videos in, a video out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import predictor
 from datasets._sequence import read_image
 from datasets._video import extract_video
 from test_video import SteadyRange, arrange, main, open_frames
-from tests.test_pictures import read_film
+from tests.test_images import read_video
 from tests.test_test_simple import draw
 from tests.test_test_simple_rig import RIG
 from tests.tiny_models import save_run
@@ -78,27 +78,27 @@ def test_a_video_is_turned_as_its_header_says(tmp_path):
     assert struct.unpack_from(">9i", content, matrix)[::4] == (1 << 16, 1 << 16, 1 << 30)
     struct.pack_into(">9i", content, matrix, 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
     path.write_bytes(content)
-    shown = next(open_frames([str(path)]).pictures).float()
+    shown = next(open_frames([str(path)]).images).float()
     trained = read_image(extract_video(path) / "000000.jpg").float()
-    for picture in (shown, trained):
-        assert picture.shape == (3, 64, 48)
-        assert picture[:, :30].mean() > 200 > 50 > picture[:, 34:].mean()
+    for image in (shown, trained):
+        assert image.shape == (3, 64, 48)
+        assert image[:, :30].mean() > 200 > 50 > image[:, 34:].mean()
 
 
 def test_a_folder_becomes_a_gif_of_as_many_frames(run, frames, capsys):
     predict("--image_path", frames, "--run", run)
-    shown = read_film(frames.parent / "walk_depth.gif")
+    shown = read_video(frames.parent / "walk_depth.gif")
     assert len(shown) == COUNT
     assert shown[0].shape == (72, 192, 3)  # side by side, each as wide as the network sees it
     assert "5 frames at 10 a second" in capsys.readouterr().out
-    with Image.open(frames / "frame8.png") as picture:
-        first = np.asarray(picture.resize((96, 72)), float)
+    with Image.open(frames / "frame8.png") as image:
+        first = np.asarray(image.resize((96, 72)), float)
     assert np.abs(shown[0][:, :96] - first).mean() < 12
 
 
 def test_a_video_becomes_a_video_at_its_own_speed(run, video, tmp_path, capsys):
     predict("--image_path", video, "--run", run, "--every", 2, "--depth_only", "--output_width", 50)
-    shown = read_film(tmp_path / "walk_depth.mp4")
+    shown = read_video(tmp_path / "walk_depth.mp4")
     assert [frame.shape for frame in shown] == [(38, 50, 3)] * 4
     assert "4 frames at 10 a second" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.mp4", "walk_depth.mp4"]
@@ -107,12 +107,12 @@ def test_a_video_becomes_a_video_at_its_own_speed(run, video, tmp_path, capsys):
 def test_frames_are_read_in_the_order_of_their_numbers_and_every_nth(frames, video):
     opened = open_frames([str(frames)], every=2)
     assert opened.count == 3 and opened.fps == 5
-    brightness = [frame.float().mean().item() for frame in open_frames([str(video)], every=3).pictures]
+    brightness = [frame.float().mean().item() for frame in open_frames([str(video)], every=3).images]
     assert brightness == pytest.approx([0, 90, 180], abs=4)
 
 
 @pytest.mark.parametrize("place", [".", "*.png", "frame8.png", "sub/.."])
-def test_the_folder_that_the_command_is_run_in_gets_its_film_beside_it(frames, monkeypatch, place):
+def test_the_folder_that_the_command_is_run_in_gets_its_video_beside_it(frames, monkeypatch, place):
     (frames / "sub").mkdir()
     monkeypatch.chdir(frames)
     assert open_frames([place]).output.resolve() == frames.parent / "walk_depth.gif"
@@ -126,7 +126,7 @@ def test_frames_of_another_format_can_be_left_aside(frames):
         open_frames([str(frames)], ext="bmp")
 
 
-def test_wide_pictures_stand_one_above_the_other():
+def test_wide_images_stand_one_above_the_other():
     assert arrange(torch.zeros(3, 100, 330), None, 640, False).axis == 0
     assert arrange(torch.zeros(3, 100, 130), None, 640, False).axis == 1
     assert arrange(torch.zeros(3, 101, 203), 101, 640, True).width % 2 == 0
@@ -147,16 +147,16 @@ def test_the_batch_size_changes_no_frame(run, frames, tmp_path):
         predict(
             "--image_path", frames, "--run", run, "--output", tmp_path / f"{size}.gif", "--batch_size", size
         )
-    for one, three in zip(read_film(tmp_path / "1.gif"), read_film(tmp_path / "3.gif"), strict=True):
+    for one, three in zip(read_video(tmp_path / "1.gif"), read_video(tmp_path / "3.gif"), strict=True):
         assert np.abs(one.astype(int) - three).mean() < 0.5
 
 
-def test_a_damaged_frame_is_named_and_the_film_goes_on(run, frames, capsys):
+def test_a_damaged_frame_is_named_and_the_video_goes_on(run, frames, capsys):
     (frames / "frame10.png").write_bytes(b"nothing")
     with pytest.raises(SystemExit) as stopped:
         predict("--image_path", frames, "--run", run)
     assert stopped.value.code == 1
-    assert len(read_film(frames.parent / "walk_depth.gif")) == COUNT - 1
+    assert len(read_video(frames.parent / "walk_depth.gif")) == COUNT - 1
     assert "frame10.png cannot be read" in capsys.readouterr().err
 
 
@@ -174,7 +174,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(run, frames, words, sen
         predict("--image_path", frames, *(str(run) if word == "RUN" else word for word in words))
 
 
-def test_a_film_does_not_take_the_place_of_its_video(run, video, monkeypatch):
+def test_a_video_does_not_take_the_place_of_its_video(run, video, monkeypatch):
     before = video.read_bytes()
     monkeypatch.chdir(video.parent)
     with pytest.raises(InputError, match="what the frames are read from; give another --output"):
@@ -196,22 +196,22 @@ def test_a_damaged_place_does_not_end_a_video(video, tmp_path):
     """The frames behind it are read, and the last word says how many are missing."""
     import cv2
 
-    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     writer = cv2.VideoWriter(str(tmp_path / "hurt.avi"), cv2.VideoWriter_fourcc(*"mp4v"), 20, (64, 48))
     for n in range(40):
-        writer.write(np.roll(picture, n, 1))
+        writer.write(np.roll(image, n, 1))
     writer.release()
     content = bytearray((tmp_path / "hurt.avi").read_bytes())
     middle = len(content) // 2
     content[middle : middle + 6000] = bytes(6000)
     (tmp_path / "hurt.avi").write_bytes(content)
-    *frames, last = open_frames([str(tmp_path / "hurt.avi")]).pictures
+    *frames, last = open_frames([str(tmp_path / "hurt.avi")]).images
     assert 20 < len(frames) < 40 and all(isinstance(frame, torch.Tensor) for frame in frames)
     assert f"announces 40 frames, of which {len(frames)} could be read" in str(last)
-    assert all(isinstance(frame, torch.Tensor) for frame in open_frames([str(video)]).pictures)
+    assert all(isinstance(frame, torch.Tensor) for frame in open_frames([str(video)]).images)
 
 
 def test_a_rigs_model_takes_no_video(frames, tmp_path):
     rig = save_run(tmp_path / "rig", **RIG)
-    with pytest.raises(InputError, match="looks at 6 cameras of one moment together, and a video has one"):
+    with pytest.raises(InputError, match="looks at 6 cameras of one frame set together, and a video has one"):
         main(["--image_path", str(frames), "--run", str(rig), "--device", "cpu"])

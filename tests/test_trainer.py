@@ -42,7 +42,7 @@ def assert_same(ours, theirs, where="checkpoint"):
 
 
 @pytest.mark.parametrize("world", ["tiny_kitti", "tiny_folder"])
-def test_a_run_leaves_checkpoints_scalars_pictures_and_its_options(world, request, tmp_path):
+def test_a_run_leaves_checkpoints_scalars_images_and_its_options(world, request, tmp_path):
     words = runs.arguments(request.getfixturevalue(world), tmp_path, num_epochs=1, max_steps=2)
     trainer = runs.train(words)
     folder = tmp_path / "run"
@@ -489,11 +489,11 @@ def test_a_run_folder_that_cannot_be_written_is_refused_before_the_first_step(ti
         runs.build(runs.arguments(tiny_kitti, tmp_path / "file"))
 
 
-def test_a_truncated_picture_is_named_also_by_a_loader_process(tiny_folder, tmp_path):
+def test_a_truncated_image_is_named_also_by_a_loader_process(tiny_folder, tmp_path):
     scene = tmp_path / "scene"
     scene.mkdir()
     for path in tiny_folder.iterdir():
         (scene / path.name).write_bytes(path.read_bytes()[: 100 if path.name == "004.png" else None])
     trainer = runs.build(runs.arguments(scene, tmp_path, num_workers=1))
-    with pytest.raises(InputError, match=r"004\.png cannot be read as a picture .*truncated"):
+    with pytest.raises(InputError, match=r"004\.png cannot be read as an image .*truncated"):
         trainer.train()

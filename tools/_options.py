@@ -51,7 +51,7 @@ def add_dataset(
     )
     parts = parts or " ".join(part or ())
     add("--part", nargs="+", default=part, help=f"parts of the split (default: {parts})")
-    add("--skip_missing", action="store_true", help="leave out samples that lack a picture")
+    add("--skip_missing", action="store_true", help="leave out samples that lack an image")
     add_settings(parser)
 
 

@@ -1,7 +1,7 @@
 """Which share of a preparation is this process's: `--shard 2/4`, or its rank under torchrun.
 
 A share is cut from everything there is to do, never from what is left of it: the other processes are at work
-while this one looks, and what is left differs from moment to moment.
+while this one looks, and what is left differs from frame set to frame set.
 """
 
 from __future__ import annotations

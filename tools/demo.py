@@ -1,7 +1,7 @@
 """`make demo`: depth learned from video alone, on this machine, in minutes.
 
-Renders a synthetic world as KITTI, exports its ground truth, trains configs/demo.yaml on it, judges the
-result on streets it has not seen, beside two predictors that know nothing, and leaves pictures to look at.
+Renders a synthetic world as KITTI, exports its ground truth, trains configs/demo.yaml on it, evaluates the
+result on streets it has not seen, beside two predictors that know nothing, and leaves images to look at.
 Every step is a command of its own and is printed as one; what has been done already is not done again.
 """
 
@@ -21,13 +21,13 @@ import torch
 from datasets import build_dataset
 from datasets._sequence import read_image
 from evaluation import Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
-from pictures import as_picture, colourise, save_picture, sheet
+from images import as_image, colourise, image_grid, save_image
 from predictor import Predictor, load_predictor
 from tools._options import place
 from utils import PROJECT, InputError, run_main
 
 CONFIG = "configs/demo.yaml"
-SHOWN = 6  # rows of the sheet of pictures
+SHOWN = 6  # rows of the image grid of images
 
 
 def main() -> None:
@@ -35,9 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser("demo.py", description="Learn depth from a synthetic video.")
     parser.add_argument("--out", type=place, default=Path("demo"), help="folder for everything it makes")
     parser.add_argument("--sequences", type=int, default=20, help="streets; a quarter of them is held out")
-    parser.add_argument("--frames", type=int, default=16, help="pictures of each, per camera")
-    parser.add_argument("--height", type=int, default=128, help="of the pictures on disk")
-    parser.add_argument("--width", type=int, default=416, help="of the pictures on disk")
+    parser.add_argument("--frames", type=int, default=16, help="images of each, per camera")
+    parser.add_argument("--height", type=int, default=128, help="of the images on disk")
+    parser.add_argument("--width", type=int, default=416, help="of the images on disk")
     parser.add_argument("--seed", type=int, default=0, help="of the world and of the training")
     parser.add_argument(
         "--run_options", nargs=argparse.REMAINDER, default=[], help="everything after it goes to run.py"
@@ -52,27 +52,27 @@ def main() -> None:
         ["run.py", "--config", CONFIG, "--data_path", data, "--split", data / "splits", "--log_dir", args.out]
         + ["--model_name", "run", "--seed", args.seed, "--resume", "auto", *args.run_options],
     )
-    pictures = args.out / "pictures"
+    images = args.out / "images"
     predictor = load_predictor(run)
-    results = judge(predictor, data)
+    results = evaluate_demo(predictor, data)
     results["learned from video"].save(run / "evaluation" / "test")
     dense = open_part(predictor.options, data, "test", ground_truth="improved")
-    draw(pictures / "depth.png", predictor, dense)
+    draw(images / "depth.png", predictor, dense)
     sequence = sorted(path for path in data.glob("*/*_sync") if path.is_dir())[-1]
     step(
-        "A film of a held-out street",
+        "A video of a held-out street",
         ["test_video.py", "--run", run, "--image_path", sequence / "image_02/data"]
-        + ["--output", pictures / "depth.gif"],
+        + ["--output", images / "depth.gif"],
     )
     print(f"\nDepth on streets that were never trained on, {next(iter(results.values())).protocol.name}:\n")
     print(compare(results))
     print("\n  abs_rel to rmse_log: lower is better; a1 to a3: higher is better")
-    print(f"\nPictures: {pictures}/depth.png, {pictures}/depth.gif, {data}/gallery.png")
+    print(f"\nPictures: {images}/depth.png, {images}/depth.gif, {data}/gallery.png")
     print(f"The run: {run} (tensorboard --logdir {run}); {(time.time() - started) / 60:.1f} minutes in all")
 
 
 def render(data: Path, settings: dict[str, int]) -> None:
-    """The world, once: a finished one is kept, and so is its exported truth."""
+    """The world, once: a finished one is kept, and so is its exported ground truth."""
     done = data / "gt_depths"
     if done.is_dir() and any(done.iterdir()):
         print(f"{data} is there already; remove it to render another world")
@@ -83,7 +83,7 @@ def render(data: Path, settings: dict[str, int]) -> None:
         ["tools/make_synthetic.py", "--layout", "kitti", "--out", data, "--overwrite", *flags],
     )
     step(
-        "Its ground truth, for judging alone",
+        "Its ground truth, for evaluating alone",
         ["tools/export_gt_depth.py", "--data_path", data, "--split", data / "splits"]
         + ["--part", "train", "val", "test"],
     )
@@ -99,12 +99,12 @@ def step(title: str, command: list) -> None:
 
 
 def open_part(options: dict, data: Path, part: str, **settings: str) -> torch.utils.data.Dataset:
-    """Single pictures of a part of the demo's world."""
+    """Single images of a part of the demo's world."""
     here = {**options, "data_path": str(data), "split": str(data / "splits")}
     return build_dataset(here, part=part, frame_ids=(0,), **settings)
 
 
-def judge(predictor: Predictor, data: Path) -> dict[str, Result]:
+def evaluate_demo(predictor: Predictor, data: Path) -> dict[str, Result]:
     """The learned depth beside one constant depth and the training set's mean depth at each pixel."""
     options = predictor.options
     train, test = (open_part(options, data, part) for part in ("train", "test"))
@@ -119,16 +119,16 @@ def judge(predictor: Predictor, data: Path) -> dict[str, Result]:
 
 
 def draw(path: Path, predictor: Predictor, dataset: torch.utils.data.Dataset) -> None:
-    """Rows of picture, learned depth and true depth at the pictures' own size, near things bright."""
+    """Rows of image, learned depth and true depth at the images' own size, near things bright."""
     rows = []
     for index in torch.linspace(0, len(dataset) - 1, SHOWN).round().int().tolist():
-        picture = read_image(dataset.paths(dataset.lines[index], 0)[0])
+        image = read_image(dataset.paths(dataset.lines[index], 0)[0])
         depth = torch.from_numpy(dataset.depth(index))[0]
         nearness = torch.where(depth > 0, 1 / depth.clamp(min=1e-3), 0)  # the sky has none
-        learned = 1 / predictor(picture)[0, 0]
-        rows.append([as_picture(picture / 255), colourise(learned), colourise(nearness)])
-    save_picture(path, sheet(rows))
-    print(f"\nwrote {path}: picture, learned depth, true depth")
+        learned = 1 / predictor(image)[0, 0]
+        rows.append([as_image(image / 255), colourise(learned), colourise(nearness)])
+    save_image(path, image_grid(rows))
+    print(f"\nwrote {path}: image, learned depth, true depth")
 
 
 if __name__ == "__main__":

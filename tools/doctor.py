@@ -1,12 +1,12 @@
-"""Can this be trained on? Looks at a dataset or a folder of pictures and says so in words, with pictures.
+"""Can this be trained on? Looks at a dataset or a folder of images and says so in words, with images.
 
     python tools/doctor.py --data_path walk
     python tools/doctor.py --data_path walk.mp4 --set intrinsics="700 700 640 360" stride=2
     python tools/doctor.py --dataset kitti --data_path KITTI --split eigen_full --frame_ids 0 s
     python tools/doctor.py --dataset ddad --data_path DDAD --samples 4 --out ddad.html
 
-Every listed picture is there and opens, sizes agree, intrinsics are plausible for them, the camera moves and
-the gap between frames shows it, stereo pairs are rectified, true depth lies over the picture. Matches between
+Every listed image is there and opens, sizes agree, intrinsics are plausible for them, the camera moves and
+the gap between frames shows it, stereo pairs are rectified, true depth lies over the image. Matches between
 real frames give the motion; warped by it, a source should look like its target. The page (`--out`) shows all
 of that in one file. The exit status is 0 where nothing stands against training, otherwise 1.
 """
@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS, build_dataset
 from datasets._sequence import SequenceDataset, read_image
-from datasets.folder import INTRINSICS_FILES, PICTURES, find_scenes, parse_intrinsics
+from datasets.folder import IMAGES, INTRINSICS_FILES, find_scenes, parse_intrinsics
 from options import frame_id
-from tools._doctor import files, intrinsics, motion, rig, truth, warp
+from tools._doctor import files, ground_truth, intrinsics, motion, rig, warp
 from tools._doctor.page import write_page
 from tools._doctor.reading import LEVELS, Figure, Finding, read_samples, spread
 from tools._options import add_settings, new_parser, place
@@ -44,7 +44,7 @@ GUESSED_ANGLE = 60.0  # degrees from left to right, of an ordinary camera
 def main(arguments: list[str] | None = None) -> int:
     """Examine, print, write the page. Returns the exit status."""
     given = parse(arguments)
-    findings, dataset, sheet = examine(given)
+    findings, dataset, image_grid = examine(given)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     title = f"{given.dataset}: {given.data_path}"
     facts = "it could not be opened"
@@ -53,18 +53,18 @@ def main(arguments: list[str] | None = None) -> int:
         frames = " ".join(str(frame) for frame in dataset.frame_ids)
         size = f"{dataset.width}x{dataset.height}"
         facts = f"{_plural(len(dataset), 'sample')}{cameras}, frames {frames}, network {size}"
-    verdict = judge(findings, trains=dataset is None or len(dataset.frame_ids) > 1)
+    verdict = evaluate(findings, trains=dataset is None or len(dataset.frame_ids) > 1)
     print(f"{title}\n{facts}\n\n{as_text(findings)}\n\n{verdict}")
-    write_page(given.out, title, facts, verdict, findings, sheet)
-    print(f"pictures: {given.out}")
+    write_page(given.out, title, facts, verdict, findings, image_grid)
+    print(f"images: {given.out}")
     return int(any(finding.level == "problem" for finding in findings))
 
 
 def examine(given: argparse.Namespace) -> tuple[list[Finding], SequenceDataset | None, Figure | None]:
-    """All findings, the dataset where it opened, and some of its pictures."""
+    """All findings, the dataset where it opened, and some of its images."""
     findings, dataset, guessed = open_dataset(given)
     if dataset is None:
-        return findings, None, loose_pictures(given.data_path)
+        return findings, None, loose_images(given.data_path)
     decoded, broken, count = files.decode(dataset, given.all_files, given.workers)
     findings += files.check_files(decoded, broken, count, given.all_files)
     findings += files.check_sizes(dataset, decoded) + files.check_looks(decoded)
@@ -72,7 +72,7 @@ def examine(given: argparse.Namespace) -> tuple[list[Finding], SequenceDataset |
     samples, unread = read_samples(dataset, spread(len(dataset), most), given.workers)
     if not samples:
         return findings + unread, dataset, None
-    findings += truth.read_truth(dataset, samples, given.all_files)
+    findings += ground_truth.read_ground_truth(dataset, samples, given.all_files)
     few = [samples[n] for n in spread(len(samples), 3)]
     apart = motion.gap_pairs(dataset, few, given.workers)
     gaps = motion.measure_gaps(apart)
@@ -82,11 +82,11 @@ def examine(given: argparse.Namespace) -> tuple[list[Finding], SequenceDataset |
     findings += motion.check_motion(dataset, samples, gaps)
     findings += motion.check_gap(dataset, apart, gaps)
     findings += intrinsics.check_focal(dataset, samples, apart.get(3, []) + apart.get(5, []), guessed)
-    findings += warp.check_warp(dataset, samples, pictures=3 if dataset.cameras == 1 else 1)
+    findings += warp.check_warp(dataset, samples, images=3 if dataset.cameras == 1 else 1)
     findings += rig.check_stereo(dataset, samples)
     findings += rig.check_rig(dataset, samples) + rig.check_masks(dataset, samples)
-    findings += truth.check_truth(dataset, samples)
-    return findings, dataset, files.contact_sheet(dataset, samples)
+    findings += ground_truth.check_ground_truth(dataset, samples)
+    return findings, dataset, files.image_grid(dataset, samples)
 
 
 # ------------------------------------------------------------------------------------------------- opening
@@ -95,7 +95,7 @@ def examine(given: argparse.Namespace) -> tuple[list[Finding], SequenceDataset |
 def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceDataset | None, bool]:
     """The dataset, what stood against opening it, and whether its intrinsics are guessed.
 
-    Where it refuses, further tries leave out samples that lack a picture, and of a folder go on with guessed
+    Where it refuses, further tries leave out samples that lack an image, and of a folder go on with guessed
     intrinsics and with nothing held back, so that the rest can still be looked at.
 
     Raises:
@@ -108,9 +108,9 @@ def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceData
     check_settings(f"dataset {given.dataset}", DATASETS.get(given.dataset), settings)
     findings: list[Finding] = []
     repairs: list[tuple[str, Mapping[str, Any]]] = [
-        ("went on without the samples that lack a picture", {"skip_missing": True})
+        ("went on without the samples that lack an image", {"skip_missing": True})
     ]
-    judged: list[Finding] = []
+    evaluated: list[Finding] = []
     if given.dataset == "folder":
         try:
             root, scenes = find_scenes(given.data_path)
@@ -119,7 +119,7 @@ def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceData
         folder = next(iter(scenes.values()))
         size = _first_size(folder)
         if size is not None:
-            judged = [] if "intrinsics" in settings else _judge_file(folder, root, *size)
+            evaluated = [] if "intrinsics" in settings else _evaluate_file(folder, root, *size)
             repairs.append((GUESSED, {"intrinsics": _guess(*size)}))
         repairs.append(("went on with nothing held back for validation", {"val_fraction": 0}))
 
@@ -137,8 +137,8 @@ def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceData
         told.append(Finding("note", "opening", words))
         if words == GUESSED:
             guessed = True
-            if any(finding.level == "problem" for finding in judged):
-                findings = [*findings[:-1], *judged]
+            if any(finding.level == "problem" for finding in evaluated):
+                findings = [*findings[:-1], *evaluated]
         if left is not None:
             findings.append(Finding("problem", "opening", left))
     return [*findings, *(told if dataset is not None else [])], dataset, guessed
@@ -156,10 +156,10 @@ def _try(
 
 
 def _first_size(folder: Path) -> tuple[int, int] | None:
-    """(height, width) of a picture in the middle of a folder; None where it cannot be read."""
-    pictures = [path for path in _pictures_below(folder) if path.parent == folder]  # not their depth
+    """(height, width) of an image in the middle of a folder; None where it cannot be read."""
+    images = [path for path in _images_below(folder) if path.parent == folder]  # not their depth
     try:
-        return tuple(read_image(pictures[len(pictures) // 2]).shape[-2:])
+        return tuple(read_image(images[len(images) // 2]).shape[-2:])
     except InputError:
         return None
 
@@ -170,7 +170,7 @@ def _guess(height: int, width: int) -> str:
     return f"{focal} {focal} {(width - 1) / 2} {(height - 1) / 2}"
 
 
-def _judge_file(folder: Path, root: Path, height: int, width: int) -> list[Finding]:
+def _evaluate_file(folder: Path, root: Path, height: int, width: int) -> list[Finding]:
     """What is wrong with the numbers in an intrinsics file, which says more than that they are refused."""
     found = (place / name for place in (folder, root) for name in INTRINSICS_FILES)
     path = next((file for file in found if file.is_file()), None)
@@ -178,29 +178,29 @@ def _judge_file(folder: Path, root: Path, height: int, width: int) -> list[Findi
         K = None if path is None else parse_intrinsics(read_text(path), str(path))
     except InputError:
         return []
-    judged = [] if K is None else intrinsics.judge_intrinsics(K, height, width)
-    return [Finding(level, "intrinsics", f"{path}: {text}") for level, text in judged]
+    evaluated = [] if K is None else intrinsics.evaluate_intrinsics(K, height, width)
+    return [Finding(level, "intrinsics", f"{path}: {text}") for level, text in evaluated]
 
 
-def loose_pictures(data_path: Path, most: int = 3) -> Figure | None:
-    """Some pictures below a folder that did not open as a dataset; None where there is none."""
+def loose_images(data_path: Path, most: int = 3) -> Figure | None:
+    """Some images below a folder that did not open as a dataset; None where there is none."""
     panels = []
-    for path in _pictures_below(data_path)[: 10 * most]:
+    for path in _images_below(data_path)[: 10 * most]:
         try:
             panels.append((path.name, read_image(path).permute(1, 2, 0).numpy()))
         except InputError:
             continue
         if len(panels) == most:
             break
-    return Figure("some of the pictures", panels) if panels else None
+    return Figure("some of the images", panels) if panels else None
 
 
-def _pictures_below(data_path: Path, most: int = 1000) -> list[Path]:
-    """Pictures of the first folders that hold some, sorted; not every file of a large dataset is listed."""
+def _images_below(data_path: Path, most: int = 1000) -> list[Path]:
+    """Images of the first folders that hold some, sorted; not every file of a large dataset is listed."""
     found: list[Path] = []
     for folder, folders, names in os.walk(data_path):
         folders.sort()
-        found += [Path(folder, name) for name in sorted(names) if Path(name).suffix.lower() in PICTURES]
+        found += [Path(folder, name) for name in sorted(names) if Path(name).suffix.lower() in IMAGES]
         if len(found) > most or (found and folders == []):
             break
     return found
@@ -209,7 +209,7 @@ def _pictures_below(data_path: Path, most: int = 1000) -> list[Path]:
 # ------------------------------------------------------------------------------------------------- telling
 
 
-def judge(findings: Sequence[Finding], trains: bool = True) -> str:
+def evaluate(findings: Sequence[Finding], trains: bool = True) -> str:
     """The sentence that counts; of targets without sources it speaks of evaluation, not of training."""
     use = "trained on" if trains else "evaluated on"
     count = Counter(finding.level for finding in findings)
@@ -261,7 +261,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--width", type=int, help="of the network, pixels (default: the dataset's)")
     add_settings(parser)
     add("--samples", type=int, help="looked at closely, spread evenly (default: 12, fewer with many cameras)")
-    add("--all_files", action="store_true", help="open every picture, not some spread over them")
+    add("--all_files", action="store_true", help="open every image, not some spread over them")
     add("--out", type=place, default=Path("doctor.html"), help="the page (default: doctor.html)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: one for each core)")
     given = parser.parse_args(arguments)

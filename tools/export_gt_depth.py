@@ -6,7 +6,7 @@
     python tools/export_gt_depth.py --data_path data/synthetic --split data/synthetic/splits --part val test
 
 The file lies in `<data_path>/gt_depths`, where the dataset finds it by itself; datasets/_ground_truth.py
-tells what is in it. Pictures without ground truth are left out. It can be stopped at any time: started again
+tells what is in it. Images without ground truth are left out. It can be stopped at any time: started again
 it goes on where it was. To share the work among machines, give each a `--shard 1/4` to `--shard 4/4`, or
 start it under torchrun.
 """
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets import DATASETS
 from datasets._ground_truth import Export, Exportable, Member, encode, shard_path
 from datasets._sequence import SequenceDataset
-from datasets._splits import judged_part
+from datasets._splits import evaluated_part
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
 from tools._shards import torchrun_shard
 from tools._work import run_tasks, writing
@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
         if not asked:
             print(f"{path.name}: nothing to write, there are fewer samples than shards")
             continue
-        lacking = f"; {asked - written} samples have no ground truth" if written < asked else ""
-        print(f"wrote the depth of {written} samples to {path}{lacking}")
+        missing = f"; {asked - written} samples have no ground truth" if written < asked else ""
+        print(f"wrote the depth of {written} samples to {path}{missing}")
 
 
 def open_exportable(given: argparse.Namespace, part: str | None = None) -> SequenceDataset:
@@ -57,7 +57,7 @@ def open_exportable(given: argparse.Namespace, part: str | None = None) -> Seque
     """
     taken = inspect.signature(DATASETS.get(given.dataset)).parameters
     split = given.split or (taken["split"].default if "split" in taken else None)
-    part = (part or judged_part(given.dataset, split)) if "part" in taken else None
+    part = (part or evaluated_part(given.dataset, split)) if "part" in taken else None
     dataset = open_dataset(given, split=split, part=part, ground_truth=given.ground_truth, gt_path=given.out)
     if not isinstance(dataset, Exportable):
         raise InputError(f"dataset {given.dataset} has no depth, so there is nothing to export")
@@ -65,17 +65,17 @@ def open_exportable(given: argparse.Namespace, part: str | None = None) -> Seque
 
 
 def export_at_first(dataset: SequenceDataset, workers: int) -> None:
-    """Write a dataset's exported truth before its first evaluation, where there is none yet.
+    """Write a dataset's exported ground truth before its first evaluation, where there is none yet.
 
-    Where the folder cannot be written, truth is measured on the fly each time, and so it is in all processes
-    but the first under torchrun.
+    Where the folder cannot be written, ground truth is measured on the fly each time, and so it is in all
+    processes but the first under torchrun.
     """
     if not isinstance(dataset, Exportable):
         return
     exported = dataset.exported
     if not exported.at_first or exported.paths or torchrun_shard()[0] > 1:
         return
-    if not has_truth(dataset):
+    if not has_ground_truth(dataset):
         return  # which evaluation says better
     if not can_write(exported.path.parent):
         print(f"ground truth: measured on the fly, since {exported.path.parent} cannot be written")
@@ -85,8 +85,8 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
     exported.refresh()
 
 
-def has_truth(dataset: SequenceDataset) -> bool:
-    """Whether the truth of any sample can be measured."""
+def has_ground_truth(dataset: SequenceDataset) -> bool:
+    """Whether the ground truth of any sample can be measured."""
     return any(dataset.measured_depth(index) is not None for index in range(len(dataset)))
 
 
@@ -126,8 +126,8 @@ def export(
             with writing(path.parent):
                 task.save()
     with writing(path.parent):
-        # Truth at regular intervals may lie in the other shards alone.
-        return path, task.finish(may_be_empty=shards > 1 and has_truth(dataset)), len(indices)
+        # Ground truth at regular intervals may lie in the other shards alone.
+        return path, task.finish(may_be_empty=shards > 1 and has_ground_truth(dataset)), len(indices)
 
 
 def source_of(dataset: SequenceDataset) -> str:
@@ -142,7 +142,7 @@ def source_of(dataset: SequenceDataset) -> str:
 
 
 def measure(dataset: SequenceDataset, indices: Sequence[int], workers: int) -> Iterator[list[Member] | None]:
-    """The truth of each index in order, encoded, from several processes where that pays.
+    """The ground truth of each index in order, encoded, from several processes where that pays.
 
     Workers encode: a hundredth of the bytes go through the pipe, and deflating is shared.
     """

@@ -7,11 +7,11 @@ One mask for each camera and recording, where the dataset looks for it (`mask_pa
 `--set masks=FOLDER`, which `--dataset.masks FOLDER` then reads: white is the vehicle.
 DDAD's published masks are no longer online; training on DDAD needs them.
 
-Of the frames in which the picture moves, a pixel's change is the 90th percentile of its distance to its
+Of the frames in which the image moves, a pixel's change is the 90th percentile of its distance to its
 median. Road, houses and trees change; bodywork does not, nor does a blank sky. So a still region counts when
 it reaches the lower border and ends abruptly, in pixels that do change; one that reaches the sides or the top
 only must also be dark and have an outline that stays, as a camera's housing has. What such regions cut off
-from the rest of the picture, such as paint that mirrors the sky inside a dull trim, belongs to them.
+from the rest of the image, such as paint that mirrors the sky inside a dull trim, belongs to them.
 
 Paint that mirrors the scenery up to its edge changes as the scenery does; only its outline stays. In one
 recording kerbs and skylines stay as well, but not through many: with `--pool`, recordings whose cameras have
@@ -46,7 +46,7 @@ ABRUPT = 1.5  # times what is still: the least change just outside of the vehicl
 MOVED = 3.0  # grey levels that the upper quarter of the pixels must change from one frame used to the next
 LASTING = 4.0  # grey levels a pixel: an edge that stays
 OUTLINE = 8, 6.0, 0.25  # recordings, grey levels a pixel, share of the width it must run
-LEAST = 0.002  # of the picture: smaller regions are dirt
+LEAST = 0.002  # of the image: smaller regions are dirt
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """One camera of one or several recordings: its pictures in order, and the masks to write."""
+    """One camera of one or several recordings: its images in order, and the masks to write."""
 
     camera: str
     recordings: tuple[tuple[Path, ...], ...]
@@ -78,7 +78,7 @@ class Task:
 
 
 def open_rig(given: argparse.Namespace, part: str) -> SurroundDataset:
-    """The rig's dataset, one picture a camera.
+    """The rig's dataset, one image a camera.
 
     Raises:
         InputError: it has one camera, or refuses a setting.
@@ -95,14 +95,14 @@ def open_rig(given: argparse.Namespace, part: str) -> SurroundDataset:
 
 def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> list[Task]:
     """This process's share of the masks that are not there yet."""
-    pictures: dict[tuple[int, Path], list[Path]] = defaultdict(list)
+    images: dict[tuple[int, Path], list[Path]] = defaultdict(list)
     groups: dict[tuple[int, bytes | Path], list[Path]] = defaultdict(list)
     for line in dataset.lines:
-        for camera, picture in enumerate(dataset.paths(line, 0)):
+        for camera, image in enumerate(dataset.paths(line, 0)):
             mask = dataset.mask_path(line, camera)
-            if (camera, mask) not in pictures:
+            if (camera, mask) not in images:
                 groups[camera, _calibration(dataset, line, camera) if given.pool else mask].append(mask)
-            pictures[camera, mask].append(picture)
+            images[camera, mask].append(image)
     tasks = []
     which, shards = given.shard
     for (camera, _), masks in list(groups.items())[which - 1 :: shards]:
@@ -110,7 +110,7 @@ def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> list[Task
         if wanted:
             # Of a pool, a dozen recordings evenly spread say enough.
             chosen = masks[:: max(1, len(masks) // 12)]
-            recordings = tuple(tuple(pictures[camera, mask]) for mask in chosen)
+            recordings = tuple(tuple(images[camera, mask]) for mask in chosen)
             name = dataset.camera_names[camera]
             tasks.append(Task(name, recordings, wanted, given.width, given.frames, given.min_frames))
     return tasks
@@ -119,7 +119,7 @@ def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> list[Task
 def _calibration(dataset: SurroundDataset, line: object, camera: int) -> bytes:
     """What is equal where a camera sits at the same place, to a millimetre and a tenth of a pixel."""
     place = dataset.rig_from_camera(line)[camera][:3]
-    K = dataset.intrinsics(line, camera, *dataset.picture_size(line, camera))
+    K = dataset.intrinsics(line, camera, *dataset.image_size(line, camera))
     return np.concatenate([place.ravel().round(3), K.ravel().round(1)]).tobytes()
 
 
@@ -130,7 +130,7 @@ def make(task: Task) -> tuple[int, str]:
         How many were written, and otherwise why not: one car that waits at a light stops no others.
 
     Raises:
-        InputError: a picture that cannot be read.
+        InputError: an image that cannot be read.
     """
     share = max(3, task.frames // len(task.recordings))
     frames, size = [], None
@@ -144,7 +144,7 @@ def make(task: Task) -> tuple[int, str]:
             f"{task.min_frames}; --pool takes all recordings of one calibration"
         )
     own = own_vehicle(np.stack(frames), outlines=len(task.recordings) >= OUTLINE[0])
-    # Bilinear and cut at a half: the outline of the small picture without its stairs.
+    # Bilinear and cut at a half: the outline of the small image without its stairs.
     full = cv2.resize(own.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
     for path in task.masks:
         _save(path, full.astype(np.uint8) * 255)
@@ -153,20 +153,20 @@ def make(task: Task) -> tuple[int, str]:
 
 
 def read_moving(paths: Sequence[Path], width: int, most: int) -> tuple[list[np.ndarray], tuple[int, int]]:
-    """Frames between which the picture moves, evenly spread, at most `most`.
+    """Frames between which the image moves, evenly spread, at most `most`.
 
     Returns:
         (h, w, 3) uint8 RGB each, w at most `width`; and the width and height on disk.
     """
     frames: list[np.ndarray] = []
     for place in np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)):
-        picture = read_image(paths[place]).permute(1, 2, 0).numpy()
-        size = picture.shape[1], picture.shape[0]
+        image = read_image(paths[place]).permute(1, 2, 0).numpy()
+        size = image.shape[1], image.shape[0]
         if size[0] > width:
             small = width, round(size[1] * width / size[0])
-            picture = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
-        if not frames or np.percentile(cv2.absdiff(picture, frames[-1]), 75) > MOVED:
-            frames.append(np.ascontiguousarray(picture))
+            image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+        if not frames or np.percentile(cv2.absdiff(image, frames[-1]), 75) > MOVED:
+            frames.append(np.ascontiguousarray(image))
     return frames, size
 
 
@@ -235,7 +235,7 @@ def _of_the_vehicle(change: np.ndarray, edges: np.ndarray, brightness: np.ndarra
 
 
 def _long(edges: np.ndarray) -> np.ndarray:
-    """Those that run from the border of the picture on for a good part of its width."""
+    """Those that run from the border of the image on for a good part of its width."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(edges.astype(np.uint8), connectivity=8)
     height, width = edges.shape
     long = []
@@ -274,15 +274,15 @@ def _disc(radius: int) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
-def overlay(picture: np.ndarray, own: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, own: np.ndarray) -> np.ndarray:
     """(H, W, 3) BGR, the vehicle in red."""
-    shown = picture[..., ::-1].copy()
+    shown = image[..., ::-1].copy()
     shown[own] = (0.5 * shown[own] + (0, 0, 127)).astype(np.uint8)
     return shown
 
 
-def _save(path: Path, picture: np.ndarray) -> None:
-    encoded = cv2.imencode(path.suffix, picture)[1]
+def _save(path: Path, image: np.ndarray) -> None:
+    encoded = cv2.imencode(path.suffix, image)[1]
     with atomic_path(path) as temporary:
         encoded.tofile(temporary)
 
@@ -292,7 +292,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_dataset(parser, "ddad", "a rig of cameras: ddad or nuscenes", ["train", "val"])
     add = parser.add_argument
     add("--pool", action="store_true", help="look at recordings of one calibration together")
-    add("--width", type=int, default=484, help="pixels to which pictures are made smaller (default: 484)")
+    add("--width", type=int, default=484, help="pixels to which images are made smaller (default: 484)")
     add("--frames", type=int, default=120, help="looked at for one mask, at most (default: 120)")
     add("--min_frames", type=int, default=10, help="with motion, else it is refused (default: 10)")
     add("--overwrite", action="store_true", help="make masks again that are there already")

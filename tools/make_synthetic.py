@@ -36,8 +36,8 @@ CITYSCAPES_COLOURS = np.array(  # of the 19 train ids
 )  # fmt: skip
 
 
-def contact_sheet(views: list[View]) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: picture, inverse depth and semantics of each view, side by side."""
+def image_grid(views: list[View]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: image, inverse depth and semantics of each view, side by side."""
     rows = []
     for view in views:
         nearest = 4 if view.depth.max() > 15 else 1  # metres that are brightest: outdoors or in a room
@@ -55,7 +55,7 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
 
     Raises:
         InputError: an unknown layout or ending, a size or count out of range, a folder in use, or one with
-            truth or matches of other pictures.
+            ground truth or matches of other images.
     """
     if plan.layout not in LAYOUTS.names():
         raise InputError(f"there is no layout '{plan.layout}'{nearest_name(plan.layout, LAYOUTS.names())}")
@@ -72,7 +72,7 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
         raise InputError(f"{plan.out} is not empty; give another --out, or --overwrite to write into it")
     for made in (plan.out / name for name in ("gt_depths", "matches")):
         if made.is_dir() and any(made.iterdir()):
-            raise InputError(f"{made} was made from the pictures that were there before; remove it first")
+            raise InputError(f"{made} was made from the images that were there before; remove it first")
 
 
 def write_frame(plan: Plan, frame: tuple[int, int]) -> None:
@@ -98,7 +98,7 @@ def make(plan: Plan, workers: int = 1, gallery: Path | None = None, overwrite: b
             layout.write_sequence(sequence)
         layout.write_splits()
         views = [layout.gallery_view(sequence) for sequence in range(plan.sequences)]
-        save_image(gallery, contact_sheet(views))
+        save_image(gallery, image_grid(views))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -108,12 +108,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=place, required=True, help="folder to write; must be new or empty")
     add("--sequences", type=int, default=8, help="worlds to render (default: 8)")
     add("--frames", type=int, default=40, help="frames of each, ten a second (default: 40)")
-    add("--height", type=int, default=128, help="of the pictures, pixels (default: 128)")
-    add("--width", type=int, default=416, help="of the pictures, pixels (default: 416)")
+    add("--height", type=int, default=128, help="of the images, pixels (default: 128)")
+    add("--width", type=int, default=416, help="of the images, pixels (default: 416)")
     add("--seed", type=int, default=0, help="which worlds (default: 0)")
     add("--ext", default="png", help="png or jpg (default: png)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
-    add("--gallery", type=place, help="contact sheet of every sequence (default: <out>/gallery.png)")
+    add("--gallery", type=place, help="image grid of every sequence (default: <out>/gallery.png)")
     add("--overwrite", action="store_true", help="write into a folder that is not empty")
     return parser.parse_args(arguments)
 

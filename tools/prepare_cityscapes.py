@@ -51,7 +51,7 @@ PNG_LEVEL = 2  # of zlib: 2.5 times as fast as the usual 6, files a seventh larg
 
 @dataclass(frozen=True)
 class Plan:
-    """How pictures are prepared. Sizes in pixels, before the lower rows are cut off.
+    """How images are prepared. Sizes in pixels, before the lower rows are cut off.
 
     Args:
         layout: `sequences` or `triples`.
@@ -112,7 +112,7 @@ def recordings(root: Path, parts: list[str], stride: int = 2) -> list[Recording]
                 runs = zip([0, *cuts], [*cuts, len(frames)])
                 found += [Recording(root, part, folder, tuple(frames[a:b])) for a, b in runs]
     if not found:
-        raise InputError(f"there are no pictures <city>/<name>_leftImg8bit.png in {root / VIDEO}")
+        raise InputError(f"there are no images <city>/<name>_leftImg8bit.png in {root / VIDEO}")
     return found
 
 
@@ -123,7 +123,7 @@ def prepare(plan: Plan, recording: Recording, out: Path) -> int:
         How many files were written.
 
     Raises:
-        InputError: a picture cannot be read, a camera is missing.
+        InputError: an image cannot be read, a camera is missing.
     """
     tree = OfficialTree(recording.root)
     make = _sequence if plan.layout == "sequences" else _triples
@@ -146,7 +146,7 @@ def _sequence(plan: Plan, recording: Recording, out: Path, tree: OfficialTree) -
     for frame in recording.frames:
         target = folder / f"{frame:06d}.{plan.ext}"
         if not target.exists():
-            _save(target, small_picture(tree, recording.folder, frame, plan))
+            _save(target, small_image(tree, recording.folder, frame, plan))
             written += 1
     return written
 
@@ -159,11 +159,11 @@ def _triples(plan: Plan, recording: Recording, out: Path, tree: OfficialTree) ->
         target = out / recording.folder.rpartition("_")[0] / f"{frame_name(recording.folder, frame)}.png"
         if not there.issuperset(members) or target.exists():
             continue
-        small = {n: picture for n, picture in small.items() if n >= members[0]}
+        small = {n: image for n, image in small.items() if n >= members[0]}
         for n in members:
             if n not in small:
-                small[n] = small_picture(tree, recording.folder, n, plan)
-        # The camera first: a picture that is there is complete.
+                small[n] = small_image(tree, recording.folder, n, plan)
+        # The camera first: an image that is there is complete.
         with atomic_path(target.with_name(f"{target.stem}_cam.txt")) as path:
             path.write_text(published_camera(tree.camera(recording.folder, frame).intrinsics, plan))
         _save(target, np.concatenate([small[n] for n in members]))
@@ -171,16 +171,16 @@ def _triples(plan: Plan, recording: Recording, out: Path, tree: OfficialTree) ->
     return written
 
 
-def small_picture(tree: OfficialTree, folder: str, frame: int, plan: Plan) -> np.ndarray:
+def small_image(tree: OfficialTree, folder: str, frame: int, plan: Plan) -> np.ndarray:
     """(h, w, 3) uint8: made small by Lanczos as published, then cut."""
-    path = tree.picture_path(folder, frame)
+    path = tree.image_path(folder, frame)
     try:
-        with Image.open(path) as picture:
-            small = picture.convert("RGB").resize((plan.width, plan.height), Image.Resampling.LANCZOS)
+        with Image.open(path) as image:
+            small = image.convert("RGB").resize((plan.width, plan.height), Image.Resampling.LANCZOS)
     except FileNotFoundError:
         raise InputError(f"there is no image at {path}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read as a picture ({error}); is it truncated?") from None
+        raise InputError(f"{path} cannot be read as an image ({error}); is it truncated?") from None
     return np.array(small)[: upper_rows(plan.height, plan.top_rows)]
 
 
@@ -190,12 +190,12 @@ def published_camera(K: np.ndarray, plan: Plan) -> str:
     return f"{K[0, 0] * sx:f},0.,{K[0, 2] * sx:f},0.,{K[1, 1] * sy:f},{K[1, 2] * sy:f},0.,0.,1."
 
 
-def _save(path: Path, picture: np.ndarray) -> None:
+def _save(path: Path, image: np.ndarray) -> None:
     buffer = io.BytesIO()
     if path.suffix == ".jpg":
-        Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+        Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
     else:
-        Image.fromarray(picture).save(buffer, "PNG", compress_level=PNG_LEVEL)
+        Image.fromarray(image).save(buffer, "PNG", compress_level=PNG_LEVEL)
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
@@ -265,7 +265,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help="holds leftImg8bit_sequence and camera",
     )
-    add("--out", type=place, required=True, metavar="FOLDER", help="where the prepared pictures go")
+    add("--out", type=place, required=True, metavar="FOLDER", help="where the prepared images go")
     add("--part", nargs="+", choices=PARTS, default=["train"], help="parts to prepare (default: train)")
     add("--layout", choices=("sequences", "triples"), default="sequences", help="default: sequences")
     add("--width", type=int, default=1024, help="of the whole frame, pixels (default: 1024)")
@@ -282,7 +282,7 @@ def main(arguments: list[str] | None = None) -> None:
     ext = given.ext or ("jpg" if given.layout == "sequences" else "png")
     plan = Plan(given.layout, given.width, given.height, given.top_rows, ext, given.stride)
     written, looked_at = prepare_all(plan, given.data_path, given.out, given.part, given.workers, given.shard)
-    print(f"{looked_at} recordings are in {given.out}; {written} pictures were written now")
+    print(f"{looked_at} recordings are in {given.out}; {written} images were written now")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ come closest, which the rig's extrinsics give in metres:
     p0, p1 rays, o the other camera's place,  n = p0 x p1,   depth = ((o x p1) . n) / |n|^2  along p0
 
 Every match is kept, with the angle between its rays and its distances to the epipolar lines, and training
-chooses by these (losses/sfm_matches.py). One file a picture, `<out>/.../<picture>.npy`, (K, 6) float32: x and
+chooses by these (losses/sfm_matches.py). One file an image, `<out>/.../<image>.npy`, (K, 6) float32: x and
 y in pixels of the recording, depth in metres, angle in degrees, both distances in pixels. What is there
 already is not made again. In the end the depths are held against the LiDAR.
 """
@@ -45,7 +45,7 @@ LIDAR_RADIUS = 3  # pixels round a match in which a LiDAR point is looked for
 
 
 class Features(NamedTuple):
-    """K features of a picture: places (K, 2) x and y in pixels, descriptors (K, 128) of whole numbers."""
+    """K features of an image: places (K, 2) x and y in pixels, descriptors (K, 128) of whole numbers."""
 
     places: np.ndarray
     descriptors: np.ndarray
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def open_rig(given: argparse.Namespace, part: str, out: Path) -> SurroundDataset:
-    """The rig's dataset, one picture a camera.
+    """The rig's dataset, one image a camera.
 
     Raises:
         InputError: it has one camera or no two neighbours, or refuses a setting.
@@ -110,8 +110,8 @@ def sample_matches(dataset: SurroundDataset, index: int, published_grey: bool = 
         grey = read_grey(path, published_grey)
         own = own_vehicle(dataset.mask_path(line, camera), grey.shape) if dataset.masks else None
         found = describe(grey, edge_region(grey.shape, edges[camera], dataset.overlap, own))
-        # Pictures on disk may have been made smaller; matches are places in the recording all the same.
-        recorded = dataset.picture_size(line, camera)
+        # Images on disk may have been made smaller; matches are places in the recording all the same.
+        recorded = dataset.image_size(line, camera)
         factors = np.divide(recorded, grey.shape)[::-1]
         features.append(found._replace(places=(found.places + 0.5) * factors - 0.5))
         K.append(dataset.intrinsics(line, camera, *recorded))
@@ -134,10 +134,10 @@ def read_grey(path: Path, published: bool = False) -> np.ndarray:
     """(h, w) uint8. `published` weighs red as blue and blue as red, as SurroundDepth's tool does.
 
     Raises:
-        InputError: missing, truncated or no picture.
+        InputError: missing, truncated or no image.
     """
-    picture = read_image(path).permute(1, 2, 0).numpy()
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY if published else cv2.COLOR_RGB2GRAY)
+    image = read_image(path).permute(1, 2, 0).numpy()
+    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if published else cv2.COLOR_RGB2GRAY)
 
 
 def own_vehicle(mask: Path, size: tuple[int, int]) -> np.ndarray:
@@ -223,7 +223,7 @@ def nearest_two(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 def labels(
     source: np.ndarray, target: np.ndarray, K_source: np.ndarray, K_target: np.ndarray, T: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (K, 6) for the source picture and for the target picture of K matched places.
+    """Rows (K, 6) for the source image and for the target image of K matched places.
 
     Args:
         source, target: (K, 2) pixels.
@@ -293,7 +293,7 @@ def write_matches(
     """Write the matches of the samples that lack them; returns how many that were.
 
     Raises:
-        InputError: a picture or a mask cannot be read, a worker was killed.
+        InputError: an image or a mask cannot be read, a worker was killed.
     """
     waiting = [n for n in indices if not all(path.is_file() for path in match_paths(dataset, n))]
     with tqdm(total=len(indices), initial=len(indices) - len(waiting), desc="matches", unit="sample") as bar:
@@ -323,7 +323,7 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
     """How many matches there are and how far their depths are from the LiDAR's, as text and as JSON.
 
     Args:
-        dataset: its `measured_depth` is the truth.
+        dataset: its `measured_depth` is the ground truth.
         indices: of samples with matches.
         samples: how many of them to look at, spread evenly.
         path: of the JSON file.
@@ -333,14 +333,14 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
     counts = {name: [0, 0] for name in names}  # matches, and those that training would take
     errors: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for index in tqdm(chosen, "LiDAR", unit="sample", leave=False):
-        truth = dataset.measured_depth(index)
+        ground_truth = dataset.measured_depth(index)
         for camera, match_file in enumerate(match_paths(dataset, index)):
             rows = read_matches(match_file)
             good = rows[usable(rows)]
             counts[names[camera]][0] += len(rows)
             counts[names[camera]][1] += len(good)
-            if truth is not None:
-                known = nearest_depth(truth[camera], good[:, 0], good[:, 1])
+            if ground_truth is not None:
+                known = nearest_depth(ground_truth[camera], good[:, 0], good[:, 1])
                 errors[names[camera]].append(np.abs(good[:, 2] - known)[known > 0] / known[known > 0])
     table = {}
     for name in names:

@@ -7,7 +7,7 @@ octaves. An octave whose cells shrink below a few pixels is faded out,
 
     colour = base * (1 + contrast * sum_k fade(cell_k / footprint) * noise_k(u / cell_k, v / cell_k)),
 
-with the footprint of a pixel on the surface known in closed form. Pictures are therefore band-limited:
+with the footprint of a pixel on the surface known in closed form. Images are therefore band-limited:
 warping one into another with the true depth and pose leaves little error, wherever the world is static.
 """
 

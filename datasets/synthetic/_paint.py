@@ -1,7 +1,7 @@
 """The look of things: light, sky, ground and solids, everything filtered with the pixel's footprint.
 
 An octave of noise whose cells shrink below a few footprints is faded out, edges of stripes and windows are
-averaged over the footprint, and so a picture holds nothing finer than its pixels.
+averaged over the footprint, and so an image holds nothing finer than its pixels.
 """
 
 from __future__ import annotations

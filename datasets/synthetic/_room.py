@@ -1,7 +1,7 @@
 """A furnished room and somebody who looks around in it with a camera in the hand.
 
 Four walls (of which some have hardly a mark to match), floor and ceiling are boxes like everything else:
-shelves of books, cupboards, tables, beds, doors, pictures, lamps, a rug. The camera turns fast and moves
+shelves of books, cupboards, tables, beds, doors, images, lamps, a rug. The camera turns fast and moves
 slowly, which is what makes indoor video hard for photometric training.
 """
 
@@ -13,7 +13,7 @@ from ._paint import CELLS, Paint, Spots, _band, _blend, _smooth, _stripes
 from ._rays import PLAIN, Solid, Solids, rotation, trace
 from ._view import Camera, View, render
 
-FLOOR, WALL, CEILING, FURNITURE, PICTURE = 1, 3, 2, 4, 5  # labels: a room's own, not those of Cityscapes
+FLOOR, WALL, CEILING, FURNITURE, IMAGE = 1, 3, 2, 4, 5  # labels: a room's own, not those of Cityscapes
 PLANKS, PAPER, ART, BOOKS, PANELS = range(10, 15)  # how a solid is painted, beside what a street has
 WALLS = np.array(
     [
@@ -117,7 +117,7 @@ class _Furnished:
                         paint=PAPER, contrast=contrast, pattern=pattern)  # fmt: skip
 
     def _along_wall(self, side: int, door: bool) -> None:
-        """Furniture from one corner to the other, with pictures above what is low."""
+        """Furniture from one corner to the other, with images above what is low."""
         rng, (along, _) = self.rng, self._spans(side)
         x = -along + 0.75  # the corner belongs to the other wall
         while x < along - 1.1:
@@ -129,9 +129,9 @@ class _Furnished:
             elif rng.random() < 0.8:
                 low = self._furniture(side, middle, width / 2)
                 if low and rng.random() < 0.8:
-                    self._picture(side, middle, width / 2)
+                    self._image(side, middle, width / 2)
             elif rng.random() < 0.8:
-                self._picture(side, middle, width / 2)
+                self._image(side, middle, width / 2)
             x += width + rng.uniform(0.05, 0.7)
 
     def _furniture(self, side: int, x: float, half: float) -> bool:
@@ -161,11 +161,11 @@ class _Furnished:
             self._stand(side, x + end * (half - 0.08), 0.42, (0.08, 0.42, 0.3), FURNITURE, cloth * 0.95, 0.3)
         return True
 
-    def _picture(self, side: int, x: float, half: float) -> None:
+    def _image(self, side: int, x: float, half: float) -> None:
         rng = self.rng
         size = min(half * 0.8, rng.uniform(0.2, 0.5)), 0.015, rng.uniform(0.18, 0.36)
         frame = WOODS[rng.integers(len(WOODS))] * rng.uniform(0.5, 1.3)
-        self._stand(side, x, 0.015, size, PICTURE, frame, rng.uniform(1.5, 1.65), paint=ART, contrast=0.1)
+        self._stand(side, x, 0.015, size, IMAGE, frame, rng.uniform(1.5, 1.65), paint=ART, contrast=0.1)
 
     def _door(self, side: int, x: float) -> None:
         wood = np.array((0.84, 0.82, 0.76)) if self.rng.random() < 0.5 else WOODS[0]
@@ -275,7 +275,7 @@ class RoomPaint(Paint):
     def _art(self, colour: np.ndarray, at: Spots, solids: Solids) -> np.ndarray:
         """Large blots of paint within a border."""
         wide = np.maximum(at.fu, at.fv)
-        flat = at.half[2] < 0.05  # a rug lies, a picture hangs
+        flat = at.half[2] < 0.05  # a rug lies, an image hangs
         reach = np.where(flat, at.half[1], at.half[2])
         v = np.where(flat, at.v, at.v - reach)
         border = np.where(flat, 0.1, 0.03)

@@ -60,7 +60,7 @@ Look = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
 
 
 def render(look: Look, height: int, width: int) -> View:
-    """A whole picture, antialiased where two surfaces meet."""
+    """A whole image, antialiased where two surfaces meet."""
     v, u = (a.ravel() for a in np.mgrid[:height, :width])
     colour, depth, label, moving, surface = look(u, v)
     edge = borders(surface.reshape(height, width)).ravel().nonzero()[0]

@@ -59,12 +59,12 @@ def test_a_file_of_two_networks_predicts_what_the_published_code_predicted(tmp_p
     torch.save({key: content[key] for key in ("encoder", "depth")}, path)
     golden = goldens.Golden(f"bdedepth_{backbone}")
     method, options = load_method(path)
-    picture = goldens.tensor(golden.inputs()["x"])
+    image = goldens.tensor(golden.inputs()["x"])
     with torch.no_grad():
-        golden.close("disp_0", method.predict_disparity(picture))
+        golden.close("disp_0", method.predict_disparity(image))
     assert "height" not in options and not hasattr(method, "pose")
     with pytest.raises(InputError, match="no pose network"):
-        method.predict_pose(picture, picture)
+        method.predict_pose(image, image)
 
 
 def test_the_published_optimiser_finds_its_parameters(tmp_path):

@@ -1,4 +1,4 @@
-"""The published commands over a published file: evaluate, predict, film."""
+"""The published commands over a published file: evaluate, predict, video."""
 
 import numpy as np
 import pytest
@@ -34,9 +34,9 @@ def test_evaluation_with_post_processing(weights, tiny_kitti, tmp_path, capsys):
     assert "both ways, joined" in output and (tmp_path / "results.json").is_file()
 
 
-def test_pictures_and_a_film(weights, tiny_folder, tmp_path):
-    picture = str(tiny_folder / "000.png")
-    words = ["--image_path", picture, "--save_npy", "--ext", "jpg", "--output", str(tmp_path)]
+def test_images_and_a_video(weights, tiny_folder, tmp_path):
+    image = str(tiny_folder / "000.png")
+    words = ["--image_path", image, "--save_npy", "--ext", "jpg", "--output", str(tmp_path)]
     test_simple.main(["--pretrained_path", weights, *PUBLISHED, *words])
     assert np.load(tmp_path / "000_disp.npy").shape == (64, 96)
     assert (tmp_path / "000_disp.jpg").is_file()

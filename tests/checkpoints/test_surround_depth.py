@@ -16,7 +16,7 @@ FILES = ("encoder", "depth", "pose_encoder", "pose")
 
 @pytest.fixture(scope="module")
 def published():
-    """File name → content, as published for DDAD but for the picture's height."""
+    """File name → content, as published for DDAD but for the image's height."""
     content = {name: state_dict(f"surrounddepth_{name}_resnet34") for name in FILES}
     content["encoder"] |= {"height": 384, "width": 640, "use_stereo": False}
     return content
@@ -83,7 +83,7 @@ def test_it_predicts_metres_where_an_opt_json_says_what_taught_them(folder, tmp_
 
 @pytest.fixture
 def of_another_height(published, folder, tmp_path):
-    """The same folder, of pictures 256 high."""
+    """The same folder, of images 256 high."""
     for file in folder.glob("*.pth"):
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "encoder.pth").unlink()
@@ -105,12 +105,12 @@ def test_another_height_does_not_tell_the_scale_of_depth(of_another_height):
     method, _ = load_method(of_another_height)
     assert (method.max_depth, method.focal_scale) == (120.0, 400.0)
     opt_json.write_text(json.dumps({"max_depth": 120.0, "focal": False}))
-    assert load_checkpoint(of_another_height).lacking is None
+    assert load_checkpoint(of_another_height).missing is None
 
 
 def test_training_starts_from_weights_of_another_height(of_another_height):
     checkpoint = load_checkpoint(of_another_height)
-    assert checkpoint.lacking and "focal_scale" not in checkpoint.options["method"]
+    assert checkpoint.missing and "focal_scale" not in checkpoint.options["method"]
     section = {**checkpoint.options["method"], "focal_scale": 400.0}
     method = build_method({**checkpoint.options, "method": section, "weights_init": "scratch"})
     assert "depth (573 tensors)" in load_weights(method, checkpoint.weights)
@@ -126,7 +126,7 @@ def test_it_predicts_what_the_published_network_predicts(folder):
     assert depth.shape == (6, 1, 64, 96) and depth.min() > 0.0999 and depth.max() < 200.1
 
 
-def test_training_goes_on_from_it_with_adams_moments(folder):
+def test_training_goes_on_from_it_with_adams_frame_sets(folder):
     checkpoint = load_checkpoint(folder)
     section = {**checkpoint.options["method"], "joint_pose": True}
     method = build_method({**checkpoint.options, "method": section, "weights_init": "scratch"})

@@ -12,7 +12,7 @@ from utils import InputError
 
 
 def batch_of(indices, cameras=1, height=8, width=12):
-    """Each sample's pictures are a function of its index."""
+    """Each sample's images are a function of its index."""
     images = {frame: [] for frame in (0, -1, "s")}
     for index in indices:
         generator = torch.Generator().manual_seed(index)
@@ -67,7 +67,7 @@ def test_jitter_is_torchvisions_for_the_same_draw():
     assert len(orders) > 1
 
 
-def test_losses_see_the_pictures_without_jitter():
+def test_losses_see_the_images_without_jitter():
     batch = batch_of([0, 1])
     before = {frame: image.clone() for frame, image in batch.images.items()}
     result = Augment(flip=0, jitter=1)(batch, 0)
@@ -81,7 +81,7 @@ def test_the_frames_and_cameras_of_a_sample_share_its_draw():
     batch.images = {frame: batch.images[0][:1].repeat(2, 1, 1, 1) for frame in batch.images}
     result = Augment(flip=1, jitter=1)(batch, 0)
     first = result.augmented[0][0]
-    assert all(torch.allclose(picture, first) for images in result.augmented.values() for picture in images)
+    assert all(torch.allclose(image, first) for images in result.augmented.values() for image in images)
 
 
 def test_a_draw_depends_on_seed_epoch_and_sample_and_on_nothing_else():
@@ -104,7 +104,7 @@ def test_draws_come_as_often_and_as_far_as_they_should():
     assert np.allclose(amounts.max(0), [1.2, 1.2, 1.2, 0.1], atol=0.01)
 
 
-def test_without_jitter_networks_see_the_pictures_themselves():
+def test_without_jitter_networks_see_the_images_themselves():
     result = Augment(flip=0, jitter=0)(batch_of([0, 1]), 0)
     assert result.augmented is None
 

@@ -1,4 +1,4 @@
-"""Cityscapes on a drawn tree: four layouts read alike, cameras, truth, labels, lists, and broken files."""
+"""Cityscapes on a drawn tree: four layouts, cameras, ground truth, labels, lists, broken files."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from datasets._splits import load_split, parts, published_lines, read_split_file
 from datasets.cityscapes import Cityscapes, depth_from_disparity
 from evaluation import evaluate
 from layers import disparity_to_depth
-from metrics import METRICS, Truth, measure
+from metrics import METRICS, GroundTruth, measure
 from tests import runs
 from tests.goldens import Golden
 from tools import export_gt_depth
@@ -57,12 +57,12 @@ def small(city, tmp_path_factory) -> dict[str, Path]:
 
 
 def side_by_side(vertical: Path, horizontal: Path) -> None:
-    """BDEdepth's triples as ManyDepth's; lossless, so that pictures can be compared."""
+    """BDEdepth's triples as ManyDepth's; lossless, so that images can be compared."""
     for path in vertical.glob("*/*.png"):
         target = horizontal / path.relative_to(vertical)
         target.parent.mkdir(parents=True, exist_ok=True)
-        picture = np.array(Image.open(path))
-        Image.fromarray(np.hstack(np.split(picture, 3))).save(target)
+        image = np.array(Image.open(path))
+        Image.fromarray(np.hstack(np.split(image, 3))).save(target)
         shutil.copy(path.with_name(f"{path.stem}_cam.txt"), target.parent)
 
 
@@ -77,7 +77,7 @@ def raw(root: Path, number: int, recording: str = "aachen_000000") -> torch.Tens
     return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
 
 
-# ------------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------------- images
 
 
 def test_neighbours_are_two_frames_apart_and_the_bonnet_is_cut_off(city):
@@ -89,7 +89,7 @@ def test_neighbours_are_two_frames_apart_and_the_bonnet_is_cut_off(city):
     assert torch.equal(open_city(city, stride=1)[0].images[1][0], raw(city, 3)[:, :UPPER_HEIGHT])
 
 
-def test_whole_pictures_are_read_where_nothing_is_cut(city):
+def test_whole_images_are_read_where_nothing_is_cut(city):
     dataset = open_city(city, top_rows=1, height=HEIGHT)
     assert torch.equal(dataset[0].images[0][0], raw(city, 2))
     assert dataset.protocol.crop == "none" and dataset.depth(0).shape == (1, HEIGHT, WIDTH)
@@ -112,7 +112,7 @@ def test_of_a_long_drive_the_camera_file_nearest_to_the_frame_counts(copy):
 
 
 @pytest.mark.parametrize("layout", ["sequences", "vertical", "horizontal"])
-def test_every_layout_gives_the_same_pictures_and_cameras(city, small, layout):
+def test_every_layout_gives_the_same_images_and_cameras(city, small, layout):
     ours, other = open_city(city), open_city(small[layout], city)
     for index in range(len(ours)):
         for frame in (0, -1, 1):
@@ -120,14 +120,14 @@ def test_every_layout_gives_the_same_pictures_and_cameras(city, small, layout):
         assert torch.allclose(ours[index].intrinsics, other[index].intrinsics, atol=1e-4)
 
 
-def test_the_loader_meets_the_golden_picture_and_camera(tmp_path):
+def test_the_loader_meets_the_golden_image_and_camera(tmp_path):
     golden = Golden("bdedepth_datasets")
-    picture = golden.inputs()["city_pic"]
+    image = golden.inputs()["city_pic"]
     for kind, suffix in (("leftImg8bit", "leftImg8bit.png"), ("camera", "camera.json")):
         path = tmp_path / kind / "test/berlin" / f"berlin_000000_000019_{suffix}"
         path.parent.mkdir(parents=True)
         if kind == "leftImg8bit":
-            Image.fromarray(picture).save(path)
+            Image.fromarray(image).save(path)
         else:
             inner = {"fx": 2262.52, "fy": 2265.30, "u0": 1096.98, "v0": 513.137}
             path.write_text(json.dumps({"intrinsic": inner, "extrinsic": {"baseline": 0.2}}))
@@ -144,7 +144,7 @@ def test_the_loader_meets_the_golden_picture_and_camera(tmp_path):
     assert np.allclose(np.linalg.inv(K), golden["city_test_inv_K"][:3, :3], atol=1e-6)
 
 
-# ---------------------------------------------------------------------------------------------------- truth
+# ----------------------------------------------------------------------------------------------- ground truth
 
 
 def test_depth_is_baseline_times_focal_over_disparity():
@@ -161,7 +161,7 @@ def test_the_drawn_disparity_gives_the_drawn_depth_back(city):
     assert np.allclose(depth[true > 0], true[true > 0], rtol=1e-2)
 
 
-def test_published_truth_is_numbered_by_the_published_list_whatever_list_is_judged(copy):
+def test_published_ground_truth_is_numbered_by_the_published_list_whatever_list_is_evaluated(copy):
     published = [line.sample for line in load_split("cityscapes", "manydepth", "test")]
     number = published.index(("berlin_000002", 19, ""))
     frame = copy / "leftImg8bit_sequence/test/berlin/berlin_000002_000003_leftImg8bit.png"
@@ -172,7 +172,7 @@ def test_published_truth_is_numbered_by_the_published_list_whatever_list_is_judg
     (copy / "gt_depths").mkdir()
     np.save(copy / f"gt_depths/{number:03d}_depth.npy", np.full((1024, 2048), 6.0))
     dataset = open_city(copy, part="test", frame_ids=(0,))
-    assert dataset.ground_truth == "published" and "ManyDepth" in dataset.protocol.card()["truth"]
+    assert dataset.ground_truth == "published" and "ManyDepth" in dataset.protocol.card()["ground truth"]
     assert dataset.depth(0) is None  # a frame that the published list does not have
     assert dataset.depth(1).shape == (1, 768, 2048) and (dataset.depth(1) == 6).all()
     np.save(copy / f"gt_depths/{number:03d}_depth.npy", np.full((1024, 2048), "far"))
@@ -180,17 +180,17 @@ def test_published_truth_is_numbered_by_the_published_list_whatever_list_is_judg
         dataset.depth(1)
 
 
-def test_truth_and_labels_have_the_rows_of_their_picture_whatever_its_height(tmp_path):
+def test_ground_truth_and_labels_have_the_rows_of_their_image_whatever_its_height(tmp_path):
     make(Plan("cityscapes", tmp_path, **{**PLAN, "sequences": 2, "frames": 5, "height": 65}))
     for rows, height in ((0.75, 48), (0.7, 45), (1, 65)):
         dataset = open_city(tmp_path, part="test", frame_ids=(0,), top_rows=rows)
         (line,) = dataset.lines
-        assert dataset.pictures(line, 0)[0].shape == (3, height, WIDTH)
+        assert dataset.read_images(line, 0)[0].shape == (3, height, WIDTH)
         assert dataset.depth(0).shape == (1, height, WIDTH)
         assert dataset.train_ids(line).shape == (height, WIDTH)
 
 
-def test_exported_truth_of_the_upper_rows_is_not_taken_for_whole_pictures(copy):
+def test_exported_ground_truth_of_the_upper_rows_is_not_taken_for_whole_images(copy):
     words = ["--data_path", str(copy), "--dataset", "cityscapes", "--split", str(copy / "splits")]
     for settings in ([], ["--set", "top_rows=1"]):
         export_gt_depth.main([*words, "--part", "test", "--workers", "1", *settings])
@@ -206,8 +206,10 @@ def test_the_protocol_meets_the_golden_errors(city):
     inputs = golden.inputs()
     protocol = open_city(city).protocol
     depth = disparity_to_depth(torch.from_numpy(inputs["disp_city"]), 0.1, 100.0)
-    truth = Truth.cat([Truth.of(inputs[f"city_gt{n}"][None, :768], protocol) for n in (0, 1)])
-    measured = measure(depth, truth, protocol)
+    ground_truth = GroundTruth.cat(
+        [GroundTruth.of(inputs[f"city_gt{n}"][None, :768], protocol) for n in (0, 1)]
+    )
+    measured = measure(depth, ground_truth, protocol)
     golden.close("cityscapes", measured.errors)
     assert measured.pixels.tolist() == golden["cityscapes.count"].tolist()
 
@@ -330,7 +332,7 @@ def normalised_camera(root):
     path.write_text(json.dumps({"intrinsic": inner, "extrinsic": {"baseline": BASELINE}}))
 
 
-def lose_picture(root):
+def lose_image(root):
     (root / "leftImg8bit_sequence/train/aachen/aachen_000001_000005_leftImg8bit.png").unlink()
 
 
@@ -344,8 +346,8 @@ def nothing_at_all(root):
     [
         (lose_camera, r"there is no camera file .*aachen_000001_\*_camera.json; unpack camera_trainvaltest"),
         (half_a_camera, "cannot be read as a Cityscapes camera .*'fy'"),
-        (normalised_camera, "fx 1.1, cx 0.53.* does not belong to pictures of 2048 x 1024"),
-        (lose_picture, "no image at .*aachen_000001_000005_leftImg8bit.png; 1 of 5 samples lack"),
+        (normalised_camera, "fx 1.1, cx 0.53.* does not belong to images of 2048 x 1024"),
+        (lose_image, "no image at .*aachen_000001_000005_leftImg8bit.png; 1 of 5 samples lack"),
         (nothing_at_all, "is no Cityscapes folder: expected leftImg8bit_sequence"),
     ],
 )
@@ -355,11 +357,11 @@ def test_a_broken_official_tree_is_located_when_it_is_opened(copy, damage, words
         open_city(copy)
 
 
-def test_pictures_of_two_sizes_are_located(copy):
+def test_images_of_two_sizes_are_located(copy):
     path = copy / "leftImg8bit_sequence/train/aachen/aachen_000001_000003_leftImg8bit.png"
     Image.open(path).resize((WIDTH // 2, HEIGHT // 2)).save(path)
     dataset = open_city(copy)
-    with pytest.raises(InputError, match=r"000003_leftImg8bit\.png is 96 x 64, other pictures here are 192"):
+    with pytest.raises(InputError, match=r"000003_leftImg8bit\.png is 96 x 64, other images here are 192"):
         for index in range(len(dataset)):
             dataset[index]
 
@@ -434,14 +436,14 @@ def test_what_a_layout_does_not_hold_is_refused_in_words(city, small, layout, se
         open_city(small[layout] if layout else city, city, **settings)
 
 
-def test_broken_truth_and_labels_are_located(copy):
+def test_broken_ground_truth_and_labels_are_located(copy):
     dataset = open_city(copy, part="test", frame_ids=(0,))
     path = dataset.tree.file("disparity_sequence", "berlin_000002", dataset.lines[0].frame, "disparity.png")
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(path)
-    with pytest.raises(InputError, match="no disparity picture: expected one 16-bit channel, got uint8"):
+    with pytest.raises(InputError, match="no disparity image: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
-    Path(path).write_bytes(b"no picture")
-    with pytest.raises(InputError, match="cannot be read as a disparity picture"):
+    Path(path).write_bytes(b"no image")
+    with pytest.raises(InputError, match="cannot be read as a disparity image"):
         dataset.depth(0)
     labelled = open_city(copy, split="fine", frame_ids=(0,), labels=True)
     path = labelled.tree.file(

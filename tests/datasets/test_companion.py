@@ -14,7 +14,7 @@ from utils import InputError
 
 
 class Numbered(Dataset):
-    """Pictures of one colour, their index; `labels` in the upper half."""
+    """Images of one colour, their index; `labels` in the upper half."""
 
     def __init__(self, count, size=(8, 12)):
         self.count, self.size = count, size
@@ -23,10 +23,10 @@ class Numbered(Dataset):
         return self.count
 
     def __getitem__(self, index):
-        picture = torch.full((1, 3, *self.size), index, dtype=torch.uint8)
+        image = torch.full((1, 3, *self.size), index, dtype=torch.uint8)
         labels = torch.full((1, 1, *self.size), 255, dtype=torch.uint8)
         labels[..., : self.size[1] // 2] = index
-        return Batch({0: picture}, torch.eye(3)[None], torch.tensor([index]), maps={"labels": labels})
+        return Batch({0: image}, torch.eye(3)[None], torch.tensor([index]), maps={"labels": labels})
 
 
 def test_companions_are_dealt_like_cards_and_the_same_way_again():
@@ -49,7 +49,7 @@ def test_a_companion_of_another_size_is_collated_and_moved_with_its_sample():
     assert batch.companion.images[0].dtype == torch.uint8
 
 
-def test_a_companion_is_augmented_by_draws_of_its_own_labels_and_picture_alike():
+def test_a_companion_is_augmented_by_draws_of_its_own_labels_and_image_alike():
     dataset = WithCompanion(Numbered(64), Numbered(64))
     dataset.deal = torch.arange(64).numpy()  # equal indices: equal draws would show
     batch = Batch.cat([dataset[index] for index in range(64)]).to("cpu")

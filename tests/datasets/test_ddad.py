@@ -166,12 +166,14 @@ def test_neighbours_are_the_samples_before_and_after(drive):
     assert len(open_drive(drive, part="val")) == 2
 
 
-def test_recorded_poses_and_true_depth_rebuild_each_picture(drive):
+def test_recorded_poses_and_true_depth_rebuild_each_image(drive):
     dataset = open_drive(drive, poses=True, part="val")
     batch = dataset[0].to("cpu")
     scene, stamp = dataset.name(0).split()
-    truth = [read_depth_png(drive / f"truth/{scene}/{camera}/{stamp}.png") for camera in CAMERAS]
-    depth = torch.from_numpy(np.stack(truth))[:, None]
+    ground_truth = [
+        read_depth_png(drive / f"ground_truth/{scene}/{camera}/{stamp}.png") for camera in CAMERAS
+    ]
+    depth = torch.from_numpy(np.stack(ground_truth))[:, None]
     known = (depth > 0).expand(-1, 3, -1, -1)
     for frame in (-1, 1):
         moved = warp(
@@ -196,9 +198,9 @@ def test_lidar_points_fall_on_the_true_depth_through_their_own_time_stamps(drive
         seen = (z > 0) & (u >= 0) & (v >= 0) & (u < 95) & (v < 63)
         u, v, z = u[seen], v[seen], z[seen]
         column, row = u.astype(int), v.astype(int)
-        # On a plane 1 / depth is linear in the picture.
+        # On a plane 1 / depth is linear in the image.
         with np.errstate(divide="ignore"):
-            inverse = 1 / read_depth_png(drive / f"truth/000000/{camera}/{stamp}.png")
+            inverse = 1 / read_depth_png(drive / f"ground_truth/000000/{camera}/{stamp}.png")
         upper = inverse[row, column] * (1 - u + column) + inverse[row, column + 1] * (u - column)
         lower = inverse[row + 1, column] * (1 - u + column) + inverse[row + 1, column + 1] * (u - column)
         error = np.abs((upper * (1 - v + row) + lower * (v - row)) * z - 1)
@@ -250,27 +252,27 @@ def test_it_is_trained_on_with_masks_and_predicted_from(mine, tmp_path):
         )
         words += ["--dataset.masks", masks]
         trainer = runs.train(words)
-        assert trainer.step == 2 and trainer.val_truth and len(trainer.val_set) == 4
-        assert "visible" in trainer.train_set[0].maps
+        assert trainer.step == 2 and trainer.val_ground_truth and len(trainer.val_set) == 4
+        assert "ego_mask" in trainer.train_set[0].maps
     sample = trainer.val_set[0].to("cpu")
     depth = trainer.method.eval().predict_depth(sample.images[0], sample.intrinsics)
     assert depth.shape == (6, 1, 64, 96)
 
 
 def test_masks_are_found_in_our_place_and_in_the_published_one(mine, tmp_path):
-    own = Image.open(mine / "truth/masks/CAMERA_07.png")
+    own = Image.open(mine / "ground_truth/masks/CAMERA_07.png")
     for camera in CAMERAS:
         path = mine / f"masks/{camera}/000000.png"
         path.parent.mkdir(parents=True)
         own.save(path)
-    visible = open_drive(mine, masks=True)[0].maps["visible"]
+    visible = ~open_drive(mine, masks=True)[0].maps["ego_mask"]
     rig = SurroundRig(64, 96)
     assert np.array_equal(visible[2, 0].numpy(), ~rig.own_vehicle(2))
     for camera in CAMERAS:
         path = tmp_path / f"published/{camera}/000000/mask.png"
         path.parent.mkdir(parents=True)
         shutil.move(mine / f"masks/{camera}/000000.png", path)
-    again = open_drive(mine, masks=tmp_path / "published")[0].maps["visible"]
+    again = ~open_drive(mine, masks=tmp_path / "published")[0].maps["ego_mask"]
     assert torch.equal(visible, again)
     with pytest.raises(InputError, match=r"no mask .*masks.CAMERA_01.000000\.png; tools/make_masks.py"):
         open_drive(mine, masks=True)
@@ -323,7 +325,7 @@ def test_a_half_extracted_archive_is_named(mine):
     with pytest.raises(InputError, match=r"no LiDAR points .*npz; is the archive extracted whole"):
         open_drive(mine).depth(0)
     shutil.rmtree(mine / "000000/rgb/CAMERA_09")
-    with pytest.raises(InputError, match=r"no image at .*CAMERA_09.*; 2 of 2 samples lack a picture"):
+    with pytest.raises(InputError, match=r"no image at .*CAMERA_09.*; 2 of 2 samples lack an image"):
         open_drive(mine)
     next((mine / "000001/calibration").iterdir()).unlink()
     with pytest.raises(InputError, match=r"000001.*there is no calibration"):
@@ -346,7 +348,7 @@ def test_missing_scenes_are_left_out_when_asked(mine):
         open_drive(mine, part="val")
 
 
-def test_a_calibration_that_is_no_rotation_is_refused_before_the_first_picture(mine):
+def test_a_calibration_that_is_no_rotation_is_refused_before_the_first_image(mine):
     path = next((mine / "000000/calibration").iterdir())
     change(path, lambda message: message["extrinsics"][3]["rotation"].update(qw=3.0))
     with pytest.raises(InputError, match="CAMERA_07: a rotation's quaternion has length 1"):
@@ -381,6 +383,6 @@ def test_unknown_settings_are_refused(drive, settings, words):
         open_drive(drive, **settings)
 
 
-def test_a_batch_of_two_moments_keeps_cameras_fastest(drive):
+def test_a_batch_of_two_frame_sets_keeps_cameras_fastest(drive):
     batch = Batch.cat(list(open_drive(drive)))
     assert batch.per_camera(batch.images[0]).shape == (2, 6, 3, 64, 96)

@@ -121,7 +121,7 @@ def test_a_sample_without_a_sensor_says_so(scene):
     message = scene_message()
     message["samples"][0]["datum_keys"] = ["l0"]
     read = read_scene(write(scene, message), ["LIDAR", "CAMERA_01"])
-    assert read.lacking([0]).tolist() == [False] and read.lacking([0, 1]).tolist() == [True]
+    assert read.missing([0]).tolist() == [False] and read.missing([0, 1]).tolist() == [True]
 
 
 def test_points_keep_the_rules_of_the_library():

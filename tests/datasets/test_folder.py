@@ -1,4 +1,4 @@
-"""One's own pictures: folders, videos and scenes drawn here, and every way to get them wrong."""
+"""One's own images: folders, videos and scenes drawn here, and every way to get them wrong."""
 
 import math
 import time
@@ -15,7 +15,7 @@ from tools import export_gt_depth
 from utils import InputError
 
 SNIPPET = Path(__file__).resolve().parents[3] / "shared" / "data" / "kitti_odom_gray"
-CAMERA = "60 61 47 23"  # of 96 x 48 pictures
+CAMERA = "60 61 47 23"  # of 96 x 48 images
 
 
 def draw(path: Path, grey: int, size: tuple[int, int] = (96, 48)) -> None:
@@ -45,7 +45,7 @@ def targets(dataset: Folder) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp"])
-def test_a_folder_of_pictures_is_a_scene_in_natural_order(tmp_path, suffix):
+def test_a_folder_of_images_is_a_scene_in_natural_order(tmp_path, suffix):
     dataset = open_folder(draw_scene(tmp_path, 5, suffix), val_fraction=0)
     assert targets(dataset) == [f"9{suffix}", f"10{suffix}", f"11{suffix}"]
     assert greys(dataset, 0) == {0: 1, -1: 0, 1: 2}
@@ -119,15 +119,15 @@ def test_the_last_scenes_are_held_back(tmp_path):
     assert len(open_folder(tmp_path, part="all")) == 3
 
 
-def test_of_a_single_scene_the_last_frames_are_held_back_and_no_picture_is_shared(tmp_path):
+def test_of_a_single_scene_the_last_frames_are_held_back_and_no_image_is_shared(tmp_path):
     draw_scene(tmp_path, 40)
-    pictures = {}
+    images = {}
     for part in ("train", "val"):
         dataset = open_folder(tmp_path, part=part, val_fraction=0.25)
         every = [dataset.paths(line, frame)[0].name for line in dataset.lines for frame in (0, -1, 1)]
-        pictures[part] = set(every)
-    assert len(pictures["train"]) == 30 and len(pictures["val"]) == 10
-    assert not pictures["train"] & pictures["val"]
+        images[part] = set(every)
+    assert len(images["train"]) == 30 and len(images["val"]) == 10
+    assert not images["train"] & images["val"]
 
 
 def test_with_nothing_held_back_every_part_is_all_of_it(tmp_path):
@@ -157,13 +157,13 @@ def test_sc_depths_archives_open_at_their_root(tmp_path):
     assert targets(open_folder(tmp_path, part="val")) == ["b/9.jpg"]
 
 
-def test_a_contact_sheet_beside_scenes_is_no_frame_and_pictures_beside_a_video_are_not_mixed(tmp_path):
+def test_a_contact_grid_beside_scenes_is_no_frame_and_images_beside_a_video_are_not_mixed(tmp_path):
     for name in ("a", "b"):
         draw_scene(tmp_path / name, 3)
     draw(tmp_path / "gallery.png", 9, (10, 10))
     assert targets(open_folder(tmp_path, part="all")) == ["a/9.png", "b/9.png"]
     write_video(tmp_path / "a/clip.avi", 3)
-    with pytest.raises(InputError, match=r"a holds both pictures and videos; put clip.avi into a folder"):
+    with pytest.raises(InputError, match=r"a holds both images and videos; put clip.avi into a folder"):
         open_folder(tmp_path)
 
 
@@ -178,7 +178,7 @@ def write_video(path: Path, count: int) -> None:
 
 
 def test_what_was_predicted_is_no_frame_and_no_video(tmp_path):
-    """test_simple.py writes beside the pictures and test_video.py beside the video, unless told otherwise."""
+    """test_simple.py writes beside the images and test_video.py beside the video, unless told otherwise."""
     walk = draw_scene(tmp_path / "walk", 5)
     before = targets(open_folder(walk, val_fraction=0))
     for number in range(5):
@@ -186,7 +186,7 @@ def test_what_was_predicted_is_no_frame_and_no_video(tmp_path):
     assert targets(open_folder(walk, val_fraction=0)) == before
     for name in ("a.avi", "b.avi", "lone_depth.avi"):
         write_video(tmp_path / "drives" / name, 4)
-    (tmp_path / "drives" / "a_depth.mp4").write_bytes(b"a film of a.avi")
+    (tmp_path / "drives" / "a_depth.mp4").write_bytes(b"a video of a.avi")
     assert list(find_scenes(tmp_path / "drives")[1]) == ["a.avi", "b.avi", "lone_depth.avi"]
 
 
@@ -240,7 +240,7 @@ def test_a_broken_video_leaves_nothing_behind(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["walk.mp4"]
 
 
-def test_a_list_of_frames_gives_their_order_and_leaves_other_pictures_out(tmp_path):
+def test_a_list_of_frames_gives_their_order_and_leaves_other_images_out(tmp_path):
     draw_scene(tmp_path, 4)
     draw(tmp_path / "start.png", 100)
     draw(tmp_path / "mask.png", 200)
@@ -250,7 +250,7 @@ def test_a_list_of_frames_gives_their_order_and_leaves_other_pictures_out(tmp_pa
     dataset = open_folder(tmp_path, val_fraction=0)
     assert targets(dataset) == ["8.png", "9.png", "10.png"] and greys(dataset, 0)[-1] == 20
     assert len(open_folder(tmp_path, files="8.png 9.png start.png", val_fraction=0)) == 1
-    with pytest.raises(InputError, match=r"no picture matches 'end.png'"):
+    with pytest.raises(InputError, match=r"no image matches 'end.png'"):
         open_folder(tmp_path, files=["8.png", "end.png"])
 
 
@@ -263,7 +263,7 @@ def sparse(path: Path, dense: np.ndarray) -> None:
     )
 
 
-def test_depth_beside_the_pictures_is_read_in_metres(tmp_path):
+def test_depth_beside_the_images_is_read_in_metres(tmp_path):
     scene = draw_scene(tmp_path, 5)
     (scene / "depth").mkdir()
     metres = np.zeros((48, 96), np.float32)
@@ -293,19 +293,19 @@ def test_depth_with_names_of_its_own_is_matched_in_sorted_order_if_it_is_complet
     scene = draw_scene(tmp_path, 3)
     (scene / "depth").mkdir()
     for number in range(3):
-        np.save(scene / f"depth/truth_{number}.npy", np.full((48, 96), number + 1.0))
+        np.save(scene / f"depth/ground_truth_{number}.npy", np.full((48, 96), number + 1.0))
     dataset = open_folder(scene, part="all", frame_ids=(0,))
     assert [dataset.depth(index).max() for index in range(3)] == [1, 2, 3]
-    (scene / "depth/truth_0.npy").unlink()
-    with pytest.raises(InputError, match="depth holds 2 files for 3 pictures"):
+    (scene / "depth/ground_truth_0.npy").unlink()
+    with pytest.raises(InputError, match="depth holds 2 files for 3 images"):
         open_folder(scene)
 
 
-def test_a_depth_picture_of_eight_bits_is_refused(tmp_path):
+def test_a_depth_image_of_eight_bits_is_refused(tmp_path):
     scene = draw_scene(tmp_path, 3)
     draw(scene / "depth/8.png", 7)
     with pytest.raises(
-        InputError, match=r"depth/8.png is no depth picture: expected one 16-bit channel, got uint8"
+        InputError, match=r"depth/8.png is no depth image: expected one 16-bit channel, got uint8"
     ):
         open_folder(scene, part="all", frame_ids=(0,)).depth(0)
 
@@ -317,7 +317,7 @@ def test_a_depth_picture_of_eight_bits_is_refused(tmp_path):
         ("60 61 47 x", r"cam.txt: intrinsics are the numbers fx fy cx cy, in pixels .*'x'"),
         (
             "0.625 1.25 0.5 0.5",
-            r"look normalised, but pixels are wanted; .*96x48 pictures that is '60 60 48 24'",
+            r"look normalised, but pixels are wanted; .*96x48 images that is '60 60 48 24'",
         ),
         ("600 600 470 230", r"principal point \(470, 230\) lies outside of .*8.png, which is 96x48"),
         ("nan 61 47 23", "intrinsics are finite numbers, got nan 61 47 23"),
@@ -345,10 +345,10 @@ def test_two_sizes_in_one_scene_are_refused_with_both(tmp_path):
         open_folder(tmp_path)
 
 
-def test_a_truncated_picture_is_found_when_the_folder_is_opened(tmp_path):
+def test_a_truncated_image_is_found_when_the_folder_is_opened(tmp_path):
     draw_scene(tmp_path, 3)
     (tmp_path / "9.png").write_bytes((tmp_path / "9.png").read_bytes()[:20])
-    with pytest.raises(InputError, match=r"9.png cannot be read as a picture; is it truncated"):
+    with pytest.raises(InputError, match=r"9.png cannot be read as an image; is it truncated"):
         open_folder(tmp_path)
 
 
@@ -370,8 +370,8 @@ def test_a_wrong_setting_is_answered_with_the_right_ones(tmp_path, settings, sen
         open_folder(draw_scene(tmp_path, 5), **settings)
 
 
-def test_a_folder_without_pictures_says_what_it_looked_for(tmp_path):
-    with pytest.raises(InputError, match=r"holds no pictures \(.bmp, .jpeg, .jpg"):
+def test_a_folder_without_images_says_what_it_looked_for(tmp_path):
+    with pytest.raises(InputError, match=r"holds no images \(.bmp, .jpeg, .jpg"):
         open_folder(tmp_path)
     with pytest.raises(InputError, match="there is no folder or video"):
         open_folder(tmp_path / "nowhere")
@@ -380,8 +380,8 @@ def test_a_folder_without_pictures_says_what_it_looked_for(tmp_path):
         open_folder(tmp_path / "notes.txt")
 
 
-@pytest.mark.skipif(not SNIPPET.is_dir(), reason="needs the KITTI pictures in ../shared/data")
-def test_six_real_pictures_open_in_the_order_they_were_taken(tmp_path):
+@pytest.mark.skipif(not SNIPPET.is_dir(), reason="needs the KITTI images in ../shared/data")
+def test_six_real_images_open_in_the_order_they_were_taken(tmp_path):
     for path in SNIPPET.glob("*.png"):
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "cam.txt").write_text("718.856 718.856 607.1928 185.2157")

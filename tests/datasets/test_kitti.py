@@ -1,4 +1,4 @@
-"""KITTI raw on a drawn tree of a few frames: pictures, calibration, stereo, depth, and broken files."""
+"""KITTI raw on a drawn tree of a few frames: images, calibration, stereo, depth, and broken files."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def words(array: np.ndarray) -> str:
     return " ".join(f"{value:.17g}" for value in np.ravel(array))
 
 
-def write_picture(path: Path, grey: int) -> None:
+def write_image(path: Path, grey: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((HEIGHT, WIDTH, 3), grey, np.uint8)).save(path)
 
@@ -34,8 +34,8 @@ def root(tmp_path: Path) -> Path:
     for side, camera in enumerate((2, 3)):
         for frame in range(4):
             suffix = "png" if frame == 2 else "jpg"
-            picture = tmp_path / DRIVE / f"image_0{camera}/data" / f"{frame:010d}.{suffix}"
-            write_picture(picture, 40 * frame + 20 * side)
+            image = tmp_path / DRIVE / f"image_0{camera}/data" / f"{frame:010d}.{suffix}"
+            write_image(image, 40 * frame + 20 * side)
     cameras = ["calib_time: 09-Jan-2012 13:57:47", "corner_dist: 9.950000e-02"]
     for key in ("S_rect_02", "R_rect_00", "P_rect_02", "P_rect_03"):
         cameras.append(f"{key}: {words(GOLDEN[key])}")
@@ -70,8 +70,8 @@ def test_a_sample_holds_the_frames_of_its_own_camera_whether_png_or_jpg(root):
     assert dataset.name(1) == f"{DRIVE} 2 r"
 
 
-def test_where_a_picture_is_there_twice_the_jpg_counts(root):
-    write_picture(root / DRIVE / "image_02/data/0000000002.jpg", 200)
+def test_where_a_image_is_there_twice_the_jpg_counts(root):
+    write_image(root / DRIVE / "image_02/data/0000000002.jpg", 200)
     assert open_kitti(root)[0].images[1][0, 0, 5, 5] == 200
 
 
@@ -108,7 +108,7 @@ def test_calibrated_intrinsics_are_those_of_the_file_resized_around_pixel_centre
     assert K[0, 2] == pytest.approx((cx + 0.5) * 96 / WIDTH - 0.5)
 
 
-def test_intrinsics_follow_pictures_that_were_made_smaller_on_disk(root):
+def test_intrinsics_follow_images_that_were_made_smaller_on_disk(root):
     before = open_kitti(root)[0].intrinsics
     for path in [*root.glob("**/*.jpg"), *root.glob("**/*.png")]:
         Image.open(path).resize((WIDTH // 2, HEIGHT // 2)).save(path)
@@ -124,10 +124,10 @@ def test_fixed_intrinsics_are_the_published_ones_and_need_no_calibration(root):
 
 @pytest.mark.parametrize("index, camera", [(0, 2), (1, 3)])
 @pytest.mark.parametrize(
-    "truth, name", [("velodyne", "vel"), ("velodyne_published", "vel"), ("velodyne_camera", "img")]
+    "ground_truth, name", [("velodyne", "vel"), ("velodyne_published", "vel"), ("velodyne_camera", "img")]
 )
-def test_depth_maps_meet_the_goldens(root, index, camera, truth, name):
-    dataset = open_kitti(root, part="test", ground_truth=truth, frame_ids=(0,))
+def test_depth_maps_meet_the_goldens(root, index, camera, ground_truth, name):
+    dataset = open_kitti(root, part="test", ground_truth=ground_truth, frame_ids=(0,))
     GOLDEN.close(f"depth_cam{camera}_{name}depth", dataset.depth(index)[0])
 
 
@@ -155,7 +155,7 @@ def test_of_two_points_in_a_pixel_the_nearer_counts_and_one_behind_the_camera_ne
     assert project_velodyne(points, P, 10, 20, forward="velodyne")[4, 9] == 5
 
 
-def write_truth(path: Path, metres: float) -> Path:
+def write_ground_truth(path: Path, metres: float) -> Path:
     path.parent.mkdir(parents=True)
     values = np.zeros((HEIGHT, WIDTH), np.uint16)
     values[3, 4] = round(metres * 256)
@@ -164,9 +164,9 @@ def write_truth(path: Path, metres: float) -> Path:
 
 
 @pytest.mark.parametrize("folder", [DRIVE, "val/2011_09_26_drive_0001_sync"])
-def test_improved_truth_is_read_beside_the_pictures_or_from_kittis_own_archive(root, folder):
+def test_improved_ground_truth_is_read_beside_the_images_or_from_kittis_own_archive(root, folder):
     path = root / folder / "proj_depth/groundtruth/image_02/0000000001.png"
-    write_truth(path, 12.5)
+    write_ground_truth(path, 12.5)
     depth = open_kitti(root, part="test", ground_truth="improved").depth(0)
     assert depth.shape == (1, HEIGHT, WIDTH) and depth[0, 3, 4] == 12.5 and np.count_nonzero(depth) == 1
 
@@ -176,15 +176,15 @@ def test_a_frame_without_a_scan_has_no_depth(root):
     assert open_kitti(root, ground_truth=None).depth(0) is None
 
 
-def test_the_protocol_is_eigens_for_scans_and_the_benchmarks_for_improved_truth(root):
+def test_the_protocol_is_eigens_for_scans_and_the_benchmarks_for_improved_ground_truth(root):
     eigen, improved = open_kitti(root).protocol, open_kitti(root, ground_truth="improved").protocol
-    assert (eigen.crop, eigen.max_depth, eigen.cap_truth) == ("garg", 80, True)
-    assert (improved.crop, improved.max_depth, improved.cap_truth) == ("none", 80, False)
+    assert (eigen.crop, eigen.max_depth, eigen.cap_ground_truth) == ("garg", 80, True)
+    assert (improved.crop, improved.max_depth, improved.cap_ground_truth) == ("none", 80, False)
 
 
-def test_the_benchmarks_test_pictures_are_found_with_their_own_intrinsics(root):
+def test_the_benchmarks_test_images_are_found_with_their_own_intrinsics(root):
     folder = root / "depth_selection/test_depth_prediction_anonymous"
-    write_picture(folder / "image/0000000003.png", 70)
+    write_image(folder / "image/0000000003.png", 70)
     (folder / "intrinsics").mkdir()
     (folder / "intrinsics/0000000003.txt").write_text("60 0 55.5 0 61 19.5 0 0 1")
     (root / "lists/test_files.txt").write_text("image 3\n")
@@ -195,7 +195,7 @@ def test_the_benchmarks_test_pictures_are_found_with_their_own_intrinsics(root):
         open_kitti(root, part="test", frame_ids=(0, -1, 1))
 
 
-def lose_picture(root):
+def lose_image(root):
     (root / DRIVE / "image_03/data/0000000003.jpg").unlink()
 
 
@@ -217,7 +217,7 @@ def cut_calibration(root):
     "damage, sentence",
     [
         (
-            lose_picture,
+            lose_image,
             r"train_files.txt, line 2: no image at .*image_03/data/0000000003.jpg; 1 of 2 samples",
         ),
         (lose_calibration, r"no calibration file .*calib_cam_to_cam.txt; intrinsics=fixed"),
@@ -246,35 +246,35 @@ def test_a_wrong_setting_is_answered_with_the_right_ones(root, settings, sentenc
         open_kitti(root, **settings)
 
 
-def test_samples_without_a_picture_can_be_left_out(root):
-    lose_picture(root)
+def test_samples_without_a_image_can_be_left_out(root):
+    lose_image(root)
     assert len(open_kitti(root, skip_missing=True)) == 1
 
 
-def test_a_truncated_scan_or_truth_names_its_file(root):
+def test_a_truncated_scan_or_ground_truth_names_its_file(root):
     scan = write_scan(root, GOLDEN["points"])
     scan.write_bytes(scan.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"0000000001.bin is no whole LiDAR scan: its 11195 bytes"):
         open_kitti(root).depth(0)
-    truth = write_truth(root / DRIVE / "proj_depth/groundtruth/image_02/0000000001.png", 5)
-    truth.write_bytes(truth.read_bytes()[:60])
-    with pytest.raises(InputError, match=r"0000000001.png cannot be read as a depth picture"):
+    ground_truth = write_ground_truth(root / DRIVE / "proj_depth/groundtruth/image_02/0000000001.png", 5)
+    ground_truth.write_bytes(ground_truth.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"0000000001.png cannot be read as a depth image"):
         open_kitti(root, ground_truth="improved").depth(0)
-    write_picture(truth, 9)
+    write_image(ground_truth, 9)
     with pytest.raises(InputError, match=r"expected one 16-bit channel, got uint8"):
-        read_depth_png(truth)
+        read_depth_png(ground_truth)
 
 
-def test_a_truncated_picture_is_named_when_it_is_read(root):
+def test_a_truncated_image_is_named_when_it_is_read(root):
     path = root / DRIVE / "image_02/data/0000000001.jpg"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"0000000001.jpg cannot be read as a picture"):
+    with pytest.raises(InputError, match=r"0000000001.jpg cannot be read as an image"):
         open_kitti(root)[0]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the KITTI object frames in ../shared/data")
 @pytest.mark.parametrize("frame", ["000000", "000001"])
-def test_a_real_scan_lands_on_its_picture(frame):
+def test_a_real_scan_lands_on_its_image(frame):
     lines = (REAL / f"calib/{frame}.txt").read_text().splitlines()
     calibration = {line.split(":")[0]: np.array(line.split()[1:], float) for line in lines if line}
     camera_from_velodyne, rectified_from_camera = np.eye(4), np.eye(4)

@@ -43,7 +43,7 @@ def drawn(root: Path) -> Kitti2015Scenes:
     return Kitti2015Scenes(Plan("kitti2015", root, **PLAN))
 
 
-def test_a_scene_has_the_moment_after_and_the_right_camera_beside_it(scenes):
+def test_a_scene_has_the_frame_set_after_and_the_right_camera_beside_it(scenes):
     dataset = open_scenes(scenes, frame_ids=(0, 1, "s"))
     assert len(dataset) == 3 and dataset.name(1) == "000001_10"
     batch, rig = dataset[1], drawn(scenes)
@@ -64,8 +64,8 @@ def test_depth_is_rectified_focal_times_baseline_over_disparity(copy):
     assert np.count_nonzero(depth) == 2
 
 
-def test_what_only_the_left_camera_sees_is_left_out_of_the_smaller_truth(scenes):
-    every, both = (open_scenes(scenes, ground_truth=truth).depth(0) for truth in ("occ", "noc"))
+def test_what_only_the_left_camera_sees_is_left_out_of_the_smaller_ground_truth(scenes):
+    every, both = (open_scenes(scenes, ground_truth=ground_truth).depth(0) for ground_truth in ("occ", "noc"))
     assert np.array_equal(both[both > 0], every[both > 0])
     assert 0.5 < (both > 0).sum() / (every > 0).sum() < 1
     assert open_scenes(scenes, ground_truth=None).depth(0) is None
@@ -83,7 +83,7 @@ def test_the_true_depth_is_perfect_from_writer_over_exporter_to_evaluator(copy):
     assert result.ratio_median == pytest.approx(1, abs=1e-3) and len(result.rows) == 3
 
 
-def test_intrinsics_follow_pictures_that_were_made_smaller_on_disk(copy):
+def test_intrinsics_follow_images_that_were_made_smaller_on_disk(copy):
     before = open_scenes(copy)[0].intrinsics
     for path in copy.glob("training/image_2/*.png"):
         Image.open(path).resize((WIDTH // 2, HEIGHT // 2)).save(path)
@@ -94,11 +94,11 @@ def lose_calibration(root):
     (root / "training/calib_cam_to_cam/000001.txt").unlink()
 
 
-def lose_right_picture(root):
+def lose_right_image(root):
     (root / "training/image_3/000002_10.png").unlink()
 
 
-def lose_all_pictures(root):
+def lose_all_images(root):
     shutil.rmtree(root / "training/image_2")
 
 
@@ -106,8 +106,8 @@ def lose_all_pictures(root):
     "damage, settings, words",
     [
         (lose_calibration, {}, "calibration file .*000001.txt; unpack data_scene_flow_calib.zip"),
-        (lose_right_picture, {"frame_ids": (0, "s")}, "no image at .*image_3/000002_10.png; 1 of 3 samples"),
-        (lose_all_pictures, {}, "no pictures .*image_2/000000_10.png, ...; unpack data_scene_flow.zip"),
+        (lose_right_image, {"frame_ids": (0, "s")}, "no image at .*image_3/000002_10.png; 1 of 3 samples"),
+        (lose_all_images, {}, "no images .*image_2/000000_10.png, ...; unpack data_scene_flow.zip"),
         (None, {"frame_ids": (0, -1, 1)}, "got -1; to train, take kitti"),
         (None, {"ground_truth": "nov"}, "did you mean 'noc'"),
         (None, {"part": "all"}, "train, val or test, got 'all'"),
@@ -124,10 +124,10 @@ def test_broken_disparity_and_cameras_that_are_swapped_are_located(copy):
     dataset = open_scenes(copy)
     path = copy / "training/disp_occ_0/000000_10.png"
     Image.new("L", (WIDTH, HEIGHT)).save(path)
-    with pytest.raises(InputError, match="no disparity picture: expected one 16-bit channel, got uint8"):
+    with pytest.raises(InputError, match="no disparity image: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(InputError, match="cannot be read as a disparity picture"):
+    with pytest.raises(InputError, match="cannot be read as a disparity image"):
         dataset.depth(0)
     calibration = copy / "training/calib_cam_to_cam/000001.txt"
     text = calibration.read_text()

@@ -1,4 +1,4 @@
-"""KITTI odometry on a drawn tree: pictures, calibration, stereo, poses, and broken files."""
+"""KITTI odometry on a drawn tree: images, calibration, stereo, poses, and broken files."""
 
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def root(tmp_path: Path) -> Path:
         (sequence / f"image_{camera}").mkdir(parents=True)
         for frame in range(4):
             suffix = "png" if frame % 2 else "jpg"
-            picture = Image.new("RGB", (96, 48), (40 * frame + 20 * side,) * 3)
-            picture.save(sequence / f"image_{camera}/{frame:06d}.{suffix}")
+            image = Image.new("RGB", (96, 48), (40 * frame + 20 * side,) * 3)
+            image.save(sequence / f"image_{camera}/{frame:06d}.{suffix}")
     (sequence / "calib.txt").write_text(f"P0: {P2}\nP1: {P2}\nP2: {P2}\nP3: {P3}\nTr: {P2}\n")
     (tmp_path / "poses").mkdir()
     rows = [f"1 0 0 0 0 1 0 0 0 0 1 {frame * 0.5:e}\n" for frame in range(4)]

@@ -47,7 +47,7 @@ class Broken:
 
     def __getitem__(self, index):
         if index:
-            raise InputError("picture 1 is truncated")
+            raise InputError("image 1 is truncated")
         return Batch({0: torch.zeros(1, 3, 4, 4)}, torch.eye(3)[None], torch.tensor([index]))
 
 
@@ -55,5 +55,5 @@ class Broken:
 def test_an_error_in_a_loader_process_arrives_as_itself(workers):
     loader = torch.utils.data.DataLoader(Guarded(Broken()), 2, collate_fn=collate, num_workers=workers)
     (item,) = loader
-    assert isinstance(item, InputError) and str(item) == "picture 1 is truncated"
+    assert isinstance(item, InputError) and str(item) == "image 1 is truncated"
     assert len(collate([Guarded(Broken())[0]])) == 1

@@ -13,7 +13,7 @@ from datasets._splits import load_split
 from datasets.make3d import GRID, SIZE, Make3D, read_grid
 from datasets.synthetic import Camera
 from evaluation import evaluate
-from metrics import Truth, measure
+from metrics import GroundTruth, measure
 from tests.goldens import Golden, image, tensor, uniform
 from tools.layouts._base import RATE, Plan, looking_ahead
 from tools.make_synthetic import make
@@ -25,7 +25,7 @@ PLAN = {"sequences": 1, "frames": 3, "height": 284, "width": 213, "seed": 3, "ex
 
 @pytest.fixture(scope="module")
 def streets(tmp_path_factory) -> Path:
-    """Three upright pictures of a street with their laser grids."""
+    """Three upright images of a street with their laser grids."""
     root = tmp_path_factory.mktemp("make3d") / "data"
     make(Plan("make3d", root, **PLAN))
     return root
@@ -37,7 +37,7 @@ def open_one(root: Path, name: str = "one", **settings) -> Make3D:
     return Make3D(root, str(root / "lists"), **{"height": 64, "width": 96, **settings})
 
 
-def write_picture(root: Path, pixels: np.ndarray, name: str = "one") -> Path:
+def write_image(root: Path, pixels: np.ndarray, name: str = "one") -> Path:
     path = root / f"Test134/img-{name}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, "PNG", compress_level=1)  # without loss, whatever it is called
@@ -51,16 +51,16 @@ def write_grid(root: Path, grid: np.ndarray, name: str = "one") -> Path:
     return path
 
 
-def test_a_picture_and_its_depth_are_cropped_as_published(tmp_path):
+def test_a_image_and_its_depth_are_cropped_as_published(tmp_path):
     golden = Golden("bdedepth_datasets")
     # Drawn here because the golden's other inputs take seconds.
     pixels = np.round(255 * image("A:bde:ds:m3", 1, 2272, 1704)[0].transpose(1, 2, 0)).astype(np.uint8)
-    write_picture(tmp_path, pixels)
+    write_image(tmp_path, pixels)
     write_grid(tmp_path, uniform("A:bde:ds:m3g", GRID, 0.0, 80.0).astype(np.float64))
     dataset = open_one(tmp_path, resize="lanczos")
     golden.close("make3d_color", dataset[0].images[0][0])
     golden.close("make3d_depth", dataset.depth(0)[0])
-    assert dataset.name(0) == "one" and dataset.pictures(dataset.lines[0], 0)[0].shape == (3, 852, 1704)
+    assert dataset.name(0) == "one" and dataset.read_images(dataset.lines[0], 0)[0].shape == (3, 852, 1704)
 
 
 @pytest.mark.parametrize("case", ["make3d", "make3d_stereo"])
@@ -71,7 +71,7 @@ def test_the_protocol_gives_the_published_metrics(case):
     protocol = Make3D.protocol
     if case == "make3d_stereo":
         protocol = type(protocol)(**{**vars(protocol), "alignment": "none", "scale": 5.4})
-    measured = measure(depth, Truth.of(drawn["make3d_gt"], protocol), protocol)
+    measured = measure(depth, GroundTruth.of(drawn["make3d_gt"], protocol), protocol)
     golden.close(case, measured.errors[:, :4], relative=1e-5)
     assert measured.pixels.tolist() == golden[f"{case}.count"].tolist()
     assert protocol.reported == ("abs_rel", "sq_rel", "rmse", "rmse_log") and protocol.log10
@@ -95,11 +95,11 @@ def test_the_true_depth_is_perfect_through_writer_dataset_and_evaluator(streets)
     result = evaluate(perfect, dataset, batch_size=1)
     assert len(result.rows) == 3
     assert result.mean["abs_rel"] < 1e-7 and result.mean["rmse"] < 1e-5 and result.mean["a1"] == 1
-    assert result.card()["counts"] == "0 m < truth < 70 m"
+    assert result.card()["counts"] == "0 m < ground truth < 70 m"
 
 
-def test_the_band_of_the_picture_is_what_the_intrinsics_and_the_laser_rows_say(streets):
-    """Rendered anew through the intrinsics that come with the picture; the laser's rows cover the band."""
+def test_the_band_of_the_image_is_what_the_intrinsics_and_the_laser_rows_say(streets):
+    """Rendered anew through the intrinsics that come with the image; the laser's rows cover the band."""
     dataset = Make3D(streets, str(streets / "splits"), height=96, width=192)
     world, time = Plan("make3d", streets, **PLAN).world(0), 1 / RATE
     pose = world.ego_pose(time) @ looking_ahead(0, 0, 1.65)
@@ -107,11 +107,11 @@ def test_the_band_of_the_picture_is_what_the_intrinsics_and_the_laser_rows_say(s
     view = world.render(Camera(batch.intrinsics[0].numpy().astype(float), 192, 96), pose, time)
     image = batch.images[0][0].permute(1, 2, 0).numpy().astype(float)
     assert np.abs(image - view.image).mean() < 8
-    truth = torch.from_numpy(dataset.depth(1))[None]
+    ground_truth = torch.from_numpy(dataset.depth(1))[None]
     seen = torch.nn.functional.interpolate(
         torch.from_numpy(np.where(view.depth > 0, np.minimum(view.depth, 81), 81))[None, None], (21, 305)
     )
-    assert ((seen - truth).abs() / truth).median() < 0.04
+    assert ((seen - ground_truth).abs() / ground_truth).median() < 0.04
 
 
 def test_equal_plans_write_equal_bytes(streets, tmp_path):
@@ -124,18 +124,18 @@ def test_equal_plans_write_equal_bytes(streets, tmp_path):
 
 def test_training_and_neighbours_are_refused(tmp_path):
     for settings in ({"part": "train"}, {"frame_ids": (0, -1, 1)}):
-        with pytest.raises(InputError, match="single pictures to evaluate on, and no video to train from"):
+        with pytest.raises(InputError, match="single images to evaluate on, and no video to train from"):
             open_one(tmp_path, **settings)
 
 
-def test_a_picture_of_another_size_is_named(tmp_path):
-    write_picture(tmp_path, np.zeros((460, 345, 3), np.uint8))
+def test_a_image_of_another_size_is_named(tmp_path):
+    write_image(tmp_path, np.zeros((460, 345, 3), np.uint8))
     with pytest.raises(InputError, match=r"img-one.jpg is 345x460; .* 1704x2272"):
         open_one(tmp_path)[0]
     assert SIZE == (2272, 1704)
 
 
-def test_a_missing_picture_is_found_when_the_set_is_opened(tmp_path):
+def test_a_missing_image_is_found_when_the_set_is_opened(tmp_path):
     with pytest.raises(InputError, match=r"test_files.txt, line 1: no image at .*img-one.jpg"):
         open_one(tmp_path)
 

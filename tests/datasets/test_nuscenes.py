@@ -79,7 +79,7 @@ def lists(folder: Path, *lines: str) -> dict[str, str]:
 # Samples.
 
 
-def test_a_key_frame_comes_with_the_pictures_just_before_and_after_it_of_the_same_cameras(drawn):
+def test_a_key_frame_comes_with_the_images_just_before_and_after_it_of_the_same_cameras(drawn):
     dataset = open_nuscenes(drawn, frame_ids=(0, -1, 1))
     sample = dataset[0]
     assert sample.images[1].shape == (6, 3, 64, 96) and sample.cameras == 6
@@ -95,7 +95,7 @@ def test_a_key_frame_comes_with_the_pictures_just_before_and_after_it_of_the_sam
 
 
 def test_train_holds_what_has_neighbours_and_val_every_key_frame(drawn):
-    # Frame 5 is the last picture of its scene: nothing follows.
+    # Frame 5 is the last image of its scene: nothing follows.
     assert len(open_nuscenes(drawn)) == 2
     val = open_nuscenes(drawn, part="val", frame_ids=(0,))
     assert [val.name(n).split()[0] for n in range(len(val))] == ["scene-0003"] * 3
@@ -124,8 +124,8 @@ def test_known_poses_are_the_motion_between_the_times_of_each_camera(plan, drawn
 
 
 def test_masks_and_matches_lie_by_channel(drawn, tmp_path):
-    dataset = open_nuscenes(drawn, masks=drawn / "truth/masks")
-    visible = dataset[0].maps["visible"]
+    dataset = open_nuscenes(drawn, masks=drawn / "ground_truth/masks")
+    visible = ~dataset[0].maps["ego_mask"]
     assert visible[0].all() and not visible[2, 0, -1, 48] and visible[2, 0, 0].all()
     for path in dataset.paths(dataset.lines[0], 0):
         match = tmp_path / path.relative_to(drawn).with_suffix(".npy")
@@ -152,7 +152,7 @@ def test_a_scan_lands_on_what_is_drawn_although_each_camera_fires_at_its_own_tim
     dataset = open_nuscenes(drawn, part="val", frame_ids=(0,))
     errors = errors_on_flat_surfaces(dataset, drawn)
     assert len(errors) > 5000 and np.median(errors) < 0.001 and np.mean(errors < 0.01) > 0.99
-    # Had the vehicle stood still between scan and pictures, points would land beside what they hit.
+    # Had the vehicle stood still between scan and images, points would land beside what they hit.
     poses = np.repeat(dataset._index.ego[dataset._scans[:1]], len(dataset._index.ego), 0)
     dataset._index = dataclasses.replace(dataset._index, ego=poses)
     assert np.mean(errors_on_flat_surfaces(dataset, drawn) < 0.01) < 0.8
@@ -163,10 +163,13 @@ def errors_on_flat_surfaces(dataset, root) -> np.ndarray:
     errors = []
     for index, line in enumerate(dataset.lines):
         for path, depth in zip(dataset.paths(line, 0), dataset.measured_depth(index)):
-            truth = np.array(Image.open((root / "truth" / path.relative_to(root)).with_suffix(".png"))) / 256
-            span = np.maximum(*(np.abs(np.gradient(truth, axis=axis)) for axis in (0, 1)))
-            flat = (depth > 0) & (truth > 0) & (span < 0.02 * truth)
-            errors.append(np.abs(depth - truth)[flat] / truth[flat])
+            ground_truth = (
+                np.array(Image.open((root / "ground_truth" / path.relative_to(root)).with_suffix(".png")))
+                / 256
+            )
+            span = np.maximum(*(np.abs(np.gradient(ground_truth, axis=axis)) for axis in (0, 1)))
+            flat = (depth > 0) & (ground_truth > 0) & (span < 0.02 * ground_truth)
+            errors.append(np.abs(depth - ground_truth)[flat] / ground_truth[flat])
     return np.concatenate(errors)
 
 
@@ -216,7 +219,7 @@ def test_true_depth_through_writer_exporter_and_evaluator_is_perfect(copy):
     )
     assert len(result.rows) == 18
     assert result.mean["abs_rel"] == pytest.approx(0, abs=1e-6) and result.mean["a1"] == 1
-    assert result.protocol.card()["counts"] == "0.1 m < truth < 80 m"
+    assert result.protocol.card()["counts"] == "0.1 m < ground truth < 80 m"
 
 
 def test_some_cameras_have_an_exported_file_of_their_own(drawn):
@@ -230,13 +233,13 @@ def test_it_is_trained_on_and_predicted_from(drawn, tmp_path):
     trainer = runs.train(
         runs.arguments(drawn, tmp_path, dataset="nuscenes", batch_size=1, num_epochs=1, max_steps=2)
     )
-    assert trainer.step == 2 and trainer.val_truth and len(trainer.val_set) == 3
+    assert trainer.step == 2 and trainer.val_ground_truth and len(trainer.val_set) == 3
     sample = trainer.val_set[0].to("cpu")
     depth = trainer.method.eval().predict_depth(sample.images[0], sample.intrinsics)
     assert depth.shape == (6, 1, 64, 96)
 
 
-def test_cameras_and_truths_that_do_not_exist_are_named(drawn):
+def test_cameras_and_ground_truths_that_do_not_exist_are_named(drawn):
     with pytest.raises(InputError, match="there is no camera 'left'"):
         open_nuscenes(drawn, camera_names=("front", "left"))
     with pytest.raises(InputError, match="there is no ground truth 'lidra'; did you mean 'lidar'"):
@@ -348,7 +351,7 @@ def test_where_nothing_may_be_written_the_tables_are_read_each_time(copy, monkey
 
 def test_a_dataset_keeps_only_what_its_samples_need(drawn):
     dataset = open_nuscenes(drawn, camera_names=("front",), part="val", frame_ids=(0,))
-    assert len(dataset._index.time) == 3 * 2  # a picture and a scan each
+    assert len(dataset._index.time) == 3 * 2  # an image and a scan each
     assert not any(isinstance(value, devkit.NuScenes) for value in vars(dataset).values())
 
 
@@ -376,7 +379,7 @@ def test_a_sample_that_lacks_a_camera_is_named_or_left_out(copy):
     assert len(open_nuscenes(copy, camera_names=("front", "back"))) == 2
 
 
-def test_a_truncated_scan_is_refused_and_a_missing_one_is_no_truth(copy):
+def test_a_truncated_scan_is_refused_and_a_missing_one_is_no_ground_truth(copy):
     dataset = open_nuscenes(copy)
     scan = sorted((copy / "samples/LIDAR_TOP").iterdir())[0]
     scan.write_bytes(scan.read_bytes()[:-3])
@@ -418,9 +421,9 @@ def test_a_truncated_table_is_named(copy):
         open_nuscenes(copy)
 
 
-def test_missing_tables_sweeps_and_pictures_are_named(copy, tmp_path):
+def test_missing_tables_sweeps_and_images_are_named(copy, tmp_path):
     shutil.move(copy / "sweeps", tmp_path / "sweeps")
-    with pytest.raises(InputError, match=r"frames -1 1 are pictures between .* extract the sweeps"):
+    with pytest.raises(InputError, match=r"frames -1 1 are images between .* extract the sweeps"):
         open_nuscenes(copy)
     assert len(open_nuscenes(copy, frame_ids=(0,))) == 3
     (copy / "sweeps").mkdir()

@@ -12,7 +12,7 @@ from scipy.io import savemat
 from datasets.nyuv2 import DISTORTION, MAT, NyuV2, border, find_scenes, official_test
 from datasets.synthetic import Camera
 from evaluation import evaluate
-from metrics import Truth, measure
+from metrics import GroundTruth, measure
 from tests.goldens import Golden, image, tensor, uniform
 from tools.layouts._base import RATE, Plan, looking_ahead
 from tools.make_synthetic import make
@@ -29,13 +29,13 @@ def golden():
 
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory) -> Path:
-    """Three rooms of 9 pictures, 96 x 128, of which the last is labelled."""
+    """Three rooms of 9 images, 96 x 128, of which the last is labelled."""
     root = tmp_path_factory.mktemp("nyuv2") / "data"
     make(Plan("nyuv2", root, sequences=3, frames=9, height=96, width=128, seed=0, ext="png"))
     return root
 
 
-def drawn_picture() -> np.ndarray:
+def drawn_image() -> np.ndarray:
     """(480, 640, 3) uint8, the golden's; drawn here because its other inputs take seconds."""
     return np.round(255 * image("A:bde:ds:ny", 1, 480, 640)[0].transpose(1, 2, 0)).astype(np.uint8)
 
@@ -57,7 +57,7 @@ def stills(root: Path, split: Path, **settings) -> NyuV2:
     return NyuV2(root, split, "test", (0,), **{"height": 64, "width": 96, **settings})
 
 
-def pictures_in(root: Path, names: list[str], size: tuple[int, int] = (24, 32)) -> None:
+def images_in(root: Path, names: list[str], size: tuple[int, int] = (24, 32)) -> None:
     for shade, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((*size, 3), 10 * shade, np.uint8)).save(root / name)
@@ -66,22 +66,22 @@ def pictures_in(root: Path, names: list[str], size: tuple[int, int] = (24, 32)) 
 # ------------------------------------------------------------------------------------ the published numbers
 
 
-def test_a_training_picture_is_straightened_and_cropped_as_published(golden, tmp_path):
-    Image.fromarray(drawn_picture()).save(tmp_path / "b.png")
+def test_a_training_image_is_straightened_and_cropped_as_published(golden, tmp_path):
+    Image.fromarray(drawn_image()).save(tmp_path / "b.png")
     split = write_list(tmp_path, "train", NINE + "\n")
     dataset = NyuV2(tmp_path, split, frame_ids=(0,))
-    picture = dataset.pictures(dataset.lines[0], 0)[0]
-    assert picture.shape == (3, 448, 608)
-    golden.close("nyu_train_full", picture.permute(1, 2, 0)[::4, ::4])
-    golden.close("nyu_train_full_flip", picture.flip(2).permute(1, 2, 0)[::4, ::4])
+    image = dataset.read_images(dataset.lines[0], 0)[0]
+    assert image.shape == (3, 448, 608)
+    golden.close("nyu_train_full", image.permute(1, 2, 0)[::4, ::4])
+    golden.close("nyu_train_full_flip", image.flip(2).permute(1, 2, 0)[::4, ::4])
     K = np.eye(4)
     K[:3, :3] = np.diag([1 / 608, 1 / 448, 1]) @ dataset.intrinsics(dataset.lines[0], 0, 448, 608)
     golden.close("nyu_train_K", K)
 
 
-def test_a_test_picture_and_its_depth_are_cropped_as_published(golden, tmp_path):
+def test_a_test_image_and_its_depth_are_cropped_as_published(golden, tmp_path):
     depth = uniform("A:bde:ds:nyd", (480, 640), 0.5, 9.5)
-    write_converted(tmp_path / "nyu_test/00001.h5", drawn_picture().transpose(2, 0, 1), depth)
+    write_converted(tmp_path / "nyu_test/00001.h5", drawn_image().transpose(2, 0, 1), depth)
     dataset = stills(tmp_path, write_list(tmp_path, "test", "nyu_test/00001.h5\n"), resize="lanczos")
     golden.close("nyu_test_color", dataset[0].images[0][0])
     golden.close("nyu_test_depth", dataset.depth(0)[0])
@@ -95,12 +95,12 @@ def test_the_protocol_gives_the_published_metrics(case, farthest):
     golden = Golden("bdedepth_eval")
     drawn = golden.inputs()
     depth = 1 / (1 / farthest + (10 - 1 / farthest) * tensor(drawn["disp_nyu"]))
-    measured = measure(depth, Truth.of(drawn["nyu_gt"], NyuV2.protocol), NyuV2.protocol)
+    measured = measure(depth, GroundTruth.of(drawn["nyu_gt"], NyuV2.protocol), NyuV2.protocol)
     golden.close(case, measured.errors, relative=1e-5)
     assert measured.pixels.tolist() == golden[f"{case}.count"].tolist()
 
 
-def test_the_official_test_set_are_the_654_published_pictures():
+def test_the_official_test_set_are_the_654_published_images():
     official = official_test()
     assert len(official) == 654
     assert (official[0].number, official[-1].number) == (1, 1449)  # the .mat holds 1449: counted from 1
@@ -112,7 +112,7 @@ def test_the_official_test_set_are_the_654_published_pictures():
 # ------------------------------------------------------------------------------------- writer to evaluator
 
 
-def test_a_training_picture_is_what_the_intrinsics_beside_it_say(rooms):
+def test_a_training_image_is_what_the_intrinsics_beside_it_say(rooms):
     dataset = NyuV2(rooms, rooms / "splits", height=96, width=128)
     layout_plan = Plan("nyuv2", rooms, 3, 9, 96, 128, 0, "png")
     batch = dataset[0]
@@ -125,13 +125,15 @@ def test_a_training_picture_is_what_the_intrinsics_beside_it_say(rooms):
         straight = room.render(camera, room.ego_pose(time) @ looking_ahead(0, 0, 0), time).image
         error = np.abs(batch.images[offset][0].permute(1, 2, 0).numpy().astype(float) - straight).mean()
         assert error < 4  # of 255
-    as_filmed = NyuV2(rooms, rooms / "splits", height=96, width=128, undistort=False)[0]
+    as_videoed = NyuV2(rooms, rooms / "splits", height=96, width=128, undistort=False)[0]
     time = frame / RATE
     straight = room.render(camera, room.ego_pose(time) @ looking_ahead(0, 0, 0), time).image
-    assert np.abs(as_filmed.images[0][0].permute(1, 2, 0).numpy() - straight.astype(float)).mean() > 2 * error
+    assert (
+        np.abs(as_videoed.images[0][0].permute(1, 2, 0).numpy() - straight.astype(float)).mean() > 2 * error
+    )
 
 
-def test_a_test_picture_and_its_depth_are_what_the_intrinsics_beside_them_say(rooms):
+def test_a_test_image_and_its_depth_are_what_the_intrinsics_beside_them_say(rooms):
     dataset = stills(rooms, rooms / "splits", height=64, width=96)
     room = Plan("nyuv2", rooms, 3, 9, 96, 128, 0, "png").room(2)
     assert len(dataset) == 2 and dataset.name(1) == "nyu_test/00002"
@@ -151,15 +153,15 @@ def test_the_true_depth_is_perfect_from_either_form_of_the_test_set(rooms, kind,
         (tmp_path / MAT).symlink_to(rooms / MAT)
         root = tmp_path
     dataset = stills(root, rooms / "splits")
-    truth = iter(range(len(dataset)))
+    ground_truth = iter(range(len(dataset)))
 
     def perfect(images: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-        return 0.37 * torch.from_numpy(dataset.depth(next(truth)))[None]  # up to one factor
+        return 0.37 * torch.from_numpy(dataset.depth(next(ground_truth)))[None]  # up to one factor
 
     result = evaluate(perfect, dataset, batch_size=1)
     assert len(result.rows) == 2 and all(row.pixels == 427 * 561 for row in result.rows)
     assert result.mean["abs_rel"] < 1e-7 and result.mean["rmse"] < 1e-6 and result.mean["a1"] == 1
-    assert result.card()["counts"] == "0 m < truth < 10 m"
+    assert result.card()["counts"] == "0 m < ground truth < 10 m"
 
 
 def test_the_official_mat_and_the_converted_files_hold_the_same(rooms, tmp_path):
@@ -184,7 +186,7 @@ def test_equal_plans_write_equal_bytes(tmp_path):
 
 def test_the_columns_of_a_published_line_are_the_offsets_0_then_minus_4_to_4(tmp_path):
     names = [f"p{number}.png" for number in range(9)]
-    pictures_in(tmp_path, names)
+    images_in(tmp_path, names)
     split = write_list(tmp_path, "train", " ".join(names) + "\n")
     dataset = NyuV2(tmp_path, split, frame_ids=(0, -4, -1, 1, 4))
     found = [dataset.paths(dataset.lines[0], frame)[0].name for frame in dataset.frame_ids]
@@ -194,11 +196,11 @@ def test_the_columns_of_a_published_line_are_the_offsets_0_then_minus_4_to_4(tmp
         NyuV2(tmp_path, split, frame_ids=(0, 5))
 
 
-def test_scene_folders_are_filmed_in_order_and_the_last_tenth_validates(tmp_path):
-    pictures_in(tmp_path, [f"kitchen_0001/{n}.jpg" for n in (1, 2, 10, 9)])
-    pictures_in(tmp_path, [f"dens/den_0001/r-129.{n}-7.ppm" for n in range(4)])
-    pictures_in(tmp_path, [f"dens/den_0001/d-129.{n}-9.png" for n in range(4)])  # the Kinect's depth
-    pictures_in(tmp_path, ["study_0002/a.png", "study_0002/b.png", "study_0002/c.png", "cover.png"])
+def test_scene_folders_are_videoed_in_order_and_the_last_tenth_validates(tmp_path):
+    images_in(tmp_path, [f"kitchen_0001/{n}.jpg" for n in (1, 2, 10, 9)])
+    images_in(tmp_path, [f"dens/den_0001/r-129.{n}-7.ppm" for n in range(4)])
+    images_in(tmp_path, [f"dens/den_0001/d-129.{n}-9.png" for n in range(4)])  # the Kinect's depth
+    images_in(tmp_path, ["study_0002/a.png", "study_0002/b.png", "study_0002/c.png", "cover.png"])
     assert list(find_scenes(tmp_path)) == ["dens/den_0001", "kitchen_0001", "study_0002"]
     train, val = (NyuV2(tmp_path, part=part, height=32, width=32) for part in ("train", "val"))
     names = [train.name(index) for index in range(len(train))]
@@ -211,7 +213,7 @@ def test_scene_folders_are_filmed_in_order_and_the_last_tenth_validates(tmp_path
 
 def test_scenes_may_be_links_and_a_link_back_to_the_root_ends(tmp_path):
     root, disk = tmp_path / "nyu", tmp_path / "disk"
-    pictures_in(disk, [f"{scene}/{n}.png" for scene in ("den_0001", "dens/den_0002") for n in range(3)])
+    images_in(disk, [f"{scene}/{n}.png" for scene in ("den_0001", "dens/den_0002") for n in range(3)])
     root.mkdir()
     (root / "den_0001").symlink_to(disk / "den_0001")
     (root / "dens").symlink_to(disk / "dens")
@@ -220,30 +222,30 @@ def test_scenes_may_be_links_and_a_link_back_to_the_root_ends(tmp_path):
 
 
 def test_a_single_scene_is_cut_in_time(tmp_path):
-    pictures_in(tmp_path, [f"office/{n:02d}.png" for n in range(12)])
+    images_in(tmp_path, [f"office/{n:02d}.png" for n in range(12)])
     train, val = (NyuV2(tmp_path, part=part, height=32, width=32) for part in ("train", "val"))
     seen = {path for line in train.lines for frame in (-1, 0, 1) for path in train.paths(line, frame)}
     held = {path for line in val.lines for frame in (-1, 0, 1) for path in val.paths(line, frame)}
     assert len(seen) == 9 and len(held) == 3 and not seen & held
 
 
-def test_scenes_that_test_pictures_were_taken_in_are_not_trained_on(tmp_path):
-    """The .mat names the scene of each picture; numbers 1 and 2 are official test pictures, 3 is not."""
+def test_scenes_that_test_images_were_taken_in_are_not_trained_on(tmp_path):
+    """The .mat names the scene of each image; numbers 1 and 2 are official test images, 3 is not."""
     with h5py.File(tmp_path / MAT, "w") as file:
         scenes = file.create_dataset("scenes", (1, 3), h5py.ref_dtype)
         for place, name in enumerate(("bath_0003a", "den_0001", "study_0002")):
             scenes[0, place] = file.create_dataset(f"n{place}", data=np.array([*map(ord, name)])[:, None]).ref
     for scene in ("bath_0003b", "dens/den_0001", "study_0001", "study_0002"):
-        pictures_in(tmp_path, [f"{scene}/{n}.png" for n in range(3)])
+        images_in(tmp_path, [f"{scene}/{n}.png" for n in range(3)])
     parts = [NyuV2(tmp_path, part=part, height=32, width=32) for part in ("train", "val")]
     assert [part.name(0).rpartition("/")[0] for part in parts] == ["study_0001", "study_0002"]
 
 
 def test_a_smaller_copy_has_a_smaller_border_and_intrinsics_that_follow(tmp_path):
     assert border(480, 640) == (16, 16) and border(240, 320) == (8, 8)
-    pictures_in(tmp_path, [f"office/{n}.png" for n in range(12)], size=(240, 320))
+    images_in(tmp_path, [f"office/{n}.png" for n in range(12)], size=(240, 320))
     dataset = NyuV2(tmp_path, frame_ids=(0,))
-    height, width = dataset.pictures(dataset.lines[0], 0)[0].shape[1:]
+    height, width = dataset.read_images(dataset.lines[0], 0)[0].shape[1:]
     assert (height, width) == (224, 304)
     K = dataset.intrinsics(dataset.lines[0], 0, height, width)
     np.testing.assert_allclose(np.diag(K)[:2], np.array([518.857901, 519.469611]) / 2)
@@ -275,7 +277,7 @@ def test_a_mat_of_another_version_or_content_is_named(tmp_path):
     with h5py.File(tmp_path / MAT, "w") as file:
         file.create_dataset("images", (2, 3, 640, 480), np.uint8)
         file.create_dataset("depths", (2, 640, 480), np.float32)
-    with pytest.raises(InputError, match="holds 2 pictures, number 3 is asked for"):
+    with pytest.raises(InputError, match="holds 2 images, number 3 is asked for"):
         stills(tmp_path, split)
     (tmp_path / MAT).write_bytes((tmp_path / MAT).read_bytes()[:300])
     with pytest.raises(InputError, match=r"cannot be read as HDF5 .* truncated\?"):
@@ -301,22 +303,22 @@ def test_a_test_set_that_is_not_there_and_a_line_that_does_not_parse_are_named(t
     split = write_list(tmp_path, "test", "nyu_test/00001.h5\n")
     with pytest.raises(InputError, match=r"no image at .*nyu_test/00001.h5"):
         stills(tmp_path, split)
-    with pytest.raises(InputError, match=r"a numbered picture such as nyu_test/00001.h5, got 'x.h5'"):
+    with pytest.raises(InputError, match=r"a numbered image such as nyu_test/00001.h5, got 'x.h5'"):
         stills(tmp_path, write_list(tmp_path / "two", "test", "x.h5\n"))
     with pytest.raises(InputError, match=r"train_files.txt, line 2: expected nine paths .* got 3"):
         NyuV2(tmp_path, write_list(tmp_path, "train", NINE + "\na b c\n"))
-    with pytest.raises(InputError, match="test pictures are single; frame_ids must be 0"):
+    with pytest.raises(InputError, match="test images are single; frame_ids must be 0"):
         NyuV2(tmp_path, split, "test")
 
 
 def test_what_it_cannot_do_is_refused(tmp_path):
     with pytest.raises(InputError, match="no stereo partner"):
         NyuV2(tmp_path, frame_ids=(0, "s"))
-    with pytest.raises(InputError, match="stride is a whole number of pictures from 1 on, got 0"):
+    with pytest.raises(InputError, match="stride is a whole number of images from 1 on, got 0"):
         NyuV2(tmp_path, stride=0)
-    with pytest.raises(InputError, match="there are no folders of pictures under"):
+    with pytest.raises(InputError, match="there are no folders of images under"):
         NyuV2(tmp_path)
-    pictures_in(tmp_path, [f"office/{n}.png" for n in range(8)])
+    images_in(tmp_path, [f"office/{n}.png" for n in range(8)])
     with pytest.raises(InputError, match=r"has its neighbours at \[0, 9\]; the longest scene holds 8"):
         NyuV2(tmp_path, frame_ids=(0, 1), stride=9)
     with pytest.raises(InputError, match="no split 'offical'; did you mean 'official'"):

@@ -1,4 +1,4 @@
-"""The synthetic room: closed all around, depth as geometry says, pictures that agree with it."""
+"""The synthetic room: closed all around, depth as geometry says, images that agree with it."""
 
 import itertools
 
@@ -53,11 +53,11 @@ def test_the_next_frame_warped_with_true_depth_and_pose_is_this_frame(seed):
     room = Room(seed, 3.0)
     target, source = look(room, 1.0), look(room, 1.1)
     T_source_from_target = np.linalg.inv(pose(room, 1.1)) @ pose(room, 1.0)
-    picture, other = (view.image.astype(np.float32) / 255 for view in (target, source))
+    image, other = (view.image.astype(np.float32) / 255 for view in (target, source))
     warped, there = warp(other, target.depth, T_source_from_target)
     source_depth, _ = warp(source.depth, target.depth, T_source_from_target)
     seen = np.abs(source_depth - there) < 0.02 * there
-    error, unwarped = (np.abs(a - picture).mean(-1)[seen].mean() for a in (warped, other))
+    error, unwarped = (np.abs(a - image).mean(-1)[seen].mean() for a in (warped, other))
     assert seen.mean() > 0.7
     assert error < unwarped / 3
     assert error < 0.015
@@ -92,7 +92,7 @@ def test_some_walls_have_hardly_a_mark_and_others_are_papered():
     assert (contrasts < 0.03).mean() > 0.1 and (contrasts > 0.05).mean() > 0.3
 
 
-def test_a_tiny_picture_and_a_large_one_show_the_same():
+def test_a_tiny_image_and_a_large_one_show_the_same():
     room = Room(1, 3.0)
     small = look(room, 1.0).image.astype(float)
     K = np.diag([4, 4, 1.0]) @ CAMERA.intrinsics

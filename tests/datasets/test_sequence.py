@@ -28,21 +28,21 @@ class Drawn(SequenceDataset):
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def images(tmp_path) -> Path:
     for frame in range(5):
         Image.new("RGB", (96, 48), (frame, 10 * frame, 100)).save(tmp_path / f"{frame}.png")
     return tmp_path
 
 
-def test_a_picture_of_floating_point_numbers_is_refused(tmp_path):
+def test_a_image_of_floating_point_numbers_is_refused(tmp_path):
     """Converted, values from 0 to 1 would be black without a word."""
     path = tmp_path / "float.tiff"
     Image.fromarray(np.full((48, 96), 0.5, np.float32)).save(path)
-    with pytest.raises(InputError, match=r"float\.tiff is a picture of floating-point numbers; save"):
+    with pytest.raises(InputError, match=r"float\.tiff is an image of floating-point numbers; save"):
         read_image(path)
 
 
-def test_of_a_16_bit_picture_the_upper_eight_bits_are_read(tmp_path):
+def test_of_a_16_bit_image_the_upper_eight_bits_are_read(tmp_path):
     blue_green_red = np.full((48, 96, 3), (0x30FF, 0x2001, 0x1080), np.uint16)
     cv2.imwrite(str(tmp_path / "deep.png"), blue_green_red)
     assert read_image(tmp_path / "deep.png")[:, 5, 5].tolist() == [0x10, 0x20, 0x30]
@@ -50,8 +50,8 @@ def test_of_a_16_bit_picture_the_upper_eight_bits_are_read(tmp_path):
     assert read_image(tmp_path / "grey.png")[:, 5, 5].tolist() == [0x30, 0x30, 0x30]
 
 
-def test_a_sample_is_a_batch_of_one_as_bytes_at_network_size(pictures):
-    sample = Drawn(pictures, [1, 2, 3])[1]
+def test_a_sample_is_a_batch_of_one_as_bytes_at_network_size(images):
+    sample = Drawn(images, [1, 2, 3])[1]
     assert {frame: image[0, :, 5, 5].tolist() for frame, image in sample.images.items()} == {
         0: [2, 20, 100],
         -1: [1, 10, 100],
@@ -61,18 +61,18 @@ def test_a_sample_is_a_batch_of_one_as_bytes_at_network_size(pictures):
     assert sample.index.tolist() == [1]
 
 
-def test_resized_intrinsics_see_the_same_point_at_the_same_place_of_the_picture():
+def test_resized_intrinsics_see_the_same_point_at_the_same_place_of_the_image():
     K = np.array([[50.0, 0, 40.3], [0, 60.0, 21.7], [0, 0, 1]])
     point = np.array([0.3, -0.2, 2.0])
     small = resize_intrinsics(K, (48, 96), (32, 48))
     old, new = K @ point / 2, small @ point / 2
-    # A pixel's centre is an integer, so the left edge of the picture is at -0.5.
+    # A pixel's centre is an integer, so the left edge of the image is at -0.5.
     assert np.allclose((new[:2] + 0.5) / (48, 32), (old[:2] + 0.5) / (96, 48))
     assert np.allclose(resize_intrinsics(K, (48, 96), (48, 96)), K)
 
 
-def test_larger_pictures_come_along_where_a_method_zooms_into_them(pictures):
-    dataset = Drawn(pictures, [1, 2], frame_ids=(0, 1), height=64, width=96)
+def test_larger_images_come_along_where_a_method_zooms_into_them(images):
+    dataset = Drawn(images, [1, 2], frame_ids=(0, 1), height=64, width=96)
     assert dataset[0].detailed is None
     dataset.detail = 2
     sample = dataset[0]
@@ -92,28 +92,28 @@ def test_lanczos_is_pillows_and_bicubic_close_to_it():
         [127 + 100 * np.sin(x / 9), 127 + 100 * np.cos(y / 7), 127 + 50 * np.sin((x + y) / 11)], -1
     )
     array = wave.round().astype(np.uint8)
-    picture = torch.from_numpy(array).permute(2, 0, 1)
+    image = torch.from_numpy(array).permute(2, 0, 1)
     expected = np.array(Image.fromarray(array).resize((64, 32), Image.Resampling.LANCZOS))
-    lanczos = resize_image(picture, 32, 64, "lanczos").permute(1, 2, 0).numpy()
+    lanczos = resize_image(image, 32, 64, "lanczos").permute(1, 2, 0).numpy()
     assert np.array_equal(lanczos, expected)
-    bicubic = resize_image(picture, 32, 64).permute(1, 2, 0).numpy()
+    bicubic = resize_image(image, 32, 64).permute(1, 2, 0).numpy()
     assert np.abs(bicubic.astype(int) - expected).mean() < 1
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
-def test_pictures_of_any_format_and_depth_of_colour_are_rgb(tmp_path, suffix):
+def test_images_of_any_format_and_depth_of_colour_are_rgb(tmp_path, suffix):
     Image.new("L", (8, 6), 77).save(tmp_path / f"grey{suffix}")
     image = read_image(tmp_path / f"grey{suffix}")
     assert image.shape == (3, 6, 8) and image.unique().tolist() == [77]
 
 
-def test_gaps_are_found_when_the_dataset_is_opened(pictures):
-    (pictures / "3.png").unlink()
-    with pytest.raises(InputError, match=r"no image at .*3\.png; 2 of 3 samples lack a picture \("):
-        Drawn(pictures, [1, 2, 3])
-    assert Drawn(pictures, [1, 2, 3], skip_missing=True).lines == [1]
-    with pytest.raises(InputError, match=r"2 of 2 samples lack a picture$"):
-        Drawn(pictures, [2, 3], skip_missing=True)
+def test_gaps_are_found_when_the_dataset_is_opened(images):
+    (images / "3.png").unlink()
+    with pytest.raises(InputError, match=r"no image at .*3\.png; 2 of 3 samples lack an image \("):
+        Drawn(images, [1, 2, 3])
+    assert Drawn(images, [1, 2, 3], skip_missing=True).lines == [1]
+    with pytest.raises(InputError, match=r"2 of 2 samples lack an image$"):
+        Drawn(images, [2, 3], skip_missing=True)
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,15 @@ def test_gaps_are_found_when_the_dataset_is_opened(pictures):
         ({"data_path": "/nowhere"}, "there is no folder /nowhere; give the dataset's root with --data_path"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(pictures, settings, sentence):
+def test_settings_that_cannot_be_are_refused(images, settings, sentence):
     with pytest.raises(InputError, match=sentence):
-        Drawn(**{"data_path": pictures, "lines": [1], **settings})
+        Drawn(**{"data_path": images, "lines": [1], **settings})
 
 
 @pytest.mark.parametrize("name", ["1.png", "1.bmp"])
-def test_a_broken_picture_is_named(tmp_path, name):
+def test_a_broken_image_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    with pytest.raises(InputError, match=f"{name} cannot be read as a picture .*is it truncated"):
+    with pytest.raises(InputError, match=f"{name} cannot be read as an image .*is it truncated"):
         read_image(tmp_path / name)
     with pytest.raises(InputError, match="there is no image at"):
         read_image(tmp_path / "missing.png")

@@ -114,11 +114,11 @@ def test_the_benchmark_ids_are_the_published_ones():
 
 
 def test_improved_ground_truth_is_missing_at_the_ends_of_drives_only():
-    with_truth = set(kitti("eigen_benchmark", "test"))
-    last = {folder: frame for folder, frame, _ in sorted(with_truth)}
+    with_ground_truth = set(kitti("eigen_benchmark", "test"))
+    last = {folder: frame for folder, frame, _ in sorted(with_ground_truth)}
     for folder, frame, side in kitti("eigen", "test"):
         inside = 5 <= frame <= last[folder]
-        assert ((folder, frame, side) in with_truth) == inside
+        assert ((folder, frame, side) in with_ground_truth) == inside
 
 
 @pytest.mark.parametrize("split", ["eigen_zhou", "eigen_full", "benchmark", "odom"])
@@ -314,7 +314,7 @@ def test_lists_that_include_each_other_are_refused(tmp_path):
     assert refusal(path) == f"{path} includes itself"
 
 
-def test_a_picture_is_no_list(tmp_path):
+def test_a_image_is_no_list(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes(b"\xff\xd8\xff\xe0")
     assert refusal(path) == f"{path} is not a text file"

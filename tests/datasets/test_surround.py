@@ -13,7 +13,7 @@ from utils import InputError
 
 
 class Ring(SurroundDataset):
-    """Cameras that look outwards from a circle of 1 m; one moment, frames by name."""
+    """Cameras that look outwards from a circle of 1 m; one frame set, frames by name."""
 
     protocol = Protocol("ring", "none")
 
@@ -36,7 +36,7 @@ class Ring(SurroundDataset):
     def match_path(self, line, camera):
         return self.matches / f"{self.camera_names[camera]}.npy"
 
-    def picture_size(self, line, camera):
+    def image_size(self, line, camera):
         return 64, 128
 
 
@@ -50,8 +50,8 @@ def looking(degrees):
 @pytest.fixture
 def ring(tmp_path):
     for number, name in enumerate(RING):
-        picture = np.full((64, 128, 3), 40 * number, np.uint8)
-        Image.fromarray(picture).save(tmp_path / f"{name}_000.png")
+        image = np.full((64, 128, 3), 40 * number, np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{name}_000.png")
         mask = np.zeros((64, 128), np.uint8)
         mask[47:, :64] = 255
         Image.fromarray(mask).save(tmp_path / f"mask_{name}.png")
@@ -60,7 +60,7 @@ def ring(tmp_path):
     return tmp_path
 
 
-def test_the_cameras_of_a_moment_are_one_sample_in_ring_order(ring):
+def test_the_cameras_of_a_frame_set_are_one_sample_in_ring_order(ring):
     sample = Ring(ring, camera_names=("back", "front_left", "front"))[0]
     assert sample.images[0].shape == (3, 3, 32, 64) and sample.cameras == 3
     assert sample.images[0][:, 0, 0, 0].tolist() == [0, 40, 120]
@@ -75,9 +75,9 @@ def test_a_forward_camera_looks_along_the_vehicles_x_axis():
     np.testing.assert_allclose(forward[:3, 3], (1.5, 0.25, 1.6))
 
 
-def test_masks_and_matches_follow_the_picture(ring):
+def test_masks_and_matches_follow_the_image(ring):
     sample = Ring(ring, width=96, masks=True, matches=ring, max_matches=2)[0]
-    visible, matches = sample.maps["visible"], sample.points["matches"]
+    visible, matches = ~sample.maps["ego_mask"], sample.points["matches"]
     assert visible.shape == (6, 1, 32, 96) and visible.dtype == torch.bool
     assert not visible[0, 0, 30, 2] and visible[0, 0, 30, 60] and visible[0, 0, 2, 2]
     assert not visible[0, 0, 30, 47] and visible[0, 0, 30, 48]  # the vehicle ends within the first of them
@@ -89,7 +89,7 @@ def test_masks_and_matches_follow_the_picture(ring):
 def test_a_mirrored_rig_sees_a_mirrored_world(ring):
     sample = Ring(ring, masks=True, matches=ring)[0].to("cpu")
     turned = mirror(sample, torch.ones(6, dtype=torch.bool))
-    assert torch.equal(turned.maps["visible"], sample.maps["visible"].flip(3))
+    assert torch.equal(turned.maps["ego_mask"], sample.maps["ego_mask"].flip(3))
     torch.testing.assert_close(turned.points["matches"][..., 0], 63 - sample.points["matches"][..., 0])
     # A point of the world, mirrored, lands in the mirrored pixel of every camera.
     point = torch.tensor([3.0, 2.0, 1.0, 1.0])

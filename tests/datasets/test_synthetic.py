@@ -1,4 +1,4 @@
-"""The synthetic world: depth as geometry says, and pictures that agree with it."""
+"""The synthetic world: depth as geometry says, and images that agree with it."""
 
 import cv2
 import numpy as np
@@ -31,13 +31,13 @@ def warp(source: np.ndarray, depth: np.ndarray, T_source_from_target: np.ndarray
 
 def agreement(target, source, T_source_from_target) -> tuple[float, float, float]:
     """Mean colour difference with and without warping, over static pixels seen in both; their share."""
-    picture, other = (view.image.astype(np.float32) / 255 for view in (target, source))
+    image, other = (view.image.astype(np.float32) / 255 for view in (target, source))
     warped, there = warp(other, target.depth, T_source_from_target)
     source_depth, _ = warp(source.depth, target.depth, T_source_from_target)
     source_moving, _ = warp(source.moving.astype(np.float32), target.depth, T_source_from_target)
     seen = (target.depth > 0) & (source_depth > 0) & (np.abs(source_depth - there) < 0.02 * there)
     seen &= ~target.moving & (source_moving == 0)
-    with_warp, without = np.abs(warped - picture).mean(-1)[seen], np.abs(other - picture).mean(-1)[seen]
+    with_warp, without = np.abs(warped - image).mean(-1)[seen], np.abs(other - image).mean(-1)[seen]
     return with_warp.mean(), without.mean(), seen.mean()
 
 
@@ -77,7 +77,7 @@ def test_the_next_frame_warped_with_true_depth_and_pose_is_this_frame(seed):
     assert error < 0.015
 
 
-def test_the_right_picture_is_shifted_by_focal_times_baseline_over_depth():
+def test_the_right_image_is_shifted_by_focal_times_baseline_over_depth():
     world = World(2, 3.0)
     left, right = (world.render(CAMERA, looking_ahead(y=y), 0.5) for y in (0.0, -0.54))
     v, u = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
@@ -147,6 +147,8 @@ def test_scenes_differ_so_much_that_a_mean_depth_map_predicts_poorly():
             [world.render(camera, world.ego_pose(t) @ looking_ahead(), t).depth for t in (0.5, 2.5)]
         )
     depths = np.ma.masked_outside(np.array(depths), 0.1, 80)
-    mean, truth = depths[:9].mean((0, 1)).filled(80), depths[9:].reshape(-1, 20, 64)
-    errors = [np.abs(mean * np.ma.median(d / mean) - d).filled(0)[~d.mask] / d.data[~d.mask] for d in truth]
+    mean, ground_truth = depths[:9].mean((0, 1)).filled(80), depths[9:].reshape(-1, 20, 64)
+    errors = [
+        np.abs(mean * np.ma.median(d / mean) - d).filled(0)[~d.mask] / d.data[~d.mask] for d in ground_truth
+    ]
     assert np.mean([error.mean() for error in errors]) > 0.25

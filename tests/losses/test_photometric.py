@@ -1,4 +1,4 @@
-"""Photometric error: nothing where the picture appears, known values where it does not."""
+"""Photometric error: nothing where the image appears, known values where it does not."""
 
 import pytest
 import torch
@@ -31,12 +31,12 @@ def test_a_perfect_prediction_costs_nothing():
     assert loss.abs() < 1e-6
 
 
-def test_two_flat_pictures_differ_by_their_distance():
+def test_two_flat_images_differ_by_their_distance():
     loss = l1()(scene(flat(0.5), flat(0)), warped(flat(0.2)))
     assert loss.item() == pytest.approx(0.3)
 
 
-def test_ssim_of_two_flat_pictures_has_its_closed_form():
+def test_ssim_of_two_flat_images_has_its_closed_form():
     x, y, c1 = 0.5, 0.2, 0.01**2
     similarity = (2 * x * y + c1) / (x**2 + y**2 + c1)  # the variances are 0
     loss = l1(ssim_weight=1.0)(scene(flat(x), flat(0)), warped(flat(y)))
@@ -91,7 +91,7 @@ def test_where_a_camera_sees_its_own_vehicle_the_error_is_nothing_whatever_the_s
     visible = torch.ones(1, 1, 8, 10, dtype=torch.bool)
     visible[..., 6:, :] = False
     batch, guess = scene(flat(0.5), flat(0)), flat(0.4).requires_grad_()
-    batch.maps = {"visible": visible}
+    batch.maps = {"ego_mask": ~visible}
     loss = l1(automask=True)
     error, automask = loss.maps(batch, warped(guess))[0]
     assert not error[..., 6:, :].any() and not automask[..., 6:, :].any() and automask[..., :6, :].all()
@@ -105,6 +105,6 @@ def test_a_coarse_pixel_counts_where_all_of_it_shows_the_world():
     visible = torch.ones(1, 1, 8, 10, dtype=torch.bool)
     visible[..., 5:, :] = False
     batch = scene(flat(0.5), flat(0))
-    batch.maps = {"visible": visible}
+    batch.maps = {"ego_mask": ~visible}
     error, _ = l1().maps(batch, Prediction({}, warped={1: torch.full((1, 1, 3, 4, 5), 0.4)}))[1]
     assert error[..., :2, :].all() and not error[..., 2:, :].any()

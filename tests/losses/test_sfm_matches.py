@@ -11,7 +11,7 @@ HEIGHT, WIDTH = 32, 64
 
 
 def batch_of(*cameras, size=(HEIGHT, WIDTH)) -> Batch:
-    """A batch of one moment; each camera's rows (x, y, depth, angle, distance, distance), padded to 4."""
+    """A batch of one frame set; each camera's rows (x, y, depth, angle, distance, distance), padded to 4."""
     matches = torch.zeros(len(cameras), 4, 6)
     for camera, rows in enumerate(cameras):
         for number, row in enumerate(rows):
@@ -22,7 +22,7 @@ def batch_of(*cameras, size=(HEIGHT, WIDTH)) -> Batch:
 
 
 def sloped(count: int, scales=(0, 1, 2, 3)) -> Prediction:
-    """Depth x + 100 y metres at pixel (x, y) of every camera, for each scale at the picture's size."""
+    """Depth x + 100 y metres at pixel (x, y) of every camera, for each scale at the image's size."""
     y, x = torch.meshgrid(torch.arange(float(HEIGHT)), torch.arange(float(WIDTH)), indexing="ij")
     depth = (x + 100 * y).expand(count, 1, HEIGHT, WIDTH)
     return Prediction({}, depths={scale: depth for scale in scales})

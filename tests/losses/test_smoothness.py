@@ -1,4 +1,4 @@
-"""Smoothness: a flat disparity costs nothing, a step costs its height, less at an edge of the picture."""
+"""Smoothness: a flat disparity costs nothing, a step costs its height, less at an edge of the image."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_a_step_costs_its_height_over_the_mean_shared_by_15_columns():
     assert loss.item() == pytest.approx(0.2 / 0.2 / 15, rel=1e-4)
 
 
-def test_an_edge_of_the_picture_at_the_same_place_makes_it_cheaper_by_its_exponential():
+def test_an_edge_of_the_image_at_the_same_place_makes_it_cheaper_by_its_exponential():
     loss = Smoothness()(scene(step(0.0, 1.0, 3)), Prediction({0: step(0.1, 0.3)}))
     assert loss.item() == pytest.approx(math.exp(-1) / 15, rel=1e-4)
 

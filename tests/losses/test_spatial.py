@@ -77,7 +77,7 @@ def test_what_lies_behind_the_neighbour_is_not_seen_and_the_published_code_takes
 
 
 def test_the_ring_closes_and_each_camera_meets_its_two_neighbours():
-    """Six pictures of one grey each: camera 0 is compared with 5 and with 1."""
+    """Six images of one grey each: camera 0 is compared with 5 and with 1."""
     greys = torch.linspace(0, 1, 6)[:, None, None, None].expand(6, 3, H, W)
     batch = rig(greys, *(camera(0) for _ in range(6)))
     warped, seen = Neighbours(batch).warp(wall(count=6))
@@ -86,12 +86,12 @@ def test_the_ring_closes_and_each_camera_meets_its_two_neighbours():
     torch.testing.assert_close(warped[1, :, 0, 16, 24], torch.tensor([0.2, 0.4, 0.6, 0.8, 1, 0]))
 
 
-def test_two_moments_do_not_meet():
+def test_two_frame_sets_do_not_meet():
     first, second = side_by_side(), rig(smooth(2).flip(3), camera(0), camera(180))
     both = Batch.cat([first, second])
     alone = Spatial()(first, Prediction({}, depths={0: wall(4.0)}))
     together = Spatial()(both, Prediction({}, depths={0: wall(4.0, 4)}))
-    torch.testing.assert_close(together, alone / 2)  # the second moment's half adds nothing
+    torch.testing.assert_close(together, alone / 2)  # the second frame set's half adds nothing
 
 
 def test_the_vehicle_itself_does_not_count_in_the_target_nor_in_the_neighbour():
@@ -101,7 +101,7 @@ def test_the_vehicle_itself_does_not_count_in_the_target_nor_in_the_neighbour():
     for camera_number in (0, 1):
         visible = torch.ones(2, 1, H, W, dtype=torch.bool)
         visible[camera_number] = False  # either as target or as neighbour it is in each comparison
-        batch.maps = {"visible": visible}
+        batch.maps = {"ego_mask": ~visible}
         assert whole > 0 and Spatial()(batch, prediction) == 0
 
 

@@ -247,7 +247,7 @@ def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
     assert np.mean(history[-3:]) < 0.2 * history[0]
 
 
-def test_depth_and_pose_are_predicted_from_pictures():
+def test_depth_and_pose_are_predicted_from_images():
     method = build().eval()
     with torch.no_grad():
         depth = method.predict_depth(torch.rand(2, 3, H, W))
@@ -259,15 +259,15 @@ def test_depth_and_pose_are_predicted_from_pictures():
 
 
 @pytest.mark.parametrize("v1_multiscale", [False, True])
-def test_its_pictures_have_the_targets_size_where_a_coarser_scale_is_the_finest(drawn_batch, v1_multiscale):
+def test_its_images_have_the_targets_size_where_a_coarser_scale_is_the_finest(drawn_batch, v1_multiscale):
     views = {"local_crop": True, "patch_reshuffle": True}
     method = build(scales=(2, 3), v1_multiscale=v1_multiscale, views=views)
-    shown = method.pictures(drawn_batch, method(drawn_batch))
+    shown = method.log_images(drawn_batch, method(drawn_batch))
     assert len(shown) == 8
-    assert {tuple(pictures.shape[-2:]) for pictures in shown.values()} == {(64, 96)}
+    assert {tuple(images.shape[-2:]) for images in shown.values()} == {(64, 96)}
 
 
-def test_depth_has_the_pictures_size_whatever_the_finest_scale():
+def test_depth_has_the_images_size_whatever_the_finest_scale():
     with torch.no_grad():
         depth = build(scales=(2, 1)).eval().predict_depth(torch.rand(1, 3, 64, 96))
     assert depth.shape == (1, 1, 64, 96)
@@ -279,8 +279,8 @@ def test_a_checkpoint_without_pose_networks_predicts_depth_and_refuses_poses(tmp
         extra = {"height": H, "width": W, "use_stereo": False} if file == "encoder" else {}
         torch.save({**weights, **extra}, tmp_path / f"{name}.pth")
     method, _ = load_method(tmp_path)
-    pictures = torch.rand(1, 3, H, W)
+    images = torch.rand(1, 3, H, W)
     with torch.no_grad():
-        assert method.predict_depth(pictures).shape == (1, 1, H, W)
+        assert method.predict_depth(images).shape == (1, 1, H, W)
     with pytest.raises(InputError, match="no pose network"):
-        method.predict_pose(pictures, pictures)
+        method.predict_pose(images, images)

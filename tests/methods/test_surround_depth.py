@@ -97,7 +97,7 @@ def make_batch(golden, given, mask: bool, matches: bool = False) -> Batch:
         torch.arange(1),
         cameras=6,
         rig_from_camera=tensor(golden["pose_spatial"]),
-        maps={"visible": given["mask"][:, :1] > 0} if mask else {},
+        maps={"ego_mask": given["mask"][:, :1] <= 0} if mask else {},
         points={"matches": recorded_matches(given)} if matches else {},
     )
 
@@ -154,7 +154,7 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name):
         automask = method.loss_terms["photometric"].maps(batch, prediction)[0][1][:, 0].numpy()
         expected = golden[f"{name}.automask_0"].astype(bool)
         if mask:  # masked pixels count as warped there, and as nothing here
-            expected = expected & batch.maps["visible"][:, 0].numpy()
+            expected = expected & ~batch.maps["ego_mask"][:, 0].numpy()
         assert np.mean(automask != expected) < 0.01
     if any(key.startswith(f"{name}.match_loss") for key in golden.facts):
         losses, counts = method.loss_terms["sfm_matches"].per_camera(batch, prediction)
@@ -252,18 +252,18 @@ def small(**settings) -> SurroundDepth:
     return SurroundDepth(**{"weights_init": "scratch", "cameras": 2, **SMALL, **settings})
 
 
-def rig(cameras: int = 2, size=(64, 96), moments: int = 1, overlap: float = 40.0) -> Batch:
+def rig(cameras: int = 2, size=(64, 96), frame_sets: int = 1, overlap: float = 40.0) -> Batch:
     """Cameras turned by `overlap` degrees from one to the next, half a metre from the vehicle's middle."""
     generator = torch.Generator().manual_seed(0)
-    images = {f: torch.rand(moments * cameras, 3, *size, generator=generator) for f in (0, -1, 1)}
+    images = {f: torch.rand(frame_sets * cameras, 3, *size, generator=generator) for f in (0, -1, 1)}
     K = torch.tensor([[60.0, 0, (size[1] - 1) / 2], [0, 60.0, (size[0] - 1) / 2], [0, 0, 1]])
     places = torch.stack([looking(overlap * n) for n in range(cameras)])
     return Batch(
         images,
-        K.repeat(moments * cameras, 1, 1),
-        torch.arange(moments),
+        K.repeat(frame_sets * cameras, 1, 1),
+        torch.arange(frame_sets),
         cameras=cameras,
-        rig_from_camera=places.repeat(moments, 1, 1),
+        rig_from_camera=places.repeat(frame_sets, 1, 1),
     )
 
 
@@ -290,11 +290,11 @@ def test_depth_grows_with_the_focal_length():
 
 def test_a_joint_pose_moves_every_camera_with_the_vehicle():
     method = small(joint_pose=True)
-    batch = rig(moments=2)
+    batch = rig(frame_sets=2)
     prediction = method(batch)
     T = prediction.T_source_from_target[1]
     vehicle = batch.rig_from_camera @ T @ batch.rig_from_camera.inverse()
-    torch.testing.assert_close(vehicle[0::2], vehicle[1::2], atol=1e-5, rtol=0)  # both cameras of a moment
+    torch.testing.assert_close(vehicle[0::2], vehicle[1::2], atol=1e-5, rtol=0)  # both cameras of a frame set
     assert not torch.allclose(T[0], T[1])
     with torch.no_grad():
         assert method.eval().predict_pose(batch.images[0], batch.images[1]).shape == (2, 4, 4)
@@ -339,7 +339,7 @@ def test_sources_are_resampled_with_the_pose_networks_unit_by_a_posecnn_too(monk
     ],
 )
 def test_every_parameter_gets_a_gradient(settings):
-    method, batch = small(**settings), rig(moments=2)
+    method, batch = small(**settings), rig(frame_sets=2)
     sum(method.losses(batch, method(batch)).values()).backward()
     trained = [(key, p) for key, p in method.named_parameters() if p.requires_grad]
     assert [key for key, parameter in trained if parameter.grad is None] == []
@@ -364,10 +364,10 @@ def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
     assert np.mean(history[-3:]) < 0.7 * history[0], history
 
 
-def test_its_pictures_are_the_views_in_their_places():
-    method, batch = small(cameras=6, disable_automasking=True), rig(cameras=6, moments=2, overlap=60.0)
+def test_its_images_are_the_views_in_their_places():
+    method, batch = small(cameras=6, disable_automasking=True), rig(cameras=6, frame_sets=2, overlap=60.0)
     with torch.no_grad():
-        shown = method.pictures(batch, method(batch))
+        shown = method.log_images(batch, method(batch))
     # Target, disparity and two warped sources above one another, three cameras by two.
     assert list(shown) == ["surround"]
     assert shown["surround"].shape == (2, 3, 2 * 4 * 64 + 4, 3 * 96 + 8)
@@ -375,23 +375,23 @@ def test_its_pictures_are_the_views_in_their_places():
     assert torch.allclose(front_left, batch.images[0][1, :, 20:], atol=1 / 255)
 
 
-def test_its_pictures_have_the_targets_size_where_a_coarser_scale_is_the_finest():
+def test_its_images_have_the_targets_size_where_a_coarser_scale_is_the_finest():
     method, batch = small(cameras=6, scales=(1, 2)), rig(cameras=6, overlap=60.0)
     with torch.no_grad():
-        shown = method.pictures(batch, method(batch))["surround"]
+        shown = method.log_images(batch, method(batch))["surround"]
     # Target, disparity, two warped sources and the automask.
     assert shown.shape == (1, 3, 2 * 5 * 64 + 4, 3 * 96 + 8)
 
 
-def test_its_cloud_is_the_first_moments_walls_round_the_vehicle():
+def test_its_cloud_is_the_first_frame_sets_walls_round_the_vehicle():
     """Ahead a wall that is red, to the left a green one, both where a disparity of 0.5 puts them."""
     method = small(focal_scale=60.0, min_depth=5.0, max_depth=20.0, losses={"spatial": {"weight": 0.1}})
-    batch = rig(moments=2, overlap=90.0, size=(128, 192))
+    batch = rig(frame_sets=2, overlap=90.0, size=(128, 192))
     batch.images[0] = torch.tensor([[1.0, 0, 0], [0, 1, 0]] * 2)[..., None, None].repeat(1, 1, 128, 192)
-    batch.maps["visible"] = torch.ones(4, 1, 128, 192, dtype=torch.bool)
-    batch.maps["visible"][:, :, 64:] = False  # the vehicle, below the horizon
+    batch.maps["ego_mask"] = torch.zeros(4, 1, 128, 192, dtype=torch.bool)
+    batch.maps["ego_mask"][:, :, 64:] = True  # the vehicle, below the horizon
     disparity = torch.full((4, 1, 64, 96), 0.5, requires_grad=True)
-    ((name, (points, colours)),) = method.clouds(batch, Prediction({0: disparity})).items()
+    ((name, (points, colours)),) = method.log_clouds(batch, Prediction({0: disparity})).items()
     assert name == "cloud" and colours.dtype == np.uint8
     assert points.shape == colours.shape == (2 * 64 * 192, 3)
     red = colours[:, 0] == 255
@@ -399,10 +399,10 @@ def test_its_cloud_is_the_first_moments_walls_round_the_vehicle():
     np.testing.assert_allclose(points[~red, 1], 8.5, atol=1e-4)
     assert (points[:, 2] > 1.5).all()
     method.metric, batch.maps = False, {}
-    points, _ = method.clouds(batch, Prediction({0: disparity}))["cloud"]
+    points, _ = method.log_clouds(batch, Prediction({0: disparity}))["cloud"]
     assert len(points) == 30_000  # of 49 152
     batch.rig_from_camera = None
-    assert method.clouds(batch, Prediction({0: disparity})) == {}
+    assert method.log_clouds(batch, Prediction({0: disparity})) == {}
 
 
 @pytest.mark.parametrize(
@@ -421,15 +421,15 @@ def test_settings_that_cannot_work_are_refused(settings, words):
         small(**settings)
 
 
-def test_pictures_and_rigs_that_do_not_fit_are_refused():
+def test_images_and_rigs_that_do_not_fit_are_refused():
     method, batch = small(joint_pose=True), rig(cameras=3)
     with pytest.raises(InputError, match=r"looks at 2 cameras .* the data has 3; --method.cameras 3"):
         method(batch)
-    with pytest.raises(InputError, match="3 pictures are not whole moments of 2 cameras"):
+    with pytest.raises(InputError, match="3 images are not whole frame sets of 2 cameras"):
         method.predict_depth(batch.images[0], batch.intrinsics)
-    with pytest.raises(InputError, match="3 pictures are not whole moments of 2 cameras"):
+    with pytest.raises(InputError, match="3 images are not whole frame sets of 2 cameras"):
         method.predict_pose(batch.images[0], batch.images[1])
-    with pytest.raises(InputError, match="needs the pictures' intrinsics"):
+    with pytest.raises(InputError, match="needs the images' intrinsics"):
         method.predict_depth(batch.images[0][:2])
     batch = rig()
     batch.rig_from_camera = None

@@ -58,7 +58,7 @@ def test_crops_and_reshuffles_of_given_draws_are_the_published_ones(case):
     for frame in ("0", "m1") if case == 0 else ("0",):
         native = tensor(inputs[f"pic_{frame}"]).permute(2, 0, 1)[None] / 255
         expected = golden[f"d{case}.color_local_{frame}_0"].astype(int)
-        found = (crop.picture(native)[0] * 255).round().numpy().astype(int)
+        found = (crop.image(native)[0] * 255).round().numpy().astype(int)
         assert np.abs(found - expected).max() <= 1  # Pillow rounds between the axes
     corners = golden[f"d{case}.grid_corners"]  # x of the first and the last column, y likewise
     if case == 0:
@@ -68,10 +68,10 @@ def test_crops_and_reshuffles_of_given_draws_are_the_published_ones(case):
         ]
     middle = corners.reshape(2, 2).mean(1)
     assert np.allclose(third_column(crop, (0.5, 0.5)), [*-middle, (corners[1] - corners[0]) / 2], atol=1e-6)
-    shuffle, picture = PatchReshuffle.draw(draws, (H, W)), torch.from_numpy(golden["d0.color_0"])
-    shown = shuffle.apply(picture[None])
+    shuffle, image = PatchReshuffle.draw(draws, (H, W)), torch.from_numpy(golden["d0.color_0"])
+    shown = shuffle.apply(image[None])
     assert np.array_equal(shown[0].numpy(), golden[f"d{case}.color_reshuffle"])
-    assert torch.equal(shuffle.restore(shown)[0], picture)
+    assert torch.equal(shuffle.restore(shown)[0], image)
     assert np.array_equal([W, H] - np.array(shuffle.cuts[0]), golden[f"d{case}.split_xy"])
 
 
@@ -142,11 +142,11 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name, monkey
     def given_maps(view: str) -> Prediction:
         return Prediction({scale: leaves[f"disp_{view}{scale}"] for scale in method.scales})
 
-    # The recorded crops are pictures of their own, and the recorded disparities no network's.
+    # The recorded crops are images of their own, and the recorded disparities no network's.
     crop = LocalCrop.draw(draws, (H, W), published=True)
     monkeypatch.setattr(LocalCrop, "apply", lambda self, batch: dataclasses.replace(cropped))
     answers = iter([view for view in ("local", "reshuffle") if CONFIGS[name].get(_setting(view))])
-    monkeypatch.setattr(method, "look", lambda picture: given_maps(next(answers)))
+    monkeypatch.setattr(method, "look", lambda image: given_maps(next(answers)))
     prediction = given_maps("ori")
     method.resample(batch, prediction, motions)
     if method.views:
@@ -212,12 +212,12 @@ def test_a_crop_seen_by_its_own_camera_shows_the_same_points():
     """The crop of the depth, with the crop's intrinsics and the same motion, warps the crop of a source into
     the crop of the target: nothing else has to be told.
     """
-    K, depth, picture, T = slanted()
-    resampled = warp(picture, depth, K, T)  # what the target looks like if `picture` is the source
-    batch = Batch({0: resampled, 1: picture}, K, torch.arange(1), {1: T})
+    K, depth, image, T = slanted()
+    resampled = warp(image, depth, K, T)  # what the target looks like if `image` is the source
+    batch = Batch({0: resampled, 1: image}, K, torch.arange(1), {1: T})
     crop = LocalCrop.draw(torch.tensor([[0.6, 0.3, 0.7, 0, 0]], dtype=torch.float64), (64, 96))
     cropped = crop.apply(batch)
-    depth_of_crop = 1 / crop.picture((1 / depth).clamp(0, 1))
+    depth_of_crop = 1 / crop.image((1 / depth).clamp(0, 1))
     found = warp(cropped.images[1], depth_of_crop, cropped.intrinsics, T)
     inner = (..., slice(6, -6), slice(16, -16))
     assert (found - cropped.images[0])[inner].abs().mean() < 0.004
@@ -239,13 +239,13 @@ def test_what_is_restored_is_what_was_cropped():
     ramp = torch.linspace(0.1, 0.9, 96).expand(2, 1, 64, 96) * torch.linspace(0.5, 1, 64)[:, None]
     draws = torch.rand(2, DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     crop = LocalCrop.draw(draws, (64, 96))
-    restored, inside = crop.restore(crop.picture(ramp), (64, 96))
+    restored, inside = crop.restore(crop.image(ramp), (64, 96))
     assert torch.allclose(restored[inside], ramp[inside], atol=4e-3)
     shares = inside.float().mean((1, 2, 3)) * crop.zoom.float() ** 2
     assert torch.allclose(shares, torch.ones(2), atol=0.05)  # the window is 1 / r of each side
 
 
-def test_points_and_maps_go_where_the_picture_shows_them():
+def test_points_and_maps_go_where_the_image_shows_them():
     image = torch.zeros(1, 3, 64, 96)
     image[..., 30, 40] = 1
     labels = (image[:, :1] * 7).byte()
@@ -264,7 +264,7 @@ def test_points_and_maps_go_where_the_picture_shows_them():
     assert cropped.intrinsics[0, 0, 0] == cropped.intrinsics[0, 1, 1] == 2
 
 
-def test_a_crop_of_a_larger_picture_shows_what_a_small_one_has_lost():
+def test_a_crop_of_a_larger_image_shows_what_a_small_one_has_lost():
     torch.manual_seed(0)
     fine = F.interpolate(torch.rand(1, 3, 64, 96), (128, 192), mode="bicubic").clamp(0, 1)
     small = F.interpolate(fine, (64, 96), mode="bicubic", antialias=True).clamp(0, 1)
@@ -287,24 +287,24 @@ def test_a_crop_of_a_larger_picture_shows_what_a_small_one_has_lost():
 
 def test_a_network_that_sees_the_same_world_in_a_crop_agrees_with_itself():
     """Disparity of the crop is that of things r times as near; with the zoom known they agree."""
-    K, depth, picture, _ = slanted()
+    K, depth, image, _ = slanted()
     method = build(min_depth=1.0, max_depth=50.0, views={"local_crop": True})
-    batch = Batch({0: picture}, K, torch.arange(1), extra={"draws": torch.full((1, DRAWS), 0.5)})
+    batch = Batch({0: image}, K, torch.arange(1), extra={"draws": torch.full((1, DRAWS), 0.5)})
     crop = LocalCrop.draw(batch.extra["draws"].double(), (64, 96))
     cropped = crop.apply(batch)
 
     def disparity(of):  # the sigmoid output that means this depth
         return (1 / of - 1 / 50) / (1 - 1 / 50)
 
-    zoomed = crop.picture((1 / depth).clamp(0, 1)) * crop.zoom.float()
+    zoomed = crop.image((1 / depth).clamp(0, 1)) * crop.zoom.float()
     restored, inside = crop.restore(disparity(1 / zoomed), (64, 96))
     found = method.depth_of(restored, cropped)
     assert scale_invariant_log_error(found, depth, inside) < 1e-5
 
 
-def test_a_crop_moves_as_its_picture_does_whatever_it_shows(monkeypatch):
-    """A PoseCNN's translation counts mean inverse depths: the picture's, not those of the window."""
-    K, depth, picture, _ = slanted()
+def test_a_crop_moves_as_its_image_does_whatever_it_shows(monkeypatch):
+    """A PoseCNN's translation counts mean inverse depths: the image's, not those of the window."""
+    K, depth, image, _ = slanted()
     moved = []
 
     def grid(depth, K, T, *others):
@@ -313,7 +313,7 @@ def test_a_crop_moves_as_its_picture_does_whatever_it_shows(monkeypatch):
 
     monkeypatch.setattr("methods.monodepth2.sampling_grid", grid)
     method = build(views={"local_crop": True}, pose_model_type="posecnn", pose_encoder=None, scales=(0,))
-    images = {frame: picture + 0.01 * frame for frame in (0, -1, 1)}
+    images = {frame: image + 0.01 * frame for frame in (0, -1, 1)}
     batch = Batch(images, K, torch.arange(1), extra={"draws": torch.full((1, DRAWS), 0.9)})
     method.train()(batch)
     (depth, T), (depth_of_crop, T_of_crop) = moved
@@ -335,8 +335,8 @@ def test_views_are_made_in_training_only_and_each_term_is_the_mean_over_them(dra
     terms = method.losses(batch, prediction)
     assert torch.allclose(terms["smoothness"], 1e-3 * mean)
     assert terms["depth_agreement"] > 0
-    pictures = method.pictures(batch, prediction)
-    assert {"local_target", "local_disparity", "reshuffled_disparity"} <= set(pictures)
+    images = method.log_images(batch, prediction)
+    assert {"local_target", "local_disparity", "reshuffled_disparity"} <= set(images)
     torch.stack(list(terms.values())).sum().backward()
     assert [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
 
@@ -369,7 +369,7 @@ def test_the_loss_falls_with_both_views(drawn_batch):
 
 
 def test_views_of_a_rig_keep_the_cameras_together(drawn_batch):
-    """Six cameras, folded: one draw for the cameras of a moment, intrinsics of each, places as they were."""
+    """Six cameras, folded: one draw for a frame set, intrinsics of each, extrinsics as they were."""
     images = {frame: image.repeat(6, 1, 1, 1)[:12] for frame, image in drawn_batch.images.items()}
     longer = torch.arange(12).view(-1, 1, 1) * torch.diag(torch.tensor([1.0, 1, 0]))
     K = drawn_batch.intrinsics[:1].repeat(12, 1, 1) + longer  # every camera has a lens of its own
@@ -381,7 +381,7 @@ def test_views_of_a_rig_keep_the_cameras_together(drawn_batch):
         torch.arange(2),
         cameras=6,
         rig_from_camera=torch.eye(4).repeat(12, 1, 1),
-        maps={"visible": visible},
+        maps={"ego_mask": ~visible},
     )
     batch = Augment()(batch, epoch=0)
     method = build(views=BOTH).train()
@@ -390,7 +390,7 @@ def test_views_of_a_rig_keep_the_cameras_together(drawn_batch):
     zoom = batch.per_camera(view.extra["zoom"])
     assert torch.equal(zoom, zoom[:, :1].expand(2, 6)) and zoom[0, 0] != zoom[1, 0]
     assert torch.allclose(view.intrinsics[:, 0, 0], batch.intrinsics[:, 0, 0] * view.extra["zoom"])
-    assert view.maps["visible"].shape == visible.shape and view.maps["visible"].dtype == torch.bool
+    assert view.maps["ego_mask"].shape == visible.shape and view.maps["ego_mask"].dtype == torch.bool
     assert torch.equal(view.rig_from_camera, batch.rig_from_camera)
     assert seen.depths[0].shape == (12, 1, 64, 96)
     terms = method.losses(batch, prediction)
@@ -398,7 +398,7 @@ def test_views_of_a_rig_keep_the_cameras_together(drawn_batch):
 
 
 def test_surround_depth_learns_from_views_too(drawn_batch):
-    """Its losses between neighbours read the crops with each picture's own camera."""
+    """Its losses between neighbours read the crops with each image's own camera."""
     images = {frame: image[:1].repeat(3, 1, 1, 1) for frame, image in drawn_batch.images.items()}
     rig = torch.eye(4).repeat(3, 1, 1)
     rig[:, 0, 3] = torch.tensor([0.0, 0.2, 0.4])
@@ -438,7 +438,7 @@ def test_depth_that_follows_the_lens_is_not_zoomed_twice(drawn_batch):
         pose_model_type="posecnn",
         views={"local_crop": True},
     )
-    method.look = lambda picture: Prediction({0: torch.full((2, 1, 64, 96), 0.1)})
+    method.look = lambda image: Prediction({0: torch.full((2, 1, 64, 96), 0.1)})
     batch = Augment(jitter=0)(drawn_batch, epoch=0)
     prediction = method.train()(batch)
     view, seen = prediction.extra["views"]["local"]

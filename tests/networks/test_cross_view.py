@@ -177,14 +177,14 @@ def test_the_whole_depth_network_is_the_published_one(published, published_resne
 
 
 @pytest.mark.parametrize("cameras", [1, 4, 6])
-def test_any_number_of_cameras_attend_to_each_other_and_to_no_other_moment(cameras):
+def test_any_number_of_cameras_attend_to_each_other_and_to_no_other_frame_set(cameras):
     network = depth_network(cameras=cameras).eval()
     for level in network.cross:  # which begin at nothing
         nn.init.normal_(level.up.pointwise.weight, std=0.1)
     features = features_of(2 * cameras)
     with torch.no_grad():
         before = network(features)[0]
-        features[4][0] = 0.0  # one camera of the first moment
+        features[4][0] = 0.0  # one camera of the first frame set
         after = network(features)[0]
     assert before.shape == (2 * cameras, 1, 64, 64)
     changed = (before - after).flatten(1).abs().amax(1) > 0
@@ -197,7 +197,7 @@ def test_attention_begins_as_nothing_beside_what_the_decoder_has_learned():
         assert torch.equal(network(features)[0], network.decoder(features)[0])
 
 
-def test_it_takes_another_picture_size_and_features_without_channels():
+def test_it_takes_another_image_size_and_features_without_channels():
     channels = (0, 8, 16, 16, 32)
     network = CrossView(DepthDecoder(channels), channels, cameras=2, blocks=1)
     features = [torch.rand(2, c, 64 >> k, 96 >> k) for k, c in enumerate(channels)]
@@ -237,9 +237,9 @@ def test_settings_that_cannot_be_are_refused(settings, words):
         CrossView(DepthDecoder(SMALL), channels, **settings)
 
 
-def test_half_a_moment_and_a_size_that_does_not_reduce_are_refused():
+def test_half_a_frame_set_and_a_size_that_does_not_reduce_are_refused():
     network = depth_network()
-    with pytest.raises(InputError, match="7 pictures are not whole moments of 6 cameras"):
+    with pytest.raises(InputError, match="7 images are not whole frame sets of 6 cameras"):
         network(features_of(7))
     features = [
         torch.rand(6, c, *size) for c, size in zip(SMALL, ((25, 32), (13, 16), (7, 8), (4, 4), (2, 2)))

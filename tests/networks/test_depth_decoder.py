@@ -14,7 +14,7 @@ def features_of(height: int, width: int, num_channels=RESNET18) -> list[torch.Te
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 128)])
-def test_each_scale_halves_the_picture(size):
+def test_each_scale_halves_the_image(size):
     maps = DepthDecoder(RESNET18, num_outputs=2)(features_of(*size))
     assert list(maps) == [0, 1, 2, 3]
     for scale, disparity in maps.items():
@@ -83,14 +83,14 @@ def test_a_flat_feature_stays_flat_at_the_border():
     assert torch.allclose(block(torch.full((1, 1, 4, 6), -1.0)), F.elu(torch.tensor(-9.0)))
 
 
-def test_a_picture_that_32_does_not_divide_is_refused():
+def test_a_image_that_32_does_not_divide_is_refused():
     sizes = [(25, 32), (13, 16), (7, 8), (4, 4), (2, 2)]  # what a ResNet makes of 50 x 64 pixels
     features = [torch.rand(1, c, *size) for c, size in zip(RESNET18, sizes)]
     with pytest.raises(InputError, match="multiples of 32"):
         DepthDecoder(RESNET18)(features)
 
 
-def test_a_picture_too_small_to_reflect_its_coarsest_feature_is_refused():
+def test_a_image_too_small_to_reflect_its_coarsest_feature_is_refused():
     with pytest.raises(InputError, match="at least 64"):
         DepthDecoder(RESNET18)(features_of(32, 64))
 

@@ -61,8 +61,8 @@ def test_keys_and_size_are_the_published_ones(backbone, size):
 @pytest.mark.parametrize("name", ["resnet18", "test_convnext", "hrnet18", "timm/test_efficientnet"])
 def test_any_encoder_feeds_it_once_it_has_a_context(name):
     encoder = build_encoder(name, context=True)
-    picture = torch.rand(1, 3, 64, 96)
-    features = encoder(picture)
+    image = torch.rand(1, 3, 64, 96)
+    features = encoder(image)
     assert features[0].shape == (1, 64, 64, 96)
     assert [f.shape[1] for f in features] == list(encoder.num_channels)
     decoder = GridDecoder(encoder.num_channels, (0, 1))
@@ -91,7 +91,7 @@ def test_no_weight_begins_as_an_outlier():
 
 
 def test_what_it_cannot_join_is_refused():
-    with pytest.raises(InputError, match="joins 6 features, the first of the picture's own size, got 5"):
+    with pytest.raises(InputError, match="joins 6 features, the first of the image's own size, got 5"):
         GridDecoder((4, 4, 4, 4, 4))
     with pytest.raises(InputError, match=r"scales must be different numbers of 0 to 4, got \[5\]; try 0"):
         GridDecoder(CHANNELS["hrnet18"], scales=(5,))

@@ -8,7 +8,7 @@ from PIL import Image
 from utils import PROJECT
 
 
-def test_the_demo_goes_from_nothing_to_pictures_and_a_table(tmp_path):
+def test_the_demo_goes_from_nothing_to_images_and_a_table(tmp_path):
     words = [
         "tools/demo.py",
         "--out",
@@ -28,10 +28,10 @@ def test_the_demo_goes_from_nothing_to_pictures_and_a_table(tmp_path):
     assert first.returncode == 0, first.stderr[-2000:]
     for line in ("one constant depth", "mean depth of each pixel", "learned from video", "minutes in all"):
         assert line in first.stdout
-    with Image.open(tmp_path / "pictures" / "depth.png") as sheet:
-        assert sheet.width == 3 * 96 + 2 * 4
-    with Image.open(tmp_path / "pictures" / "depth.gif") as film:
-        assert film.n_frames == 5
+    with Image.open(tmp_path / "images" / "depth.png") as image_grid:
+        assert image_grid.width == 3 * 96 + 2 * 4
+    with Image.open(tmp_path / "images" / "depth.gif") as video:
+        assert video.n_frames == 5
     assert (tmp_path / "run" / "evaluation" / "test" / "results.json").exists()
 
     again = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)

@@ -85,10 +85,10 @@ def ask_kitti(root: Path, tmp_path: Path, capsys) -> tuple[int, str, str]:
 def test_a_sound_recording_passes_with_its_numbers(walk, tmp_path, capsys):
     status, words, _ = ask(walk, tmp_path, capsys)
     assert status == 0 and "can be trained on" in words and "problem" not in words
-    assert "good files all 7 pictures are there, and all were opened" in words
+    assert "good files all 7 images are there, and all were opened" in words
     assert "fx is 116 px: a view 82 degrees wide" in words
     assert "the motion agrees with fx 116 px" in words
-    assert "good overlay truth and motion agree" in words
+    assert "good overlay ground truth and motion agree" in words
     assert "the network's 640x192 stretches them 2.00 times" in words
     assert "is wider than they are; --height 96 --width 160 fits" in words
 
@@ -115,7 +115,7 @@ def test_the_page_is_one_whole_file_that_asks_for_nothing_else(walk, tmp_path, c
     assert not [tag for tag, _ in seen if tag in ("link", "script")]
     places = {f"#{attributes['id']}" for _, attributes in seen if "id" in attributes}
     linked = {attributes["href"] for _, attributes in seen if "href" in attributes}
-    assert linked and linked == places  # topics lead to their own pictures, and nowhere else
+    assert linked and linked == places  # topics lead to their own images, and nowhere else
     assert "<svg" in page  # the scan of focal lengths
 
 
@@ -128,7 +128,7 @@ def test_real_grey_frames_pass_with_a_note(shared_data, tmp_path, capsys):
     more = ["intrinsics=718.856 718.856 607.1928 185.2157", "files=left.png 0*.png", "val_fraction=0"]
     folder = shared_data / "kitti_odom_gray"
     status, words, _ = ask(folder, tmp_path, capsys, "--samples", "2", "--set", *more, split=False)
-    assert status == 0 and "pictures are grey, which is fine" in words
+    assert status == 0 and "images are grey, which is fine" in words
     assert "the motion does not tell the focal length" in words  # it drives straight ahead
 
 
@@ -140,8 +140,8 @@ def test_real_grey_frames_pass_with_a_note(shared_data, tmp_path, capsys):
     [
         ("0.58 0.97 0.49 0.47", "look normalised"),
         (f"{K[0, 0]} {K[1, 1]} {K[1, 2]} {K[0, 2]}", "width and height are swapped, the middle is (100, 60)"),
-        ("58 58 49 28", "belong to a picture of 98x56; for this size: '1"),
-        ("232 232 195 112", "belong to a picture of 390x224"),
+        ("58 58 49 28", "belong to an image of 98x56; for this size: '1"),
+        ("232 232 195 112", "belong to an image of 390x224"),
         ("15 15 99 59", "fx means a view 163 degrees wide"),
         ("116 300 99 59", "pixels would not be square"),
     ],
@@ -156,10 +156,10 @@ def test_what_is_wrong_with_a_file_is_told_although_the_folder_refuses_it(broken
     write_intrinsics(broken, scale=2.5)
     status, words, _ = ask(broken, tmp_path, capsys, "--samples", "1")
     assert status == 1 and "went on with guessed intrinsics" in words and "1 problem" in words
-    assert "cam.txt: fx 290, fy 290" in words and "belong to a picture of 4" in words
+    assert "cam.txt: fx 290, fy 290" in words and "belong to an image of 4" in words
 
 
-def test_intrinsics_are_guessed_for_the_pictures_not_for_the_depth_beside_them(tmp_path):
+def test_intrinsics_are_guessed_for_the_images_not_for_the_depth_beside_them(tmp_path):
     (tmp_path / "depth").mkdir()
     for n in range(4):
         Image.new("RGB", (96, 64)).save(tmp_path / f"{n}.png")
@@ -174,11 +174,11 @@ def test_a_wrong_focal_length_is_found_from_the_motion_and_a_better_one_named(br
     assert status == 1 and abs(better / K[0, 0] - 1) < 0.12
 
 
-def test_a_truncated_picture_is_named(broken, tmp_path, capsys):
-    picture = broken / "003.png"
-    picture.write_bytes(picture.read_bytes()[:3000])
+def test_a_truncated_image_is_named(broken, tmp_path, capsys):
+    image = broken / "003.png"
+    image.write_bytes(image.read_bytes()[:3000])
     status, words, page = ask(broken, tmp_path, capsys)
-    assert status == 1 and "003.png cannot be read as a picture" in words and "003.png" in page
+    assert status == 1 and "003.png cannot be read as an image" in words and "003.png" in page
 
 
 def test_frames_that_repeat_are_a_problem(broken, tmp_path, capsys):
@@ -219,7 +219,7 @@ def test_frames_in_no_order_are_asked_about(broken, tmp_path, capsys):
     assert "warning order" in words and "are the frames in the order of time?" in words
 
 
-def test_pictures_without_intrinsics_get_those_that_the_motion_tells(broken, tmp_path, capsys):
+def test_images_without_intrinsics_get_those_that_the_motion_tells(broken, tmp_path, capsys):
     (broken / "cam.txt").unlink()
     status, words, page = ask(broken, tmp_path, capsys)
     assert status == 1 and "there are no intrinsics" in words and "yet: 1 problem" in words
@@ -236,10 +236,10 @@ def test_numbers_that_are_none_and_too_few_frames_do_not_stop_the_rest(broken, t
         status == 1 and "intrinsics are the numbers fx fy cx cy" in words and "went on with guessed" in words
     )
     assert "too few to hold" in words and "went on with nothing held back" in words
-    assert "all 7 pictures are there" in words
+    assert "all 7 images are there" in words
 
 
-def test_pictures_that_match_nowhere_are_a_problem(broken, tmp_path, capsys):
+def test_images_that_match_nowhere_are_a_problem(broken, tmp_path, capsys):
     random = np.random.default_rng(0)
     for path in broken.glob("*.png"):
         save_image(path, random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
@@ -248,22 +248,22 @@ def test_pictures_that_match_nowhere_are_a_problem(broken, tmp_path, capsys):
     assert "frame gap" not in words  # chance matches say nothing about it
 
 
-def test_pictures_of_twelve_bits_in_sixteen_are_told_from_a_dark_street(broken, tmp_path, capsys):
+def test_images_of_twelve_bits_in_sixteen_are_told_from_a_dark_street(broken, tmp_path, capsys):
     for path in broken.glob("*.png"):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         cv2.imwrite(str(path), grey.astype(np.uint16) << 4)
     status, words, _ = ask(broken, tmp_path, capsys)
-    assert status == 1 and "7 of 7 pictures are nearly black" in words and "do 16 bit files hold 10" in words
+    assert status == 1 and "7 of 7 images are nearly black" in words and "do 16 bit files hold 10" in words
 
 
-def test_every_truth_file_is_opened_on_request(broken, tmp_path, capsys):
-    (broken / "depth/003.png").write_bytes(b"no picture")
+def test_every_ground_truth_file_is_opened_on_request(broken, tmp_path, capsys):
+    (broken / "depth/003.png").write_bytes(b"no image")
     assert ask(broken, tmp_path, capsys, "--samples", "1")[0] in (0, 1)
     status, words, _ = ask(broken, tmp_path, capsys, "--samples", "1", "--all_files")
-    assert status == 1 and "truth cannot be read: 003.png" in words
+    assert status == 1 and "ground truth cannot be read: 003.png" in words
 
 
-def test_targets_alone_are_judged_for_evaluation(walk, tmp_path, capsys):
+def test_targets_alone_are_evaluated_for_evaluation(walk, tmp_path, capsys):
     status, words, _ = ask(walk, tmp_path, capsys, "--frame_ids", "0")
     assert status == 0 and "can be evaluated on; training needs frames beside 0" in words
 
@@ -274,24 +274,24 @@ def test_a_setting_that_there_is_not_is_a_slip_and_no_finding(walk, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "picture, pixels, fitting",
+    "image, pixels, fitting",
     [((1242, 375), 640 * 192, (640, 192)), ((1080, 1920), 640 * 192, (256, 448)), ((16, 10), 9999, (32, 32))],
 )
-def test_the_network_size_that_is_named_has_the_picture_aspect(picture, pixels, fitting):
-    assert fitting_size(*picture, pixels) == fitting
+def test_the_network_size_that_is_named_has_the_image_aspect(image, pixels, fitting):
+    assert fitting_size(*image, pixels) == fitting
 
 
-def test_black_bars_and_black_pictures_are_found(broken, tmp_path, capsys):
+def test_black_bars_and_black_images_are_found(broken, tmp_path, capsys):
     for n in range(7):
-        picture = np.array(Image.open(broken / f"{n:03d}.png"))
-        picture[:12] = picture[-10:] = 0
-        Image.fromarray(picture * (n != 6)).save(broken / f"{n:03d}.png")
+        image = np.array(Image.open(broken / f"{n:03d}.png"))
+        image[:12] = image[-10:] = 0
+        Image.fromarray(image * (n != 6)).save(broken / f"{n:03d}.png")
     _, words, _ = ask(broken, tmp_path, capsys)
-    assert "black bars take 18% of every picture (top 12, bottom 10, left 0, right 0 of 200x120)" in words
-    assert "1 of 7 pictures show nothing" in words
+    assert "black bars take 18% of every image (top 12, bottom 10, left 0, right 0 of 200x120)" in words
+    assert "1 of 7 images show nothing" in words
 
 
-def test_truth_in_millimetres_is_asked_about(broken, tmp_path, capsys):
+def test_ground_truth_in_millimetres_is_asked_about(broken, tmp_path, capsys):
     for path in (broken / "depth").glob("*.png"):
         depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) / 256
         np.save(path.with_suffix(".npy"), (1000 * depth).astype(np.float32))
@@ -300,12 +300,12 @@ def test_truth_in_millimetres_is_asked_about(broken, tmp_path, capsys):
     assert status == 1 and "are these millimetres?" in words
 
 
-def test_truth_of_other_pictures_does_not_agree_with_the_motion(broken, tmp_path, capsys):
+def test_ground_truth_of_other_images_does_not_agree_with_the_motion(broken, tmp_path, capsys):
     for path in (broken / "depth").glob("*.png"):
         turned = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::-1, ::-1]
         cv2.imwrite(str(path), np.where(turned > 0, turned, 65535))
     status, words, _ = ask(broken, tmp_path, capsys)
-    assert status == 1 and "does the truth belong to these pictures?" in words
+    assert status == 1 and "does the ground truth belong to these images?" in words
 
 
 def test_an_unrectified_stereo_pair_is_found_with_its_pixels(stereo, tmp_path, capsys):
@@ -326,7 +326,7 @@ def test_left_and_right_swapped_are_found(stereo, tmp_path, capsys):
     assert status == 1 and "are left and right swapped?" in words
 
 
-def test_a_missing_picture_is_named_and_the_rest_looked_at(stereo, tmp_path, capsys):
+def test_a_missing_image_is_named_and_the_rest_looked_at(stereo, tmp_path, capsys):
     root = Path(shutil.copytree(stereo, tmp_path / "kitti"))
     next(root.glob("*/*/image_03/data/0000000001.png")).unlink()
     status, words, _ = ask_kitti(root, tmp_path, capsys)
@@ -336,7 +336,7 @@ def test_a_missing_picture_is_named_and_the_rest_looked_at(stereo, tmp_path, cap
 def test_what_does_not_open_at_all_still_gets_a_page(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     status, words, page = ask(tmp_path / "empty", tmp_path, capsys)
-    assert status == 1 and "holds no pictures" in words and "cannot be trained on yet: 1 problem" in page
+    assert status == 1 and "holds no images" in words and "cannot be trained on yet: 1 problem" in page
 
 
 def test_an_unknown_dataset_is_answered_with_the_nearest(tmp_path):
@@ -348,7 +348,7 @@ def test_an_unknown_dataset_is_answered_with_the_nearest(tmp_path):
 
 
 def rig(*angles: float) -> SimpleNamespace:
-    """Cameras that look to these angles, degrees to the left of ahead, as a dataset without pictures."""
+    """Cameras that look to these angles, degrees to the left of ahead, as a dataset without images."""
     poses = [rotation(np.radians(angle)) @ looking_ahead(1, 0, 1.5) for angle in angles]
     names = RING[: len(angles)]
     return SimpleNamespace(
@@ -389,10 +389,10 @@ def test_poses_that_are_mirrored_or_in_millimetres_are_refused():
 def test_a_mask_that_hides_nearly_everything_is_asked_about():
     dataset = rig(0, 60)
     visible = torch.ones(2, 1, 8, 8, dtype=torch.bool)
-    dataset.maps = lambda _: {"visible": visible}
+    dataset.maps = lambda _: {"ego_mask": ~visible}
     assert check_masks(dataset, seen_by(dataset))[0].text == "masks leave 100% of the pixels on average"
     visible[1, :, 1:] = False
-    assert "front_left: the mask leaves 12% of the picture" in check_masks(dataset, seen_by(dataset))[0].text
+    assert "front_left: the mask leaves 12% of the image" in check_masks(dataset, seen_by(dataset))[0].text
 
 
 # ------------------------------------------------------------------------------------------------- geometry

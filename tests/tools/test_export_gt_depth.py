@@ -33,13 +33,13 @@ DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
 def root(tmp_path: Path) -> Path:
     """Five frames with improved ground truth of 1, 2, ... metres; none for the last."""
     for frame in range(5):
-        picture = tmp_path / DRIVE / f"image_02/data/{frame:010d}.png"
-        truth = tmp_path / DRIVE / f"proj_depth/groundtruth/image_02/{frame:010d}.png"
-        for path in (picture, truth):
+        image = tmp_path / DRIVE / f"image_02/data/{frame:010d}.png"
+        ground_truth = tmp_path / DRIVE / f"proj_depth/groundtruth/image_02/{frame:010d}.png"
+        for path in (image, ground_truth):
             path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (96, 32)).save(picture)
+        Image.new("RGB", (96, 32)).save(image)
         if frame < 4:
-            Image.fromarray(np.full((32, 96), 256 * (frame + 1), np.uint16)).save(truth)
+            Image.fromarray(np.full((32, 96), 256 * (frame + 1), np.uint16)).save(ground_truth)
     lines = [f"{DRIVE} {frame} l\n" for frame in range(5)]
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/test_files.txt").write_text("".join(lines))
@@ -62,7 +62,7 @@ def lose_measurements(root: Path) -> None:
         path.unlink()
 
 
-def test_of_points_that_share_a_pixel_the_last_counts_on_pictures_of_any_size():
+def test_of_points_that_share_a_pixel_the_last_counts_on_images_of_any_size():
     rng = np.random.default_rng(0)
     shape = (6, 1216, 1936)  # its places need more than 16 bits, and more than 23
     rows, columns = rng.integers(0, 4, (6, 5000)) * 405, rng.integers(0, 1936, (6, 5000))
@@ -106,8 +106,8 @@ def test_a_shard_without_samples_says_that_it_wrote_nothing(root, capsys):
     assert open_kitti(root, "val").depth(0) is not None
 
 
-def test_a_shard_whose_samples_have_no_truth_is_exported_where_others_have_some(root):
-    for frame in (1, 3):  # as of recordings of which every other picture is annotated
+def test_a_shard_whose_samples_have_no_ground_truth_is_exported_where_others_have_some(root):
+    for frame in (1, 3):  # as of recordings of which every other image is annotated
         (root / DRIVE / f"proj_depth/groundtruth/image_02/{frame:010d}.png").unlink()
     for shard in ("1/2", "2/2"):
         run(root, "--shard", shard)
@@ -206,7 +206,7 @@ def rig(known: float, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("known", [0.0, 0.01, 0.2, 0.6, 1.0])
 def test_maps_come_back_to_the_bit_however_much_is_known(tmp_path, known):
-    path, maps = tmp_path / "maps.npz", {f"moment {seed}": rig(known, seed) for seed in range(3)}
+    path, maps = tmp_path / "maps.npz", {f"frame set {seed}": rig(known, seed) for seed in range(3)}
     assert write_exported(path, maps.items()) == 3
     for name, depth in maps.items():
         read = ExportedDepth(path).get(name)
@@ -218,7 +218,7 @@ def test_maps_come_back_to_the_bit_however_much_is_known(tmp_path, known):
 def test_six_cameras_with_one_percent_known_take_a_hundredth_of_the_room(tmp_path):
     depth = np.zeros((6, 304, 484), np.float32)
     depth.reshape(-1)[::100] = np.random.default_rng(0).uniform(1, 200, 8829)
-    write_exported(tmp_path / "maps.npz", [("moment", depth)])
+    write_exported(tmp_path / "maps.npz", [("frame set", depth)])
     assert (tmp_path / "maps.npz").stat().st_size < 0.02 * depth.nbytes
     arrays = np.load(tmp_path / "maps.npz", allow_pickle=False)
     again = np.zeros(arrays["000000.shape"], np.float32)
@@ -385,5 +385,7 @@ def test_a_file_of_another_kind_is_named(tmp_path):
 def test_a_leading_tilde_that_the_shell_leaves_is_the_home_folder(root, monkeypatch):
     monkeypatch.setenv("HOME", str(root))
     settings = ["--ground_truth", "improved", "--set", "intrinsics=fixed"]
-    export_gt_depth.main(["--data_path=~", "--split=~/lists", "--part", "val", "--out=~/truth", *settings])
-    assert (root / "truth/lists_val_improved.npz").is_file() and not Path("~").exists()
+    export_gt_depth.main(
+        ["--data_path=~", "--split=~/lists", "--part", "val", "--out=~/ground_truth", *settings]
+    )
+    assert (root / "ground_truth/lists_val_improved.npz").is_file() and not Path("~").exists()

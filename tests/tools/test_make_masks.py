@@ -1,4 +1,4 @@
-"""The vehicle's own place in its pictures: found where there is one, and nothing taken for it elsewhere."""
+"""The vehicle's own place in its images: found where there is one, and nothing taken for it elsewhere."""
 
 import cv2
 import numpy as np
@@ -54,7 +54,7 @@ def test_each_cameras_own_vehicle_is_found_and_the_front_camera_sees_none(root, 
                 assert overlap(mask > 0, true) > 0.9, (scene, camera)
             else:
                 assert not mask.any(), (scene, camera)
-    visible = Ddad(root, height=64, width=96, masks=True)[0].maps["visible"]
+    visible = ~Ddad(root, height=64, width=96, masks=True)[0].maps["ego_mask"]
     assert visible.shape == (6, 1, 64, 96) and visible[0].all() and not visible[1].all()
 
 
@@ -76,7 +76,7 @@ def test_shards_share_the_work(root, capsys):
 def test_masks_go_to_the_folder_that_is_given_and_one_that_takes_none_is_named(root, tmp_path):
     run(root, "--set", f"masks={tmp_path / 'masks'}")
     assert len(list((tmp_path / "masks").rglob("*.png"))) == 12
-    assert Ddad(root, height=64, width=96, masks=tmp_path / "masks")[0].maps["visible"].any()
+    assert Ddad(root, height=64, width=96, masks=tmp_path / "masks")[0].maps["ego_mask"].logical_not().any()
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file cannot be written: "):
         run(root, "--set", f"masks={tmp_path / 'file'}")

@@ -94,10 +94,12 @@ def test_lidar_points_fall_on_their_depth_through_the_written_calibration(kitti)
     ahead = depth > 1
     u, v, depth = (u / depth)[ahead].round().astype(int), (v / depth)[ahead].round().astype(int), depth[ahead]
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    truth = cv2.imread(str(drive / "proj_depth/groundtruth/image_02/0000000001.png"), cv2.IMREAD_UNCHANGED)
-    assert truth.dtype == np.uint16
-    truth = truth[v[inside], u[inside]] / 256
-    error = np.abs(truth - depth[inside]) / depth[inside]
+    ground_truth = cv2.imread(
+        str(drive / "proj_depth/groundtruth/image_02/0000000001.png"), cv2.IMREAD_UNCHANGED
+    )
+    assert ground_truth.dtype == np.uint16
+    ground_truth = ground_truth[v[inside], u[inside]] / 256
+    error = np.abs(ground_truth - depth[inside]) / depth[inside]
     assert inside.sum() > 1000
     assert np.median(error) < 0.02
 
@@ -124,11 +126,13 @@ def test_inertial_packets_give_back_positions_and_speed_by_kittis_convention(kit
     rig = KittiRig(64, 208)
     np.testing.assert_allclose(imu_to_velo, rig.velo_from_imu, atol=1e-9)
     world = World(1, 0.4)
-    truth = np.array([world.ego_pose(i / 10) @ rig.rig_from_imu for i in range(4)])
-    np.testing.assert_allclose(positions - positions[0], truth[:, :3, 3] - truth[0, :3, 3], atol=1e-4)
+    ground_truth = np.array([world.ego_pose(i / 10) @ rig.rig_from_imu for i in range(4)])
+    np.testing.assert_allclose(
+        positions - positions[0], ground_truth[:, :3, 3] - ground_truth[0, :3, 3], atol=1e-4
+    )
     for i in range(4):
         rebuilt = rotation(yaw[i], pitch[i], roll[i])
-        np.testing.assert_allclose(rebuilt[:3, :3], truth[i, :3, :3], atol=1e-9)
+        np.testing.assert_allclose(rebuilt[:3, :3], ground_truth[i, :3, :3], atol=1e-9)
     forward = packets[:, 8]
     steps = np.linalg.norm(np.diff(positions, axis=0), axis=1) * 10
     np.testing.assert_allclose((forward[1:] + forward[:-1]) / 2, steps, rtol=0.03)
@@ -154,7 +158,7 @@ def test_odometry_poses_start_at_the_identity_and_calibration_has_every_camera(t
     assert (tmp_path / "odom/splits/test_files_01.txt").read_text().splitlines()[0] == "1 0 l"
 
 
-def test_scene_folders_hold_pictures_and_an_intrinsics_file(tmp_path):
+def test_scene_folders_hold_images_and_an_intrinsics_file(tmp_path):
     main(["--layout", "folder", "--out", str(tmp_path / "scenes"), "--ext", "jpg", *SMALL])
     scene = tmp_path / "scenes/training/scene_000"
     assert sorted(path.name for path in scene.glob("*.jpg")) == [f"{i:06d}.jpg" for i in range(4)]
@@ -247,7 +251,7 @@ def test_a_ddad_tree_has_every_field_that_the_dgp_library_insists_on_and_no_othe
         (["--ext", "bmp"], "--ext is png or jpg, got 'bmp'"),
         (["--frames", "2"], "--frames must be at least 3, got 2"),
         (["--height", "0"], "--height must be at least 32, got 0"),
-        (["--gallery", "sheet.gif"], "--gallery is a .png or .jpg file, got sheet.gif"),
+        (["--gallery", "image grid.gif"], "--gallery is a .png or .jpg file, got image grid.gif"),
         (["--sequences", "0"], "--sequences must be at least 1, got 0"),
     ],
 )
@@ -265,11 +269,11 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("made", ["gt_depths", "matches"])
-def test_what_was_made_from_other_pictures_is_not_left_beside_new_ones(tmp_path, made):
+def test_what_was_made_from_other_images_is_not_left_beside_new_ones(tmp_path, made):
     (tmp_path / made).mkdir()
     main(["--out", str(tmp_path), *SMALL, "--overwrite"])
-    (tmp_path / made / "test.npz").write_text("of the former pictures")
-    with pytest.raises(InputError, match=f"{made} was made from the pictures that were there before; remove"):
+    (tmp_path / made / "test.npz").write_text("of the former images")
+    with pytest.raises(InputError, match=f"{made} was made from the images that were there before; remove"):
         main(["--out", str(tmp_path), *SMALL, "--overwrite"])
 
 

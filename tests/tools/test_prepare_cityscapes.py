@@ -78,14 +78,14 @@ def test_what_the_synthetic_lists_train_and_validate_on_is_prepared(city, tmp_pa
 
 def test_what_is_there_is_left_alone_and_what_is_missing_is_made_again(city, tmp_path, capsys):
     before = prepare(city, tmp_path / "out")
-    assert "21 pictures were written now" in capsys.readouterr().out
+    assert "21 images were written now" in capsys.readouterr().out
     lost = [tmp_path / "out/aachen/000001/000004.jpg", tmp_path / "out/aachen/000002/cam.txt"]
     kept = tmp_path / "out/aachen/000000/000000.jpg"
     for path in lost:
         path.unlink()
     stamp = kept.stat().st_mtime_ns
     assert prepare(city, tmp_path / "out") == before
-    assert "1 pictures were written now" in capsys.readouterr().out
+    assert "1 images were written now" in capsys.readouterr().out
     assert kept.stat().st_mtime_ns == stamp
 
 
@@ -115,7 +115,7 @@ def test_a_triple_needs_all_three_frames(copy, tmp_path):
     assert sorted(names) == ["aachen/aachen_000001_000002.png", "aachen/aachen_000001_000004.png"]
 
 
-def cut_picture(root):
+def cut_image(root):
     path = root / "leftImg8bit_sequence/train/aachen/aachen_000001_000003_leftImg8bit.png"
     path.write_bytes(path.read_bytes()[:2000])
 
@@ -131,7 +131,7 @@ def lose_sequences(root):
 @pytest.mark.parametrize(
     "damage, words",
     [
-        (cut_picture, r"aachen_000001_000003_leftImg8bit\.png cannot be read as a picture .*truncated"),
+        (cut_image, r"aachen_000001_000003_leftImg8bit\.png cannot be read as an image .*truncated"),
         (lose_cameras, "no camera file .*aachen_000000_.*unpack camera_trainvaltest.zip"),
         (lose_sequences, "no folder .*leftImg8bit_sequence/train; unpack leftImg8bit_sequence_trainvaltest"),
     ],

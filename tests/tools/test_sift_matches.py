@@ -165,7 +165,7 @@ class Wall(Ring):
     def match_path(self, line, camera):
         return self.matches / f"{self.camera_names[camera]}_{line}.npy"
 
-    def picture_size(self, line, camera):
+    def image_size(self, line, camera):
         return HEIGHT, WIDTH
 
     def measured_depth(self, index):
@@ -194,9 +194,9 @@ def wall(tmp_path):
     for camera, name in enumerate(rig.camera_names):
         points, _ = wall_points(rig, camera)
         places = ((points[..., 1:] + (12, 4)) * 70).astype(np.float32)
-        picture = cv2.remap(texture, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
+        image = cv2.remap(texture, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
         for line in rig.lines:
-            pixels = (picture.clip(0, 1) * 255).astype(np.uint8)
+            pixels = (image.clip(0, 1) * 255).astype(np.uint8)
             Image.fromarray(pixels).convert("RGB").save(tmp_path / f"{name}_{line}.png")
     rig.matches = tmp_path / "matches"
     return rig
@@ -206,16 +206,16 @@ def test_two_cameras_before_a_wall_find_its_distance(wall):
     rows = sample_matches(wall, 0)
     for camera in range(2):
         good = rows[camera][usable(rows[camera])]
-        truth = wall_points(wall, camera)[1]
-        known = nearest_depth(truth, good[:, 0], good[:, 1])
+        ground_truth = wall_points(wall, camera)[1]
+        known = nearest_depth(ground_truth, good[:, 0], good[:, 1])
         assert len(good) > 15 and np.median(np.abs(good[:, 2] - known) / known) < 0.02
     assert len(rows[0]) == len(rows[1])
 
 
-def test_places_are_pixels_of_the_recording_where_pictures_on_disk_were_made_smaller(wall, monkeypatch):
+def test_places_are_pixels_of_the_recording_where_images_on_disk_were_made_smaller(wall, monkeypatch):
     found, K = sample_matches(wall, 0), wall.intrinsics(None, 0, HEIGHT, WIDTH)
     larger = resize_intrinsics(K, (HEIGHT, WIDTH), (2 * HEIGHT, 2 * WIDTH))
-    monkeypatch.setattr(wall, "picture_size", lambda *_: (2 * HEIGHT, 2 * WIDTH))
+    monkeypatch.setattr(wall, "image_size", lambda *_: (2 * HEIGHT, 2 * WIDTH))
     monkeypatch.setattr(wall, "intrinsics", lambda line, camera, *size: {HEIGHT: K}.get(size[0], larger))
     for rows, of_recording in zip(found, sample_matches(wall, 0), strict=True):
         np.testing.assert_allclose(of_recording[:, :2] + 0.5, 2 * (rows[:, :2] + 0.5), rtol=1e-5)
@@ -248,7 +248,7 @@ def test_each_pair_compares_the_edges_that_overlap(tiny_ddad, monkeypatch):
     pairs = []
     monkeypatch.setattr(sift_matches, "match", lambda *pair: pairs.append(pair) or match(*pair))
     sample_matches(rig, 0)
-    _, width = rig.picture_size(rig.lines[0], 0)
+    _, width = rig.image_size(rig.lines[0], 0)
     assert len(pairs) == 6 and all(len(source.places) and len(target.places) for source, target in pairs)
     assert max(source.places[:, 0].max() for source, _ in pairs) < rig.overlap * width
     assert min(target.places[:, 0].min() for _, target in pairs) > (1 - rig.overlap) * width
@@ -267,7 +267,7 @@ def test_a_pair_of_the_real_scene_has_the_printed_matches(shared_data):
 def test_nothing_on_the_vehicle_itself_is_matched_whatever_the_size_of_its_mask(wall):
     for camera in range(2):
         mask = np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8)
-        mask[HEIGHT // 4 :] = 255 * camera  # the lower half of the second camera's picture
+        mask[HEIGHT // 4 :] = 255 * camera  # the lower half of the second camera's image
         Image.fromarray(mask).save(wall.mask_path("000", camera))
     anywhere = sample_matches(wall, 0)
     wall.masks = True
@@ -283,7 +283,7 @@ def test_published_grey_weighs_red_as_blue(tmp_path):
 
 
 @pytest.mark.parametrize("length", [40, 0])
-def test_a_truncated_picture_is_named(wall, length):
+def test_a_truncated_image_is_named(wall, length):
     path = wall.paths("000", 0)[1]
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(InputError, match=r"front_left_000\.png cannot be read"):
@@ -291,7 +291,7 @@ def test_a_truncated_picture_is_named(wall, length):
     assert not any(path.exists() for path in match_paths(wall, 0))
 
 
-def test_pictures_without_a_feature_have_no_match(wall):
+def test_images_without_a_feature_have_no_match(wall):
     for path in wall.paths("000", 0):
         Image.new("RGB", (WIDTH, HEIGHT)).save(path)
     assert [rows.shape for rows in sample_matches(wall, 0)] == [(0, 6), (0, 6)]

@@ -24,7 +24,7 @@ from tools.make_synthetic import make
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory) -> Path:
-    """Two scenes of six cameras, 64 x 96, without masks: 12 masks to make, 12 moments in all."""
+    """Two scenes of six cameras, 64 x 96, without masks: 12 masks to make, 12 frame sets in all."""
     root = tmp_path_factory.mktemp("rig") / "ddad"
     make(Plan("ddad", root, sequences=2, frames=6, height=64, width=96, seed=0, ext="png"))
     return root
@@ -61,11 +61,11 @@ def test_cityscapes_is_prepared_by_two_as_by_one(city, tmp_path):
     words = ["--data_path", str(city), "--width", "128", "--height", "64", "--workers", "1", "--out"]
     output = share("tools/prepare_cityscapes.py", *words, tmp_path / "two")
     prepare_cityscapes.main([*words, str(tmp_path / "one")])
-    assert numbers(r"(\d+) pictures were written now", output) == [5, 10]
+    assert numbers(r"(\d+) images were written now", output) == [5, 10]
     assert files(tmp_path / "two") == files(tmp_path / "one")
 
 
-def test_truth_is_exported_by_two_as_by_one(rig, tmp_path):
+def test_ground_truth_is_exported_by_two_as_by_one(rig, tmp_path):
     words = ["--data_path", str(rig), "--dataset", "ddad", "--part", "train", "--workers", "1", "--out"]
     output = share("tools/export_gt_depth.py", *words, tmp_path / "two")
     export_gt_depth.main([*words, str(tmp_path / "one")])
@@ -110,17 +110,20 @@ def test_matches_are_found_by_two_as_by_one_and_the_report_is_of_samples_that_ar
     output = share("tools/sift_matches.py", *words, tmp_path / "two")
     sift_matches.main([*words, str(tmp_path / "one"), "--report", "0"])
     one = files(tmp_path / "one")
-    moments = len(one) // 6
-    assert numbers(r"wrote the matches of (\d+) samples", output) == [moments // 2, moments - moments // 2]
+    frame_sets = len(one) // 6
+    assert numbers(r"wrote the matches of (\d+) samples", output) == [
+        frame_sets // 2,
+        frame_sets - frame_sets // 2,
+    ]
     assert files(tmp_path / "two", "*.npy") == one
     report = json.loads((tmp_path / "two/report_train.json").read_text())
-    assert report["samples"] == moments - moments // 2 and output.count("to both epipolar lines") == 1
+    assert report["samples"] == frame_sets - frame_sets // 2 and output.count("to both epipolar lines") == 1
 
 
-def test_a_run_is_judged_by_two_as_by_one(tiny_kitti, tmp_path):
+def test_a_run_is_evaluated_by_two_as_by_one(tiny_kitti, tmp_path):
     runs.train(runs.arguments(tiny_kitti, tmp_path, max_steps=1, num_epochs=1))
     (tmp_path / "lists").mkdir()
-    shutil.copy(tiny_kitti / "splits/val_files.txt", tmp_path / "lists/test_files.txt")  # three pictures
+    shutil.copy(tiny_kitti / "splits/val_files.txt", tmp_path / "lists/test_files.txt")  # three images
     # Not --run, which torchrun takes for an option of its own.
     words = ["--load_weights_folder", str(tmp_path / "run"), "--data_path", str(tiny_kitti), "--no_cuda"]
     words += ["--eval_split", str(tmp_path / "lists"), "--num_workers", "0", "--output"]
@@ -130,8 +133,8 @@ def test_a_run_is_judged_by_two_as_by_one(tiny_kitti, tmp_path):
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     assert two["card"] == one["card"] and two["mean"] == pytest.approx(one["mean"], rel=1e-6)
     rows = [(tmp_path / name / "per_image.csv").read_text().splitlines() for name in ("one", "two")]
-    pictures = [[row.split(",")[0] for row in table] for table in rows]
-    assert len(pictures[0]) == 4 and pictures[0] == pictures[1]
+    images = [[row.split(",")[0] for row in table] for table in rows]
+    assert len(images[0]) == 4 and images[0] == images[1]
 
 
 SLOWLY = """

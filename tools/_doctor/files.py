@@ -1,4 +1,4 @@
-"""Pictures: each is there and opens, their sizes, grey, dark and empty ones, black borders."""
+"""Images: each is there and opens, their sizes, grey, dark and empty ones, black borders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from utils import InputError
 
 @dataclass
 class Decoded:
-    """What decoding a picture told: its camera, size, whether grey, brightness and spread of 0 to 255."""
+    """What decoding an image told: its camera, size, whether grey, brightness and spread of 0 to 255."""
 
     camera: int
     size: tuple[int, int]
@@ -33,10 +33,10 @@ class Decoded:
 def decode(
     dataset: SequenceDataset, everything: bool, workers: int, most: int = 60
 ) -> tuple[list[Decoded], list[str], int]:
-    """Decode every picture of the dataset, or about `most` spread over it.
+    """Decode every image of the dataset, or about `most` spread over it.
 
     Returns:
-        What was decoded, the sentences of what could not be, and how many pictures there are.
+        What was decoded, the sentences of what could not be, and how many images there are.
     """
     seen: set[Path] = set()
     tasks = []
@@ -51,13 +51,12 @@ def decode(
 
     def one(task: tuple[Any, Frame]) -> list[Decoded] | str:
         try:
-            pictures = dataset.pictures(*task)
+            images = dataset.read_images(*task)
         except (InputError, OSError) as error:
             return str(error)
         paths = dataset.paths(*task)
         return [
-            _decoded(n, picture.numpy(), str(paths[min(n, len(paths) - 1)]))
-            for n, picture in enumerate(pictures)
+            _decoded(n, image.numpy(), str(paths[min(n, len(paths) - 1)])) for n, image in enumerate(images)
         ]
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -67,27 +66,27 @@ def decode(
     return list(whole), broken, len(seen)
 
 
-def _decoded(camera: int, picture: np.ndarray, name: str) -> Decoded:
-    few = picture[:, ::4, ::4].astype(np.int16)
+def _decoded(camera: int, image: np.ndarray, name: str) -> Decoded:
+    few = image[:, ::4, ::4].astype(np.int16)
     grey = int(np.abs(few - few[:1]).max()) <= 2
-    return Decoded(camera, picture.shape[-2:], grey, float(few.mean()), float(few.std()), name)
+    return Decoded(camera, image.shape[-2:], grey, float(few.mean()), float(few.std()), name)
 
 
 def check_files(decoded: list[Decoded], broken: list[str], count: int, everything: bool) -> list[Finding]:
-    """Every listed picture is there (opening the dataset saw to that) and opens."""
+    """Every listed image is there (opening the dataset saw to that) and opens."""
     everything = everything or len(decoded) + len(broken) >= count
     more = "" if everything else " (--all_files opens every one)"
     if broken:
         text = (
-            f"{len(broken)} of {len(decoded) + len(broken)} opened pictures cannot be read{more}: {broken[0]}"
+            f"{len(broken)} of {len(decoded) + len(broken)} opened images cannot be read{more}: {broken[0]}"
         )
         return [Finding("problem", "files", text, names=broken)]
     share = "all were" if everything else f"{len(decoded)} spread over them were"
-    return [Finding("good", "files", f"all {count} pictures are there, and {share} opened{more}")]
+    return [Finding("good", "files", f"all {count} images are there, and {share} opened{more}")]
 
 
 def check_sizes(dataset: SequenceDataset, decoded: list[Decoded]) -> list[Finding]:
-    """One camera's pictures should have one size; the network's should be near their aspect."""
+    """One camera's images should have one size; the network's should be near their aspect."""
     findings = []
     sizes: Counter = Counter()
     for camera in range(dataset.cameras):
@@ -99,7 +98,7 @@ def check_sizes(dataset: SequenceDataset, decoded: list[Decoded]) -> list[Findin
                 Finding(
                     "note",
                     "sizes",
-                    f"{camera_label(dataset, camera)}pictures of {len(own)} sizes: {listed}; all are resized "
+                    f"{camera_label(dataset, camera)}images of {len(own)} sizes: {listed}; all are resized "
                     "to the network's, and intrinsics must follow each",
                 )
             )
@@ -116,17 +115,17 @@ def check_sizes(dataset: SequenceDataset, decoded: list[Decoded]) -> list[Findin
     if against:
         fitting_width, fitting_height = fitting_size(width, height, dataset.width * dataset.height)
         text = (
-            f"pictures are {width}x{height}: {net} {' and '.join(against)}; "
+            f"images are {width}x{height}: {net} {' and '.join(against)}; "
             f"--height {fitting_height} --width {fitting_width} fits"
         )
         findings.append(Finding("note", "sizes", text))
     elif not findings:
-        findings.append(Finding("good", "sizes", f"pictures are {width}x{height}, {net} fits them"))
+        findings.append(Finding("good", "sizes", f"images are {width}x{height}, {net} fits them"))
     return findings
 
 
 def fitting_size(width: int, height: int, pixels: int) -> tuple[int, int]:
-    """(width, height), multiples of 32 of about so many pixels, no wider than the picture, of its aspect."""
+    """(width, height), multiples of 32 of about so many pixels, no wider than the image, of its aspect."""
 
     def misfit(size: tuple[int, int]) -> float:
         stretch, cost = size[0] / size[1] / (width / height), size[0] * size[1] / pixels
@@ -137,19 +136,19 @@ def fitting_size(width: int, height: int, pixels: int) -> tuple[int, int]:
 
 
 def check_looks(decoded: list[Decoded]) -> list[Finding]:
-    """Pictures that are grey, black or empty."""
+    """Images that are grey, black or empty."""
     findings = []
     grey = sum(item.grey for item in decoded)
     if decoded and grey == len(decoded):
-        text = "pictures are grey, which is fine; colour jitter in hue and saturation then does nothing"
+        text = "images are grey, which is fine; colour jitter in hue and saturation then does nothing"
         findings.append(Finding("note", "colour", text))
     elif grey > 0.02 * len(decoded):
-        text = f"{grey} of {len(decoded)} pictures are grey, the others in colour; are these two cameras?"
+        text = f"{grey} of {len(decoded)} images are grey, the others in colour; are these two cameras?"
         findings.append(Finding("warning", "colour", text))
     dark = [item for item in decoded if item.mean < 20]
     if len(dark) > 0.8 * len(decoded):
         text = (
-            f"{len(dark)} of {len(decoded)} pictures are nearly black, such as {dark[0].name} with a "
+            f"{len(dark)} of {len(decoded)} images are nearly black, such as {dark[0].name} with a "
             f"brightness of {dark[0].mean:.0f} of 255; do 16 bit files hold 10 or 12? Stretch them to all 16"
         )
         return [*findings, Finding("problem", "dark", text)]
@@ -157,25 +156,25 @@ def check_looks(decoded: list[Decoded]) -> list[Finding]:
     if empty:
         level = "problem" if len(empty) > 0.2 * len(decoded) else "warning"
         text = (
-            f"{len(empty)} of {len(decoded)} pictures show nothing (one even grey, brightness "
+            f"{len(empty)} of {len(decoded)} images show nothing (one even grey, brightness "
             f"{empty[0].mean:.0f} of 255), such as {empty[0].name}; leave them out"
         )
         findings.append(Finding(level, "empty", text, names=[item.name for item in empty]))
     dark = [item for item in dark if item.spread >= 4]
     if len(dark) > 0.2 * len(decoded):
-        text = f"{len(dark)} of {len(decoded)} pictures are very dark, such as {dark[0].name}"
+        text = f"{len(dark)} of {len(decoded)} images are very dark, such as {dark[0].name}"
         findings.append(Finding("warning", "dark", text))
     return findings
 
 
 def check_borders(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """Black bars round every picture, as letterboxed video has."""
+    """Black bars round every image, as letterboxed video has."""
     findings = []
     for camera in range(dataset.cameras):
-        pictures = [sample.looks[0][camera].picture for sample in samples]
-        if len({picture.shape for picture in pictures}) != 1:
+        images = [sample.looks[0][camera].image for sample in samples]
+        if len({image.shape for image in images}) != 1:
             continue
-        brightest = np.max([picture.max(2) for picture in pictures], 0)
+        brightest = np.max([image.max(2) for image in images], 0)
         rows, columns = (np.percentile(brightest, 95, axis=axis) < 12 for axis in (1, 0))
         top, bottom, left, right = (_leading(dark) for dark in (rows, rows[::-1], columns, columns[::-1]))
         share = max((top + bottom) / len(rows), (left + right) / len(columns))
@@ -184,7 +183,7 @@ def check_borders(dataset: SequenceDataset, samples: list[Sample]) -> list[Findi
                 Finding(
                     "warning",
                     "borders",
-                    f"{camera_label(dataset, camera)}black bars take {share:.0%} of every picture (top "
+                    f"{camera_label(dataset, camera)}black bars take {share:.0%} of every image (top "
                     f"{top}, bottom {bottom}, left {left}, right {right} of {len(columns)}x{len(rows)}); "
                     "crop them away, and the intrinsics with them",
                 )
@@ -197,11 +196,11 @@ def _leading(flags: Iterable[bool]) -> int:
     return sum(1 for _ in itertools.takewhile(bool, flags))
 
 
-def contact_sheet(dataset: SequenceDataset, samples: list[Sample], most: int = 6) -> Figure:
+def image_grid(dataset: SequenceDataset, samples: list[Sample], most: int = 6) -> Figure:
     """Targets of a few samples, or all cameras of one."""
     if dataset.cameras > 1:
         names = [camera_label(dataset, n)[:-2] for n in range(dataset.cameras)]
         looks = samples[0].looks[0]
-        return Figure(samples[0].name, [(name, look.picture) for name, look in zip(names, looks)])
+        return Figure(samples[0].name, [(name, look.image) for name, look in zip(names, looks)])
     chosen = [samples[n] for n in spread(len(samples), most)]
-    return Figure("some of the targets", [(sample.name, sample.looks[0][0].picture) for sample in chosen])
+    return Figure("some of the targets", [(sample.name, sample.looks[0][0].image) for sample in chosen])

@@ -1,11 +1,11 @@
-"""What two pictures tell of the camera between them: matches, motion, depth at the matches, focal length.
+"""What two images tell of the camera between them: matches, motion, depth at the matches, focal length.
 
 Nothing here is learned. SIFT corners are matched, five of them give the motion (essential matrix), all of
 them refine it, and every match is triangulated:
 
     x_source ~ K (R K^-1 x + inverse_depth t),   |t| = 1
 
-The unit of depth is therefore the step between the two pictures. How well intrinsics K explain the matches is
+The unit of depth is therefore the step between the two images. How well intrinsics K explain the matches is
 measured by their distance from the epipolar lines, in pixels (Sampson's first-order distance). That distance
 depends on the focal length only where the camera also turns: a step without rotation is explained by any.
 """
@@ -28,7 +28,7 @@ SOFT = 0.5  # pixels; a match that is farther off than a few of these hardly cou
 
 @dataclass
 class Features:
-    """Corners of a picture: (K, 2) pixels and their (K, 128) descriptions."""
+    """Corners of an image: (K, 2) pixels and their (K, 128) descriptions."""
 
     points: np.ndarray
     descriptors: np.ndarray
@@ -36,7 +36,7 @@ class Features:
 
 @dataclass
 class Motion:
-    """The camera's motion between two pictures.
+    """The camera's motion between two images.
 
     Attributes:
         target, source: (M, 2) pixels of the matches.
@@ -60,9 +60,9 @@ class Motion:
     parallax: float
 
 
-def find_features(picture: np.ndarray) -> Features:
+def find_features(image: np.ndarray) -> Features:
     """SIFT corners of (H, W, 3) uint8."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     corners, descriptors = cv2.SIFT_create(CORNERS, contrastThreshold=0.02).detectAndCompute(grey, None)
     points = np.array([corner.pt for corner in corners], np.float64).reshape(-1, 2)
     return Features(points, np.zeros((0, 128), np.float32) if descriptors is None else descriptors)
@@ -143,7 +143,7 @@ def triangulate(
 
 
 def standing_along(motion: Motion) -> np.ndarray:
-    """(M,) bool, matches that stay in their place while the picture moves: on the own vehicle, or far off."""
+    """(M,) bool, matches that stay in their place while the image moves: on the own vehicle, or far off."""
     moved = np.linalg.norm(motion.source - motion.target, axis=1)
     return (moved < 0.5) & (moved < 0.15 * motion.shift)
 
@@ -206,16 +206,16 @@ def fill_depth(motion: Motion, height: int, width: int, neighbours: int = 6) -> 
     return 1 / np.maximum(fine[:height, :width], 1e-4 * max(float(inverse.max()), 1e-6))
 
 
-def warp_picture(
+def warp_image(
     source: np.ndarray, depth: np.ndarray, K: np.ndarray, T_source_from_target: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The source (H, W, 3) uint8 as the target sees it, and (H, W) bool, where it looks into the source."""
     height, width = depth.shape
-    picture = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)[None].float()
-    pictures = torch.cat([picture, torch.ones_like(picture[:, :1])], 1)
+    image = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)[None].float()
+    images = torch.cat([image, torch.ones_like(image[:, :1])], 1)
     T = rigid(*(torch.from_numpy(T_source_from_target[None, :3, a]).float() for a in (slice(3), 3)))
     depth_map = torch.from_numpy(depth.astype(np.float32))[None, None]
-    warped = warp(pictures, depth_map, torch.from_numpy(K[None]).float(), T)[0]
+    warped = warp(images, depth_map, torch.from_numpy(K[None]).float(), T)[0]
     u, v, z = _where(depth, K, T_source_from_target)
     inside = (z > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
     return warped[:3].round().clamp(0, 255).byte().permute(1, 2, 0).numpy(), inside

@@ -1,4 +1,4 @@
-"""Intrinsics: whether they fit the size of the pictures, and the motion between them."""
+"""Intrinsics: whether they fit the size of the images, and the motion between them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datasets._sequence import SequenceDataset
 from tools._doctor.geometry import FACTORS, scan_focal
 from tools._doctor.reading import STANDING, Finding, Pair, Sample, camera_label, from_to, share_of_width
 
-SCANNED = 8  # pairs of a camera, those that shift most, that judge its focal length
+SCANNED = 8  # pairs of a camera, those that shift most, that evaluate its focal length
 
 
-def judge_intrinsics(K: np.ndarray, height: int, width: int) -> list[tuple[str, str]]:
-    """(level, sentence) of what speaks against intrinsics K of a picture of this size."""
+def evaluate_intrinsics(K: np.ndarray, height: int, width: int) -> list[tuple[str, str]]:
+    """(level, sentence) of what speaks against intrinsics K of an image of this size."""
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-    met = f"fx {fx:.4g}, fy {fy:.4g}, cx {cx:.4g}, cy {cy:.4g} for {width}x{height} pictures"
+    met = f"fx {fx:.4g}, fy {fy:.4g}, cx {cx:.4g}, cy {cy:.4g} for {width}x{height} images"
     if max(fx, fy) < 4 or (max(cx, cy) < 2 and width > 8):
         pixels = f"{fx * width:.6g} {fy * height:.6g} {cx * width:.6g} {cy * height:.6g}"
         return [("problem", f"{met} look normalised; in pixels they are '{pixels}'")]
@@ -29,13 +29,11 @@ def judge_intrinsics(K: np.ndarray, height: int, width: int) -> list[tuple[str, 
     if abs(factor - 1) > 0.2 and abs(middle_x / middle_y - 1) < 0.15:
         other = f"{2 * cx:.0f}x{2 * cy:.0f}"
         pixels = " ".join(f"{value / factor:.6g}" for value in (fx, fy, cx, cy))
-        return [
-            ("problem", f"{met} look like they belong to a picture of {other}; for this size: '{pixels}'")
-        ]
+        return [("problem", f"{met} look like they belong to an image of {other}; for this size: '{pixels}'")]
     found = []
     if away > 0.3:
         text = f"{met}: the principal point is far from the middle ({width / 2:g}, {height / 2:g})"
-        found.append(("problem" if away > 0.6 else "note", text + ", as where pictures were cropped"))
+        found.append(("problem" if away > 0.6 else "note", text + ", as where images were cropped"))
     if not 0.3 < fx / width < 3:
         angle = 2 * np.degrees(np.arctan(width / 2 / fx))
         found.append(("problem", f"{met}: fx means a view {angle:.0f} degrees wide; usual are 25 to 110"))
@@ -44,14 +42,14 @@ def judge_intrinsics(K: np.ndarray, height: int, width: int) -> list[tuple[str, 
             (
                 "warning",
                 f"{met}: fx and fy differ {max(fx / fy, fy / fx):.2f} times, so pixels would not be square; "
-                "were the pictures stretched, or are the intrinsics of another aspect?",
+                "were the images stretched, or are the intrinsics of another aspect?",
             )
         )
     return found
 
 
 def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """Plausible for the picture's size, and in pixels."""
+    """Plausible for the image's size, and in pixels."""
     findings = []
     plausible = {}
     for camera in range(dataset.cameras):
@@ -59,7 +57,7 @@ def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Fi
         for sample in samples:
             height, width = sample.looks[0][camera].size
             K = np.asarray(dataset.intrinsics(dataset.lines[sample.index], camera, height, width), np.float64)
-            for level, text in judge_intrinsics(K, height, width):
+            for level, text in evaluate_intrinsics(K, height, width):
                 if text not in told:
                     findings.append(Finding(level, "intrinsics", label + text))
                 told.add(text)
@@ -113,7 +111,7 @@ def check_focal(
             silent += 1
             continue
         look = samples[0].looks[0][camera]
-        (height, width), given = look.size, look.K[0, 0] * look.size[1] / look.picture.shape[1]
+        (height, width), given = look.size, look.K[0, 0] * look.size[1] / look.image.shape[1]
         better, label = given * factor, camera_label(dataset, camera)
         curve = ("fx in pixels", list(zip(given * FACTORS, costs / len(scans))), given)
         if guessed:

@@ -58,7 +58,7 @@ def check_motion(dataset: SequenceDataset, samples: list[Sample], gaps: dict[int
         pairs, label = moving_pairs(samples, camera), camera_label(dataset, camera)
         if not pairs:
             continue
-        same = [pair for pair in pairs if _difference(pair.target.picture, pair.source.picture) < 0.5]
+        same = [pair for pair in pairs if _difference(pair.target.image, pair.source.image) < 0.5]
         if len(same) > 0.1 * len(pairs):
             level = "problem" if len(same) > 0.8 * len(pairs) else "warning"
             text = (
@@ -90,16 +90,16 @@ def check_motion(dataset: SequenceDataset, samples: list[Sample], gaps: dict[int
         moving = [pair for pair, shift in zip(matched, shifts) if shift >= STANDING]
         if len(moving) < 0.2 * len(matched):
             continue
-        findings.append(_judge_motion(dataset, label, moving, curable))
+        findings.append(_evaluate_motion(dataset, label, moving, curable))
         findings += _own_vehicle(label, moving)
     return findings
 
 
-def _judge_motion(dataset: SequenceDataset, label: str, moving: list[Pair], curable: bool) -> Finding:
+def _evaluate_motion(dataset: SequenceDataset, label: str, moving: list[Pair], curable: bool) -> Finding:
     shift = float(np.median([share_of_width(pair, pair.motion.shift) for pair in moving]))
     parallax = float(np.median([share_of_width(pair, pair.motion.parallax) for pair in moving]))
     pixels, rest = shift * dataset.width, parallax * dataset.width
-    met = f"{label}pictures shift by {pixels:.1f} px of {dataset.width}, {rest:.1f} px of it parallax"
+    met = f"{label}images shift by {pixels:.1f} px of {dataset.width}, {rest:.1f} px of it parallax"
     if parallax < TURNING * shift and parallax < SMALL:
         text = f"{met}: the camera turns but hardly moves, and turning shows no depth; "
         if curable:
@@ -113,10 +113,10 @@ def _judge_motion(dataset: SequenceDataset, label: str, moving: list[Pair], cura
 
 
 def _own_vehicle(label: str, moving: list[Pair]) -> list[Finding]:
-    """Whether the lower part of the picture stands still while the rest moves, as the own bonnet does."""
+    """Whether the lower part of the image stands still while the rest moves, as the own bonnet does."""
     shares = []
     for pair in moving:
-        low = pair.motion.target[:, 1] > 0.67 * pair.target.picture.shape[0]
+        low = pair.motion.target[:, 1] > 0.67 * pair.target.image.shape[0]
         if low.sum() >= 8 and pair.motion.shift > 3:
             shares.append(float(standing_along(pair.motion)[low].mean()))
     if not shares or np.median(shares) < 0.4:
@@ -241,7 +241,7 @@ def _side_by_side(pairs: list[Pair]) -> list[Figure]:
     return [
         Figure(
             pair.sample.name,
-            [("target", pair.target.picture), (f"source: frame {pair.frame}", pair.source.picture)],
+            [("target", pair.target.image), (f"source: frame {pair.frame}", pair.source.image)],
             2,
         )
         for pair in pairs

@@ -1,4 +1,4 @@
-"""The page that tools/doctor.py leaves: its findings with pictures, in one file that needs nothing else."""
+"""The page that tools/doctor.py leaves: its findings with images, in one file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pictures import writing
+from images import writing
 from tools._doctor.reading import LEVELS, Figure, Finding
 
-WIDTH = 1080  # pixels, of a row of pictures
+WIDTH = 1080  # pixels, of a row of images
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f242b; --soft: #66707c; --line: #e6e4dd; }
@@ -55,12 +55,12 @@ footer { font-size: 14px; margin-top: 26px; }
 
 HOW_TO_READ = {
     "warp": "The source, moved by what its matches tell, should look like the target, and the last "
-    "picture be darker than the one before it. Grey: out of the source's sight.",
+    "image be darker than the one before it. Grey: out of the source's sight.",
     "focal length": "How badly each focal length explains the motion between the frames. The given one "
     "(or guessed) one should stand in the valley.",
     "stereo": "Lines join matches of left and right. They should be level; those that are not are red.",
-    "truth": "Edges of the depth should lie on edges of the picture.",
-    "overlay": "Edges of the depth should lie on edges of the picture, and what is near be red.",
+    "ground truth": "Edges of the depth should lie on edges of the image.",
+    "overlay": "Edges of the depth should lie on edges of the image, and what is near be red.",
     "order": "Neighbours should look alike.",
 }
 
@@ -71,7 +71,7 @@ LEGEND = (
 
 
 def write_page(
-    path: Path, title: str, facts: str, verdict: str, findings: Sequence[Finding], sheet: Figure | None
+    path: Path, title: str, facts: str, verdict: str, findings: Sequence[Finding], image_grid: Figure | None
 ) -> None:
     """Write the page.
 
@@ -81,7 +81,7 @@ def write_page(
         facts: a line under the title.
         verdict: the sentence that counts.
         findings: in the order of their levels.
-        sheet: some of the pictures; None where none could be read.
+        image grid: some of the images; None where none could be read.
 
     Raises:
         InputError: it could not be written.
@@ -97,8 +97,8 @@ def write_page(
         f"<div class='verdict {level}'><span>{sign}</span><span>{html.escape(verdict)}</span></div>",
         f"<section><table>{_rows(findings, list(sections))}</table></section>",
     ]
-    if sheet is not None:
-        parts.append(f"<section><h2>What was looked at</h2>{_figure(sheet)}</section>")
+    if image_grid is not None:
+        parts.append(f"<section><h2>What was looked at</h2>{_figure(image_grid)}</section>")
     for topic, figures in sections.items():
         words = f"<p class='soft'>{HOW_TO_READ[topic]}</p>" if topic in HOW_TO_READ else ""
         parts.append(
@@ -161,7 +161,7 @@ def _list(summary: str, items: Sequence[str], most: int = 200) -> str:
 
 def _figure(figure: Figure) -> str:
     across = min(figure.across, len(figure.panels))
-    panels = "".join(_panel(label, _encoded(picture, across)) for label, picture in figure.panels)
+    panels = "".join(_panel(label, _encoded(image, across)) for label, image in figure.panels)
     return (
         f"<figure><figcaption>{html.escape(figure.caption)}</figcaption>"
         f"<div class='panels' style='grid-template-columns: repeat({across}, 1fr)'>{panels}</div></figure>"
@@ -173,14 +173,14 @@ def _panel(label: str, source: str) -> str:
     return f"<div><span>{label}</span><img alt='{label}' src='{source}'></div>"
 
 
-def _encoded(picture: np.ndarray, across: int) -> str:
-    """A picture as a JPEG in the page itself, no wider than its place needs on a sharp screen."""
-    height, width = picture.shape[:2]
+def _encoded(image: np.ndarray, across: int) -> str:
+    """An image as a JPEG in the page itself, no wider than its place needs on a sharp screen."""
+    height, width = image.shape[:2]
     most = min(1440, 2 * WIDTH // across)
     if width > most:
-        picture = cv2.resize(picture, (most, round(height * most / width)), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (most, round(height * most / width)), interpolation=cv2.INTER_AREA)
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=85)
+    Image.fromarray(image).save(buffer, format="JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

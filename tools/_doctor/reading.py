@@ -16,13 +16,13 @@ from tools._doctor.geometry import Features, Motion, find_features, find_motion,
 from utils import InputError
 
 LEVELS = ("problem", "warning", "note", "good")
-WIDEST = 960  # pixels, to which wide pictures are reduced for matching
+WIDEST = 960  # pixels, to which wide images are reduced for matching
 STANDING = 0.0015  # median displacement as a share of the width, below which the camera stands still
 
 
 @dataclass
 class Figure:
-    """Pictures that belong together, for the page.
+    """Images that belong together, for the page.
 
     Attributes:
         caption: what they are of.
@@ -58,16 +58,16 @@ class Finding:
 
 @dataclass
 class Look:
-    """A picture of one camera, reduced to `WIDEST`, with what is needed to compare it.
+    """An image of one camera, reduced to `WIDEST`, with what is needed to compare it.
 
     Attributes:
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
         K: (3, 3) pixels at H x W.
         size: (height, width) as the dataset gives it.
         features: its corners.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     K: np.ndarray
     size: tuple[int, int]
     features: Features
@@ -93,7 +93,7 @@ class Pair:
 
 @dataclass
 class Sample:
-    """One sample that was read: frame → a look of each camera, and the truth where there is any."""
+    """One sample that was read: frame → a look of each camera, and the ground truth where there is any."""
 
     index: int
     name: str
@@ -131,8 +131,8 @@ def _read_sample(dataset: SequenceDataset, index: int) -> Sample | Finding:
 def read_looks(dataset: SequenceDataset, line: Any, frame: Frame) -> list[Look]:
     """A frame of every camera."""
     looks = []
-    for camera, picture in enumerate(dataset.pictures(line, frame)):
-        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+    for camera, image in enumerate(dataset.read_images(line, frame)):
+        pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         height, width = pixels.shape[:2]
         K = np.asarray(dataset.intrinsics(line, camera, height, width), np.float64)[:3, :3]
         if width > WIDEST:
@@ -156,7 +156,7 @@ def moving_pairs(samples: list[Sample], camera: int) -> list[Pair]:
 
 
 def share_of_width(pair: Pair, pixels: float) -> float:
-    return pixels / pair.target.picture.shape[1]
+    return pixels / pair.target.image.shape[1]
 
 
 def spread(count: int, most: int) -> list[int]:

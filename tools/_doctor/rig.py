@@ -1,4 +1,4 @@
-"""Several cameras: stereo pairs are rectified, poses on a vehicle rigid, masks leave most of a picture."""
+"""Several cameras: stereo pairs are rectified, poses on a vehicle rigid, masks leave most of an image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ def check_stereo(dataset: SequenceDataset, samples: list[Sample]) -> list[Findin
     if "s" not in dataset.frame_ids:
         return []
     if not pairs:
-        text = "no stereo pair has matches: are left and right taken at the same moment, of the same place?"
+        text = (
+            "no stereo pair has matches: are left and right taken at the same frame set, of the same place?"
+        )
         return [Finding("problem", "stereo", text)]
     pair = pairs[0]
-    shown = [Figure(pair.sample.name, [("target (left half) and source", _stereo_picture(pair))], 1)]
-    scale = pair.target.size[1] / pair.target.picture.shape[1]  # to pixels of the recording
+    shown = [Figure(pair.sample.name, [("target (left half) and source", _stereo_image(pair))], 1)]
+    scale = pair.target.size[1] / pair.target.image.shape[1]  # to pixels of the recording
     moves = np.concatenate([pair.motion.source - pair.motion.target for pair in pairs]) * scale
-    # Of the right picture against the left, whichever is the source.
+    # Of the right image against the left, whichever is the source.
     sides = [
         np.full(len(p.motion.target), np.sign(np.median(p.motion.target - p.motion.source, 0)[0]))
         for p in pairs
@@ -57,10 +59,10 @@ def check_stereo(dataset: SequenceDataset, samples: list[Sample]) -> list[Findin
     return findings
 
 
-def _stereo_picture(pair: Pair) -> np.ndarray:
+def _stereo_image(pair: Pair) -> np.ndarray:
     """Target and source side by side, a line through some matches of each; slanted lines are wrong."""
-    motion, width = pair.motion, pair.target.picture.shape[1]
-    canvas = np.ascontiguousarray(np.hstack([pair.target.picture, pair.source.picture]))
+    motion, width = pair.motion, pair.target.image.shape[1]
+    canvas = np.ascontiguousarray(np.hstack([pair.target.image, pair.source.image]))
     for n in spread(len(motion.target), 24):
         a, b = motion.target[n], motion.source[n] + (width, 0)
         colour = (80, 200, 120) if abs(a[1] - b[1]) < 1.5 else (235, 80, 60)
@@ -96,11 +98,11 @@ def check_rig(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
 
 
 def _overlaps(dataset: SequenceDataset, rig: np.ndarray, sample: Sample) -> list[Finding]:
-    """Degrees that neighbours share, from the azimuths of the left and right edges of each picture."""
+    """Degrees that neighbours share, from the azimuths of the left and right edges of each image."""
     edges = []
     for camera, pose in enumerate(rig):
         look = sample.looks[0][camera]
-        height, width = look.picture.shape[:2]
+        height, width = look.image.shape[:2]
         pixels = np.array([[0, width - 1, look.K[0, 2]], [height / 2] * 3, [1, 1, 1]])
         rays = pose[:3, :3] @ np.linalg.inv(look.K) @ pixels
         edges.append(np.degrees(np.arctan2(rays[1], rays[0])))  # x forward, y left: positive is left
@@ -126,19 +128,18 @@ def _overlaps(dataset: SequenceDataset, rig: np.ndarray, sample: Sample) -> list
 
 
 def check_masks(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """A mask of the own vehicle leaves most of the picture."""
+    """A mask of the own vehicle leaves most of the image."""
     try:
-        visible = dataset.maps(dataset.lines[samples[0].index]).get("visible")
+        ego_mask = dataset.maps(dataset.lines[samples[0].index]).get("ego_mask")
     except (InputError, OSError) as error:
         return [Finding("problem", "masks", str(error))]
-    if visible is None:
+    if ego_mask is None:
         return []
+    visible = ~ego_mask
     findings = []
     for camera, share in enumerate(visible.float().mean((1, 2, 3)).tolist()):
         if share < 0.4:
-            text = (
-                f"{camera_label(dataset, camera)}the mask leaves {share:.0%} of the picture; is it inverted?"
-            )
+            text = f"{camera_label(dataset, camera)}the mask leaves {share:.0%} of the image; is it inverted?"
             findings.append(Finding("problem" if share < 0.1 else "warning", "masks", text))
     if not findings:
         text = f"masks leave {visible.float().mean():.0%} of the pixels on average"

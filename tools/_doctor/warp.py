@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 
 from datasets._sequence import SequenceDataset
-from pictures import colourise
-from tools._doctor.geometry import fill_depth, warp_picture
+from images import colourise
+from tools._doctor.geometry import fill_depth, warp_image
+from tools._doctor.ground_truth import metres_a_step
 from tools._doctor.reading import (
     STANDING,
     Figure,
@@ -18,10 +19,9 @@ from tools._doctor.reading import (
     moving_pairs,
     share_of_width,
 )
-from tools._doctor.truth import metres_a_step
 
 
-def check_warp(dataset: SequenceDataset, samples: list[Sample], pictures: int) -> list[Finding]:
+def check_warp(dataset: SequenceDataset, samples: list[Sample], images: int) -> list[Finding]:
     """A source, warped by the motion and depth that its matches tell, should look like the target."""
     findings = []
     for camera in range(dataset.cameras):
@@ -38,8 +38,8 @@ def check_warp(dataset: SequenceDataset, samples: list[Sample], pictures: int) -
         explained = sum(int(pair.motion.explained.sum()) for pair, *_ in results) / matches
         distance = float(np.median([pair.motion.distance for pair, *_ in results]))
         shown = []
-        step = max(1, len(results) // max(1, pictures))
-        for pair, low, high, panels in results[::step][:pictures]:
+        step = max(1, len(results) // max(1, images))
+        for pair, low, high, panels in results[::step][:images]:
             caption = f"{label}{pair.sample.name}, frame {pair.frame}: difference {low:.1f} → {high:.1f}"
             shown.append(Figure(caption, panels))
         met = (
@@ -64,22 +64,22 @@ def rebuild(pair: Pair) -> tuple[float, float, list[tuple[str, np.ndarray]]] | N
         Mean difference of 0 to 255 before and after, and what the page shows of it; None where there is no
         motion to go by.
     """
-    motion, target, source = pair.motion, pair.target.picture, pair.source.picture
+    motion, target, source = pair.motion, pair.target.image, pair.source.image
     if motion.T_source_from_target is None:
         return None
     height, width = target.shape[:2]
     depth, T, known = fill_depth(motion, height, width), motion.T_source_from_target.copy(), True
-    truth = None if pair.sample.depth is None else pair.sample.depth[pair.camera]
-    if truth is not None and (truth > 0).mean() > 0.3:
-        step = metres_a_step(pair, truth)
+    ground_truth = None if pair.sample.depth is None else pair.sample.depth[pair.camera]
+    if ground_truth is not None and (ground_truth > 0).mean() > 0.3:
+        step = metres_a_step(pair, ground_truth)
         if step is not None:
-            depth = cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST)
+            depth = cv2.resize(ground_truth, (width, height), interpolation=cv2.INTER_NEAREST)
             known = depth > 0
             depth = np.where(known, depth, 1e4 * step)
             T[:3, 3] *= step
     if depth is None:
         return None
-    warped, inside = warp_picture(source, depth, pair.target.K, T)
+    warped, inside = warp_image(source, depth, pair.target.K, T)
     inside &= known
     if inside.mean() < 0.1:
         return None

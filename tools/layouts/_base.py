@@ -62,7 +62,7 @@ class Layout:
         """Lists of training and evaluation frames."""
 
     def gallery_view(self, sequence: int) -> View:
-        """The view in the middle of a sequence, for the contact sheet."""
+        """The view in the middle of a sequence, for the image grid."""
         raise NotImplementedError
 
     def held_out(self) -> list[int]:
@@ -89,7 +89,7 @@ def pose_row(pose: np.ndarray) -> str:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """A picture as OpenCV orders it; PNG or JPEG by the path's ending."""
+    """An image as OpenCV orders it; PNG or JPEG by the path's ending."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_PNG_COMPRESSION, 2]
     encoded = cv2.imencode(path.suffix, array, quality)[1]
     with atomic_path(path) as temporary:

@@ -10,7 +10,7 @@ from datasets.synthetic import Camera, View, World, rotation
 from tools.layouts._base import looking_ahead
 
 # Of each camera, in ring order: heading (degrees to the left), x and y on the vehicle (metres), focal length
-# (of the width), and how much of the picture's height its own vehicle takes at the lowest point.
+# (of the width), and how much of the image's height its own vehicle takes at the lowest point.
 HEADINGS = (0, 57, 118, 180, 242, 303)
 PLACES = ((1.5, 0.0), (1.4, 0.45), (1.0, 0.45), (0.0, 0.0), (1.0, -0.45), (1.4, -0.45))
 FOCALS = (0.72, 0.55, 0.55, 0.55, 0.55, 0.55)
@@ -22,8 +22,8 @@ class SurroundRig:
     """Six cameras in ring order with overlapping views, and a LiDAR on the roof; the origin is on the ground.
 
     Args:
-        height: of the pictures, pixels.
-        width: of the pictures, pixels.
+        height: of the images, pixels.
+        width: of the images, pixels.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -51,7 +51,7 @@ class SurroundRig:
         return rig_from_camera
 
     def own_vehicle(self, number: int) -> np.ndarray:
-        """(H, W) bool, where a camera sees the vehicle it is on: a bulge at the bottom of the picture."""
+        """(H, W) bool, where a camera sees the vehicle it is on: a bulge at the bottom of the image."""
         if not BODIES[number]:
             return np.zeros((self.height, self.width), bool)
         across = (np.arange(self.width) + 0.5) / self.width - 0.5

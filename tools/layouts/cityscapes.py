@@ -26,7 +26,7 @@ class CityscapesTree(Layout):
     """Cityscapes: leftImg8bit_sequence, camera, disparity_sequence; one frame a recording with gtFine labels.
 
     Cameras and disparities are those of 2048 x 1024 whatever `height` and `width` are, as in a tree whose
-    pictures were made small. Recordings held out are in berlin (test) and frankfurt (val) by turns.
+    images were made small. Recordings held out are in berlin (test) and frankfurt (val) by turns.
     """
 
     def __init__(self, plan: Plan) -> None:

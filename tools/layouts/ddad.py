@@ -27,7 +27,7 @@ class DdadScenes(Layout):
 
     As in the real recordings the world's origin is far away, the LiDAR comes a little after the cameras, its
     points are given in the vehicle's frame, and half of the clocks run tenfold. Beside what those hold, in
-    `truth`: dense depth (uint16, depth * 256), and where each camera sees its own vehicle.
+    `ground_truth`: dense depth (uint16, depth * 256), and where each camera sees its own vehicle.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -54,7 +54,7 @@ class DdadScenes(Layout):
         for number, sensor in enumerate(SENSORS):
             view = self.rig.view(world, number, time)
             save_image(self.plan.out / scene / f"rgb/{sensor}/{stamp}.{self.plan.ext}", view.image)
-            save_depth(self.plan.out / f"truth/{scene}/{sensor}/{stamp}.png", view.depth)
+            save_depth(self.plan.out / f"ground_truth/{scene}/{sensor}/{stamp}.png", view.depth)
         late = time + LIDAR_LATE
         scan = self.rig.scan(world, late).astype(np.float64)
         to_rig = self.rig.rig_from_lidar
@@ -142,7 +142,7 @@ class DdadScenes(Layout):
         save_text(self.plan.out / "ddad.json", _text({"metadata": metadata, "scene_splits": splits}))
         for number, sensor in enumerate(SENSORS):
             own = self.rig.own_vehicle(number).astype(np.uint8) * 255
-            save_array(self.plan.out / f"truth/masks/{sensor}.png", own)
+            save_array(self.plan.out / f"ground_truth/masks/{sensor}.png", own)
 
     def gallery_view(self, sequence: int) -> View:
         return self.rig.view(self.plan.world(sequence), 0, self.plan.frames // 2 / RATE)

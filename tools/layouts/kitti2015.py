@@ -1,4 +1,4 @@
-"""KITTI 2015: scenes of the scene flow benchmark, a stereo pair and the left camera's next picture each."""
+"""KITTI 2015: scenes of the scene flow benchmark, a stereo pair and the left camera's next image each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make3D: single upright pictures with a grid of laser depths, to evaluate on."""
+"""Make3D: single upright images with a grid of laser depths, to evaluate on."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FARTHEST = 81.0  # metres; what the laser answers for the sky and whatever is fa
 
 
 @LAYOUTS.register("make3d")
-class Make3DPictures(Layout):
+class Make3DImages(Layout):
     """Make3D's test set: `Test134/*.jpg`, `Gridlaserdata/*.mat` and the list of all of them.
 
-    Pictures are 1704 x 2272 whatever the size asked for, which is the size they are rendered at (a part of
+    Images are 1704 x 2272 whatever the size asked for, which is the size they are rendered at (a part of
     this) before they are enlarged; the laser's depth is that of the rays through the middles of its cells.
     """
 

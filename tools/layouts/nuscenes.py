@@ -21,7 +21,7 @@ from utils import InputError, atomic_path
 VERSION = "v1.0-trainval"
 START = 1532402927647951  # microseconds
 SENSORS = (*CHANNELS.values(), LIDAR)
-# Seconds from a scan's time to each camera's picture, which is taken as the LiDAR sweeps past it; from the
+# Seconds from a scan's time to each camera's image, which is taken as the LiDAR sweeps past it; from the
 # first key frame of v1.0-mini.
 LATE = dict(zip(SENSORS, (-0.0355, -0.0431, -0.0005, -0.0104, -0.0201, -0.0276, 0.0)))
 FIRST = 0.05  # seconds into the drive: the first scan
@@ -30,7 +30,7 @@ LIDAR_YAW = np.radians(-90)  # its x axis points to the right
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture or scan: of which sensor, in which frame of the plan, and when on the street's clock."""
+    """One image or scan: of which sensor, in which frame of the plan, and when on the street's clock."""
 
     channel: str
     frame: int
@@ -39,13 +39,13 @@ class Shot:
 
 @LAYOUTS.register("nuscenes")
 class NuScenesTables(Layout):
-    """nuScenes: tables, key frames in `samples`, the pictures between in `sweeps`.
+    """nuScenes: tables, key frames in `samples`, the images between in `sweeps`.
 
     Every fifth frame is a key frame, every second one of sequences shorter than twelve; the first is frame 1,
     which has a neighbour on either side. As in the real recordings each camera fires at a time of its own and
     each record has its own vehicle pose. Scans are written for key frames alone. Beside what the real one
-    has, in `truth`: dense depth of the key frames (uint16, depth * 256) and, in `truth/masks`, where each
-    camera sees its own vehicle.
+    has, in `ground_truth`: dense depth of the key frames (uint16, depth * 256) and, in `ground_truth/masks`,
+    where each camera sees its own vehicle.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -98,7 +98,7 @@ class NuScenesTables(Layout):
         map_from_street[:2, 3] = 411.3, 1180.9
         return map_from_street @ self.plan.world(sequence).ego_pose(time)
 
-    # Pictures and scans.
+    # Images and scans.
 
     def write_frame(self, sequence: int, frame: int) -> None:
         world = self.plan.world(sequence)
@@ -108,7 +108,8 @@ class NuScenesTables(Layout):
             save_image(self.plan.out / self.filename(sequence, shot), view.image)
             if self.is_key(frame):
                 save_depth(
-                    self.plan.out / f"truth/samples/{channel}/{self.stem(sequence, shot)}.png", view.depth
+                    self.plan.out / f"ground_truth/samples/{channel}/{self.stem(sequence, shot)}.png",
+                    view.depth,
                 )
         if self.is_key(frame):
             shot = self.shot(LIDAR, frame)
@@ -125,7 +126,7 @@ class NuScenesTables(Layout):
 
     def write_sequence(self, sequence: int) -> None:
         for number, channel in enumerate(CHANNELS.values()):
-            path = self.plan.out / f"truth/masks/{channel}/{self.scene(sequence)}.png"
+            path = self.plan.out / f"ground_truth/masks/{channel}/{self.scene(sequence)}.png"
             save_array(path, self.rig.own_vehicle(number).astype(np.uint8) * 255)
 
     def gallery_view(self, sequence: int) -> View:
@@ -218,7 +219,7 @@ class NuScenesTables(Layout):
         }
 
     def records(self, sequence: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Of every picture and scan, its record and the vehicle's pose at its time."""
+        """Of every image and scan, its record and the vehicle's pose at its time."""
         for channel in SENSORS:
             shots = self.shots(channel)
             tokens = [self.token("sample_data", sequence, channel, shot.frame) for shot in shots]

@@ -1,4 +1,4 @@
-"""NYU Depth V2: scenes filmed by hand with a camera that distorts, and labelled pictures with depth."""
+"""NYU Depth V2: scenes filmed by hand with a camera that distorts, and labelled images with depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tools.layouts import LAYOUTS
 from tools.layouts._base import RATE, Layout, Plan, looking_ahead, save_image, save_text
 from utils import atomic_path
 
-REACH = 4  # pictures that a published line lists on each side of its target
+REACH = 4  # images that a published line lists on each side of its target
 HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jul 23 12:00:00 2012 HDF5 schema 1.00 ."
 
 
@@ -24,9 +24,9 @@ HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jul 23 12:00:
 class NyuV2Rooms(Layout):
     """NYUv2: `train/<scene>/*.jpg` through the Kinect's lens, `nyu_test/*.h5` and the labelled .mat.
 
-    Every fourth picture of the scenes held out is labelled; those are 640 x 480 whatever the size asked for,
+    Every fourth image of the scenes held out is labelled; those are 640 x 480 whatever the size asked for,
     without distortion, since what is evaluated is a fixed window of them. Lists: nine paths a line to train
-    on, labelled pictures for val and test.
+    on, labelled images for val and test.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -36,12 +36,12 @@ class NyuV2Rooms(Layout):
         self.labelling = Camera(K, SIZE[1], SIZE[0])
         tested = self.held_out() or [0]
         self.training = [n for n in range(plan.sequences) if n not in tested] or tested
-        self.labelled = [(n, i) for n in tested for i in range(1, plan.frames, 4)]  # picture 1, 2, ...
+        self.labelled = [(n, i) for n in tested for i in range(1, plan.frames, 4)]  # image 1, 2, ...
 
     def scene(self, sequence: int) -> str:
         return f"room_{sequence + 1:04d}"
 
-    def picture(self, sequence: int, frame: int) -> str:
+    def image(self, sequence: int, frame: int) -> str:
         return f"train/{self.scene(sequence)}/{frame:05d}.{self.plan.ext}"
 
     def converted(self, number: int) -> str:
@@ -54,7 +54,7 @@ class NyuV2Rooms(Layout):
     def write_frame(self, sequence: int, frame: int) -> None:
         if sequence in self.training:
             view = self.view(self.filming, sequence, frame)
-            save_image(self.plan.out / self.picture(sequence, frame), view.image)
+            save_image(self.plan.out / self.image(sequence, frame), view.image)
         if (sequence, frame) in self.labelled:
             number = self.labelled.index((sequence, frame)) + 1
             view = self.view(self.labelling, sequence, frame)
@@ -67,10 +67,10 @@ class NyuV2Rooms(Layout):
 
     def write_splits(self) -> None:
         frames = self.plan.frames
-        reach = min(REACH, (frames - 1) // 2)  # of few pictures, the outermost are listed again
+        reach = min(REACH, (frames - 1) // 2)  # of few images, the outermost are listed again
         offsets = [max(-reach, min(offset, reach)) for offset in PUBLISHED_ORDER]
         lines = [
-            " ".join(self.picture(n, i + offset) for offset in offsets) + "\n"
+            " ".join(self.image(n, i + offset) for offset in offsets) + "\n"
             for n in self.training
             for i in range(reach, frames - reach)
         ]
@@ -80,7 +80,7 @@ class NyuV2Rooms(Layout):
         self._write_mat(self.plan.out / MAT)
 
     def _write_mat(self, path: Path) -> None:
-        """All labelled pictures in one file of MATLAB 7.3: columns first, names as references to UTF-16."""
+        """All labelled images in one file of MATLAB 7.3: columns first, names as references to UTF-16."""
 
         def variable(file: h5py.File, name: str, shape: tuple, kind: object, word: str) -> h5py.Dataset:
             made = file.create_dataset(name, shape, kind)
@@ -113,7 +113,7 @@ class KinectCamera(Camera):
     """A camera with the lens distortion of NYUv2's Kinect, which is the same at any size."""
 
     def directions(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """(3, P) rays through pixels (u, v) of the distorted picture, with z = 1."""
+        """(3, P) rays through pixels (u, v) of the distorted image, with z = 1."""
         pixels = np.stack([u, v], 1).astype(np.float64)[:, None]
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-10)
         # OpenCV 5 lacks undistortPointsIter, and OpenCV 4's undistortPoints takes no criteria.

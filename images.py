@@ -1,4 +1,4 @@
-"""What people look at: depth in colours, sheets of pictures, films, coloured points.
+"""What people look at: depth in colours, image grids of images, videos, coloured points.
 
 Everything is written under a temporary name first, so that an interrupted run leaves no half file behind.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from utils import InputError, atomic_path
 
-PICTURE_FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF"}
+IMAGE_FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF"}
 FILM_FORMATS = (".gif", ".mp4")
 JPEG_QUALITY = 95
 _STEADY_COLOURS = 96  # entries of a GIF's 256 that are the same in every frame
@@ -29,12 +29,12 @@ def colourise(
     high: float | None = None,
     colours: str = "magma",
 ) -> np.ndarray:
-    """A map of numbers as a picture; of disparities the near is bright.
+    """A map of numbers as an image; of disparities the near is bright.
 
     Args:
         values: (H, W).
         low, high: the values that get the first and the last colour; the least value and the 95th
-            percentile where not given, as the published pictures.
+            percentile where not given, as the published images.
         colours: a matplotlib colour map.
 
     Returns:
@@ -47,7 +47,7 @@ def colourise(
     return (colormaps[colours](scaled)[..., :3] * 255).astype(np.uint8)
 
 
-def as_picture(values: Tensor) -> np.ndarray:
+def as_image(values: Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] as it is, (1, H, W) in colours: (H, W, 3) uint8 RGB."""
     if values.shape[0] == 1:
         return colourise(values[0])
@@ -55,27 +55,27 @@ def as_picture(values: Tensor) -> np.ndarray:
     return scaled.byte().permute(1, 2, 0).cpu().numpy()
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarray:
-    """Pictures of one size in rows and columns, white between them: (H, W, 3) uint8."""
+def image_grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarray:
+    """Images of one size in rows and columns, white between them: (H, W, 3) uint8."""
     height, width = rows[0][0].shape[:2]
     columns = max(len(row) for row in rows)
     shape = (len(rows) * (height + gap) - gap, columns * (width + gap) - gap, 3)
     canvas = np.full(shape, 255, np.uint8)
     for r, row in enumerate(rows):
-        for c, picture in enumerate(row):
+        for c, image in enumerate(row):
             top, left = r * (height + gap), c * (width + gap)
-            canvas[top : top + height, left : left + width] = picture
+            canvas[top : top + height, left : left + width] = image
     return canvas
 
 
-# Where a camera's views stand in a picture of the whole rig, seen from above with the front at the top.
+# Where a camera's views stand in an image of the whole rig, seen from above with the front at the top.
 _PLACES = {
     "front_left": (0, 0), "front": (0, 1), "front_right": (0, 2),
     "back_left": (1, 0), "back": (1, 1), "back_right": (1, 2),
 }  # fmt: skip
 
 
-def surround_sheet(
+def surround_grid(
     images: Sequence[np.ndarray],
     depths: Sequence[np.ndarray],
     names: Sequence[str],
@@ -94,41 +94,41 @@ def surround_sheet(
     # The least and the 95th percentile over all cameras, as `colourise` takes them of one.
     low, high = min(part.min() for part in inverse), float(np.percentile(np.stack(inverse), 95))
     coloured = [resized(colourise(part, low, high), width) for part in inverse]
-    return ring_sheet(list(zip(small, coloured)), names)
+    return ring_grid(list(zip(small, coloured)), names)
 
 
-def ring_sheet(views: Sequence[Sequence[np.ndarray]], names: Sequence[str], gap: int = 4) -> np.ndarray:
-    """Each camera's pictures above one another, the cameras in their places: (H, W, 3) uint8.
+def ring_grid(views: Sequence[Sequence[np.ndarray]], names: Sequence[str], gap: int = 4) -> np.ndarray:
+    """Each camera's images above one another, the cameras in their places: (H, W, 3) uint8.
 
     Args:
-        views: of each camera its (h, w, 3) uint8 RGB pictures, all of one size.
+        views: of each camera its (h, w, 3) uint8 RGB images, all of one size.
         names: of the cameras. Where there is one that has no place, they stand side by side.
         gap: pixels between cameras.
     """
-    stacks = [_labelled(np.concatenate(list(pictures)), name) for pictures, name in zip(views, names)]
+    stacks = [_labelled(np.concatenate(list(images)), name) for images, name in zip(views, names)]
     places = [_PLACES.get(name) for name in names]
     if None in places:
-        return sheet([stacks], gap)
+        return image_grid([stacks], gap)
     rows = sorted({row for row, _ in places})
     columns = sorted({column for _, column in places})
-    grid = [[np.full_like(stacks[0], 255) for _ in columns] for _ in rows]
+    cells = [[np.full_like(stacks[0], 255) for _ in columns] for _ in rows]
     for (row, column), stack in zip(places, stacks):
-        grid[rows.index(row)][columns.index(column)] = stack
-    return sheet(grid, gap)
+        cells[rows.index(row)][columns.index(column)] = stack
+    return image_grid(cells, gap)
 
 
-def resized(picture: np.ndarray, width: int) -> np.ndarray:
+def resized(image: np.ndarray, width: int) -> np.ndarray:
     """(h, w, 3) uint8 at another width, in its proportions."""
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _labelled(picture: np.ndarray, name: str) -> np.ndarray:
-    """The picture with a name in its upper left corner."""
-    image = Image.fromarray(picture)
-    draw = ImageDraw.Draw(image)
+def _labelled(image: np.ndarray, name: str) -> np.ndarray:
+    """The image with a name in its upper left corner."""
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
     draw.text((6, 4), name.replace("_", " "), fill="white", stroke_width=2, stroke_fill="black")
-    return np.array(image)
+    return np.array(canvas)
 
 
 @contextlib.contextmanager
@@ -156,17 +156,17 @@ def check_format(name: str, formats: Sequence[str]) -> None:
         raise InputError(f"cannot write '{name}'; known endings are {', '.join(known)}")
 
 
-def save_picture(path: str | Path, picture: np.ndarray) -> None:
+def save_image(path: str | Path, image: np.ndarray) -> None:
     """Write (H, W, 3) or (H, W) uint8 in the format that the ending of `path` names.
 
     Raises:
         InputError: an unknown ending, or it could not be written.
     """
     ending = Path(path).suffix
-    check_format(ending, list(PICTURE_FORMATS))
+    check_format(ending, list(IMAGE_FORMATS))
     with writing(path) as temporary:
-        kind = PICTURE_FORMATS[ending[1:].lower()]
-        Image.fromarray(picture).save(temporary, format=kind, quality=JPEG_QUALITY)
+        kind = IMAGE_FORMATS[ending[1:].lower()]
+        Image.fromarray(image).save(temporary, format=kind, quality=JPEG_QUALITY)
 
 
 # ------------------------------------------------------------------------------------------------ points
@@ -175,7 +175,7 @@ def save_picture(path: str | Path, picture: np.ndarray) -> None:
 def point_cloud(
     depth: np.ndarray,
     intrinsics: np.ndarray,
-    picture: np.ndarray,
+    image: np.ndarray,
     tolerance: float = 0.02,
     radius: int | None = None,
     kept: np.ndarray | None = None,
@@ -188,7 +188,7 @@ def point_cloud(
     Args:
         depth: (H, W), any unit along the optical axis.
         intrinsics: (3, 3) pixels at H x W.
-        picture: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
         tolerance: up to which unevenness a point stays; infinite keeps every one.
         radius: of the neighbourhood, pixels, about as far as an edge is smeared; W / 160 where not given,
             which is four pixels of a network 640 wide.
@@ -202,15 +202,15 @@ def point_cloud(
     rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(intrinsics).T
     even = off_plane(1 / depth, radius or max(2, round(width / 160))) <= tolerance
     kept = even if kept is None else even & kept
-    return (rays[kept] * depth[kept][:, None]).astype(np.float32), picture[kept]
+    return (rays[kept] * depth[kept][:, None]).astype(np.float32), image[kept]
 
 
 def surround_cloud(
     depths: Sequence[np.ndarray],
     intrinsics: Sequence[np.ndarray],
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     rig_from_camera: Sequence[np.ndarray],
-    visible: Sequence[np.ndarray] | None = None,
+    ego_masks: Sequence[np.ndarray] | None = None,
     farthest: float = 60.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The coloured points of all cameras of a rig, in the vehicle's frame.
@@ -218,20 +218,20 @@ def surround_cloud(
     Args:
         depths: (h, w) metres along each camera's optical axis.
         intrinsics: (3, 3) pixels at h x w.
-        pictures: (h, w, 3) uint8 RGB.
+        images: (h, w, 3) uint8 RGB.
         rig_from_camera: (4, 4) each camera's place on the vehicle, metres.
-        visible: (h, w) bool, False where a camera sees its own vehicle; everywhere true where not given.
+        ego_masks: (h, w) bool, True where a camera sees its own vehicle; those pixels are left out.
         farthest: metres from the camera; what is farther is mostly sky and guesses.
 
     Returns:
         (P, 3) float32 metres: x forward, y left, z up. (P, 3) uint8 RGB.
     """
     points, colours = [], []
-    for camera, (depth, K, picture, T) in enumerate(zip(depths, intrinsics, pictures, rig_from_camera)):
+    for camera, (depth, K, image, T) in enumerate(zip(depths, intrinsics, images, rig_from_camera)):
         shown = depth <= farthest
-        if visible is not None:
-            shown &= visible[camera]
-        places, paint = point_cloud(depth, K, picture, kept=shown)
+        if ego_masks is not None:
+            shown &= ~ego_masks[camera]
+        places, paint = point_cloud(depth, K, image, kept=shown)
         points.append(places @ T[:3, :3].T + T[:3, 3])
         colours.append(paint)
     return np.concatenate(points).astype(np.float32), np.concatenate(colours)
@@ -293,25 +293,25 @@ def write_ply(
         file.write(vertices.tobytes())
 
 
-# ------------------------------------------------------------------------------------------------- films
+# ------------------------------------------------------------------------------------------------- videos
 
 
 @contextlib.contextmanager
-def film(path: str | Path, fps: float, steady: str | None = None) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write a GIF or MP4 picture by picture; memory holds one, however long the film.
+def video(path: str | Path, fps: float, steady: str | None = None) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write a GIF or MP4 image by image; memory holds one, however long the video.
 
-        with film("depth.gif", fps=10) as write:
-            write(picture)  # (H, W, 3) uint8 RGB, all of one size
+        with video("depth.gif", fps=10) as write:
+            write(image)  # (H, W, 3) uint8 RGB, all of one size
 
     Args:
         path: ends in .gif or .mp4.
-        fps: pictures in a second. A GIF counts in hundredths of a second and shows at most 50; between, its
-            pictures take turns in standing a hundredth longer.
+        fps: images in a second. A GIF counts in hundredths of a second and shows at most 50; between, its
+            images take turns in standing a hundredth longer.
         steady: a matplotlib colour map that keeps its place in every palette of a GIF, so that depth does
-            not change its colours when the picture beside it does.
+            not change its colours when the image beside it does.
 
     Raises:
-        InputError: another ending, no picture at all, or it could not be written.
+        InputError: another ending, no image at all, or it could not be written.
     """
     path = Path(path)
     check_format(path.suffix, FILM_FORMATS)
@@ -320,14 +320,14 @@ def film(path: str | Path, fps: float, steady: str | None = None) -> Iterator[Ca
         with kind as write:
             yield write
         if temporary.stat().st_size == 0:
-            raise InputError(f"{path}: there was no picture to make a film of")
+            raise InputError(f"{path}: there was no image to make a video of")
 
 
 @contextlib.contextmanager
 def _gif(path: Path, fps: float, steady: str | None) -> Iterator[Callable[[np.ndarray], None]]:
     """Pillow's own writer collects every frame before it writes the first; this one writes them as they come.
 
-    Each frame has a palette of its own, so no first look at the whole film is needed.
+    Each frame has a palette of its own, so no first look at the whole video is needed.
     """
     fixed, written = b"", 0
     if steady is not None:
@@ -335,17 +335,17 @@ def _gif(path: Path, fps: float, steady: str | None) -> Iterator[Callable[[np.nd
         fixed = (entries * 255).astype(np.uint8).tobytes()
     with open(path, "wb") as file:
 
-        def write(picture: np.ndarray) -> None:
+        def write(image: np.ndarray) -> None:
             nonlocal written
-            image = Image.fromarray(picture)
+            frame = Image.fromarray(image)
             begin, end = round(100 * written / fps), round(100 * (written + 1) / fps)
             duration = max(2, end - begin) * 10  # milliseconds; browsers slow down what is faster
             written += 1
             if file.tell() == 0:
-                size = b"".join(side.to_bytes(2, "little") for side in image.size)
+                size = b"".join(side.to_bytes(2, "little") for side in frame.size)
                 file.write(b"GIF89a" + size + b"\x00\x00\x00")  # no palette for all
                 file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")  # again and again
-            indexed = _to_palette(image, fixed)
+            indexed = _to_palette(frame, fixed)
             parts = GifImagePlugin.getdata(indexed, duration=duration, include_color_table=True)
             file.writelines(parts)
             parts.clear()  # Pillow's own list, in a cycle that would keep many frames before it is collected
@@ -356,7 +356,7 @@ def _gif(path: Path, fps: float, steady: str | None) -> Iterator[Callable[[np.nd
 
 
 def _to_palette(image: Image.Image, fixed: bytes) -> Image.Image:
-    """256 colours: `fixed` ones and the best others for this picture."""
+    """256 colours: `fixed` ones and the best others for this image."""
     own = image.quantize(256 - len(fixed) // 3, dither=Image.Dither.NONE)
     if not fixed:
         return own
@@ -373,14 +373,14 @@ def _mp4(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
     fps = fps if fps < 65 else float(f"{fps:.4g}")  # MPEG-4's clock ticks at most 65535 times a second
     writer, written = None, 0
 
-    def write(picture: np.ndarray) -> None:
+    def write(image: np.ndarray) -> None:
         nonlocal writer, written
         if writer is None:
-            size = picture.shape[1], picture.shape[0]
+            size = image.shape[1], image.shape[0]
             writer = cv2.VideoWriter(str(named), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
             if not writer.isOpened():
                 raise InputError(f"OpenCV cannot write MP4 to {path.parent} here; a GIF needs no codec")
-        writer.write(np.ascontiguousarray(picture[..., ::-1]))
+        writer.write(np.ascontiguousarray(image[..., ::-1]))
         written += 1
 
     try:
@@ -389,7 +389,7 @@ def _mp4(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
             writer.release()
             kept = cv2.VideoCapture(str(named)).get(cv2.CAP_PROP_FRAME_COUNT)
             if kept != written:  # OpenCV says nothing where a disk is full
-                raise InputError(f"{path.parent} did not take the whole film; is the disk full?")
+                raise InputError(f"{path.parent} did not take the whole video; is the disk full?")
             os.replace(named, path)
     finally:
         named.unlink(missing_ok=True)

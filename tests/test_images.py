@@ -1,4 +1,4 @@
-"""Colours, points and films, held against what was put in."""
+"""Colours, points and videos, held against what was put in."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-import pictures
-from pictures import (
+import images
+from images import (
     colourise,
-    film,
+    image_grid,
     point_cloud,
-    ring_sheet,
-    save_picture,
-    sheet,
+    ring_grid,
+    save_image,
     surround_cloud,
-    surround_sheet,
+    surround_grid,
+    video,
     write_ply,
 )
 from tests.plys import read_ply
@@ -34,16 +34,16 @@ def test_the_nearest_is_bright_and_the_farthest_dark():
     assert tuple(coloured[-1, -1]) == tuple(int(255 * c) for c in colormaps["magma"](1.0)[:3])
 
 
-def test_a_sheet_puts_white_between_pictures():
-    board = sheet([[WHITE * 0, WHITE * 0]], gap=4)
+def test_a_grid_puts_white_between_images():
+    board = image_grid([[WHITE * 0, WHITE * 0]], gap=4)
     assert board.shape == (64, 260, 3)
     assert (board[:, 128:132] == 255).all() and (board[:, :128] == 0).all()
 
 
 def test_points_project_back_onto_their_pixels():
     x, y = np.meshgrid(np.arange(128), np.arange(64))
-    picture = np.stack([x, y, 0 * x], -1).astype(np.uint8)  # a pixel's colour is its place
-    points, colours = point_cloud(5 + 0.01 * x, K, picture)
+    image = np.stack([x, y, 0 * x], -1).astype(np.uint8)  # a pixel's colour is its place
+    points, colours = point_cloud(5 + 0.01 * x, K, image)
     pixels = points @ K.T
     assert len(points) == 64 * 128
     assert np.allclose(pixels[:, :2] / pixels[:, 2:], colours[:, :2], atol=1e-3)
@@ -61,7 +61,7 @@ def test_no_veil_hangs_between_a_pole_and_the_wall_behind_it():
 
 def test_a_road_and_a_slanted_wall_lose_no_point():
     y, x = np.mgrid[0:64, 0:128]
-    road = 1.65 * 100 / (y + 1.0)  # a camera 1.65 m above it, the horizon one row above the picture
+    road = 1.65 * 100 / (y + 1.0)  # a camera 1.65 m above it, the horizon one row above the image
     wall = 3 * 100 / (x + 2.0)
     for depth in (road, wall):
         points, _ = point_cloud(depth, K, WHITE)
@@ -78,13 +78,13 @@ def test_a_point_cloud_file_is_read_back(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["gif", "mp4"])
-def test_a_film_has_the_frames_it_was_given(tmp_path, ending):
-    path = tmp_path / f"film.{ending}"
-    with film(path, fps=10, steady="magma") as write:
+def test_a_video_has_the_frames_it_was_given(tmp_path, ending):
+    path = tmp_path / f"video.{ending}"
+    with video(path, fps=10, steady="magma") as write:
         for grey in (0, 100, 200):
             write(np.full((32, 48, 3), grey, np.uint8))
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
-    frames = read_film(path)
+    frames = read_video(path)
     assert [frame.shape for frame in frames] == [(32, 48, 3)] * 3
     assert np.allclose([frame.mean() for frame in frames], (0, 100, 200), atol=6)
 
@@ -93,7 +93,7 @@ def test_a_film_has_the_frames_it_was_given(tmp_path, ending):
 def test_a_video_keeps_the_speed_of_fast_cameras(tmp_path, fps):
     import cv2
 
-    with film(tmp_path / "fast.mp4", fps) as write:
+    with video(tmp_path / "fast.mp4", fps) as write:
         write(WHITE)
         write(WHITE)
     shown = cv2.VideoCapture(str(tmp_path / "fast.mp4")).get(cv2.CAP_PROP_FPS)
@@ -103,16 +103,16 @@ def test_a_video_keeps_the_speed_of_fast_cameras(tmp_path, fps):
 def test_a_gif_shows_depth_in_the_same_colours_whatever_stands_beside_it(tmp_path):
     depth = colourise(np.tile(np.linspace(0, 1, 64), (32, 1)))
     draw = np.random.default_rng(0)
-    with film(tmp_path / "a.gif", fps=10, steady="magma") as write:
+    with video(tmp_path / "a.gif", fps=10, steady="magma") as write:
         for _ in range(3):
             write(np.concatenate([draw.integers(0, 255, (32, 64, 3), np.uint8), depth], 1))
-    shown = [frame[:, 64:].astype(int) for frame in read_film(tmp_path / "a.gif")]
+    shown = [frame[:, 64:].astype(int) for frame in read_video(tmp_path / "a.gif")]
     assert max(np.abs(frame - depth).max() for frame in shown) <= 12
     assert max(np.abs(frame - shown[0]).mean() for frame in shown) <= 1
 
 
 def test_a_gif_says_how_long_a_frame_is_shown_and_starts_again(tmp_path):
-    with film(tmp_path / "a.gif", fps=10) as write:
+    with video(tmp_path / "a.gif", fps=10) as write:
         write(WHITE)
         write(WHITE // 2)
     with Image.open(tmp_path / "a.gif") as gif:
@@ -120,7 +120,7 @@ def test_a_gif_says_how_long_a_frame_is_shown_and_starts_again(tmp_path):
 
 
 def test_a_gif_keeps_the_time_although_it_counts_in_hundredths(tmp_path):
-    with film(tmp_path / "a.gif", fps=30) as write:
+    with video(tmp_path / "a.gif", fps=30) as write:
         for n in range(30):
             write(WHITE // 30 * n)
     durations = []
@@ -134,7 +134,7 @@ def test_a_gif_keeps_the_time_although_it_counts_in_hundredths(tmp_path):
 def test_a_gif_much_larger_than_the_memory_it_takes_is_written(tmp_path):
     draw = np.random.default_rng(0)
     tracemalloc.start()
-    with film(tmp_path / "a.gif", fps=10) as write:
+    with video(tmp_path / "a.gif", fps=10) as write:
         for _ in range(60):
             write(draw.integers(0, 255, (96, 128, 3), np.uint8))
     _, most = tracemalloc.get_traced_memory()
@@ -144,15 +144,15 @@ def test_a_gif_much_larger_than_the_memory_it_takes_is_written(tmp_path):
 
 def test_what_cannot_be_written_is_said_in_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"cannot write '\.xyz'; known endings are png, jpg"):
-        save_picture(tmp_path / "a.xyz", WHITE)
+        save_image(tmp_path / "a.xyz", WHITE)
     with (
         pytest.raises(InputError, match=r"cannot write '\.avi'; known endings are gif, mp4"),
-        film(tmp_path / "a.avi", 10),
+        video(tmp_path / "a.avi", 10),
     ):
         pass
-    with pytest.raises(InputError, match="there was no picture"), film(tmp_path / "a.gif", 10):
+    with pytest.raises(InputError, match="there was no image"), video(tmp_path / "a.gif", 10):
         pass
-    save_picture(tmp_path / "a.png", WHITE)
+    save_image(tmp_path / "a.png", WHITE)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -163,23 +163,23 @@ def test_what_cannot_be_written_is_said_in_one_sentence(tmp_path, monkeypatch):
     try:  # OpenCV says nothing where it cannot write on
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
         with (
-            pytest.raises(InputError, match="did not take the whole film"),
-            film(tmp_path / "a.mp4", 10) as write,
+            pytest.raises(InputError, match="did not take the whole video"),
+            video(tmp_path / "a.mp4", 10) as write,
         ):
             for _ in range(20):
                 write(noise.integers(0, 255, (96, 128, 3), np.uint8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr(pictures.Image.Image, "save", full)
+    monkeypatch.setattr(images.Image.Image, "save", full)
     with pytest.raises(InputError, match=r"a\.png cannot be written: No space left on device"):
-        save_picture(tmp_path / "a.png", WHITE // 2)
+        save_image(tmp_path / "a.png", WHITE // 2)
     assert [item.name for item in tmp_path.iterdir()] == ["a.png"]
     with Image.open(tmp_path / "a.png") as kept:
         assert np.asarray(kept).min() == 255
 
 
-def read_film(path) -> list[np.ndarray]:
+def read_video(path) -> list[np.ndarray]:
     """Every frame of a GIF or MP4, (H, W, 3) RGB."""
     import cv2
 
@@ -200,7 +200,7 @@ def test_a_rigs_views_stand_in_their_places_with_one_scale_of_colours():
     names = ("front", "front_left", "back_left", "back", "back_right", "front_right")
     views = [np.full((20, 40, 3), 40 * n, np.uint8) for n in range(6)]
     depths = [np.full((20, 40), 2.0 + n, np.float32) for n in range(6)]
-    board = surround_sheet(views, depths, names, width=40)
+    board = surround_grid(views, depths, names, width=40)
     assert board.shape == (2 * 40 + 4, 3 * 40 + 8, 3)
     # The middle of each view: front left, front, front right above back left, back, back right.
     assert board[18, 20::44, 0].tolist() == [40, 0, 200]
@@ -211,8 +211,8 @@ def test_a_rigs_views_stand_in_their_places_with_one_scale_of_colours():
 
 def test_some_cameras_take_no_more_room_and_unknown_ones_stand_side_by_side():
     view = [WHITE[:20, :40]]
-    assert ring_sheet([view, view], ("front_left", "front")).shape == (20, 84, 3)
-    assert ring_sheet([view, view, view], ("front", "port", "starboard")).shape == (20, 128, 3)
+    assert ring_grid([view, view], ("front_left", "front")).shape == (20, 84, 3)
+    assert ring_grid([view, view, view], ("front", "port", "starboard")).shape == (20, 128, 3)
 
 
 def test_the_points_of_all_cameras_lie_in_the_vehicles_frame():
@@ -221,11 +221,11 @@ def test_the_points_of_all_cameras_lie_in_the_vehicles_frame():
     depths = [np.full((64, 128), 10.0), np.full((64, 128), 20.0)]
     visible = np.ones((64, 128), bool)
     visible[:, :64] = False
-    points, colours = surround_cloud(depths, [K, K], [WHITE, 0 * WHITE], [ahead, behind], [visible, ~visible])
+    points, colours = surround_cloud(depths, [K, K], [WHITE, 0 * WHITE], [ahead, behind], [~visible, visible])
     assert len(points) == 64 * 128
     white = colours[:, 0] == 255
     assert np.allclose(points[white, 0], 10.5) and np.allclose(points[~white, 0], -20.5)
-    assert (points[white, 1] < 0).all()  # the right half of the picture is to the right: y is left
+    assert (points[white, 1] < 0).all()  # the right half of the image is to the right: y is left
     middle = points[np.abs(points[:, 2] - 1.5).argmin()]
     assert abs(middle[2] - 1.5) < 0.2
     nearer, _ = surround_cloud(depths, [K, K], [WHITE, WHITE], [ahead, behind], farthest=15.0)
