@@ -149,7 +149,7 @@ class ScDepth(Monodepth2):
             motion = self._motion(earlier, later)
         return _pose(motion)
 
-    def pictures(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+    def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """Target, disparity, each source warped into it, and the self-discovered mask; all (B·N, C, H, W)."""
         compared = self._compared(batch, prediction)
         pairs = compare_pairs(compared, prediction, normalised=False)

@@ -5,17 +5,18 @@ from argparse import Namespace
 import pytest
 import torch
 
-from checkpoints import load_checkpoint
-from tests.scdepth_goldens import state_dict
+from checkpoints import load_checkpoint, load_weights
+from methods import build_method, load_method
+from tests.scdepth_goldens import ScDepthGolden, state_dict
 from utils import InputError
 
 
-def lightning(folder, case, **hparams):
+def lightning(folder, case, state=None, **hparams):
     """A file as Lightning 1.7 writes it."""
     path = folder / "epoch=99-val_loss=0.1411.ckpt"
     content = {
         "epoch": 99, "global_step": 1000, "pytorch-lightning_version": "1.7.3", "loops": {"fit_loop": {}},
-        "state_dict": state_dict(case), "hparams_name": "kwargs",
+        "state_dict": state or state_dict(case), "hparams_name": "kwargs",
         "hyper_parameters": {"hparams": Namespace(resnet_layers=18, lr=1e-4, **hparams)},
         "datamodule_hparams_name": "kwargs", "datamodule_hyper_parameters": {"hparams": Namespace()},
     }  # fmt: skip
@@ -37,6 +38,32 @@ def test_each_version_is_recognised_from_its_keys(tmp_path, version):
     assert networks == {"encoder", "depth", "pose_encoder", "pose"} | rectifier
     assert "depth_net.encoder.encoder.fc.weight" in checkpoint.ignored
     assert "depth_net.decoder.dispconvs.3.conv.bias" in checkpoint.ignored
+
+
+def published_networks():
+    """A V1 state dict whose depth network is the recorded one."""
+    return {
+        f"{network}_net.{key}": value
+        for network in ("depth", "pose")
+        for key, value in state_dict(f"scdepth_{network}net18").items()
+    }
+
+
+def test_a_published_file_predicts_the_published_depth(tmp_path):
+    golden = ScDepthGolden("scdepth_depthnet18")
+    golden.prefix = "B/scdepth_depthnet18"
+    method, _ = load_method(lightning(tmp_path, "", published_networks(), dataset_name="kitti"))
+    with torch.no_grad():
+        golden.close("depth", method.eval().predict_depth(golden.picture("image")))
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+def test_training_goes_on_from_each_version(tmp_path, version):
+    checkpoint = load_checkpoint(lightning(tmp_path, f"scdepth_step_{version}", model_version=version))
+    method = build_method({**checkpoint.options, "weights_init": "scratch"})
+    report = load_weights(method, checkpoint.weights)
+    assert report.startswith("loaded encoder (120 tensors), depth (22 tensors), pose_encoder (120 tensors)")
+    assert "left aside" not in report
 
 
 def test_an_older_file_without_options_of_v3_is_v1(tmp_path):
@@ -87,6 +114,9 @@ def test_a_depth_file_alone_predicts_depth(sfmlearner):
     (sfmlearner / "exp_pose_model_best.pth.tar").unlink()
     checkpoint = load_checkpoint(sfmlearner / "dispnet_model_best.pth.tar")
     assert {key.split(".")[0] for key in checkpoint.weights} == {"encoder", "depth"}
+    method, _ = load_method(sfmlearner / "dispnet_model_best.pth.tar")
+    depth = method.predict_depth(torch.rand(1, 3, 64, 96))
+    assert depth.min() >= 0.0999 and depth.max() <= 100.01
 
 
 def test_a_pose_file_alone_is_refused_with_the_name_of_its_partner(sfmlearner):

@@ -174,7 +174,7 @@ def test_v2_compares_rectified_sources(scene):
 
 def test_logged_images_have_the_targets_size(scene):
     method = ScDepth("v3", weights_init="scratch")
-    shown = method.pictures(scene, method(scene))
+    shown = method.log_images(scene, method(scene))
     assert {"target", "disparity", "warped_-1", "warped_1", "static", "pseudo_disparity"} == set(shown)
     assert all(image.shape[-2:] == (64, 96) and image.min() >= 0 for image in shown.values())
 
