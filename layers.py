@@ -122,6 +122,19 @@ def pose_matrix(axis_angle: Tensor, translation: Tensor, invert: bool = False) -
     return invert_rigid(T) if invert else T
 
 
+def euler_pose_matrix(vector: Tensor) -> Tensor:
+    """The pose vector of PackNet-SfM and SC-Depth as a matrix.
+
+    Args:
+        vector: (B, 6), translation in the unit of the depth, then Euler angles in radians.
+
+    Returns:
+        (B, 4, 4).
+    """
+    vector = vector.float()
+    return rigid(euler_to_rotation(vector[:, 3:]), vector[:, :3])
+
+
 def invert_intrinsics(intrinsics: Tensor) -> Tensor:
     """The inverse of (B, 3, 3), not finite where there is none; nobody waits for the GPU to say so."""
     return torch.linalg.inv_ex(intrinsics).inverse

@@ -24,7 +24,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from datasets._augment import Augment
 from losses import LOSSES
 from methods import METHODS
 from methods._views import Views
-from published_configs import is_surround_depth, surround_depth
+from published_configs import is_packnet, is_surround_depth, packnet, surround_depth
 from utils import (
     PROJECT,
     WORKERS,
@@ -325,21 +325,24 @@ def read_config(path: str | Path) -> dict[str, Any]:
         if path.suffix == ".txt":
             lines = (line.split("#")[0].strip() for line in text.splitlines())
             pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines if line)
-            return _published(path, {key: read_yaml(value) for key, value in pairs})
+            settings = {key: read_yaml(value) for key, value in pairs}
+            return _published(path, settings, "SurroundDepth", is_surround_depth, surround_depth)
         settings = read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold 'name: value' lines")
-    return settings
+    return _published(path, settings, "PackNet-SfM", is_packnet, packnet)
 
 
-def _published(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """A text config as it is, or translated where it is one of SurroundDepth's; says once what changed."""
-    if not is_surround_depth(settings):
+def _published(
+    path: Path, settings: dict[str, Any], system: str, recognise: Callable, translate: Callable
+) -> dict[str, Any]:
+    """A config as it is, or translated if it is one of a published system's; prints once what changed."""
+    if not recognise(settings):
         return settings
-    settings, notes = surround_depth(settings)
-    sentence = f"{path} is a config of the published SurroundDepth: {'; '.join(notes)}"
+    settings, notes = translate(settings)
+    sentence = f"{path} is a config of the published {system}: {'; '.join(notes)}"
     if sentence not in _SAID and os.environ.get("RANK", "0") == "0":
         print(sentence, file=sys.stderr)
     _SAID.add(sentence)
