@@ -21,8 +21,8 @@ def pseudo_and_predicted(batch: Batch, prediction: Prediction, term: str) -> tup
     """
     if "pseudo_depth" not in batch.maps:
         raise InputError(
-            f"{term} compares with pseudo-depth and the dataset reads none; tools/pseudo_depth.py makes it, "
-            "and --dataset.pseudo_depth true reads it"
+            f"{term} compares with pseudo-depth and the dataset reads none; put one file for each image "
+            "into <scene>/pseudo_depth and add --dataset.pseudo_depth true"
         )
     pseudo, depth = batch.maps["pseudo_depth"].float(), prediction.depths.get(0)
     if depth is None or depth.shape[-2:] != pseudo.shape[-2:]:

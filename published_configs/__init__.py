@@ -5,6 +5,7 @@ our options and sentences on what differs.
 """
 
 from published_configs.packnet import is_packnet, packnet
+from published_configs.sc_depth import is_sc_depth, sc_depth
 from published_configs.surround_depth import is_surround_depth, surround_depth
 
-__all__ = ["is_packnet", "is_surround_depth", "packnet", "surround_depth"]
+__all__ = ["is_packnet", "is_sc_depth", "is_surround_depth", "packnet", "sc_depth", "surround_depth"]

@@ -114,7 +114,7 @@ def test_the_same_draws_give_the_same_pairs(scene):
 def test_a_dataset_without_pseudo_depth_is_told_how_to_get_it(scene):
     batch, depths, poses = scene
     batch.maps = {}
-    with pytest.raises(InputError, match=r"tools/pseudo_depth.py makes it, and --dataset.pseudo_depth true"):
+    with pytest.raises(InputError, match="into <scene>/pseudo_depth and add --dataset.pseudo_depth true"):
         MaskRanking()(batch, predicted_pair(depths, poses))
 
 
