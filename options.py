@@ -28,13 +28,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datasets import DATASETS
 from datasets._augment import Augment
 from losses import LOSSES
 from methods import METHODS
-from methods._views import Views
 from published_configs import (
     is_packnet,
     is_sc_depth,
@@ -53,8 +50,8 @@ from utils import (
     read_setting,
     read_text,
     read_yaml,
-    settings_of,
 )
+from views import Views
 
 SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
@@ -307,8 +304,6 @@ def parse(
     _merge(defaults, method.defaults)
     _merge(defaults, values)
     _check_num_layers(name, method.defaults.get("encoder"), values)
-    if values.get("views") and "views" not in settings_of(method):
-        raise InputError(f"the method {name} has no views; they are for methods that extend monodepth2")
     options = argparse.Namespace(**defaults)
     for section in SECTIONS:
         setattr(options, section, _section(section, getattr(options, section, None) or {}))
@@ -338,7 +333,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
             settings = _published(path, settings, "SurroundDepth", is_surround_depth, surround_depth)
             return _published(path, settings, "SC-Depth", is_sc_depth, sc_depth)
         settings = read_yaml(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold 'name: value' lines")

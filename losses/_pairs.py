@@ -71,7 +71,7 @@ def compare_pairs(
             a pixel; validity by colour instead of by position; points behind the camera kept and D unbounded.
 
     Raises:
-        InputError: a source without depth or reverse pose; depth of another size than the images.
+        InputError: depth of another size than the images.
     """
     made = prediction.extra.setdefault("pairs", {})
     key = (normalised, published_warp)
@@ -132,12 +132,6 @@ def _depths(batch: Batch, prediction: Prediction) -> dict:
     """frame → (B·N, 1, H, W)."""
     size = batch.images[0].shape[-2:]
     predictions = {0: prediction, **prediction.sources}
-    for frame in batch.sources:
-        if frame not in prediction.sources or 0 not in prediction.sources[frame].T_source_from_target:
-            raise InputError(
-                f"a pairwise term compares target and source {frame} in both directions, and this method "
-                "predicts no depth and reverse pose of that source; --method sc_depth does"
-            )
     depths = {frame: predictions[frame].depths.get(0) for frame in batch.images}
     for frame, depth in depths.items():
         if depth is None or depth.shape[-2:] != size:

@@ -17,13 +17,8 @@ def pseudo_and_predicted(batch: Batch, prediction: Prediction, term: str) -> tup
         term: name for the errors.
 
     Raises:
-        InputError: no pseudo-depth; maps of different sizes.
+        InputError: maps of different sizes.
     """
-    if "pseudo_depth" not in batch.maps:
-        raise InputError(
-            f"{term} compares with pseudo-depth and the dataset reads none; put one file for each image "
-            "into <scene>/pseudo_depth and add --dataset.pseudo_depth true"
-        )
     pseudo, depth = batch.maps["pseudo_depth"].float(), prediction.depths.get(0)
     if depth is None or depth.shape[-2:] != pseudo.shape[-2:]:
         size = "none" if depth is None else f"{depth.shape[-2]} x {depth.shape[-1]}"

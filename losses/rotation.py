@@ -10,6 +10,8 @@ Auto-Rectify Network, PAMI 2021, section 4.2).
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +30,10 @@ class Rotation(nn.Module):
         margin: radians.
 
     Raises:
-        InputError: a weight or margin below 0, a method without a rectification network.
+        InputError: a weight or margin below 0.
     """
+
+    predicts: ClassVar[tuple[str, ...]] = ("extra.rectified",)
 
     def __init__(
         self, consistency_weight: float = 1.0, triplet_weight: float = 1.0, margin: float = 0.05
@@ -52,12 +56,7 @@ class Rotation(nn.Module):
 
     def parts(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
         """Consistency and triplet, two unweighted scalars in radians."""
-        rectified = prediction.extra.get("rectified", {})
-        if not rectified:
-            raise InputError(
-                "the rotation term trains a rectification network and this method has none; "
-                "--method.name sc_depth --method.version v2 has one"
-            )
+        rectified = prediction.extra["rectified"]
         consistency = [(one.recovered - one.known).abs() for one in rectified.values()]
         triplet = [
             (one.after.abs() - one.before.abs() + self.margin).clamp(min=0) for one in rectified.values()

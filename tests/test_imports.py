@@ -10,9 +10,13 @@ from utils import PROJECT
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
     {"utils", "structures"},
-    {"layers", "metrics", "checkpoints", "images", "trajectories"},
+    {"devices", "schedule", "layers", "metrics", "checkpoints", "images", "trajectories"},
+    {"photometric_error"},
+    {"processes"},
     {"networks", "losses", "datasets"},
+    {"views"},
     {"methods", "evaluation"},
+    {"validation"},
     {"logs"},
     {"trainer"},
     {"published_configs"},
@@ -21,8 +25,13 @@ LEVELS = [
 ]  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # Two that share a level: an entry script may call another, and both records rest on utils.
-TOGETHER = {("checkpoints", "layers"), ("metrics", "layers"), ("structures", "utils")}
-FOLDERS = ("networks", "losses", "datasets", "methods")
+TOGETHER = {
+    ("checkpoints", "layers"),
+    ("metrics", "layers"),
+    ("photometric_error", "layers"),
+    ("structures", "utils"),
+}
+FOLDERS = ("networks", "losses", "datasets", "methods", "views")
 
 RARE = {  # files, or whole folders
     "nuscenes": {"datasets/nuscenes.py"},

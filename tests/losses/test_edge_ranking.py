@@ -127,14 +127,6 @@ def test_the_same_draws_give_the_same_loss():
     assert first != EdgeRanking()(batch, prediction)
 
 
-def test_a_dataset_without_pseudo_depth_is_refused():
-    batch = Batch({0: torch.zeros(1, 3, 48, 64)}, K, torch.arange(1))
-    with pytest.raises(
-        InputError, match="edge_ranking compares with pseudo-depth and the dataset reads none"
-    ):
-        EdgeRanking()(batch, Prediction({}, {0: roof()}))
-
-
 def test_a_share_out_of_range_is_refused():
     with pytest.raises(InputError, match=r"threshold is a share in \(0, 1\], got 0"):
         EdgeRanking(threshold=0)

@@ -111,13 +111,6 @@ def test_the_same_draws_give_the_same_pairs(scene):
     assert MaskRanking()(batch, predicted_pair(depths, poses)).item() == pytest.approx(math.log(2))
 
 
-def test_a_dataset_without_pseudo_depth_is_told_how_to_get_it(scene):
-    batch, depths, poses = scene
-    batch.maps = {}
-    with pytest.raises(InputError, match="into <scene>/pseudo_depth and add --dataset.pseudo_depth true"):
-        MaskRanking()(batch, predicted_pair(depths, poses))
-
-
 def test_depth_of_another_size_is_refused(scene):
     batch, _, _ = scene
     with pytest.raises(InputError, match="pseudo-depth's size, 64 x 96, got 32 x 48; set --scales 0"):

@@ -10,7 +10,6 @@ from losses._normals import depth_to_normals
 from losses.normal_matching import NormalMatching
 from structures import Batch, Prediction
 from tests.scdepth_goldens import ScDepthGolden
-from utils import InputError
 
 K = torch.tensor([[[50.0, 0, 31], [0, 50.0, 23], [0, 0, 1]]])
 SIZE = (40, 56)
@@ -63,9 +62,3 @@ def test_unknown_pseudo_depth_takes_no_part():
     assert NormalMatching()(batch_of(pseudo), Prediction({}, {0: depth})) < 1e-6
     nothing = NormalMatching()(batch_of(torch.zeros_like(pseudo)), Prediction({}, {0: depth}))
     assert nothing == 0
-
-
-def test_a_dataset_without_pseudo_depth_is_refused():
-    batch = Batch({0: torch.zeros(1, 3, 48, 64)}, K, torch.arange(1))
-    with pytest.raises(InputError, match="normal_matching compares with pseudo-depth and the dataset reads"):
-        NormalMatching()(batch, Prediction({}, {0: plane((0.0, 0.0, 1.0))}))

@@ -9,7 +9,7 @@ from layers import euler_to_rotation, rigid, ssim_error
 from losses._pairs import compare_pairs
 from losses.geometry_consistency import GeometryConsistency
 from losses.pairwise import Pairwise
-from structures import Batch, Prediction
+from structures import Batch
 from tests.scdepth_goldens import ScDepthGolden, predicted_pair, tensor, uniform
 from utils import InputError
 
@@ -165,12 +165,6 @@ def test_few_valid_pixels_give_a_loss_and_gradient_of_0(wall):
     loss = Pairwise()(batch, prediction)
     loss.backward()
     assert loss == 0 and not depth.grad.any()
-
-
-def test_a_method_without_depth_of_its_sources_is_told_of_one_that_has(wall):
-    batch, _ = wall
-    with pytest.raises(InputError, match="no depth and reverse pose of that source; --method sc_depth does"):
-        Pairwise()(batch, Prediction({}, {0: torch.ones(2, 1, 64, 96)}))
 
 
 def test_depth_of_a_coarser_scale_is_refused(wall):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from losses.rotation import Rotation
+from methods.sc_depth import ScDepth
 from networks.rectifier import Rectified
 from structures import Batch, Prediction
 from utils import InputError
@@ -30,8 +31,10 @@ def test_each_part_has_its_weight():
 
 
 def test_a_method_without_a_rectification_network_is_told_of_one():
-    with pytest.raises(InputError, match="trains a rectification network and this method has none; --method"):
-        Rotation()(BATCH, Prediction({}))
+    with pytest.raises(
+        InputError, match=r"rotation reads extra.rectified .* --method sc_depth --method.version v2"
+    ):
+        ScDepth("v1", weights_init="scratch", losses={"rotation": {}})
 
 
 def test_a_negative_margin_is_refused():

@@ -10,9 +10,12 @@ from losses.edge_ranking import Draws as EdgeDraws
 from losses.edge_ranking import EdgeRanking, _both_sides
 from losses.mask_ranking import Draws as MaskDraws
 from losses.mask_ranking import MaskRanking, raster_pairs
+from methods._needs import check_needs
+from methods.monodepth2 import Monodepth2
 from methods.sc_depth import ScDepth
 from tests.scdepth_goldens import ScDepthGolden, state_dict
 from utils import InputError
+from views import with_views
 
 TERMS = {
     "v1": {"pairwise", "depth_smoothness"},
@@ -65,7 +68,7 @@ def replay(golden, monkeypatch):
 
 def logged(method, batch, prediction, losses):
     """The parts that the published code logs, by its names."""
-    compared = method._compared(batch, prediction)
+    compared = method.compared(batch, prediction)
     terms, values = method.loss_terms, {}
     values["photo_loss"], values["geometry_loss"] = terms["pairwise"].parts(compared, prediction)
     if "rotation" in terms:
@@ -164,11 +167,11 @@ def test_v2_compares_rectified_sources(scene):
     torch.manual_seed(0)
     method = ScDepth("v2", weights_init="scratch")
     prediction = method(scene)
-    compared = method._compared(scene, prediction)
+    compared = method.compared(scene, prediction)
     assert torch.equal(compared.images[0], scene.images[0])
     assert not torch.equal(compared.images[1], scene.images[1])
     jittered = dataclasses.replace(scene, augmented={f: 0.9 * i for f, i in scene.images.items()})
-    again = method._compared(jittered, method(jittered))
+    again = method.compared(jittered, method(jittered))
     assert not torch.equal(again.images[1], method(jittered).extra["rectified"][1].image)
 
 
@@ -190,10 +193,41 @@ def test_a_pose_is_that_of_the_second_image_from_the_first(scene):
     ("settings", "sentence"),
     [
         ({"version": "v4"}, r"sc_depth has no version 'v4' \(available: v1, v2, v3\)"),
-        ({"scales": (0, 1)}, r"at the images' size, got --scales \[0, 1\]; try 0"),
+        ({"scales": (0, 1)}, r"at full size, got --scales \[0, 1\]; try 0"),
         ({"pose_model_type": "posecnn"}, "sc_depth has a ResNet for pairs of frames"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         ScDepth(**{"weights_init": "scratch", **settings})
+
+
+def test_v3_without_pseudo_depth_is_told_how_to_get_it(drawn_batch):
+    method = ScDepth("v3", weights_init="scratch")
+    with pytest.raises(InputError, match=r"maps.pseudo_depth, .*; --dataset.pseudo_depth true reads a file"):
+        check_needs(method.needed_entries(), drawn_batch)
+
+
+@pytest.mark.parametrize("term", ["geometry_consistency", "pairwise"])
+def test_monodepth2_takes_the_terms_as_well(term, drawn_batch):
+    losses = {term: {"weight": 0.1}}
+    method = Monodepth2(weights_init="scratch", losses=losses).train()
+    values = method.losses(drawn_batch, method(drawn_batch))
+    sum(values.values()).backward()
+    assert set(values) == {"photometric", "smoothness", term} and values[term] > 0
+
+
+def test_sc_depth_takes_the_photometric_term_as_well(drawn_batch):
+    method = ScDepth(weights_init="scratch", losses={"photometric": {"weight": 0.5}})
+    assert method.losses(drawn_batch, method(drawn_batch))["photometric"] > 0
+
+
+def test_augmented_views_train_v1_and_v3_and_v2_refuses_them(scene):
+    views = {"local_crop": True, "patch_reshuffle": True}
+    for version in ("v1", "v3"):
+        method = with_views(ScDepth(version, weights_init="scratch"), views).train()
+        total = sum(method.losses(scene, method(scene)).values())
+        total.backward()
+        assert total.isfinite()
+    with pytest.raises(InputError, match="V2 rectifies whole images; leave --views out"):
+        with_views(ScDepth("v2", weights_init="scratch"), views).train()(scene)
