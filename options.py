@@ -34,7 +34,16 @@ from datasets._label_files import WithLabelFiles
 from datasets._sequence import RESIZES
 from losses import LOSSES
 from methods import METHODS
-from published_configs import is_packnet, is_sgdepth, is_surround_depth, packnet, sgdepth, surround_depth
+from published_configs import (
+    is_packnet,
+    is_sc_depth,
+    is_sgdepth,
+    is_surround_depth,
+    packnet,
+    sc_depth,
+    sgdepth,
+    surround_depth,
+)
 from utils import (
     PROJECT,
     WORKERS,
@@ -321,9 +330,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".txt":
             lines = (line.split("#")[0].strip() for line in text.splitlines())
-            pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines if line)
+            # A word alone is a flag, as ConfigArgParse reads it.
+            lines = (line if "=" in line else f"{line} = true" for line in lines if line)
+            pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines)
             settings = {key: read_yaml(value) for key, value in pairs}
-            return _published(path, settings, "SurroundDepth", is_surround_depth, surround_depth)
+            settings = _published(path, settings, "SurroundDepth", is_surround_depth, surround_depth)
+            return _published(path, settings, "SC-Depth", is_sc_depth, sc_depth)
         settings = read_yaml(text)
     except ValueError as error:
         raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None

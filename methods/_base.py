@@ -24,6 +24,7 @@ _MAKES = {  # part of a prediction → the setting that makes it
     "masks": "add --predictive_mask",
     "logits": "--method sgdepth predicts them",
     "companion.logits": "--method sgdepth predicts them",
+    "extra.rectified": "--method sc_depth --method.version v2 predicts them",
 }
 
 

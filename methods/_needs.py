@@ -28,6 +28,7 @@ PROVIDES = {
         ("maps.instances", "maps.source_instances"),
         "--label_files.path FOLDER with --label_files.instances true reads them",
     ),
+    "maps.pseudo_depth": "--dataset.pseudo_depth true reads a file for each image in <scene>/pseudo_depth",
     "companion": "--companion NAME adds a second dataset, such as --companion cityscapes",
     "companion.maps.labels": "--companion cityscapes --companion.labels true adds labelled images",
 }

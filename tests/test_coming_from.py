@@ -17,6 +17,7 @@ SCRIPTS = (
     "test_simple",
     "test_video",
     "tools.export_gt_depth",
+    "tools.select_frames",
 )
 KEPT = ("the same", "accepted")  # how the column of ours begins where theirs goes on working
 

@@ -51,6 +51,7 @@ RARE = {  # files, or whole folders
         "tools/layouts/",
         "tools/make_masks.py",
         "tools/make_synthetic.py",
+        "tools/select_frames.py",
         "tools/sift_matches.py",
         "benchmarks/sift_matches.py",
     },
