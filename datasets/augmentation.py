@@ -151,6 +151,7 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
         batch,
         images={frame: flipped(image) for frame, image in batch.images.items()},
         intrinsics=intrinsics,
+        camera=None if batch.camera is None else batch.camera.mirrored(width, flip),
         T_source_from_target={
             frame: sign[:, :, None] * T * sign[:, None, :] for frame, T in batch.T_source_from_target.items()
         },
