@@ -34,13 +34,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools._work import run_tasks, writing
-
 from datasets.scenes import FRAMES_FILE, find_scenes, frame_names
 from intrinsics import FILES as INTRINSICS_FILES
 from intrinsics import parse_intrinsics
 from tools._options import add_workers, new_parser, place
 from utils import InputError, atomic_path, read_text, read_yaml, run_main, to_yaml
+from workers import run_tasks, writing
 
 INDEX, ABOUT = "frame_index.txt", "frame_index.yaml"
 THRESHOLDS = {"flow": 0.01, "difference": 0.5}
