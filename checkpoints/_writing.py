@@ -1,4 +1,4 @@
-"""A file takes its place only once complete, and holds nothing that could not be read back safely."""
+"""Writing of files: atomic, and only of values that can be read back safely."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from utils import InputError, atomic_path
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """`atomic_path`, with a sentence where the disk is full or the folder closed."""
+    """`atomic_path`, with an `InputError` if the disk is full or the folder is not writeable."""
     path = Path(path)
     try:
         with atomic_path(path) as temporary:
             yield temporary
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         cause: BaseException | None = error
-        # torch answers a failed write with a RuntimeError about positions; the reason is in its context.
+        # torch raises a RuntimeError about positions for a failed write; the reason is in its context.
         while isinstance(cause, RuntimeError):
             cause = cause.__cause__ or cause.__context__
         if not isinstance(cause, (OSError, safetensors.SafetensorError)):
@@ -44,10 +44,10 @@ def write(path: str | Path, content: Any) -> None:
 
 
 def storable(value: Any, where: str) -> Any:
-    """`value` if it is made of what `read_file` reads back, numpy numbers as Python's.
+    """`value` if `read_file` can read it back; numpy numbers become Python's.
 
     Raises:
-        TypeError: something else, with its place.
+        TypeError: another type; its position in the content is named.
     """
     if isinstance(value, np.generic):
         return value.item()
