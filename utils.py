@@ -252,7 +252,7 @@ def read_text(path: str | Path) -> str:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no text in UTF-8; save it as UTF-8") from None
+        raise InputError(f"{path} is not text in UTF-8; save it as UTF-8") from None
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Colours, points and videos, held against what was put in."""
+"""Colours, points and videos, compared with their input."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_a_grid_puts_white_between_images():
 
 def test_points_project_back_onto_their_pixels():
     x, y = np.meshgrid(np.arange(128), np.arange(64))
-    image = np.stack([x, y, 0 * x], -1).astype(np.uint8)  # a pixel's colour is its place
+    image = np.stack([x, y, 0 * x], -1).astype(np.uint8)  # a pixel's colour is its position
     points, colours = point_cloud(5 + 0.01 * x, K, image)
     pixels = points @ K.T
     assert len(points) == 64 * 128
     assert np.allclose(pixels[:, :2] / pixels[:, 2:], colours[:, :2], atol=1e-3)
 
 
-def test_no_veil_hangs_between_a_pole_and_the_wall_behind_it():
+def test_cloud_has_no_points_between_a_pole_and_the_wall_behind():
     wall, pole = np.full(128, 20.0), slice(50, 70)
     wall[pole] = 5.0
     inverse = np.convolve(np.pad(1 / wall, 2, mode="edge"), np.full(5, 0.2), "valid")  # as networks smear it
@@ -100,7 +100,7 @@ def test_a_video_keeps_the_speed_of_fast_cameras(tmp_path, fps):
     assert shown == pytest.approx(fps, rel=1e-3)
 
 
-def test_a_gif_shows_depth_in_the_same_colours_whatever_stands_beside_it(tmp_path):
+def test_gif_colours_of_depth_do_not_depend_on_the_other_images(tmp_path):
     depth = colourise(np.tile(np.linspace(0, 1, 64), (32, 1)))
     draw = np.random.default_rng(0)
     with video(tmp_path / "a.gif", fps=10, steady="magma") as write:
@@ -111,7 +111,7 @@ def test_a_gif_shows_depth_in_the_same_colours_whatever_stands_beside_it(tmp_pat
     assert max(np.abs(frame - shown[0]).mean() for frame in shown) <= 1
 
 
-def test_a_gif_says_how_long_a_frame_is_shown_and_starts_again(tmp_path):
+def test_gif_has_frame_durations_and_loops(tmp_path):
     with video(tmp_path / "a.gif", fps=10) as write:
         write(WHITE)
         write(WHITE // 2)
@@ -119,7 +119,7 @@ def test_a_gif_says_how_long_a_frame_is_shown_and_starts_again(tmp_path):
         assert gif.info["duration"] == 100 and gif.info["loop"] == 0
 
 
-def test_a_gif_keeps_the_time_although_it_counts_in_hundredths(tmp_path):
+def test_gif_keeps_its_duration_in_steps_of_hundredths(tmp_path):
     with video(tmp_path / "a.gif", fps=30) as write:
         for n in range(30):
             write(WHITE // 30 * n)
@@ -131,7 +131,7 @@ def test_a_gif_keeps_the_time_although_it_counts_in_hundredths(tmp_path):
     assert sum(durations) == 1000 and set(durations) == {30, 40}
 
 
-def test_a_gif_much_larger_than_the_memory_it_takes_is_written(tmp_path):
+def test_writing_a_gif_needs_less_memory_than_its_size(tmp_path):
     draw = np.random.default_rng(0)
     tracemalloc.start()
     with video(tmp_path / "a.gif", fps=10) as write:
@@ -142,7 +142,7 @@ def test_a_gif_much_larger_than_the_memory_it_takes_is_written(tmp_path):
     assert most < (tmp_path / "a.gif").stat().st_size / 2
 
 
-def test_what_cannot_be_written_is_said_in_one_sentence(tmp_path, monkeypatch):
+def test_failed_write_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"cannot write '\.xyz'; known endings are png, jpg"):
         save_image(tmp_path / "a.xyz", WHITE)
     with (
@@ -160,7 +160,7 @@ def test_what_cannot_be_written_is_said_in_one_sentence(tmp_path, monkeypatch):
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.default_rng(0)
-    try:  # OpenCV says nothing where it cannot write on
+    try:  # OpenCV reports no error if it cannot write
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
         with (
             pytest.raises(InputError, match="did not take the whole video"),
@@ -196,7 +196,7 @@ def read_video(path) -> list[np.ndarray]:
     return frames
 
 
-def test_a_rigs_views_stand_in_their_places_with_one_scale_of_colours():
+def test_rig_grid_has_the_layout_of_the_rig_and_one_colour_scale():
     names = ("front", "front_left", "back_left", "back", "back_right", "front_right")
     views = [np.full((20, 40, 3), 40 * n, np.uint8) for n in range(6)]
     depths = [np.full((20, 40), 2.0 + n, np.float32) for n in range(6)]
@@ -209,7 +209,7 @@ def test_a_rigs_views_stand_in_their_places_with_one_scale_of_colours():
     assert brightness[0] > brightness[1]
 
 
-def test_some_cameras_take_no_more_room_and_unknown_ones_stand_side_by_side():
+def test_grid_of_some_cameras_has_no_empty_cells():
     view = [WHITE[:20, :40]]
     assert ring_grid([view, view], ("front_left", "front")).shape == (20, 84, 3)
     assert ring_grid([view, view, view], ("front", "port", "starboard")).shape == (20, 128, 3)

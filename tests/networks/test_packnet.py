@@ -78,7 +78,7 @@ def test_training_and_evaluation_give_the_same_scales():
 
 
 @pytest.mark.parametrize("scales", [(0,), (1, 2), (3,)])
-def test_finer_levels_than_asked_neither_run_nor_train(scales):
+def test_levels_finer_than_the_scales_neither_run_nor_train(scales):
     every, some = Tiny(), Tiny(scales=scales)
     some.load_state_dict(every.state_dict())
     images = torch.rand(1, 3, 32, 64)

@@ -128,7 +128,7 @@ def test_shared_weights_get_each_branch_times_its_factor(split):
             assert (a is None and b is None) or torch.allclose(a, b)
 
 
-def test_scaling_a_gradient_leaves_the_values_alone():
+def test_scaling_a_gradient_does_not_change_the_values():
     x = torch.randn(5, requires_grad=True)
     y = scale_gradient(x, 0.25)
     assert torch.equal(x, y)
