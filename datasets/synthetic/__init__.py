@@ -61,7 +61,7 @@ class World:
     def ego_pose(self, time: float) -> np.ndarray:
         """(4, 4) world_from_rig; the rig stands on the ground, x forward, y left, z up."""
         sway, yaw, pitch, roll, heave = self._wobble[0] * np.sin(self._wobble[1] * time + self._wobble[2])
-        x, y, heading = self.street.place(self.travelled(time), self.street.lane + sway)
+        x, y, heading = self.street.pose(self.travelled(time), self.street.lane + sway)
         world_from_rig = rotation(heading + yaw, pitch, roll)
         world_from_rig[:3, 3] = x, y, heave
         return world_from_rig
@@ -129,7 +129,7 @@ class World:
         centre, yaw = solids.centre.copy(), solids.yaw.copy()
         for m, mover in enumerate(self.street.movers):
             along = mover.along + mover.speed * time + (self.travelled(time) if mover.follows else 0)
-            x, y, heading = self.street.place(along, mover.across)
+            x, y, heading = self.street.pose(along, mover.across)
             if mover.across > 0:
                 heading += np.pi
             c, s = np.cos(heading), np.sin(heading)

@@ -66,7 +66,7 @@ class Street:
             self._swing / length * np.cos(x / length + phase),
         )
 
-    def place(self, along: float, across: float) -> tuple[float, float, float]:
+    def pose(self, along: float, across: float) -> tuple[float, float, float]:
         """x, y and heading of a point `along` the street and `across` it to the left, metres, radians."""
         y, slope = self.centre_line(along)
         heading = float(np.arctan(slope))
@@ -145,7 +145,7 @@ class Street:
         **more: Any,
     ) -> None:
         """A solid with its middle at a point of the street, aligned with the street."""
-        x, y, heading = self.place(along, across)
+        x, y, heading = self.pose(along, across)
         colour = np.clip(colour, 0.02, 1)
         self.solids.append(Solid((x, y, z), tuple(half), heading, label, colour, **more))
 
@@ -222,7 +222,7 @@ class Street:
         body = np.array([length, width, 0.46])
         cabin = np.array([length * (0.9 if van else 0.55), width * 0.9, 0.55 if van else 0.31])
         ahead = (0.1 if van else -0.2) * (-1 if flip and mover < 0 else 1)
-        x, y, heading = (0.0, 0.0, 0.0) if mover >= 0 else self.place(along, across)
+        x, y, heading = (0.0, 0.0, 0.0) if mover >= 0 else self.pose(along, across)
         for half, z, dx, paint in ((body, 0.46, 0, BODY), (cabin, 0.92 + cabin[2], ahead, CABIN)):
             centre = (x + dx * np.cos(heading), y + dx * np.sin(heading), z)
             yaw = heading + (np.pi if flip and mover < 0 else 0)
