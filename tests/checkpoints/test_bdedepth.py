@@ -61,7 +61,7 @@ def test_file_of_two_networks_predicts_as_published(tmp_path, backbone):
     method, options = load_method(path)
     image = goldens.tensor(golden.inputs()["x"])
     with torch.no_grad():
-        golden.close("disp_0", method.predict_disparity(image))
+        golden.close("disp_0", method.predict_disparities(image).disparities[0])
     assert "height" not in options and not hasattr(method, "pose")
     with pytest.raises(InputError, match="no pose network"):
         method.predict_pose(image, image)
