@@ -28,9 +28,10 @@ from datasets import DATASETS
 from datasets._ground_truth import Export, Exportable, Member, encode, shard_path
 from datasets._sequence import SequenceDataset
 from datasets._splits import evaluated_part
+from files import explained
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
 from tools._shards import torchrun_shard
-from tools._work import run_tasks, writing
+from tools._work import run_tasks
 from utils import InputError, can_write, run_main
 
 # A forked process is there at once, as a loader's are; a spawned one must import torch first.
@@ -119,13 +120,13 @@ def export(
     with tqdm(total=len(indices), initial=done, desc=path.name, unit="sample") as bar:
         try:
             for position, members in zip(task.left, measure(dataset, left, workers)):
-                with writing(path.parent):
+                with explained(path.parent):
                     task.add(position, members)
                 bar.update()
         finally:  # whatever stops it, what was measured is kept
-            with writing(path.parent):
+            with explained(path.parent):
                 task.save()
-    with writing(path.parent):
+    with explained(path.parent):
         # Ground truth at regular intervals may lie in the other shards alone.
         return path, task.finish(may_be_empty=shards > 1 and has_ground_truth(dataset)), len(indices)
 

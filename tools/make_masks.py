@@ -37,8 +37,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets import DATASETS
 from datasets._sequence import read_image
 from datasets._surround import SurroundDataset
+from files import explained
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
-from tools._work import run_tasks, writing
+from tools._work import run_tasks
 from utils import InputError, atomic_path, run_main
 
 STILL = 2.0, 0.04  # grey levels, and share of the brightness: what noise and exposure change
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         dataset = open_rig(given, part)
         tasks = find_tasks(dataset, given)
         results = tqdm(run_tasks(make, tasks, given.workers), "masks", len(tasks), unit="camera")
-        with writing(dataset.mask_folders[0]):
+        with explained(dataset.mask_folders[0]):
             for count, refusal in results:
                 made += count
                 refused += [refusal] if refusal else []

@@ -20,8 +20,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.synthetic import View
+from files import explained
 from tools._options import new_parser, place
-from tools._work import run_tasks, writing
+from tools._work import run_tasks
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_image
 from utils import InputError, nearest_name, run_main
@@ -90,7 +91,7 @@ def make(plan: Plan, workers: int = 1, gallery: Path | None = None, overwrite: b
     check(plan, gallery, overwrite)
     layout = LAYOUTS.get(plan.layout)(plan)
     places = [(sequence, frame) for sequence in range(plan.sequences) for frame in range(plan.frames)]
-    with writing(plan.out):
+    with explained(plan.out):
         frames = run_tasks(functools.partial(write_frame, plan), places, workers)
         for _ in tqdm(frames, f"rendering {plan.layout}", len(places), unit="frame"):
             pass

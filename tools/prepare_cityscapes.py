@@ -40,8 +40,9 @@ from datasets._cityscapes import (
     upper_rows,
 )
 from datasets._sequence import resize_intrinsics
+from files import explained
 from tools._options import add_workers, new_parser, place
-from tools._work import run_tasks, writing
+from tools._work import run_tasks
 from utils import InputError, atomic_path, read_yaml, run_main, to_yaml
 
 ABOUT = "prepared.yaml"  # in the output: how it was made
@@ -225,7 +226,7 @@ def prepare_all(
     written = 0
     done = run_tasks(functools.partial(prepare, plan, out=out), tasks, workers)
     frames = sum(len(task.frames) for task in tasks)
-    with writing(out), tqdm(total=frames, unit="frame", desc="preparing") as bar:
+    with explained(out), tqdm(total=frames, unit="frame", desc="preparing") as bar:
         for task, files in zip(tasks, done):
             written += files
             bar.update(len(task.frames))
@@ -251,7 +252,7 @@ def _note_plan(plan: Plan, out: Path) -> None:
         return
     if occupied:
         raise InputError(f"{out} holds other folders already; give a new one with --out")
-    with writing(out), atomic_path(path) as temporary:
+    with explained(out), atomic_path(path) as temporary:
         temporary.write_text(to_yaml(asdict(plan)))
 
 

@@ -34,8 +34,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets import DATASETS
 from datasets._sequence import read_image
 from datasets._surround import RING, SurroundDataset, read_mask, read_matches
+from files import explained
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
-from tools._work import run_tasks, writing
+from tools._work import run_tasks
 from utils import InputError, atomic_path, run_main
 
 RATIO = 0.75  # the nearest descriptor must be this much nearer than the second (Lowe 2004)
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         dataset = open_rig(given, part, out)
         which, shards = given.shard
         indices = range(which - 1, len(dataset), shards)
-        with writing(out):
+        with explained(out):
             written = write_matches(dataset, indices, given.workers, given.published_grey)
         print(f"{part}: wrote the matches of {written} samples to {out}; {len(indices) - written} were there")
         if given.report and which == 1:

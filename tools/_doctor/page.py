@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from images import writing
+from files import writing
 from tools._doctor.reading import LEVELS, Figure, Finding
 
 WIDTH = 1080  # pixels, of a row of images
