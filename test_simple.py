@@ -43,20 +43,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from clouds import point_cloud, surround_cloud, write_ply
 from datasets import DATASETS, build_dataset
 from datasets._surround import SurroundDataset
 from datasets.folder import INTRINSICS_FILES, parse_intrinsics
-from images import (
-    IMAGE_FORMATS,
-    check_format,
-    colourise,
-    point_cloud,
-    save_image,
-    surround_cloud,
-    surround_grid,
-    write_ply,
-    writing,
-)
+from files import writing
+from images import IMAGE_FORMATS, check_format, colourise, save_image, surround_grid
 from predictor import (
     Predictor,
     add_model_arguments,

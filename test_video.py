@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from datasets._sequence import resize_image
 from datasets._video import VIDEOS, open_capture
-from images import FILM_FORMATS, check_format, colourise, video
+from images import check_format, colourise
 from predictor import (
     add_model_arguments,
     check_model_arguments,
@@ -36,6 +36,7 @@ from predictor import (
     read_upright,
 )
 from utils import InputError, run_main
+from videos import VIDEO_FORMATS, video
 
 COLOURS = "magma"
 FOLDER_FPS = 10.0  # of frames in a folder, KITTI's rate
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"{output} is what the frames are read from; give another --output")
     failed: list[InputError] = []
     colours, layout, written = SteadyRange(), None, 0
-    with video(output, fps, steady=COLOURS) as write, tqdm(total=frames.count, unit="frame") as bar:
+    with video(output, fps, COLOURS) as write, tqdm(total=frames.count, unit="frame") as bar:
         while batch := list(itertools.islice(frames.images, args.batch_size)):
             failed += [item for item in batch if isinstance(item, InputError)]
             images = [item for item in batch if isinstance(item, Tensor)]
@@ -116,7 +117,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be meant, before anything is read."""
     check_model_arguments(args)
     if args.output:
-        check_format(Path(args.output).suffix or args.output, FILM_FORMATS)
+        check_format(Path(args.output).suffix or args.output, VIDEO_FORMATS)
     for name, least in (("every", 1), ("output_width", 16)):
         value = getattr(args, name)
         if value is not None and value < least:

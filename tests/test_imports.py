@@ -9,8 +9,8 @@ from utils import PROJECT
 
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
-    {"utils", "structures"},
-    {"layers", "metrics", "checkpoints", "images", "trajectories"},
+    {"utils", "structures", "files"},
+    {"layers", "metrics", "checkpoints", "images", "clouds", "videos", "trajectories"},
     {"networks", "losses", "datasets"},
     {"methods", "evaluation"},
     {"logs"},
@@ -21,7 +21,13 @@ LEVELS = [
 ]  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # Two that share a level: an entry script may call another, and both records rest on utils.
-TOGETHER = {("checkpoints", "layers"), ("metrics", "layers"), ("structures", "utils")}
+TOGETHER = {
+    ("files", "utils"),
+    ("videos", "images"),
+    ("checkpoints", "layers"),
+    ("metrics", "layers"),
+    ("structures", "utils"),
+}
 FOLDERS = ("networks", "losses", "datasets", "methods")
 
 RARE = {  # files, or whole folders
@@ -33,8 +39,9 @@ RARE = {  # files, or whole folders
     "cv2": {
         "datasets/_video.py",
         "datasets/nyuv2.py",
-        "images.py",
+        "clouds.py",
         "test_video.py",
+        "videos.py",
         "tools/_doctor/",
         "tools/layouts/",
         "tools/make_masks.py",
@@ -42,7 +49,7 @@ RARE = {  # files, or whole folders
         "tools/sift_matches.py",
         "benchmarks/sift_matches.py",
     },
-    "matplotlib": {"images.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
+    "matplotlib": {"images.py", "videos.py", "evaluate_pose.py", "tools/demo.py", "trajectories.py"},
     "h5py": {"datasets/nyuv2.py", "tools/layouts/nyuv2.py"},
     "timm": {"networks/hrnet.py", "networks/timm_encoder.py"},
 }

@@ -15,9 +15,9 @@ import predictor
 from datasets._sequence import read_image
 from datasets._video import extract_video
 from test_video import SteadyRange, arrange, main, open_frames
-from tests.test_images import read_video
 from tests.test_test_simple import draw
 from tests.test_test_simple_rig import RIG
+from tests.test_videos import read_video
 from tests.tiny_models import save_run
 from utils import InputError
 
@@ -163,7 +163,7 @@ def test_a_damaged_frame_is_named_and_the_video_goes_on(run, frames, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--run", "RUN", "--output", "a.avi"], r"cannot write '\.avi'; known endings are gif, mp4"),
+        (["--run", "RUN", "--output", "a.avi"], r"cannot write '\.avi'; known endings are gif, mp4, webm"),
         (["--run", "RUN", "--fps", "0"], "--fps must be above 0"),
         (["--run", "RUN", "--every", "0"], "--every must be 1 or more, got 0"),
         ([], "no model was given"),
