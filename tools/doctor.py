@@ -23,13 +23,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS, build_dataset
 from datasets._sequence import SequenceDataset, read_image
-from datasets.folder import IMAGES, INTRINSICS_FILES, find_scenes, parse_intrinsics
+from datasets.folder import IMAGES, find_scenes
+from intrinsics import FILES, diagnose, parse_intrinsics, suggestion
 from options import frame_id
 from tools._doctor import files, ground_truth, intrinsics, motion, rig, warp
 from tools._doctor.page import write_page
@@ -38,7 +37,6 @@ from tools._options import add_settings, new_parser, place
 from utils import InputError, check_settings, read_text, run_main
 
 GUESSED = "went on with guessed intrinsics"
-GUESSED_ANGLE = 60.0  # degrees from left to right, of an ordinary camera
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -120,7 +118,7 @@ def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceData
         size = _first_size(folder)
         if size is not None:
             evaluated = [] if "intrinsics" in settings else _evaluate_file(folder, root, *size)
-            repairs.append((GUESSED, {"intrinsics": _guess(*size)}))
+            repairs.append((GUESSED, {"intrinsics": suggestion(*size)}))
         repairs.append(("went on with nothing held back for validation", {"val_fraction": 0}))
 
     dataset, reason = _try(given, settings)
@@ -164,21 +162,15 @@ def _first_size(folder: Path) -> tuple[int, int] | None:
         return None
 
 
-def _guess(height: int, width: int) -> str:
-    """Intrinsics of an ordinary camera."""
-    focal = round(width / 2 / np.tan(np.radians(GUESSED_ANGLE / 2)))
-    return f"{focal} {focal} {(width - 1) / 2} {(height - 1) / 2}"
-
-
 def _evaluate_file(folder: Path, root: Path, height: int, width: int) -> list[Finding]:
     """What is wrong with the numbers in an intrinsics file, which says more than that they are refused."""
-    found = (place / name for place in (folder, root) for name in INTRINSICS_FILES)
+    found = (place / name for place in (folder, root) for name in FILES)
     path = next((file for file in found if file.is_file()), None)
     try:
         K = None if path is None else parse_intrinsics(read_text(path), str(path))
     except InputError:
         return []
-    evaluated = [] if K is None else intrinsics.evaluate_intrinsics(K, height, width)
+    evaluated = [] if K is None else diagnose(K, height, width)
     return [Finding(level, "intrinsics", f"{path}: {text}") for level, text in evaluated]
 
 

@@ -5,47 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from datasets._sequence import SequenceDataset
+from intrinsics import angle_of_view, diagnose
 from tools._doctor.geometry import FACTORS, scan_focal
 from tools._doctor.reading import STANDING, Finding, Pair, Sample, camera_label, from_to, share_of_width
 
 SCANNED = 8  # pairs of a camera, those that shift most, that evaluate its focal length
-
-
-def evaluate_intrinsics(K: np.ndarray, height: int, width: int) -> list[tuple[str, str]]:
-    """(level, sentence) of what speaks against intrinsics K of an image of this size."""
-    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-    met = f"fx {fx:.4g}, fy {fy:.4g}, cx {cx:.4g}, cy {cy:.4g} for {width}x{height} images"
-    if max(fx, fy) < 4 or (max(cx, cy) < 2 and width > 8):
-        pixels = f"{fx * width:.6g} {fy * height:.6g} {cx * width:.6g} {cy * height:.6g}"
-        return [("problem", f"{met} look normalised; in pixels they are '{pixels}'")]
-    middle_x, middle_y = cx / (width / 2), cy / (height / 2)
-    away = max(abs(middle_x - 1), abs(middle_y - 1))
-    swapped = max(abs(cx / (height / 2) - 1), abs(cy / (width / 2) - 1))
-    if away > 0.3 and swapped < 0.15:
-        return [
-            ("problem", f"{met}: width and height are swapped, the middle is ({width / 2:g}, {height / 2:g})")
-        ]
-    factor = (middle_x + middle_y) / 2
-    if abs(factor - 1) > 0.2 and abs(middle_x / middle_y - 1) < 0.15:
-        other = f"{2 * cx:.0f}x{2 * cy:.0f}"
-        pixels = " ".join(f"{value / factor:.6g}" for value in (fx, fy, cx, cy))
-        return [("problem", f"{met} look like they belong to an image of {other}; for this size: '{pixels}'")]
-    found = []
-    if away > 0.3:
-        text = f"{met}: the principal point is far from the middle ({width / 2:g}, {height / 2:g})"
-        found.append(("problem" if away > 0.6 else "note", text + ", as where images were cropped"))
-    if not 0.3 < fx / width < 3:
-        angle = 2 * np.degrees(np.arctan(width / 2 / fx))
-        found.append(("problem", f"{met}: fx means a view {angle:.0f} degrees wide; usual are 25 to 110"))
-    if not 0.8 < fx / fy < 1.25:
-        found.append(
-            (
-                "warning",
-                f"{met}: fx and fy differ {max(fx / fy, fy / fx):.2f} times, so pixels would not be square; "
-                "were the images stretched, or are the intrinsics of another aspect?",
-            )
-        )
-    return found
 
 
 def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
@@ -57,12 +21,12 @@ def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Fi
         for sample in samples:
             height, width = sample.looks[0][camera].size
             K = np.asarray(dataset.intrinsics(dataset.lines[sample.index], camera, height, width), np.float64)
-            for level, text in evaluate_intrinsics(K, height, width):
+            for level, text in diagnose(K, height, width):
                 if text not in told:
                     findings.append(Finding(level, "intrinsics", label + text))
                 told.add(text)
             if not told:
-                plausible[camera] = (K[0, 0], 2 * np.degrees(np.arctan(width / 2 / K[0, 0])))
+                plausible[camera] = (K[0, 0], angle_of_view(K[0, 0], width))
     if plausible and not findings:
         angles = sorted({round(angle) for _, angle in plausible.values()})
         focal = sorted({round(fx, 1) for fx, _ in plausible.values()})
