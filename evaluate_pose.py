@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from datasets._sequence import read_image, resize_image
 from datasets.folder import FRAMES_FILE, IMAGES, frame_names
+from devices import pick_device
 from methods import load_method
 from predictor import stereo_scale, trained_with_stereo
 from trajectories import (
@@ -51,7 +52,6 @@ from utils import (
     atomic_path,
     can_write,
     data_root,
-    pick_device,
     run_main,
 )
 

@@ -28,8 +28,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datasets import DATASETS
 from datasets._augment import Augment
 from losses import LOSSES
@@ -327,7 +325,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
             pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines if line)
             return _published(path, {key: read_yaml(value) for key, value in pairs})
         settings = read_yaml(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold 'name: value' lines")

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from datasets._sequence import as_rgb, check_size, read_image, resize_image, resize_intrinsics
 from datasets.folder import IMAGES, is_own_output, natural_key
+from devices import pick_device
 from methods import load_method
-from utils import PROJECT, InputError, nearest_name, pick_device
+from utils import PROJECT, InputError, nearest_name
 
 KITTI_BASELINE = 0.54  # metres between the colour cameras
 PUBLISHED_BASELINE = 0.1  # what Monodepth2 calls it in training: depths are metres / 5.4

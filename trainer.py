@@ -40,11 +40,12 @@ from datasets import build_dataset
 from datasets._augment import Augment
 from datasets._companion import with_companion
 from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
+from devices import pick_device, seed_everything
 from evaluation import evaluate_several, gather
 from logs import RunLog
 from methods import build_method
 from structures import Batch
-from utils import InputError, atomic_path, can_write, check_settings, pick_device, seed_everything
+from utils import InputError, atomic_path, can_write, check_settings
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
 FOR_LOSSES = ("masks", "matches", "max_matches")  # settings of a dataset that ground truth does not need

@@ -1,27 +1,29 @@
-"""What every part may use and what knows nothing about depth: registries, files, seeds, errors."""
+"""What every part may use and what knows nothing about depth: errors, registries, settings, files, YAML.
+
+Nothing here imports torch or another package: entry scripts answer `--help` and mistakes before they load it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib
 import inspect
+import json
 import os
 import pkgutil
-import random
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import yaml
-
 PROJECT = Path(__file__).resolve().parent
-WORKERS = min(8, os.cpu_count() or 1)  # loader processes where nobody says how many
+WORKERS = min(8, os.cpu_count() or 1)  # loader processes if not given
+MOST_VALUES = 100_000  # in one YAML text, aliases written out
 
 
 class InputError(ValueError):
@@ -29,15 +31,44 @@ class InputError(ValueError):
 
 
 def run_main(main: Callable[[], Any]) -> None:
-    """Run an entry script; an `InputError` becomes its sentence and exit status 2, without a traceback."""
+    """Run an entry script; an `InputError` becomes its sentence and exit status 2, without a traceback.
+
+    A package that is not installed becomes a sentence too. Output into a closed pipe (`| head`) ends quietly.
+    """
     try:
         main()
+        sys.stdout.flush()  # a closed pipe fails here and not while Python exits
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say_once(f"error: {error}")
         raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or (PROJECT / package).exists() or (PROJECT / f"{package}.py").exists():
+            raise
+        _say_once(
+            f"error: the package '{package}' is not installed for {sys.executable}; activate the environment "
+            f"(source {PROJECT / '.venv/bin/activate'}) or install: pip install -r requirements.txt"
+        )
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit has a reader
+        raise SystemExit(141) from None  # 128 + SIGPIPE, as other commands
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _say_once(sentence: str) -> None:
+    """Print an error; under torchrun the first process that fails hands it to torchrun's closing report."""
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not report:
+        print(sentence, file=sys.stderr)
+        return
+    # .../attempt_0/<local rank>/error.json: the folder above the rank's is shared by a node's processes.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(Path(report).parents[1] / "said", os.O_CREAT | os.O_EXCL))
+        Path(report).parent.mkdir(parents=True, exist_ok=True)
+        Path(report).write_text(json.dumps({"message": sentence, "timestamp": int(time.time())}))
 
 
 def nearest_name(name: Any, names: Iterable[str]) -> str:
@@ -171,38 +202,6 @@ def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -
             raise InputError(f"{what}: {key} is {meant}, got {value!r}")
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """The device called `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
-
-    Under torchrun each process gets a GPU of its own.
-
-    Raises:
-        InputError: no such device here, or fewer GPUs than processes.
-    """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise InputError(f"device is auto, cpu, cuda or cuda:N, got '{name}'")
-    if name == "auto":
-        name = "cuda" if gpus else "cpu"
-    if name == "cpu":
-        return torch.device("cpu")
-    if not gpus:
-        raise InputError(f"device {name} was asked for and there is no GPU here; try --device cpu")
-    number = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", 0))
-    if number >= gpus:
-        raise InputError(
-            f"there is no GPU number {number}, there are {gpus}; under torchrun, lower --nproc_per_node"
-        )
-    return torch.device("cuda", number)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 def data_root() -> Path:
     """The folder that holds a folder for each dataset: $PARALLAX_DATA, else `data` in the checkout."""
     return Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data").expanduser()
@@ -259,42 +258,72 @@ def read_lines(path: str | Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
-class _YamlLoader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as everybody who writes it means."""
+@functools.cache
+def _yaml() -> tuple[Any, type, type]:
+    """PyYAML, a loader that reads 1e-4 as a number, and a dumper that quotes words which look like numbers.
 
+    Imported on first use: a script outside the environment must be able to say what is missing.
+    """
+    import yaml
 
-_YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
-# Integers first: the float pattern above matches them as well.
-_YamlLoader.yaml_implicit_resolvers = {
-    key: sorted(resolvers, key=lambda item: item[0] != "tag:yaml.org,2002:int")
-    for key, resolvers in _YamlLoader.yaml_implicit_resolvers.items()
-}
+    class Loader(yaml.SafeLoader):
+        pass
 
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+        list("-+0123456789."),
+    )
+    # Integers first: the float pattern above matches them as well.
+    Loader.yaml_implicit_resolvers = {
+        key: sorted(resolvers, key=lambda item: item[0] != "tag:yaml.org,2002:int")
+        for key, resolvers in Loader.yaml_implicit_resolvers.items()
+    }
 
-class _YamlDumper(yaml.SafeDumper):
-    """Quotes the words that the loader above would take for numbers."""
+    class Dumper(yaml.SafeDumper):
+        yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
 
-
-_YamlDumper.yaml_implicit_resolvers = _YamlLoader.yaml_implicit_resolvers
+    return yaml, Loader, Dumper
 
 
 def read_yaml(text: str) -> Any:
-    """Parse YAML text."""
-    return yaml.load(text, _YamlLoader)
+    """Parse YAML text.
+
+    Raises:
+        ValueError: it does not parse; the message says where.
+    """
+    yaml, kind, _ = _yaml()
+    try:
+        loader = kind(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _expanded(node, {}) > MOST_VALUES:
+            raise ValueError(f"its aliases stand for more than {MOST_VALUES} values")
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _expanded(node: Any, known: dict[int, int]) -> int:
+    """Values in a YAML node if each alias is written out; aliases of aliases grow without bound."""
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1  # what holds itself never ends
+        parts = node.value if isinstance(node.value, list) else []
+        parts = [part for item in parts for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in parts)
+    return known[id(node)]
 
 
 def read_setting(text: str) -> Any:
-    """A setting as it was typed: YAML, or the text itself where it is none, such as the pattern *.png."""
+    """A setting as it was typed: YAML, or the text itself if it is not YAML, such as the pattern *.png."""
     try:
         return read_yaml(text)
-    except yaml.YAMLError:
+    except ValueError:
         return text
 
 
 def to_yaml(settings: Mapping[str, Any]) -> str:
     """Settings as YAML text that `read_yaml` reads back to the same values."""
-    return yaml.dump(dict(settings), Dumper=_YamlDumper, sort_keys=False, default_flow_style=None, width=110)
+    yaml, _, dumper = _yaml()
+    return yaml.dump(dict(settings), Dumper=dumper, sort_keys=False, default_flow_style=None, width=110)

@@ -18,10 +18,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from devices import pick_device
 from evaluate_depth import evaluate_method
 from evaluation import Result
 from methods import load_method
-from utils import PROJECT, InputError, nearest_name, pick_device, run_main
+from utils import PROJECT, InputError, nearest_name, run_main
 
 LOCAL, SHUFFLE = {"views.local_crop": "true", "views.detail": "2"}, {"views.patch_reshuffle": "true"}
 COARSE_TO_FINE = {"scales": "0 1 2 3", "v1_multiscale": None}

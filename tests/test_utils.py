@@ -1,9 +1,11 @@
 """Registries, nearest names, files that are whole or absent, YAML."""
 
+import json
 import os
 
 import pytest
 
+from devices import seed_everything
 from utils import (
     InputError,
     Registry,
@@ -13,7 +15,6 @@ from utils import (
     read_lines,
     read_yaml,
     run_main,
-    seed_everything,
     to_yaml,
 )
 
@@ -121,3 +122,44 @@ def test_a_seed_decides_python_numpy_and_torch():
     first = draw()
     seed_everything(3)
     assert draw() == first
+
+
+def test_aliases_of_aliases_are_refused_before_they_grow():
+    levels = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    with pytest.raises(ValueError, match="aliases stand for more than"):
+        read_yaml("\n".join(levels))
+    with pytest.raises(ValueError, match="aliases stand for more than"):
+        read_yaml("a: &a [*a]")
+    assert read_yaml("a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_a_package_that_is_missing_is_a_sentence(capsys):
+    def load():
+        import no_such_package  # noqa: F401
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(load)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "'no_such_package' is not installed for" in error
+    assert ".venv/bin/activate" in error and error.count("\n") == 1
+
+    def load_ours():
+        import datasets.no_such_file  # noqa: F401
+
+    with pytest.raises(ModuleNotFoundError):
+        run_main(load_ours)
+
+
+def test_torchrun_reports_an_error_once(tmp_path, monkeypatch, capsys):
+    def refuse():
+        raise InputError("height is odd")
+
+    for rank in (1, 0):
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / f"attempt_0/{rank}/error.json"))
+        (tmp_path / f"attempt_0/{rank}").mkdir(parents=True)
+        with pytest.raises(SystemExit):
+            run_main(refuse)
+    (report,) = tmp_path.glob("attempt_0/*/error.json")
+    assert report.parent.name == "1" and json.loads(report.read_text())["message"] == "error: height is odd"
+    assert capsys.readouterr().err == ""
