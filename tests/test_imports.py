@@ -9,7 +9,7 @@ from utils import PROJECT
 
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
-    {"utils", "structures", "files"},
+    {"utils", "structures", "files", "provenance"},
     {"devices", "layers", "metrics", "checkpoints", "intrinsics", "images", "clouds", "videos", "sinks",
      "trajectories"},
     {"networks", "losses", "datasets"},
@@ -44,6 +44,7 @@ RARE = {  # files, or whole folders
         "test_video.py",
         "videos.py",
         "tools/_doctor/",
+        "tools/_two_views.py",
         "tools/layouts/",
         "tools/make_masks.py",
         "tools/make_synthetic.py",

@@ -16,9 +16,10 @@ from datasets.synthetic import Camera, World, rotation
 from tools import doctor
 from tools._doctor import intrinsics
 from tools._doctor.files import fitting_size
-from tools._doctor.geometry import FACTORS, Features, epipolar_distance, find_motion, scan_focal, triangulate
+from tools._doctor.geometry import FACTORS, epipolar_distance, find_motion, scan_focal
 from tools._doctor.reading import Look, Sample
 from tools._doctor.rig import check_masks, check_rig
+from tools._two_views import Features, inverse_depths
 from tools.layouts._base import Plan, looking_ahead, save_depth, save_image
 from tools.make_synthetic import make
 from utils import InputError
@@ -417,7 +418,7 @@ def test_exact_matches_give_back_the_motion_and_the_depth(drawn):
     assert motion.explained.all() and motion.distance < 1e-3
     assert np.allclose(T[:3, :3], R, atol=1e-4) and np.allclose(T[:3, 3], t / np.linalg.norm(t), atol=1e-3)
     assert np.allclose(motion.inverse_depth * depth, np.linalg.norm(t), rtol=0.02)
-    assert np.allclose(triangulate(R, t, target, source, K)[0], 1 / depth)
+    assert np.allclose(inverse_depths(target, source, K, R, t)[0], 1 / depth)
     assert np.abs(epipolar_distance(R, t, target, source, K)).max() < 1e-9
 
 

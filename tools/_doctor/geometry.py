@@ -19,19 +19,22 @@ import numpy as np
 import torch
 
 from layers import rigid, warp
+from tools._two_views import (
+    Features,
+    cross_matrix,
+    fundamental,
+    homogeneous,
+    inverse_depths,
+    match_mutually,
+    sampson_distances,
+    sift_features,
+)
 
-CORNERS = 1500  # SIFT keeps the strongest so many
+CORNERS = 1500  # strongest SIFT features of an image
+RATIO = 0.8  # of the ratio test
 FEWEST = 25  # matches, below which nothing is said about a pair
 FACTORS = np.exp(np.linspace(np.log(0.4), np.log(2.5), 21))  # of the focal length; the middle one is 1
 SOFT = 0.5  # pixels; a match that is farther off than a few of these hardly counts
-
-
-@dataclass
-class Features:
-    """Corners of an image: (K, 2) pixels and their (K, 128) descriptions."""
-
-    points: np.ndarray
-    descriptors: np.ndarray
 
 
 @dataclass
@@ -61,26 +64,14 @@ class Motion:
 
 
 def find_features(image: np.ndarray) -> Features:
-    """SIFT corners of (H, W, 3) uint8."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    corners, descriptors = cv2.SIFT_create(CORNERS, contrastThreshold=0.02).detectAndCompute(grey, None)
-    points = np.array([corner.pt for corner in corners], np.float64).reshape(-1, 2)
-    return Features(points, np.zeros((0, 128), np.float32) if descriptors is None else descriptors)
+    """SIFT features of (H, W, 3) uint8 RGB."""
+    return sift_features(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), contrast=0.02, most=CORNERS)
 
 
-def match(a: Features, b: Features, ratio: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
-    """(M, 2) and (M, 2) pixels of corners that are each other's best and clearly better than the second."""
-    if min(len(a.points), len(b.points)) < 2:
-        return np.zeros((0, 2)), np.zeros((0, 2))
-    there = cv2.BFMatcher().knnMatch(a.descriptors, b.descriptors, k=2)
-    back = {pair.queryIdx: pair.trainIdx for pair in cv2.BFMatcher().match(b.descriptors, a.descriptors)}
-    kept = [
-        (first.queryIdx, first.trainIdx)
-        for first, second in there
-        if first.distance < ratio * second.distance and back[first.trainIdx] == first.queryIdx
-    ]
-    ours, theirs = np.array(kept, int).reshape(-1, 2).T
-    return a.points[ours], b.points[theirs]
+def match_pixels(target: Features, source: Features) -> tuple[np.ndarray, np.ndarray]:
+    """(M, 2) and (M, 2) pixels of the matches of two images."""
+    a, b = match_mutually(target, source, RATIO)
+    return target.points[a], source.points[b]
 
 
 def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion:
@@ -103,7 +94,7 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
     starts_t = np.stack([t[:, 0], *np.eye(3), *np.eye(3)])
     Rs, ts, costs = _refine(starts_R, starts_t, target, source, np.broadcast_to(K, (7, 3, 3)))
     R, t = Rs[costs.argmin()], ts[costs.argmin()]
-    inverse_depth, sensitivity = triangulate(R, t, target, source, K)
+    inverse_depth, sensitivity = inverse_depths(target, source, K, R, t)
     if (sensitivity * np.sign(inverse_depth)).sum() < 0:  # the other way round, most lies ahead
         t = -t
     distances = np.abs(epipolar_distance(R, t, target, source, K))
@@ -113,7 +104,7 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
     motion.distance = float(np.median(distances[motion.explained]))
     motion.T_source_from_target = np.eye(4)
     motion.T_source_from_target[:3, :3], motion.T_source_from_target[:3, 3] = R, t
-    motion.inverse_depth, motion.sensitivity = triangulate(R, t, target, source, K)
+    motion.inverse_depth, motion.sensitivity = inverse_depths(target, source, K, R, t)
     return motion
 
 
@@ -121,25 +112,7 @@ def epipolar_distance(
     R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray
 ) -> np.ndarray:
     """(..., M) signed Sampson distances in pixels, of motions R (..., 3, 3), t (..., 3) and K (..., 3, 3)."""
-    inverse = np.linalg.inv(K)
-    F = np.swapaxes(inverse, -1, -2) @ _cross(t) @ R @ inverse
-    a, b = _homogeneous(target), _homogeneous(source)
-    line_b, line_a = a @ np.swapaxes(F, -1, -2), b @ F
-    norm = np.sqrt((line_b[..., :2] ** 2).sum(-1) + (line_a[..., :2] ** 2).sum(-1))
-    return (b * line_b).sum(-1) / np.maximum(norm, 1e-12)
-
-
-def triangulate(
-    R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(M,) inverse depths in the target, unit of 1 / |t|, and how many pixels a match moves for each 1."""
-    inverse = np.linalg.inv(K)
-    turned = _homogeneous(target) @ inverse.T @ R.T
-    b = _homogeneous(source) @ inverse.T
-    # b x (R a + inverse_depth t) = 0, in the least-squares sense.
-    against, along = np.cross(b, turned), np.cross(b, t)
-    square = np.maximum((along**2).sum(1), 1e-18)
-    return -(against * along).sum(1) / square, K[0, 0] * np.sqrt(square)
+    return sampson_distances(target, source, fundamental(K, K, R, t))
 
 
 def standing_along(motion: Motion) -> np.ndarray:
@@ -234,7 +207,7 @@ def _where(depth: np.ndarray, K: np.ndarray, T: np.ndarray) -> np.ndarray:
 
 def _parallax(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> float:
     """Median displacement that is left, in pixels, after the rotation that explains most of it."""
-    turned = _homogeneous(target) @ (K @ best_rotation(target, source, K) @ np.linalg.inv(K)).T
+    turned = homogeneous(target) @ (K @ best_rotation(target, source, K) @ np.linalg.inv(K)).T
     pixels = turned[:, :2] / np.where(np.abs(turned[:, 2:]) < 1e-9, 1e-9, turned[:, 2:])
     return float(np.median(np.linalg.norm(source - pixels, axis=1)))
 
@@ -242,7 +215,7 @@ def _parallax(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> float:
 def best_rotation(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndarray:
     """(3, 3), the rotation that brings most matches nearest to each other."""
     inverse = np.linalg.inv(K)
-    a, b = (_homogeneous(points) @ inverse.T for points in (target, source))
+    a, b = (homogeneous(points) @ inverse.T for points in (target, source))
     a, b = (rays / np.linalg.norm(rays, axis=1, keepdims=True) for rays in (a, b))
     weights = np.ones(len(a))
     for _ in range(10):
@@ -299,19 +272,7 @@ def _moved(R: np.ndarray, t: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, 
     side /= np.linalg.norm(side, axis=-1, keepdims=True)
     moved = t + step[..., 3:4] * side + step[..., 4:5] * np.cross(t, side)
     angle = np.linalg.norm(step[..., :3], axis=-1)[..., None, None]
-    cross = _cross(step[..., :3])
+    cross = cross_matrix(step[..., :3])
     # Rodrigues; np.sinc is sin(pi x) / (pi x).
     turn = np.eye(3) + np.sinc(angle / np.pi) * cross + 0.5 * np.sinc(angle / 2 / np.pi) ** 2 * cross @ cross
     return turn @ R, moved / np.linalg.norm(moved, axis=-1, keepdims=True)
-
-
-def _cross(t: np.ndarray) -> np.ndarray:
-    """(..., 3) to (..., 3, 3), the matrix of t x."""
-    x, y, z = np.moveaxis(t, -1, 0)
-    zero = np.zeros_like(x)
-    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
-    return np.stack(rows, -1).reshape(*t.shape[:-1], 3, 3)
-
-
-def _homogeneous(points: np.ndarray) -> np.ndarray:
-    return np.concatenate([points, np.ones((len(points), 1))], 1)

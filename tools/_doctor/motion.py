@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from datasets._sequence import SequenceDataset
-from tools._doctor.geometry import FEWEST, Motion, find_motion, match, standing_along
+from tools._doctor.geometry import FEWEST, Motion, find_motion, match_pixels, standing_along
 from tools._doctor.reading import (
     STANDING,
     Figure,
@@ -141,7 +141,7 @@ def gap_pairs(dataset: SequenceDataset, samples: list[Sample], workers: int) -> 
             if look is None or look[0].size != sample.looks[0][0].size:
                 break
             target, source = sample.looks[0][0], look[0]
-            motion = find_motion(*match(target.features, source.features), target.K)
+            motion = find_motion(*match_pixels(target.features, source.features), target.K)
             apart = Sample(sample.index, sample.name, {0: [target], gap: [source]})
             pair = Pair(apart, 0, gap, motion)
             found.append((gap, pair))

@@ -12,7 +12,8 @@ import numpy as np
 
 from datasets._sequence import SequenceDataset, resize_intrinsics
 from structures import Frame
-from tools._doctor.geometry import Features, Motion, find_features, find_motion, match
+from tools._doctor.geometry import Motion, find_features, find_motion, match_pixels
+from tools._two_views import Features
 from utils import InputError
 
 LEVELS = ("problem", "warning", "note", "good")
@@ -123,7 +124,7 @@ def _read_sample(dataset: SequenceDataset, index: int) -> Sample | Finding:
         for camera in range(dataset.cameras):
             target, source = looks[0][camera], looks[frame][camera]
             if target.size == source.size:
-                found = match(target.features, source.features)
+                found = match_pixels(target.features, source.features)
                 sample.pairs.append(Pair(sample, camera, frame, find_motion(*found, target.K)))
     return sample
 
