@@ -139,7 +139,7 @@ def fundamental(K_a: np.ndarray, K_b: np.ndarray, R: np.ndarray, t: np.ndarray) 
 
 
 def line_distances(a: np.ndarray, b: np.ndarray, F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of matched points to each other's epipolar lines, pixels: (K,) in image a, (K,) in image b."""
+    """Distances of matches to their epipolar lines, pixels: (K,) in image a and (K,) in image b."""
     a, b = homogeneous(a), homogeneous(b)
     in_a, in_b = b @ F, a @ F.T
     error = np.abs((in_a * a).sum(1))
@@ -185,7 +185,7 @@ def depth_along_rays(
 def inverse_depths(
     a: np.ndarray, b: np.ndarray, K: np.ndarray, R: np.ndarray, t: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse depth in image a of matches under one motion, by least squares of x_b x (R x_a + t / depth) = 0.
+    """Inverse depth in image a of matches, by least squares of x_b x (R x_a + t / depth) = 0.
 
     Unlike `depth_along_rays` it is finite for points at infinity, where inverse depth is 0.
 
