@@ -44,6 +44,7 @@ RARE = {  # files, or whole folders
         "test_video.py",
         "videos.py",
         "tools/_doctor/",
+        "tools/_ego_mask.py",
         "tools/_two_views.py",
         "tools/layouts/",
         "tools/make_masks.py",
