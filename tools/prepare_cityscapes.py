@@ -1,15 +1,16 @@
-"""Make Cityscapes' recordings small enough to train from: 324 GB of PNG to roughly 12 GB.
+"""Reduce Cityscapes' sequences to a size to train from: 324 GB of PNG to roughly 12 GB.
 
     python tools/prepare_cityscapes.py --data_path CITYSCAPES --out CITYSCAPES_SMALL
     python tools/prepare_cityscapes.py --data_path CITYSCAPES --out TRIPLES --layout triples
 
-Every frame of `leftImg8bit_sequence` is made `--width` x `--height` and loses its lower quarter, the car's
-bonnet; its camera follows. `sequences` has each frame once, `<city>/<sequence>/<frame>.jpg` with a `cam.txt`
-for each sequence (see datasets/_cityscapes.py). `triples` is the published form for other code: three frames
-on top of each other in a PNG, pixel by pixel as published.
+Every frame of `leftImg8bit_sequence` is resized to `--width` x `--height` and cropped by its lower quarter,
+the car's bonnet; its intrinsics follow. The layout `sequences` holds each frame once, as
+`<city>/<sequence>/<frame>.jpg` with a `cam.txt` for each sequence (datasets/_cityscapes.py). The layout
+`triples` is the published form for other code: three frames stacked in a PNG, with the published pixels.
 
-What is there already is left alone, so a run that was stopped goes on when it is started again. To share the
-work among machines, give each a `--shard 1/4` to `--shard 4/4`, or start it under torchrun.
+Finished images are kept, so an interrupted run continues when it is started again. An image whose source has
+changed since is made again (provenance.py). To share the work among machines, give each a `--shard 1/4` to
+`--shard 4/4`, or use torchrun.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import functools
 import io
+import json
 import os
 import sys
 from dataclasses import asdict, dataclass
@@ -41,23 +43,25 @@ from datasets._cityscapes import (
 )
 from datasets._sequence import resize_intrinsics
 from files import explained
+from provenance import origin, unchanged
 from tools._options import add_workers, new_parser, place
 from tools._work import run_tasks
 from utils import InputError, atomic_path, read_yaml, run_main, to_yaml
 
-ABOUT = "prepared.yaml"  # in the output: how it was made
+ABOUT = "prepared.yaml"  # file in the output that holds the settings
+VERSION = 1  # of the algorithm
 JPEG_QUALITY = 95
-PNG_LEVEL = 2  # of zlib: 2.5 times as fast as the usual 6, files a seventh larger, the same pixels
+PNG_LEVEL = 2  # of zlib: 2.5 times as fast as the usual 6, files a seventh larger, equal pixels
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How images are prepared. Sizes in pixels, before the lower rows are cut off.
+    """How images are prepared.
 
     Args:
         layout: `sequences` or `triples`.
-        width, height: of the whole frame.
-        top_rows: share of the rows that is kept.
+        width, height: size of the whole frame before the crop, pixels.
+        top_rows: share of the rows that is kept, from the top.
         ext: `jpg` or `png`; triples are png.
         stride: frames between the members of a triple; sequences keep every frame.
     """
@@ -82,7 +86,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Recording:
-    """Frames of a sequence that follow each other with at most one missing."""
+    """Consecutive frames of a sequence, with gaps of at most one frame.
+
+    Attributes:
+        root: the official tree.
+        part: train, val or test.
+        folder: `<city>_<sequence>`.
+        frames: frame numbers.
+    """
 
     root: Path
     part: str
@@ -91,19 +102,20 @@ class Recording:
 
 
 def recordings(root: Path, parts: list[str], stride: int = 2) -> list[Recording]:
-    """Every recording of some parts, sorted.
+    """All recordings of some parts, sorted.
 
     Raises:
-        InputError: a part is not there.
+        InputError: the folder of a part does not exist.
     """
     found = []
     for part in parts:
-        place = root / VIDEO / part
-        if not place.is_dir():
+        folder_of_part = root / VIDEO / part
+        if not folder_of_part.is_dir():
             raise InputError(
-                f"there is no folder {place}; unpack leftImg8bit_sequence_trainvaltest.zip into {root}"
+                f"there is no folder {folder_of_part}; unpack leftImg8bit_sequence_trainvaltest.zip "
+                f"into {root}"
             )
-        for city in sorted(path for path in place.iterdir() if path.is_dir()):
+        for city in sorted(path for path in folder_of_part.iterdir() if path.is_dir()):
             sequences: dict[str, list[int]] = {}
             for name in sorted(os.listdir(city)):
                 if match := NAME.fullmatch(name.removesuffix("_leftImg8bit.png")):
@@ -118,24 +130,44 @@ def recordings(root: Path, parts: list[str], stride: int = 2) -> list[Recording]
 
 
 def prepare(plan: Plan, recording: Recording, out: Path) -> int:
-    """Write one recording, where it is not there yet; a worker's task.
+    """Write the images of one recording that are missing or out of date; a worker's task.
 
     Returns:
-        How many files were written.
+        The number of images written.
 
     Raises:
-        InputError: an image cannot be read, a camera is missing.
+        InputError: an image cannot be read, or a camera is missing.
     """
     tree = OfficialTree(recording.root)
     make = _sequence if plan.layout == "sequences" else _triples
-    return make(plan, recording, out, tree)
+    city = recording.folder.rpartition("_")[0]
+    note = out / city / f".{recording.folder}_{recording.frames[0]:06d}.origin.json"
+    cameras = sorted((recording.root / "camera" / recording.part / city).glob(f"{recording.folder}_*.json"))
+    images = {frame: tree.image_path(recording.folder, frame) for frame in recording.frames}
+    earlier = json.loads(note.read_text())["sources"] if note.is_file() else {}
+
+    def changed(path: Path) -> bool:
+        then = earlier.get(os.path.relpath(path, recording.root))
+        return then is not None and not unchanged(path, then)
+
+    stale = {frame for frame, path in images.items() if changed(path)}
+    recalibrated = any(map(changed, cameras))
+    written = make(plan, recording, out, tree, stale, recalibrated)
+    if written or recalibrated or not earlier:
+        sources = [*cameras, *images.values()]
+        made = origin(sources, recording.root, tool="prepare_cityscapes", version=VERSION)
+        with atomic_path(note) as path:
+            path.write_text(json.dumps(made))
+    return written
 
 
-def _sequence(plan: Plan, recording: Recording, out: Path, tree: OfficialTree) -> int:
+def _sequence(
+    plan: Plan, recording: Recording, out: Path, tree: OfficialTree, stale: set[int], recalibrated: bool
+) -> int:
     city, _, number = recording.folder.rpartition("_")
     folder = out / city / number
     camera = folder / "cam.txt"
-    if not camera.exists():
+    if not camera.exists() or recalibrated:
         size = (plan.height, plan.width)
         matrices = [
             (n, resize_intrinsics(c.intrinsics, NATIVE, size)) for n, c in tree.cameras(recording.folder)
@@ -146,25 +178,28 @@ def _sequence(plan: Plan, recording: Recording, out: Path, tree: OfficialTree) -
     written = 0
     for frame in recording.frames:
         target = folder / f"{frame:06d}.{plan.ext}"
-        if not target.exists():
+        if not target.exists() or frame in stale:
             _save(target, small_image(tree, recording.folder, frame, plan))
             written += 1
     return written
 
 
-def _triples(plan: Plan, recording: Recording, out: Path, tree: OfficialTree) -> int:
+def _triples(
+    plan: Plan, recording: Recording, out: Path, tree: OfficialTree, stale: set[int], recalibrated: bool
+) -> int:
     there, written = set(recording.frames), 0
-    small: dict[int, np.ndarray] = {}  # what the next triples share with the last
+    small: dict[int, np.ndarray] = {}  # frames that the next triples share with the last
     for frame in recording.frames:
         members = (frame - plan.stride, frame, frame + plan.stride)
         target = out / recording.folder.rpartition("_")[0] / f"{frame_name(recording.folder, frame)}.png"
-        if not there.issuperset(members) or target.exists():
+        done = target.exists() and not recalibrated and stale.isdisjoint(members)
+        if done or not there.issuperset(members):
             continue
         small = {n: image for n, image in small.items() if n >= members[0]}
         for n in members:
             if n not in small:
                 small[n] = small_image(tree, recording.folder, n, plan)
-        # The camera first: an image that is there is complete.
+        # The camera is written first: if the image exists, the triple is complete.
         with atomic_path(target.with_name(f"{target.stem}_cam.txt")) as path:
             path.write_text(published_camera(tree.camera(recording.folder, frame).intrinsics, plan))
         _save(target, np.concatenate([small[n] for n in members]))
@@ -173,7 +208,11 @@ def _triples(plan: Plan, recording: Recording, out: Path, tree: OfficialTree) ->
 
 
 def small_image(tree: OfficialTree, folder: str, frame: int, plan: Plan) -> np.ndarray:
-    """(h, w, 3) uint8: made small by Lanczos as published, then cut."""
+    """(h, w, 3) uint8: resized by Lanczos as published, then cropped.
+
+    Raises:
+        InputError: the image is missing or cannot be read.
+    """
     path = tree.image_path(folder, frame)
     try:
         with Image.open(path) as image:
@@ -186,7 +225,7 @@ def small_image(tree: OfficialTree, folder: str, frame: int, plan: Plan) -> np.n
 
 
 def published_camera(K: np.ndarray, plan: Plan) -> str:
-    """The one line of a published `_cam.txt`: row by row, the principal point scaled as the focals are."""
+    """The line of a published `_cam.txt`: K by rows, the principal point scaled like the focal lengths."""
     sx, sy = plan.width / NATIVE[1], plan.height / NATIVE[0]
     return f"{K[0, 0] * sx:f},0.,{K[0, 2] * sx:f},0.,{K[1, 1] * sy:f},{K[1, 2] * sy:f},0.,0.,1."
 
@@ -211,11 +250,18 @@ def prepare_all(
 ) -> tuple[int, int]:
     """Prepare every recording of a shard.
 
+    Args:
+        data_path: the official tree.
+        out: folder of the prepared images.
+        parts: train, val, test.
+        workers: processes.
+        shard: (which, of how many), counted from 1.
+
     Returns:
-        Files written, and recordings looked at.
+        The number of images written, and of recordings in the shard.
 
     Raises:
-        InputError: see `prepare`; or `out` was prepared in another way.
+        InputError: see `prepare`; or `out` was prepared with other settings.
     """
     if not data_path.is_dir():
         raise InputError(f"there is no folder {data_path}; give the official tree with --data_path")
@@ -234,9 +280,9 @@ def prepare_all(
 
 
 def _note_plan(plan: Plan, out: Path) -> None:
-    """Keep the plan beside what it makes, and refuse to mix two."""
+    """Write the settings beside the images, and refuse to mix images of different settings."""
     path = out / ABOUT
-    # Looked at first: a folder that another process makes meanwhile comes after the plan.
+    # Checked first: other processes make folders only after they have written this file.
     occupied = out.is_dir() and any(entry.is_dir() for entry in out.iterdir())
     if path.is_file():
         earlier = read_yaml(path.read_text())
@@ -247,7 +293,7 @@ def _note_plan(plan: Plan, out: Path) -> None:
                 if earlier.get(key) != value
             ]
             raise InputError(
-                f"{out} was prepared with {', '.join(changed)}; say the same, or give another --out"
+                f"{out} was prepared with {', '.join(changed)}; give the same settings, or another --out"
             )
         return
     if occupied:
@@ -257,6 +303,7 @@ def _note_plan(plan: Plan, out: Path) -> None:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The flags of the command line."""
     parser = new_parser(__doc__)
     add = parser.add_argument
     add(
@@ -264,26 +311,42 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=place,
         required=True,
         metavar="FOLDER",
-        help="holds leftImg8bit_sequence and camera",
+        help="root of the official tree, with leftImg8bit_sequence and camera",
     )
-    add("--out", type=place, required=True, metavar="FOLDER", help="where the prepared images go")
+    add("--out", type=place, required=True, metavar="FOLDER", help="folder for the prepared images")
     add("--part", nargs="+", choices=PARTS, default=["train"], help="parts to prepare (default: train)")
-    add("--layout", choices=("sequences", "triples"), default="sequences", help="default: sequences")
-    add("--width", type=int, default=1024, help="of the whole frame, pixels (default: 1024)")
-    add("--height", type=int, default=512, help="of the whole frame, before the cut, pixels (default: 512)")
-    add("--top_rows", type=float, default=UPPER, help="share of the rows that is kept (default: 0.75)")
-    add("--ext", choices=("jpg", "png"), help="default: jpg; triples are png")
-    add("--stride", type=int, default=2, help="of triples, raw frames (default: 2)")
+    add(
+        "--layout",
+        choices=("sequences", "triples"),
+        default="sequences",
+        help="files to write (default: sequences)",
+    )
+    add("--width", type=int, default=1024, help="width of the resized frame, pixels (default: 1024)")
+    add(
+        "--height",
+        type=int,
+        default=512,
+        help="height before the crop, pixels (default: 512)",
+    )
+    add(
+        "--top_rows",
+        type=float,
+        default=UPPER,
+        help="share of the rows that the crop keeps, from the top (default: 0.75)",
+    )
+    add("--ext", choices=("jpg", "png"), help="image format (default: jpg for sequences, png for triples)")
+    add("--stride", type=int, default=2, help="frames between the members of a triple (default: 2)")
     add_workers(parser)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
     given = parse(arguments)
     ext = given.ext or ("jpg" if given.layout == "sequences" else "png")
     plan = Plan(given.layout, given.width, given.height, given.top_rows, ext, given.stride)
-    written, looked_at = prepare_all(plan, given.data_path, given.out, given.part, given.workers, given.shard)
-    print(f"{looked_at} recordings are in {given.out}; {written} images were written now")
+    written, count = prepare_all(plan, given.data_path, given.out, given.part, given.workers, given.shard)
+    print(f"{count} recordings are in {given.out}; {written} images were written now")
 
 
 if __name__ == "__main__":
