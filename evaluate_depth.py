@@ -36,9 +36,9 @@ from torch import Tensor, nn
 
 from checkpoints import load_ground_truth_npz
 from datasets import DATASETS, build_dataset
-from datasets._sequence import SequenceDataset
-from datasets._splits import eigen_to_benchmark_ids, evaluated_part, load_split, split_names
-from datasets._surround import SurroundDataset
+from datasets.sequence import SequenceDataset
+from datasets.splits import eigen_to_benchmark_ids, evaluated_part, load_split, split_names
+from datasets.surround import SurroundDataset
 from evaluation import (
     FLIP_WORDS,
     Result,

@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from datasets._loading import outlive_sigterm
-from datasets._sequence import SequenceDataset
-from datasets._surround import RING
+from datasets.loading import outlive_sigterm
+from datasets.sequence import SequenceDataset
+from datasets.surround import RING
 from metrics import METRICS, GroundTruth, Measured, Protocol, errors_at_points, sample_prediction
 from structures import Batch
 from utils import InputError, atomic_path

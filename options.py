@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import DATASETS
-from datasets._augment import Augment
+from datasets.opening import build_augmentation, network_size
 from losses import LOSSES
 from methods import METHODS
 from methods._views import Views
@@ -151,8 +151,12 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", default="kitti", help="a file of datasets/")
     group.add_argument("--split", help="a split's name, or a folder of lists; else the dataset's own default")
-    group.add_argument("--height", type=int, default=192, help="network input, pixels, a multiple of 32")
-    group.add_argument("--width", type=int, default=640, help="network input, pixels, a multiple of 32")
+    group.add_argument(
+        "--height", type=int, help="network input height, pixels, a multiple of 32; else the dataset's own"
+    )
+    group.add_argument(
+        "--width", type=int, help="network input width, pixels, a multiple of 32; else the dataset's own"
+    )
     group.add_argument("--frame_ids", type=frame_id, nargs="+", default=[0, -1, 1], help="0 and the sources")
     group.add_argument("--use_stereo", **switch, help="add the stereo partner to the sources")
     group.add_argument(
@@ -212,6 +216,12 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--beta2", type=float, default=0.999, help="of adam and adamw")
     group.add_argument("--momentum", type=float, default=0.9, help="of sgd")
     group.add_argument("--num_epochs", type=int, default=20, help="passes over the training part")
+    group.add_argument(
+        "--steps_per_epoch", type=int, help="training steps of an epoch; else one pass over the samples"
+    )
+    group.add_argument(
+        "--sample_with_replacement", **switch, help="draw training samples independently of each other"
+    )
     group.add_argument("--max_steps", type=int, help="stop after these; schedules follow num_epochs")
     group.add_argument(
         "--scheduler",
@@ -526,8 +536,10 @@ def _finish(options: argparse.Namespace) -> None:
     for name in ("beta1", "beta2", "momentum"):
         if not 0 <= getattr(options, name) < 1:
             raise InputError(f"{name} must be at least 0 and below 1, got {getattr(options, name)}")
-    if options.max_steps is not None:
-        _at_least(options, "max_steps", 1)
+    for name in ("max_steps", "steps_per_epoch"):
+        if getattr(options, name) is not None:
+            _at_least(options, name, 1)
+    options.height, options.width = network_size(vars(options))
     for name in ("height", "width"):
         value = getattr(options, name)
         if value < 64 or value % 32:  # decoders reflect borders, which takes two rows at a 32nd of the size
@@ -555,7 +567,7 @@ def _check_sections(options: argparse.Namespace) -> None:
         if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
             raise InputError(f"loss {name}: weight is a number from 0 on, got {weight!r}")
         check_settings(f"loss {name}", term, settings)
-    check_settings("augment", Augment, options.augment)
+    build_augmentation(vars(options))
     check_settings("views", Views, options.views)
     Views(**options.views)
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from checkpoints import load_checkpoint
 from datasets import DATASETS
-from datasets._splits import split_names
+from datasets.splits import split_names
 from losses import LOSSES
 from methods import METHODS
 from networks import NETWORKS

@@ -45,10 +45,11 @@ from tqdm import tqdm
 
 from clouds import point_cloud, surround_cloud, write_ply
 from datasets import DATASETS, build_dataset
-from datasets._surround import SurroundDataset
-from datasets.folder import INTRINSICS_FILES, parse_intrinsics
+from datasets.surround import SurroundDataset
 from files import writing
 from images import IMAGE_FORMATS, check_format, colourise, save_image, surround_grid
+from intrinsics import FILES as INTRINSICS_FILES
+from intrinsics import parse_intrinsics
 from predictor import (
     Predictor,
     add_model_arguments,
@@ -231,7 +232,7 @@ def predict_sample(args: argparse.Namespace) -> None:
         raise InputError("--pred_metric_depth needs metres, and this model's depth lacks a factor")
     dataset = open_rig(args, predictor)
     index = find_sample(dataset, args.sample)
-    line = dataset.lines[index]
+    line = dataset.samples[index]
     images = dataset.read_images(line, 0)
     K = [dataset.intrinsics(line, n, *image.shape[-2:]) for n, image in enumerate(images)]
     inverse = predictor.inverse_depth(images, torch.from_numpy(np.stack(K)).float())

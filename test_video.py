@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets._sequence import resize_image
-from datasets._video import VIDEOS, open_capture
+from datasets.resizing import resize_image
+from datasets.video import VIDEOS, open_capture
 from images import check_format, colourise
 from predictor import (
     add_model_arguments,

@@ -36,19 +36,17 @@ from checkpoints import (
     save_checkpoint,
     update_link,
 )
-from datasets import build_dataset
-from datasets._augment import Augment
-from datasets._companion import with_companion
-from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
+from datasets import open_dataset
+from datasets.loading import EpochBatches, Guarded, collate, outlive_sigterm
+from datasets.opening import build_augmentation
 from devices import pick_device, seed_everything
 from evaluation import evaluate_several, gather
 from logs import RunLog
 from methods import build_method
 from structures import Batch
-from utils import InputError, atomic_path, can_write, check_settings
+from utils import InputError, atomic_path, can_write
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
-FOR_LOSSES = ("masks", "matches", "max_matches")  # settings of a dataset that ground truth does not need
 
 
 class Trainer:
@@ -94,11 +92,16 @@ class Trainer:
 
     def _build_data(self) -> None:
         options = self.options
-        self.train_set = with_companion(build_dataset(vars(options), part="train"), vars(options), "train")
-        check_settings("augment", Augment, options.augment)
-        self.augment = Augment(**{"seed": options.seed, **options.augment})
+        self.train_set = open_dataset(vars(options), "train")
+        self.augment = build_augmentation(vars(options))
         batches = EpochBatches(
-            len(self.train_set), options.batch_size, seed=options.seed, rank=self.rank, world=self.world
+            len(self.train_set),
+            options.batch_size,
+            seed=options.seed,
+            rank=self.rank,
+            world=self.world,
+            steps_per_epoch=options.steps_per_epoch,
+            replacement=options.sample_with_replacement,
         )
         self.loader = self._loader(self.train_set, batches)
         self.steps_per_epoch = len(batches)
@@ -109,12 +112,11 @@ class Trainer:
     def _build_validation(self) -> None:
         """Single images where there is ground truth, otherwise targets with the sources of training."""
         options = self.options
-        evaluated = {key: value for key, value in options.dataset.items() if key not in FOR_LOSSES}
-        self.val_set = build_dataset({**vars(options), "dataset": evaluated}, part="val", frame_ids=(0,))
+        self.val_set = open_dataset(vars(options), "val")
         self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
-        self.val_ground_truth = any(self.val_set.depth(index) is not None for index in self.val_indices[:3])
+        self.val_ground_truth = any(self.val_set.depth(index) is not None for index in self.val_indices)
         if not self.val_ground_truth:
-            self.val_set = with_companion(build_dataset(vars(options), part="val"), vars(options), "val")
+            self.val_set = open_dataset(vars(options), "train", part="val")
             self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
 
     def _loader(self, dataset: Any, batches: Any) -> DataLoader:

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from datasets._sequence import read_image, resize_intrinsics
-from datasets._splits import SplitLine
+from datasets.image_files import image_size, read_image
+from datasets.resizing import resize_intrinsics
+from datasets.splits import SplitLine
 from utils import InputError
 
 NATIVE = (1024, 2048)  # height and width that the camera files speak of, whatever the images were made
@@ -149,30 +149,30 @@ class OfficialTree:
 
     def camera_path(self, folder: str, number: int) -> Path:
         city = city_of(folder)
-        place = self.root / "camera" / self._part(city) / city
+        cameras = self.root / "camera" / self._part(city) / city
         if city not in self._cameras:
-            self._cameras[city] = _group_by_sequence(place, "_camera.json")
+            self._cameras[city] = _group_by_sequence(cameras, "_camera.json")
         files = self._cameras[city].get(folder)
         if not files:
             raise InputError(
-                f"there is no camera file {place}/{folder}_*_camera.json; unpack camera_trainvaltest.zip "
+                f"there is no camera file {cameras}/{folder}_*_camera.json; unpack camera_trainvaltest.zip "
                 f"into {self.root}"
             )
-        return place / min(files, key=lambda file: (abs(file[0] - number), file[0]))[1]
+        return cameras / min(files, key=lambda file: (abs(file[0] - number), file[0]))[1]
 
     def cameras(self, folder: str) -> list[tuple[int, Camera]]:
         """Every camera file of a sequence, with the frame it belongs to."""
         self.camera_path(folder, 0)
-        place = self.root / "camera" / self._part(city_of(folder)) / city_of(folder)
+        cameras = self.root / "camera" / self._part(city_of(folder)) / city_of(folder)
         return [
-            (number, _read_camera_once(place / name))
+            (number, _read_camera_once(cameras / name))
             for number, name in self._cameras[city_of(folder)][folder]
         ]
 
-    def check(self, lines: Iterable[SplitLine]) -> None:
+    def check(self, samples: Iterable[SplitLine]) -> None:
         """Refuse a sequence without a camera file."""
-        for line in {line.folder: line for line in lines}.values():
-            self.camera_path(line.folder, line.frame)
+        for sample in {sample.folder: sample for sample in samples}.values():
+            self.camera_path(sample.folder, sample.frame)
 
     def annotated(self, part: str) -> list[SplitLine]:
         """Every frame of a part that has labels, sorted by name."""
@@ -186,8 +186,8 @@ class OfficialTree:
         """train, val or test: whichever holds the city."""
         if city not in self._parts:
             kinds = (*self.kinds, "camera")
-            places = ((kind, part) for kind in kinds for part in PARTS)
-            found = (part for kind, part in places if (self.root / kind / part / city).is_dir())
+            pairs = ((kind, part) for kind in kinds for part in PARTS)
+            found = (part for kind, part in pairs if (self.root / kind / part / city).is_dir())
             self._parts[city] = next(found, "train")
         return self._parts[city]
 
@@ -208,11 +208,11 @@ class PreparedTree:
         self._cameras: dict[str, np.ndarray] = {}
 
     def image_path(self, folder: str, number: int, frame: int = 0) -> Path:
-        place = f"{self.root}/{self._place(folder)}"
-        if place not in self._names:
-            self._names[place] = frozenset(os.listdir(place) if os.path.isdir(place) else ())
-        ending = "png" if f"{number:06d}.png" in self._names[place] else "jpg"
-        return Path(f"{place}/{number:06d}.{ending}")
+        directory = f"{self.root}/{self._sequence_folder(folder)}"
+        if directory not in self._names:
+            self._names[directory] = frozenset(os.listdir(directory) if os.path.isdir(directory) else ())
+        ending = "png" if f"{number:06d}.png" in self._names[directory] else "jpg"
+        return Path(f"{directory}/{number:06d}.{ending}")
 
     def image(self, folder: str, number: int, frame: int = 0) -> Tensor:
         return read_image(self.image_path(folder, number))
@@ -227,17 +227,17 @@ class PreparedTree:
         check_fit(K, height, width, path)
         return K
 
-    def check(self, lines: Iterable[SplitLine]) -> None:
-        for folder in {line.folder for line in lines}:
+    def check(self, samples: Iterable[SplitLine]) -> None:
+        for folder in {sample.folder for sample in samples}:
             if not (path := self._camera_path(folder)).is_file():
                 raise InputError(f"there is no {path}; run tools/prepare_cityscapes.py again, it fills gaps")
 
-    def _place(self, folder: str) -> str:
+    def _sequence_folder(self, folder: str) -> str:
         city, _, sequence = folder.rpartition("_")
         return f"{city}/{sequence}"
 
     def _camera_path(self, folder: str) -> Path:
-        return self.root / self._place(folder) / "cam.txt"
+        return self.root / self._sequence_folder(folder) / "cam.txt"
 
 
 class TripleTree:
@@ -252,9 +252,9 @@ class TripleTree:
 
     def image_path(self, folder: str, number: int, frame: int = 0) -> Path:
         """The triple that holds the frame; `number` is the target's."""
-        place = f"{self.root}/{city_of(folder)}"
-        ending = "jpg" if f"{frame_name(folder, number)}.jpg" in self._listed(place) else "png"
-        return Path(f"{place}/{frame_name(folder, number)}.{ending}")
+        directory = f"{self.root}/{city_of(folder)}"
+        ending = "jpg" if f"{frame_name(folder, number)}.jpg" in self._listed(directory) else "png"
+        return Path(f"{directory}/{frame_name(folder, number)}.{ending}")
 
     def image(self, folder: str, number: int, frame: int = 0) -> Tensor:
         path = self.image_path(folder, number)
@@ -271,9 +271,9 @@ class TripleTree:
         K[1, 2] += (height / UPPER / NATIVE[0] - 1) / 2
         return K
 
-    def check(self, lines: Iterable[SplitLine]) -> None:
-        for line in lines:
-            path = self._camera_path(line.folder, line.frame)
+    def check(self, samples: Iterable[SplitLine]) -> None:
+        for sample in samples:
+            path = self._camera_path(sample.folder, sample.frame)
             if path.name not in self._listed(str(path.parent)):
                 raise InputError(f"there is no camera file {path}, which belongs to the triple beside it")
 
@@ -363,21 +363,6 @@ def check_fit(K: np.ndarray, height: int, width: int, path: Path) -> None:
             f"{path} (fx {K[0, 0]:g}, cx {K[0, 2]:g}, cy {K[1, 2]:g}) does not belong to images of "
             f"{_by((height, width))}; was one of the two resized later?"
         )
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width without decoding.
-
-    Raises:
-        InputError: missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        raise InputError(f"there is no image at {path}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); is it truncated?") from None
 
 
 @functools.lru_cache(maxsize=4096)

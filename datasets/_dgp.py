@@ -2,7 +2,7 @@
 
     <root>/ddad.json                                  which scenes are train, val, test
     <root>/000187/scene_<sha1>.json                   samples, and for each sensor a file, time stamp and pose
-    <root>/000187/calibration/<calibration_key>.json  intrinsics, and each sensor's place on the vehicle
+    <root>/000187/calibration/<calibration_key>.json  intrinsics, and each sensor's extrinsics
     <root>/000187/rgb/CAMERA_01/15616458249936530.png
     <root>/000187/point_cloud/LIDAR/15616458250027900.npz
 
@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from datasets._surround import pose_from_quaternion
+from datasets.surround import pose_from_quaternion
 from utils import InputError
 
 PARTS = {"0": "train", "1": "val", "2": "test", "3": "train_overfit"}
@@ -117,7 +117,7 @@ class Calibration:
     Attributes:
         path: its file.
         intrinsics: sensor, upper case → (3, 3) float32 pixels; cameras only.
-        rig_from_sensor: sensor, upper case → (4, 4) float64, its place on the vehicle, metres.
+        rig_from_sensor: sensor, upper case → (4, 4) float64, its extrinsics, metres.
     """
 
     path: Path
@@ -128,7 +128,7 @@ class Calibration:
         """(3, 3) float32, pixels."""
         return self._of(self.intrinsics, camera, "camera")
 
-    def place(self, sensor: str) -> np.ndarray:
+    def extrinsics(self, sensor: str) -> np.ndarray:
         """(4, 4) rig_from_sensor, metres."""
         return self._of(self.rig_from_sensor, sensor, "sensor")
 
@@ -217,25 +217,25 @@ def read_calibration(path: str | Path) -> Calibration:
 
     Raises:
         InputError: it is truncated or of another format, its lists differ in length, intrinsics are not
-            finite, or a place on the vehicle is no rotation.
+            finite, or extrinsics are not a rotation.
     """
     path = Path(path)
     message = _read_json(path)
     names = [str(name).upper() for name in _field(message, "names", [])]
-    cameras, places = _field(message, "intrinsics", []), _field(message, "extrinsics", [])
-    if not len(names) == len(cameras) == len(places):
+    cameras, extrinsics = _field(message, "intrinsics", []), _field(message, "extrinsics", [])
+    if not len(names) == len(cameras) == len(extrinsics):
         raise InputError(
-            f"{path}: {len(names)} names, {len(cameras)} intrinsics and {len(places)} extrinsics; "
+            f"{path}: {len(names)} names, {len(cameras)} intrinsics and {len(extrinsics)} extrinsics; "
             "they must be as many"
         )
     intrinsics, rig_from_sensor = {}, {}
-    for name, camera, place in zip(names, cameras, places):
+    for name, camera, pose in zip(names, cameras, extrinsics):
         fx, fy, cx, cy = (float(camera.get(key, 0)) for key in ("fx", "fy", "cx", "cy"))
         if not np.isfinite([fx, fy, cx, cy]).all():
             raise InputError(f"{path}, {name}: fx, fy, cx and cy are pixels, got {fx}, {fy}, {cx}, {cy}")
         if fx > 0 and fy > 0:
             intrinsics[name] = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float32)
-        quaternion, translation = (np.array(part, np.float32) for part in _pose(place))
+        quaternion, translation = (np.array(part, np.float32) for part in _pose(pose))
         rig_from_sensor[name] = pose_from_quaternion(quaternion, translation, f"{path}, {name}")
     return Calibration(path, intrinsics, rig_from_sensor)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from datasets._sequence import SequenceDataset
-from datasets._splits import SplitLine
+from datasets.sequence import SequenceDataset
+from datasets.splits import SplitLine
 from structures import Frame
 from utils import InputError, nearest_name
 
@@ -18,47 +19,45 @@ OTHER_SIDE = {"l": "r", "r": "l"}
 
 
 class KittiImages(SequenceDataset):
-    """Numbered images of a stereo pair, png or jpg. A subclass says in which folder, and reads calibration.
+    """Numbered images of a stereo pair, png or jpg. A subclass gives the folders and reads calibration.
 
     Args:
-        intrinsics: `calibration`, each drive's own matrix from its calibration file, or `fixed`, the one
-            normalised matrix that Monodepth2 and its successors use for every drive.
-        baseline: distance of the two cameras in the unit of the depth that is to be learned. See `pose`.
+        data_path: root folder of the dataset.
+        frame_ids: 0 and the sources: offsets in frames, "s" for the other camera.
+        intrinsics: `calibration`, the matrix in each drive's calibration file, or `fixed`, the one normalised
+            matrix that Monodepth2 and its successors use for all of KITTI.
+        baseline: distance of the stereo cameras in the unit of the learned depth. The published 0.1 makes
+            learned depths metres / 5.4, 0.54 makes them metres.
     """
 
-    lines: list[SplitLine]
+    samples: list[SplitLine]
 
     def __init__(
         self,
         data_path: str | Path,
-        lines: list[SplitLine],
-        intrinsics: str,
-        baseline: float,
-        frame_ids: Sequence[Frame],
-        height: int,
-        width: int,
-        resize: str,
-        skip_missing: bool,
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        intrinsics: str = "calibration",
+        baseline: float = 0.1,
+        **settings: Any,
     ) -> None:
         if intrinsics not in ("calibration", "fixed"):
-            raise InputError(f"intrinsics is 'calibration' or 'fixed', got '{intrinsics}'")
+            raise InputError(f"--dataset.intrinsics is 'calibration' or 'fixed', got '{intrinsics}'")
         if baseline <= 0:
             raise InputError(
-                f"baseline must be positive, got {baseline}; 0.1 is the published one, 0.54 metres"
+                f"--dataset.baseline must be positive, got {baseline}; 0.1 is the published one, 0.54 metres"
             )
-        if "s" in frame_ids and any(line.side is None for line in lines):
+        if "s" in frame_ids and any(sample.side is None for sample in self.samples):
             raise InputError("frame 's' needs a split that names a side, l or r, for every frame")
-        self.lines = lines
         self.fixed_intrinsics = intrinsics == "fixed"
         self.baseline = baseline
         self._suffixes: dict[str, tuple[str, frozenset[str]]] = {}
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
 
     def name(self, index: int) -> str:
-        line = self.lines[index]
-        return f"{line.folder} {line.frame} {line.side or ''}".rstrip()
+        sample = self.samples[index]
+        return f"{sample.folder} {sample.frame} {sample.side or ''}".rstrip()
 
-    def pose(self, line: SplitLine, frame: Frame) -> np.ndarray | None:
+    def pose(self, sample: SplitLine, frame: Frame) -> np.ndarray | None:
         """The stereo partner: a step of one baseline sideways.
 
         Monodepth2 calls the baseline 0.1 where the rig's is 0.54 m. Depths learned from stereo with
@@ -70,17 +69,17 @@ class KittiImages(SequenceDataset):
             return None
         T_source_from_target = np.eye(4)
         # The right camera is at +baseline, so a point's x is smaller there.
-        T_source_from_target[0, 3] = -self.baseline if line.side == "l" else self.baseline
+        T_source_from_target[0, 3] = -self.baseline if sample.side == "l" else self.baseline
         return T_source_from_target[None]
 
-    def network_intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+    def network_intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
         if self.fixed_intrinsics:
             return fixed_intrinsics(self.height, self.width)
-        return super().network_intrinsics(line, camera, height, width)
+        return super().network_intrinsics(sample, camera, height, width)
 
-    def side_of(self, line: SplitLine, frame: Frame) -> str | None:
+    def side_of(self, sample: SplitLine, frame: Frame) -> str | None:
         """The camera that took `frame`."""
-        return OTHER_SIDE[line.side] if frame == "s" else line.side
+        return OTHER_SIDE[sample.side] if frame == "s" else sample.side
 
     def image(self, folder: str, stem: str) -> Path:
         """An image's path with the ending it has; jpg where it is there as png too, as published recipes

@@ -30,10 +30,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth, read_scan
-from datasets._sequence import check_folder, resize_intrinsics
-from datasets._splits import load_split, split_names
-from datasets._surround import RING, SurroundDataset, pose_from_quaternion
+from datasets.ground_truth import Exportable, SparseDepth, check_ground_truth, read_scan
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import check_folder
+from datasets.splits import load_split, split_names
+from datasets.surround import RING, SurroundDataset, pose_from_quaternion
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, atomic_path, nearest_name
@@ -64,24 +65,17 @@ class NuScenes(Exportable, SurroundDataset):
         version: which tables: v1.0-trainval where they are there, otherwise the only ones there are.
         camera_names: which cameras, in ring order; all six where not given.
         frame_ids: 0 and the sources: images of the same camera before and after the key frame.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
         skip_missing: leave out samples that lack a camera, an image, or a listed sample's neighbour.
-        masks: read where each camera sees its own vehicle: True (from `<data_path>/masks`), False for none,
-            or the folder they lie in.
-        matches: read what tools/sift_matches.py wrote: True (from `<data_path>/matches`), None for none, or
-            the folder they lie in.
-        max_matches: rows of matches a camera; the rest is padding.
         poses: give the recorded motion between frames, metres, as `T_source_from_target`.
         ground_truth: `lidar`, or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
 
     Raises:
         InputError: tables that are missing or do not fit together, a sample that is not in them, a camera or
             an image that a sample lacks, a calibration that is no rotation.
     """
 
+    default_height: ClassVar[int] = 352
+    for_losses: ClassVar[tuple[str, ...]] = (*SurroundDataset.for_losses, "poses")
     overlap: ClassVar[float] = 500 / 1600  # as SurroundDepth matches
     protocol: ClassVar[Protocol] = Protocol(
         "nuScenes", GROUND_TRUTHS["lidar"], min_depth=0.1, max_depth=80.0, resize="depth"
@@ -95,43 +89,31 @@ class NuScenes(Exportable, SurroundDataset):
         version: str | None = None,
         camera_names: Sequence[str] = RING,
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 352,
-        width: int = 640,
-        resize: str = "bicubic",
         skip_missing: bool = False,
-        masks: bool | str | Path = False,
-        matches: bool | str | Path | None = None,
-        max_matches: int = 1024,
         poses: bool = False,
         ground_truth: str | None = "lidar",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
-        check_ground_truth(ground_truth, GROUND_TRUTHS)
-        self.ground_truth, self.poses = ground_truth, poses
-        self.mask_folders = [Path(data_path) / "masks" if isinstance(masks, bool) else Path(masks)]
+        self.ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
+        self.poses = poses
         self.version = _find_version(Path(data_path), version, str(split))
         index = load_index(Path(data_path) / self.version)
         wanted = {camera_names} if isinstance(camera_names, str) else set(camera_names)
         cameras = [number for number, name in enumerate(RING) if name in wanted]
         offsets = [frame for frame in frame_ids if isinstance(frame, int)]
-        self.lines = self._complete(
+        self.samples = self._complete(
             self._listed(index, str(split), part), index, cameras, offsets, skip_missing
         )
         _check_sweeps(Path(data_path), offsets)
         self._keep(index, cameras, offsets)
         super().__init__(
             data_path,
-            camera_names,
-            frame_ids,
-            height,
-            width,
-            resize,
-            skip_missing,
-            bool(masks),
-            matches,
-            max_matches,
+            camera_names=camera_names,
+            frame_ids=frame_ids,
+            skip_missing=skip_missing,
+            **settings,
         )
-        self.find_exported(gt_path, split, part, () if self.cameras == len(RING) else self.camera_names)
+        self.find_exported(split, part, () if self.cameras == len(RING) else self.camera_names)
 
     # Which samples.
 
@@ -201,11 +183,11 @@ class NuScenes(Exportable, SurroundDataset):
 
     def _keep(self, index: Index, cameras: list[int], offsets: list[int]) -> None:
         """Keep those rows of the index that the samples need, and let the rest go: workers get a copy."""
-        numbers = np.array([sample.number for sample in self.lines])
-        self.lines = [dataclasses.replace(sample, number=n) for n, sample in enumerate(self.lines)]
+        numbers = np.array([sample.number for sample in self.samples])
+        self.samples = [dataclasses.replace(sample, number=n) for n, sample in enumerate(self.samples)]
         keys = index.keys[numbers]
-        places = [index.walk(keys[:, cameras], offset) for offset in offsets] + [keys[:, -1:]]
-        used, rows = np.unique(np.concatenate(places, 1), return_inverse=True)
+        found = [index.walk(keys[:, cameras], offset) for offset in offsets] + [keys[:, -1:]]
+        used, rows = np.unique(np.concatenate(found, 1), return_inverse=True)
         rows = rows.reshape(len(numbers), -1)
         self._index = index.take(used)
         size = len(cameras)
@@ -214,46 +196,46 @@ class NuScenes(Exportable, SurroundDataset):
 
     # What a sample is.
 
-    def paths(self, line: Sample, frame: Frame) -> list[Path]:
-        return [self.data_path / self._index.filename(row) for row in self._rows[frame][line.number]]
+    def paths(self, sample: Sample, frame: Frame) -> list[Path]:
+        return [self.data_path / self._index.filename(row) for row in self._rows[frame][sample.number]]
 
-    def image_size(self, line: Sample, camera: int) -> tuple[int, int]:
-        height, width = self._index.size[self._rows[0][line.number, camera]]
+    def image_size(self, sample: Sample, camera: int) -> tuple[int, int]:
+        height, width = self._index.size[self._rows[0][sample.number, camera]]
         return int(height), int(width)
 
-    def intrinsics(self, line: Sample, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: Sample, camera: int, height: int, width: int) -> np.ndarray:
         """Of the calibration; they follow where the images on disk were made smaller."""
         return resize_intrinsics(
-            self._recorded_intrinsics(line, camera), self.image_size(line, camera), (height, width)
+            self._recorded_intrinsics(sample, camera), self.image_size(sample, camera), (height, width)
         )
 
-    def _recorded_intrinsics(self, line: Sample, camera: int) -> np.ndarray:
-        return self._index.intrinsics[self._index.calibration[self._rows[0][line.number, camera]]]
+    def _recorded_intrinsics(self, sample: Sample, camera: int) -> np.ndarray:
+        return self._index.intrinsics[self._index.calibration[self._rows[0][sample.number, camera]]]
 
-    def rig_from_camera(self, line: Sample) -> np.ndarray:
-        return self._index.ego_from_sensor[self._index.calibration[self._rows[0][line.number]]]
+    def rig_from_camera(self, sample: Sample) -> np.ndarray:
+        return self._index.ego_from_sensor[self._index.calibration[self._rows[0][sample.number]]]
 
-    def pose(self, line: Sample, frame: Frame) -> np.ndarray | None:
+    def pose(self, sample: Sample, frame: Frame) -> np.ndarray | None:
         if not self.poses:
             return None
-        world_from_target = self._world_from_camera(line, 0)
-        return np.linalg.inv(self._world_from_camera(line, frame)) @ world_from_target
+        world_from_target = self._world_from_camera(sample, 0)
+        return np.linalg.inv(self._world_from_camera(sample, frame)) @ world_from_target
 
-    def _world_from_camera(self, line: Sample, frame: Frame) -> np.ndarray:
+    def _world_from_camera(self, sample: Sample, frame: Frame) -> np.ndarray:
         """(N, 4, 4) at the time of each image."""
-        return np.stack([self._index.world_from_sensor(row) for row in self._rows[frame][line.number]])
+        return np.stack([self._index.world_from_sensor(row) for row in self._rows[frame][sample.number]])
 
-    def mask_path(self, line: Sample, camera: int) -> Path:
+    def mask_path(self, sample: Sample, camera: int) -> Path:
         """`CAM_FRONT/scene-0103.png`."""
-        return self.mask_folders[0] / CHANNELS[self.camera_names[camera]] / f"{line.scene}.png"
+        return self.mask_folders[0] / CHANNELS[self.camera_names[camera]] / f"{sample.scene}.png"
 
-    def match_path(self, line: Sample, camera: int) -> Path:
-        image = Path(self._index.filename(self._rows[0][line.number, camera]))
+    def match_path(self, sample: Sample, camera: int) -> Path:
+        image = Path(self._index.filename(self._rows[0][sample.number, camera]))
         return self.matches / image.with_suffix(".npy")
 
-    def known_depth(self, index: int) -> KnownDepth | None:
-        line = self.lines[index]
-        row = self._scans[line.number]
+    def read_raw_depth(self, index: int) -> SparseDepth | None:
+        sample = self.samples[index]
+        row = self._scans[sample.number]
         if self.ground_truth is None or row < 0:
             return None
         scan = self.data_path / self._index.filename(row)
@@ -261,17 +243,17 @@ class NuScenes(Exportable, SurroundDataset):
             return None
         xyz = np.ascontiguousarray(read_lidar(scan)[:, :3].T, np.float64)
         world_from_lidar = self._index.world_from_sensor(row)
-        height, width = self.image_size(line, 0)
+        height, width = self.image_size(sample, 0)
         landed = []
-        for camera, world_from_camera in enumerate(self._world_from_camera(line, 0)):
+        for camera, world_from_camera in enumerate(self._world_from_camera(sample, 0)):
             T_camera_from_lidar = np.linalg.inv(world_from_camera) @ world_from_lidar
-            K = self._recorded_intrinsics(line, camera)
+            K = self._recorded_intrinsics(sample, camera)
             landed.append(lidar_pixels(xyz, T_camera_from_lidar, K, height, width))
-        return KnownDepth.of_pixels(height, width, landed)
+        return SparseDepth.of_pixels(height, width, landed)
 
     def name(self, index: int) -> str:
-        line = self.lines[index]
-        return f"{line.scene} {line.token}"
+        sample = self.samples[index]
+        return f"{sample.scene} {sample.token}"
 
 
 @dataclass(frozen=True, slots=True)

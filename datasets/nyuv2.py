@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -25,9 +25,11 @@ import torch
 from torch import Tensor
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable, check_ground_truth
-from datasets._sequence import SequenceDataset, check_offsets, read_image, resize_intrinsics
-from datasets._splits import SplitLine, load_split, split_names
+from datasets.ground_truth import Exportable, check_ground_truth
+from datasets.image_files import read_image
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import SequenceDataset, check_offsets, check_stride
+from datasets.splits import SplitLine, load_split, split_names
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, read_lines
@@ -53,7 +55,7 @@ PUBLISHED_ORDER = (0, -4, -3, -2, -1, 1, 2, 3, 4)  # and as they stand in the li
 
 
 @dataclass(frozen=True)
-class Clip:
+class VideoSample:
     """A sample of video: number `frame` of the images of a scene, paths below the root."""
 
     scene: Sequence[str] = field(repr=False)
@@ -66,7 +68,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Still:
+class LabelledSample:
     """An image with depth: `number` in the .mat, counted from 1, or the converted file `path`."""
 
     number: int
@@ -76,6 +78,9 @@ class Still:
     @property
     def name(self) -> str:
         return self.path.removesuffix(".h5")
+
+
+Sample = VideoSample | LabelledSample
 
 
 @DATASETS.register
@@ -91,17 +96,14 @@ class NyuV2(Exportable, SequenceDataset):
             test image (`nyu_test/00001.h5`).
         part: train, val or test.
         frame_ids: 0 and the sources: offsets in steps of `stride`; test images have 0 alone.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
-        skip_missing: leave out samples that lack an image.
         undistort: straighten training images. Off for images that are straight already.
         stride: images from a target to its next source. The Kinect took some 20 to 30 a second, of which
             neighbours hardly differ; 10 is what published lists were made with.
         ground_truth: `kinect`, of test images, or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
+    default_height: ClassVar[int] = 288
+    default_width: ClassVar[int] = 384
     protocol: ClassVar[Protocol] = Protocol(
         "NYUv2",
         "Kinect depth of the labelled set, holes filled in",
@@ -117,47 +119,40 @@ class NyuV2(Exportable, SequenceDataset):
         split: str = OFFICIAL,
         part: str = "train",
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 288,
-        width: int = 384,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
         undistort: bool = True,
         stride: int = 1,
         ground_truth: str | None = "kinect",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
         check_offsets(frame_ids, "NYUv2")
-        check_ground_truth(ground_truth, ["kinect"])
-        if stride < 1:
-            raise InputError(f"stride is a whole number of images from 1 on, got {stride}")
-        self.undistort, self.stride, self.ground_truth = undistort, stride, ground_truth
+        check_stride(stride)
+        self.undistort, self.stride = undistort, stride
+        self.ground_truth = check_ground_truth(ground_truth, ["kinect"])
         self._maps: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
         self._labelled = LabelledFile(Path(data_path) / MAT)
         offsets = [frame * stride for frame in frame_ids]
         if str(split) == OFFICIAL and part in ("train", "val"):
-            self.lines = self._clips_of_folders(Path(data_path), part, offsets)
+            self.samples = self._video_samples(Path(data_path), part, offsets)
         else:
-            self.lines = _read_list(str(split), part, offsets)
-        single = isinstance(self.lines[0], Still)
+            self.samples = _read_list(str(split), part, offsets)
+        single = isinstance(self.samples[0], LabelledSample)
         if single and set(frame_ids) != {0}:
-            raise InputError(
-                f"{self.lines[0].source}: test images are single; frame_ids must be 0, got {tuple(frame_ids)}"
-            )
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
-        self.find_exported(gt_path, split, part, at_first=False)
+            raise InputError(f"{self.samples[0].source}: test images are single; --frame_ids must be 0")
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
+        self.find_exported(split, part, at_first=False)
         if single:
-            self._read(self.lines[0])  # a wrong file shows now and not in a worker
+            self._read(self.samples[0])  # a wrong file shows now and not in a worker
 
-    def paths(self, line: Clip | Still, frame: Frame) -> list[Path]:
-        if isinstance(line, Clip):
-            return [self.data_path / line.scene[line.frame + frame * self.stride]]
-        return [self._file(line)]
+    def paths(self, sample: Sample, frame: Frame) -> list[Path]:
+        if isinstance(sample, VideoSample):
+            return [self.data_path / sample.scene[sample.frame + frame * self.stride]]
+        return [self._file(sample)]
 
-    def read_images(self, line: Clip | Still, frame: Frame) -> list[Tensor]:
+    def read_images(self, sample: Sample, frame: Frame) -> list[Tensor]:
         """(3, h, w) uint8: straightened without its border, or the window of a test image that counts."""
-        if isinstance(line, Still):
-            return [torch.from_numpy(self._read(line)[0][:, TOP:BOTTOM, LEFT:RIGHT].copy())]
-        image = read_image(self.paths(line, frame)[0])
+        if isinstance(sample, LabelledSample):
+            return [torch.from_numpy(self._read(sample)[0][:, TOP:BOTTOM, LEFT:RIGHT].copy())]
+        image = read_image(self.paths(sample, frame)[0])
         height, width = image.shape[1:]
         dy, dx = border(height, width)
         if not self.undistort:
@@ -168,39 +163,39 @@ class NyuV2(Exportable, SequenceDataset):
         straight = cv2.remap(pixels, *self._maps[height, width], cv2.INTER_LINEAR)
         return [torch.from_numpy(straight).permute(2, 0, 1)]
 
-    def intrinsics(self, line: Clip | Still, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: Sample, camera: int, height: int, width: int) -> np.ndarray:
         """Of the one calibrated camera, for what `images` gives; it follows where copies are smaller."""
-        if isinstance(line, Still):
+        if isinstance(sample, LabelledSample):
             return _shifted(K, LEFT, TOP)
         whole = _whole_size(height, width)
         dy, dx = border(*whole)
         return _shifted(resize_intrinsics(K, SIZE, whole), dx, dy)
 
-    def known_depth(self, index: int) -> np.ndarray | None:
+    def read_raw_depth(self, index: int) -> np.ndarray | None:
         """(1, 427, 561) metres of a test image; None for video."""
-        line = self.lines[index]
-        if isinstance(line, Clip):
+        sample = self.samples[index]
+        if isinstance(sample, VideoSample):
             return None
-        return self._read(line)[1][None, TOP:BOTTOM, LEFT:RIGHT].astype(np.float32)
+        return self._read(sample)[1][None, TOP:BOTTOM, LEFT:RIGHT].astype(np.float32)
 
     def name(self, index: int) -> str:
-        return self.lines[index].name
+        return self.samples[index].name
 
     # Test images.
 
-    def _file(self, line: Still) -> Path:
+    def _file(self, sample: LabelledSample) -> Path:
         """The converted file where it is there, else the .mat."""
-        path = self.data_path / line.path
+        path = self.data_path / sample.path
         return path if path.is_file() or not self._labelled.path.is_file() else self._labelled.path
 
-    def _read(self, line: Still) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, sample: LabelledSample) -> tuple[np.ndarray, np.ndarray]:
         """(3, 480, 640) uint8 and (480, 640) metres."""
-        path = self._file(line)
-        return self._labelled.image(line.number) if path == self._labelled.path else read_converted(path)
+        path = self._file(sample)
+        return self._labelled.image(sample.number) if path == self._labelled.path else read_converted(path)
 
     # Scene folders.
 
-    def _clips_of_folders(self, root: Path, part: str, offsets: list[int]) -> list[Clip]:
+    def _video_samples(self, root: Path, part: str, offsets: list[int]) -> list[VideoSample]:
         scenes = find_scenes(root)
         if not scenes:
             raise InputError(
@@ -208,13 +203,13 @@ class NyuV2(Exportable, SequenceDataset):
                 "folder of a published list (train_files.txt) with --split"
             )
         if self._labelled.path.is_file():
-            tested = self._labelled.scenes([line.number for line in official_test()])
-            places = {_place(name) for name in tested}
-            scenes = {name: frames for name, frames in scenes.items() if _place(name) not in places}
+            tested = self._labelled.scenes([sample.number for sample in official_test()])
+            rooms = {_room(name) for name in tested}
+            scenes = {name: frames for name, frames in scenes.items() if _room(name) not in rooms}
             if not scenes:
                 raise InputError(f"every scene under {root} is one that test images were taken in")
         clips = [
-            Clip(frames, frame, name)
+            VideoSample(frames, frame, name)
             for name, frames in _held_back(scenes, part).items()
             for frame in range(len(frames))
             if all(0 <= frame + offset < len(frames) for offset in offsets)
@@ -360,27 +355,29 @@ def _rows(variable, rows, path: Path) -> np.ndarray:
 # ----------------------------------------------------------------------------- lists and folders
 
 
-def official_test() -> list[Still]:
+def official_test() -> list[LabelledSample]:
     """The 654 official test images."""
-    return [_still(line) for line in load_split("nyuv2", OFFICIAL, "test")]
+    return [_labelled_sample(sample) for sample in load_split("nyuv2", OFFICIAL, "test")]
 
 
-def _still(line: SplitLine) -> Still:
+def _labelled_sample(sample: SplitLine) -> LabelledSample:
     """From `nyu_test 1`, as our lists have it, or `nyu_test/00001.h5`, as published."""
-    path = line.folder if line.folder.endswith(".h5") else f"{line.folder}/{line.frame:05d}.h5"
+    path = sample.folder if sample.folder.endswith(".h5") else f"{sample.folder}/{sample.frame:05d}.h5"
     stem = Path(path).stem
     if not stem.isdecimal():
-        raise InputError(f"{line.source}: expected a numbered image such as nyu_test/00001.h5, got '{path}'")
-    return Still(int(stem), path, line.source)
+        raise InputError(
+            f"{sample.source}: expected a numbered image such as nyu_test/00001.h5, got '{path}'"
+        )
+    return LabelledSample(int(stem), path, sample.source)
 
 
-def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
+def _read_list(split: str, part: str, offsets: list[int]) -> list[Sample]:
     """A list of clips, nine paths a line, or of test images."""
     path = Path(split) / f"{part}_files.txt"
     listed = split not in split_names("nyuv2") and path.is_file()
     rows = [line.split() for line in read_lines(path)] if listed else []
     if not rows or len(rows[0]) == 1:
-        return [_still(line) for line in load_split("nyuv2", split, part)]
+        return [_labelled_sample(line) for line in load_split("nyuv2", split, part)]
     beyond = [offset for offset in offsets if offset not in COLUMNS]
     if beyond:
         raise InputError(
@@ -396,13 +393,13 @@ def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
                 f"got {len(row)}"
             )
         by_offset = dict(zip(PUBLISHED_ORDER, row))
-        clips.append(Clip([by_offset[offset] for offset in COLUMNS], COLUMNS.index(0), source))
+        clips.append(VideoSample([by_offset[offset] for offset in COLUMNS], COLUMNS.index(0), source))
     return clips
 
 
 def find_scenes(root: Path) -> dict[str, list[str]]:
     """Name → images in time, paths below the root, of every folder that holds three images or more."""
-    scenes, seen = {}, set()  # places, since a link may lead back to a folder above it
+    scenes, seen = {}, set()  # real paths, since a link may lead back to a folder above it
     for folder, inner, names in os.walk(root, followlinks=True):
         if (there := os.path.realpath(folder)) in seen:
             inner.clear()
@@ -412,9 +409,9 @@ def find_scenes(root: Path) -> dict[str, list[str]]:
         names = [name for name in names if Path(name).suffix.lower() in IMAGES]
         coloured = [name for name in names if name.startswith(COLOUR_NAMES)]
         frames = sorted(coloured or names, key=_natural_key)
-        place = Path(folder).relative_to(root)
-        if len(frames) > 2 and place != Path("."):
-            scenes[place.as_posix()] = [(place / name).as_posix() for name in frames]
+        scene = Path(folder).relative_to(root)
+        if len(frames) > 2 and scene != Path("."):
+            scenes[scene.as_posix()] = [(scene / name).as_posix() for name in frames]
     return dict(sorted(scenes.items()))
 
 
@@ -423,7 +420,7 @@ def _natural_key(name: str) -> list[str | int]:
     return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", name)]
 
 
-def _place(scene: str) -> str:
+def _room(scene: str) -> str:
     """`kitchens/kitchen_0028b` to `kitchen_0028`: a room recorded several times has a letter for each."""
     return re.sub(r"(?<=\d)[a-z]$", "", Path(scene).name)
 

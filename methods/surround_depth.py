@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clouds import surround_cloud
-from datasets._surround import RING
+from datasets.surround import RING
 from images import as_image, colourise, ring_grid
 from layers import disparity_to_depth, invert_rigid
 from methods import METHODS

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 import evaluate_depth
-from datasets._ground_truth import write_exported
-from datasets._splits import eigen_to_benchmark_ids
+from datasets.ground_truth import write_exported
+from datasets.splits import eigen_to_benchmark_ids
 from evaluate_depth import (
     choose_split,
     evaluate_method,

@@ -36,9 +36,9 @@ RARE = {  # files, or whole folders
     "onnx": {"tools/export.py"},
     "onnxruntime": {"tools/export.py"},
     "wandb": {"sinks.py"},
-    "av": {"datasets/_video.py"},
+    "av": {"datasets/video.py"},
     "cv2": {
-        "datasets/_video.py",
+        "datasets/video.py",
         "datasets/nyuv2.py",
         "clouds.py",
         "test_video.py",
@@ -113,14 +113,14 @@ def test_imports_point_one_way(path):
 
 @pytest.mark.parametrize("path", [path for path in OURS if path.parts[0] in FOLDERS], ids=str)
 def test_siblings_do_not_import_each_other(path):
-    """But for the folder's private files, `__init__`, one's own package, and the method that one extends."""
+    """Except files that register nothing, `__init__`, one's own package, and the method that one extends."""
     folder, own = path.parts[0], path.parts[1].removesuffix(".py")
     extended = set()
     for name, line in imported(path):
         parts = name.split(".")
         if parts[0] != folder or len(parts) < 2 or not module_exists(folder, parts[1]):
             continue
-        if parts[1].startswith("_") or parts[1] == own:
+        if parts[1].startswith("_") or parts[1] == own or not registers(folder, parts[1]):
             continue
         assert folder == "methods", f"{path}:{line} imports its sibling {name}; share it in a _file.py"
         extended.add(parts[1])
@@ -129,6 +129,12 @@ def test_siblings_do_not_import_each_other(path):
         again = {n.split(".")[1] for n, _ in imported(Path(folder, f"{base}.py")) if n.startswith("methods.")}
         deeper = {name for name in again if module_exists(folder, name) and not name.startswith("_")}
         assert not deeper, f"{path} extends {base}, which extends {deeper}; one level is enough"
+
+
+def registers(folder: str, name: str) -> bool:
+    """Whether a file holds a component, rather than what several of them share."""
+    path = PROJECT / folder / f"{name}.py"
+    return path.exists() and f"@{folder.upper()}.register" in path.read_text()
 
 
 def module_exists(folder: str, name: str) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datasets import DATASETS
-from datasets._augment import Augment
+from datasets.augmentation import Augment
 from losses import LOSSES
 from methods import METHODS
 from methods._base import Method
@@ -212,7 +212,7 @@ def test_an_impossible_command_line_is_refused_in_a_sentence(words, sentence):
     [
         ("heigth: 64", "a.yaml has an unknown option 'heigth'; did you mean 'height'"),
         ("height: tall", "a.yaml: height must be a whole number, got 'tall'"),
-        ("height:", "a.yaml: height must be a whole number, got None"),
+        ("batch_size:", "a.yaml: batch_size must be a whole number, got None"),
         ("log_dir:", "a.yaml: log_dir needs a value"),
         ("no: 64", "a.yaml has an unknown option 'False'"),
         ("augment: {1: 2}", "augment has no setting '1'"),

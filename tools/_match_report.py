@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datasets._surround import SurroundDataset, read_matches
+from datasets.surround import SurroundDataset, read_matches
 from files import writing
 
 # A match is usable within these thresholds, the defaults of losses/sfm_matches.py: metres, degrees, pixels.
@@ -22,7 +22,7 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
     """A table of the cameras: matches, usable matches, median relative error; written as JSON as well.
 
     Args:
-        dataset: a rig whose `measured_depth` is the ground truth.
+        dataset: a rig whose `depth_from_raw` is the ground truth.
         indices: samples with matches.
         samples: number of them to compare, evenly spread.
         path: the JSON file.
@@ -32,9 +32,9 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
     counts = {name: [0, 0] for name in names}  # matches, usable matches
     errors: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for index in tqdm(chosen, "LiDAR", unit="sample", leave=False):
-        ground_truth = dataset.measured_depth(index)
+        ground_truth = dataset.depth_from_raw(index)
         for camera, name in enumerate(names):
-            rows = read_matches(dataset.match_path(dataset.lines[index], camera))
+            rows = read_matches(dataset.match_path(dataset.samples[index], camera))
             good = rows[usable(rows)]
             counts[name][0] += len(rows)
             counts[name][1] += len(good)

@@ -26,8 +26,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS, build_dataset
-from datasets._sequence import SequenceDataset, read_image
-from datasets.folder import IMAGES, find_scenes
+from datasets.image_files import IMAGES, read_image
+from datasets.scenes import find_scenes
+from datasets.sequence import SequenceDataset
 from intrinsics import FILES, diagnose, parse_intrinsics, suggestion
 from options import frame_id
 from tools._doctor import files, ground_truth, intrinsics, motion, rig, warp

@@ -25,9 +25,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
-from datasets._ground_truth import Export, Exportable, Member, encode, shard_path
-from datasets._sequence import SequenceDataset
-from datasets._splits import evaluated_part
+from datasets.ground_truth import Export, Exportable, Member, encode, shard_path
+from datasets.sequence import SequenceDataset
+from datasets.splits import evaluated_part
 from files import explained
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
 from tools._shards import torchrun_shard
@@ -88,7 +88,7 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
 
 def has_ground_truth(dataset: SequenceDataset) -> bool:
     """Whether the ground truth of any sample can be measured."""
-    return any(dataset.measured_depth(index) is not None for index in range(len(dataset)))
+    return any(dataset.depth_from_raw(index) is not None for index in range(len(dataset)))
 
 
 def export(
@@ -152,7 +152,7 @@ def measure(dataset: SequenceDataset, indices: Sequence[int], workers: int) -> I
 
 
 def _encoded(dataset: SequenceDataset, index: int) -> list[Member] | None:
-    depth = dataset.known_depth(index)
+    depth = dataset.read_raw_depth(index)
     return None if depth is None else encode(depth)
 
 

@@ -33,8 +33,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
-from datasets._sequence import read_image
-from datasets._surround import SurroundDataset
+from datasets.image_files import read_image
+from datasets.surround import SurroundDataset
 from files import explained, writing
 from provenance import difference, origin
 from tools._ego_mask import OUTLINE, find_ego_mask
@@ -119,7 +119,7 @@ def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> tuple[lis
     """This process's share of the masks to make, and the masks of its share that exist and are kept."""
     images: dict[tuple[int, Path], list[Path]] = defaultdict(list)
     groups: dict[tuple[int, bytes | Path], list[Path]] = defaultdict(list)
-    for line in dataset.lines:
+    for line in dataset.samples:
         for camera, image in enumerate(dataset.paths(line, 0)):
             mask = dataset.mask_path(line, camera)
             if (camera, mask) not in images:

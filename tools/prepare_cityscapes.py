@@ -41,7 +41,7 @@ from datasets._cityscapes import (
     frame_name,
     upper_rows,
 )
-from datasets._sequence import resize_intrinsics
+from datasets.resizing import resize_intrinsics
 from files import explained
 from provenance import origin, unchanged
 from tools._options import add_workers, new_parser, place

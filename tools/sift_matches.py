@@ -31,8 +31,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
-from datasets._sequence import read_image
-from datasets._surround import RING, SurroundDataset, read_mask
+from datasets.image_files import read_image
+from datasets.surround import RING, SurroundDataset, read_mask
 from files import explained, writing
 from provenance import difference, origin
 from tools._match_report import report
@@ -98,7 +98,7 @@ def neighbours(names: Sequence[str]) -> list[tuple[int, int]]:
 
 def sample_matches(dataset: SurroundDataset, index: int, published_grey: bool = False) -> list[np.ndarray]:
     """Matches of every camera of a sample, (K, 6) float32 each; the module docstring lists the columns."""
-    line = dataset.lines[index]
+    line = dataset.samples[index]
     rig = dataset.rig_from_camera(line)
     pairs = neighbours(dataset.camera_names)
     features = border_features(dataset, line, pairs, published_grey)
@@ -220,7 +220,7 @@ def write_matches(
 
 def match_paths(dataset: SurroundDataset, index: int) -> list[Path]:
     """The match files of a sample, one per camera."""
-    return [dataset.match_path(dataset.lines[index], camera) for camera in range(dataset.cameras)]
+    return [dataset.match_path(dataset.samples[index], camera) for camera in range(dataset.cameras)]
 
 
 def outdated(dataset: SurroundDataset, index: int, published_grey: bool = False) -> str | None:
@@ -240,7 +240,7 @@ def outdated(dataset: SurroundDataset, index: int, published_grey: bool = False)
 
 def settings_of(dataset: SurroundDataset, index: int, published_grey: bool) -> dict[str, Any]:
     """What the matches of a sample depend on besides its images and masks."""
-    line = dataset.lines[index]
+    line = dataset.samples[index]
     sizes = [dataset.image_size(line, camera) for camera in range(dataset.cameras)]
     K = [dataset.intrinsics(line, camera, *size) for camera, size in enumerate(sizes)]
     return {
@@ -257,7 +257,7 @@ def settings_of(dataset: SurroundDataset, index: int, published_grey: bool) -> d
 
 def write_sample(dataset: SurroundDataset, index: int, published_grey: bool = False) -> None:
     """Match one sample and write its files; a worker's task."""
-    line = dataset.lines[index]
+    line = dataset.samples[index]
     sources = list(dataset.paths(line, 0))
     if dataset.masks:
         sources += [dataset.mask_path(line, camera) for camera in range(dataset.cameras)]

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from datasets._cityscapes import LABEL_IDS, UPPER, split_triple, to_train_ids
-from datasets._splits import load_split, parts, published_lines, read_split_file
 from datasets.cityscapes import Cityscapes, depth_from_disparity
+from datasets.splits import load_split, parts, published_lines, read_split_file
 from evaluation import evaluate
 from layers import disparity_to_depth
 from metrics import METRICS, GroundTruth, measure
@@ -155,14 +155,14 @@ def test_depth_is_baseline_times_focal_over_disparity():
 def test_the_drawn_disparity_gives_the_drawn_depth_back(city):
     dataset = open_city(city, part="test", frame_ids=(0,))
     tree = CityscapesTree(Plan("cityscapes", city, **PLAN))
-    true = tree.view(2, dataset.lines[0].frame).depth[:UPPER_HEIGHT]
+    true = tree.view(2, dataset.samples[0].frame).depth[:UPPER_HEIGHT]
     depth = dataset.depth(0)[0]
     assert np.array_equal(depth > 0, true > 0)
     assert np.allclose(depth[true > 0], true[true > 0], rtol=1e-2)
 
 
 def test_published_ground_truth_is_numbered_by_the_published_list_whatever_list_is_evaluated(copy):
-    published = [line.sample for line in load_split("cityscapes", "manydepth", "test")]
+    published = [line.key for line in load_split("cityscapes", "manydepth", "test")]
     number = published.index(("berlin_000002", 19, ""))
     frame = copy / "leftImg8bit_sequence/test/berlin/berlin_000002_000003_leftImg8bit.png"
     shutil.copy(frame, frame.with_name("berlin_000002_000019_leftImg8bit.png"))
@@ -184,7 +184,7 @@ def test_ground_truth_and_labels_have_the_rows_of_their_image_whatever_its_heigh
     make(Plan("cityscapes", tmp_path, **{**PLAN, "sequences": 2, "frames": 5, "height": 65}))
     for rows, height in ((0.75, 48), (0.7, 45), (1, 65)):
         dataset = open_city(tmp_path, part="test", frame_ids=(0,), top_rows=rows)
-        (line,) = dataset.lines
+        (line,) = dataset.samples
         assert dataset.read_images(line, 0)[0].shape == (3, height, WIDTH)
         assert dataset.depth(0).shape == (1, height, WIDTH)
         assert dataset.train_ids(line).shape == (height, WIDTH)
@@ -221,7 +221,7 @@ def test_the_true_depth_is_perfect_from_writer_over_exporter_to_evaluator(copy):
         shutil.rmtree(copy / kind)
     dataset = open_city(copy, part="test", frame_ids=(0,))
     tree = CityscapesTree(Plan("cityscapes", copy, **PLAN))
-    true = [tree.view(2, line.frame).depth[:UPPER_HEIGHT] for line in dataset.lines]
+    true = [tree.view(2, line.frame).depth[:UPPER_HEIGHT] for line in dataset.samples]
     answers = iter(torch.from_numpy(np.where(depth > 0, depth, 1e3)) for depth in true)
     result = evaluate(lambda images, K: next(answers)[None, None], dataset, batch_size=1)
     assert result.mean["abs_rel"] < 5e-4 and result.mean["a1"] == 1  # disparity comes in 1 / 256 pixels
@@ -246,7 +246,7 @@ def test_labels_travel_as_train_ids_by_the_nearest_pixel(city):
     tree = CityscapesTree(Plan("cityscapes", city, **PLAN))
     semantics = tree.view(0, 3).semantics[:UPPER_HEIGHT]
     assert np.array_equal(labels[0, 0].numpy(), semantics[1::3, 1::3])
-    assert np.array_equal(dataset.train_ids(dataset.lines[0]), semantics)
+    assert np.array_equal(dataset.train_ids(dataset.samples[0]), semantics)
 
 
 def test_labels_that_are_train_ids_already_count_first(copy):
@@ -264,7 +264,7 @@ def test_labels_that_are_train_ids_already_count_first(copy):
 
 @pytest.mark.parametrize("part, count", [("train", 69731), ("val", 7386), ("test", 1525)])
 def test_the_lists_hold_as_many_frames_as_published_and_none_twice(part, count):
-    samples = [line.sample for line in load_split("cityscapes", "manydepth", part)]
+    samples = [line.key for line in load_split("cityscapes", "manydepth", part)]
     assert len(samples) == len(set(samples)) == count
     assert parts("cityscapes", "manydepth") == ["test", "train", "val"]
 
@@ -282,7 +282,7 @@ def test_sequences_come_as_runs_and_go_as_published_lines(tmp_path):
 
 def test_no_frame_is_trained_and_validated_on():
     training, validation = (
-        {line.sample for line in load_split("cityscapes", "manydepth", part)} for part in ("train", "val")
+        {line.key for line in load_split("cityscapes", "manydepth", part)} for part in ("train", "val")
     )
     assert not training & validation
 
@@ -293,7 +293,7 @@ def test_a_list_holds_what_the_published_one_does(part):
         pytest.skip("the published lists are not at hand")
     ours = load_split("cityscapes", "manydepth", part)
     theirs = read_split_file(PUBLISHED / f"{part}_files.txt")
-    assert Counter(line.sample for line in ours) == Counter(line.sample for line in theirs)
+    assert Counter(line.key for line in ours) == Counter(line.key for line in theirs)
     if part == "test":  # its order numbers the published ground truth
         written = (PUBLISHED / "test_files.txt").read_text().split("\n")
         assert published_lines(ours) == [line.strip() for line in written if line.strip()]
@@ -438,7 +438,7 @@ def test_what_a_layout_does_not_hold_is_refused_in_words(city, small, layout, se
 
 def test_broken_ground_truth_and_labels_are_located(copy):
     dataset = open_city(copy, part="test", frame_ids=(0,))
-    path = dataset.tree.file("disparity_sequence", "berlin_000002", dataset.lines[0].frame, "disparity.png")
+    path = dataset.tree.file("disparity_sequence", "berlin_000002", dataset.samples[0].frame, "disparity.png")
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(path)
     with pytest.raises(InputError, match="no disparity image: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
@@ -447,7 +447,7 @@ def test_broken_ground_truth_and_labels_are_located(copy):
         dataset.depth(0)
     labelled = open_city(copy, split="fine", frame_ids=(0,), labels=True)
     path = labelled.tree.file(
-        "gtFine", labelled.lines[0].folder, labelled.lines[0].frame, "gtFine_labelIds.png"
+        "gtFine", labelled.samples[0].folder, labelled.samples[0].frame, "gtFine_labelIds.png"
     )
     Image.new("RGB", (WIDTH, HEIGHT)).save(path)
     with pytest.raises(InputError, match="holds no ids: expected one 8-bit channel"):

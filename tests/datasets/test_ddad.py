@@ -85,7 +85,7 @@ def real(shared_data):
 
 def test_the_real_scenes_maps_are_those_of_the_dgp_library(real):
     for index in range(3):
-        maps = real.measured_depth(index)
+        maps = real.depth_from_raw(index)
         assert maps.shape == (6, 1216, 1936) and maps.dtype == np.float32
         for camera, depth in zip(CAMERAS, maps):
             count, total, nearest, farthest = LIBRARY[index, camera]
@@ -186,14 +186,14 @@ def test_recorded_poses_and_true_depth_rebuild_each_image(drive):
 
 def test_lidar_points_fall_on_the_true_depth_through_their_own_time_stamps(drive):
     dataset = open_drive(drive)
-    line, scene = dataset.lines[0], dataset.scenes[0]
-    lidar = scene.world_from_sensor(line.sample, 6)
-    points = read_points(scene.file(line.sample, 6))
+    sample, scene = dataset.samples[0], dataset.scenes[0]
+    lidar = scene.world_from_sensor(sample.number, 6)
+    points = read_points(scene.file(sample.number, 6))
     world = lidar @ np.c_[points, np.ones(len(points))].T
     _, stamp = dataset.name(0).split()
     for number, camera in enumerate(CAMERAS):
-        x, y, z = np.linalg.inv(scene.world_from_sensor(line.sample, number))[:3] @ world
-        K = scene.calibration(line.sample).K(camera)
+        x, y, z = np.linalg.inv(scene.world_from_sensor(sample.number, number))[:3] @ world
+        K = scene.calibration(sample.number).K(camera)
         u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
         seen = (z > 0) & (u >= 0) & (v >= 0) & (u < 95) & (v < 63)
         u, v, z = u[seen], v[seen], z[seen]
@@ -214,11 +214,11 @@ def run_export(root, part):
 
 def test_the_true_depth_is_perfect_through_writer_exporter_reader_and_evaluator(mine):
     """Exported, then evaluated with the LiDAR gone; a mirror of the file that lacks it measures instead."""
-    measured = [open_drive(mine, part="val", frame_ids=(0,)).measured_depth(index) for index in range(4)]
+    measured = [open_drive(mine, part="val", frame_ids=(0,)).depth_from_raw(index) for index in range(4)]
     run_export(mine, "val")
     shutil.rmtree(mine / "000001/point_cloud")
     dataset = open_drive(mine, part="val", frame_ids=(0,))
-    assert dataset.measured_depth(0) is None
+    assert dataset.depth_from_raw(0) is None
     assert all(np.array_equal(dataset.depth(index), measured[index]) for index in range(4))
     answers = iter(measured)
 
@@ -236,7 +236,7 @@ def test_some_cameras_have_an_exported_file_of_their_own(drive):
     assert open_drive(drive).exported.path.name == "surrounddepth_train_lidar.npz"
     some = open_drive(drive, camera_names=("back", "front"))
     assert some.exported.path.name == "surrounddepth_train_lidar_front_back.npz"
-    assert some.measured_depth(0).shape == (2, 64, 96)
+    assert some.depth_from_raw(0).shape == (2, 64, 96)
     assert open_drive(drive, ground_truth=None).depth(0) is None
 
 

@@ -75,8 +75,8 @@ def test_a_scene_says_what_each_sensor_saw_when_and_from_where(scene):
     assert forward[:3, 3].tolist() == [1.5, 0.25, np.float32(1.6)]
     calibration = read.calibration(0)
     assert calibration.K("CAMERA_01").tolist() == [[50.5, 0, 32], [0, 50, 24], [0, 0, 1]]
-    np.testing.assert_allclose(calibration.place("CAMERA_01"), forward, atol=1e-7)
-    assert calibration.place("LIDAR").tolist() == np.eye(4).tolist()
+    np.testing.assert_allclose(calibration.extrinsics("CAMERA_01"), forward, atol=1e-7)
+    assert calibration.extrinsics("LIDAR").tolist() == np.eye(4).tolist()
 
 
 def test_camel_case_numbers_in_words_and_unknown_fields_read_the_same(scene):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._ground_truth import KnownDepth
+from datasets.ground_truth import SparseDepth
 from datasets.kitti import Kitti, read_depth_png, read_velodyne, velodyne_pixels
 from structures import Batch
 from tests.goldens import Golden
@@ -133,7 +133,7 @@ def test_depth_maps_meet_the_goldens(root, index, camera, ground_truth, name):
 
 def project_velodyne(*arguments, **settings) -> np.ndarray:
     """(h, w) metres; arguments are those of `velodyne_pixels`."""
-    return KnownDepth.of_pixels(*arguments[2:4], [velodyne_pixels(*arguments, **settings)]).dense()[0]
+    return SparseDepth.of_pixels(*arguments[2:4], [velodyne_pixels(*arguments, **settings)]).dense()[0]
 
 
 def test_the_last_pixel_of_a_row_is_the_next_rows_first_only_as_published():
@@ -190,7 +190,7 @@ def test_the_benchmarks_test_images_are_found_with_their_own_intrinsics(root):
     (root / "lists/test_files.txt").write_text("image 3\n")
     dataset = open_kitti(root, part="test", frame_ids=(0,))
     assert dataset[0].images[0][0, 0, 5, 5] == 70 and dataset.depth(0) is None
-    assert dataset.intrinsics(dataset.lines[0], 0, HEIGHT, WIDTH)[1, 1] == 61
+    assert dataset.intrinsics(dataset.samples[0], 0, HEIGHT, WIDTH)[1, 1] == 61
     with pytest.raises(InputError, match="single; frame_ids must be 0"):
         open_kitti(root, part="test", frame_ids=(0, -1, 1))
 

@@ -47,7 +47,7 @@ def test_a_sample_holds_neighbours_and_the_stereo_partner(root):
 
 def test_each_camera_has_the_matrix_of_its_sequence(root):
     dataset = open_odom(root)
-    left, right = (dataset.intrinsics(line, 0, 48, 96) for line in dataset.lines)
+    left, right = (dataset.intrinsics(line, 0, 48, 96) for line in dataset.samples)
     assert np.array_equal(left, [[60, 0, 47], [0, 61, 23], [0, 0, 1]]) and right[0, 2] == 46
     assert dataset[0].intrinsics[0, 0, 0] == pytest.approx(60 * 64 / 96)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets._surround import pose_from_quaternion
+from datasets.surround import pose_from_quaternion
 from layers import warp
 from losses.spatial import Neighbours, Spatial
 from structures import Batch, Prediction

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._surround import RING
+from datasets.surround import RING
 from datasets.synthetic import Camera, World, rotation
 from tools import doctor
 from tools._doctor import intrinsics
@@ -353,7 +353,7 @@ def rig(*angles: float) -> SimpleNamespace:
     poses = [rotation(np.radians(angle)) @ looking_ahead(1, 0, 1.5) for angle in angles]
     names = RING[: len(angles)]
     return SimpleNamespace(
-        cameras=len(angles), camera_names=names, lines=[0], rig_from_camera=lambda _: np.stack(poses)
+        cameras=len(angles), camera_names=names, samples=[0], rig_from_camera=lambda _: np.stack(poses)
     )
 
 

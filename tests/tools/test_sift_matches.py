@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from datasets import build_dataset
-from datasets._sequence import resize_intrinsics
-from datasets._surround import RING, pose_from_quaternion
+from datasets.resizing import resize_intrinsics
+from datasets.surround import RING, pose_from_quaternion
 from tests.datasets.test_surround import Ring
 from tests.goldens import FOLDER
 from tools import sift_matches
@@ -114,7 +114,7 @@ class Wall(Ring):
 
     def __init__(self, data_path, **settings):
         super().__init__(data_path, camera_names=("front", "front_left"), **settings)
-        self.lines = ["000", "001"]
+        self.samples = ["000", "001"]
 
     def intrinsics(self, line, camera, height, width):
         return np.array([[160.0, 0, (width - 1) / 2], [0, 160.0, (height - 1) / 2], [0, 0, 1]])
@@ -134,7 +134,7 @@ class Wall(Ring):
     def image_size(self, line, camera):
         return HEIGHT, WIDTH
 
-    def measured_depth(self, index):
+    def depth_from_raw(self, index):
         return np.stack([wall_points(self, camera)[1] for camera in range(2)]).astype(np.float32)
 
 
@@ -161,7 +161,7 @@ def wall(tmp_path):
         points, _ = wall_points(rig, camera)
         places = ((points[..., 1:] + (12, 4)) * 70).astype(np.float32)
         image = cv2.remap(texture, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
-        for line in rig.lines:
+        for line in rig.samples:
             pixels = (image.clip(0, 1) * 255).astype(np.uint8)
             Image.fromarray(pixels).convert("RGB").save(tmp_path / f"{name}_{line}.png")
     rig.matches = tmp_path / "matches"
@@ -245,7 +245,7 @@ def test_each_pair_compares_the_borders_that_overlap(tiny_ddad, monkeypatch):
     pairs = []
     monkeypatch.setattr(sift_matches, "match", lambda *pair: pairs.append(pair[:2]) or match(*pair))
     sample_matches(rig, 0)
-    _, width = rig.image_size(rig.lines[0], 0)
+    _, width = rig.image_size(rig.samples[0], 0)
     assert len(pairs) == 6 and all(len(source.points) and len(target.points) for source, target in pairs)
     assert max(source.points[:, 0].max() for source, _ in pairs) < rig.overlap * width
     assert min(target.points[:, 0].min() for _, target in pairs) > (1 - rig.overlap) * width
@@ -300,7 +300,7 @@ def test_broken_match_file_is_named_by_the_report(wall, tmp_path):
     write_matches(wall, range(2))
     path = match_paths(wall, 1)[0]
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(InputError, match=r"front_001\.npy cannot be read as matches .* make it again"):
+    with pytest.raises(InputError, match=r"front_001\.npy cannot be read as matches .* remove it"):
         report(wall, range(2), 5, tmp_path / "report.json")
 
 

@@ -8,7 +8,7 @@ LiDAR's, only what is known is stored, a hundredth of six cameras' 56 MB:
 
     000000                  (N, h, w) float32                                  or
     000000.shape            N, h, w
-    000000.gaps             (K,) uint32; their running sum are places in the flattened map
+    000000.gaps             (K,) uint32; their running sum gives the indices in the flattened map
     000000.metres           (K,) float32, what is there
 
 A sample is looked up by its name, so a file that was made for another list can never be taken for this one.
@@ -42,7 +42,7 @@ from PIL import Image
 from utils import InputError, atomic_path, nearest_name
 
 FOLDER = "gt_depths"
-SPARSE = 0.25  # a map of which less is known is stored as places and metres
+SPARSE = 0.25  # a map of which less is known is stored as indices and metres
 SAVE_EVERY = 5.0  # seconds of work that an interruption may cost
 UNIX = 3 << 8 | 45  # who wrote a zip file, by version 4.5 of its format
 DAMAGE = (OSError, EOFError, KeyError, IndexError, ValueError, zlib.error, zipfile.BadZipFile)
@@ -64,29 +64,37 @@ def shard_path(path: Path, shard: int, shards: int) -> Path:
 class Exportable:
     """The ground truth of a dataset that can be exported, mixed into it.
 
-    A subclass sets `ground_truth`, calls `find_exported` when it is open, and defines `known_depth`.
+    A subclass sets `ground_truth`, calls `find_exported` at the end of its constructor, and defines
+    `read_raw_depth`. The mix-in stands before the base class: `class Kitti(Exportable, KittiImages)`.
+
+    Args:
+        data_path: root folder of the dataset.
+        gt_path: folder of exported ground truth; `<data_path>/gt_depths` if not given.
     """
 
     ground_truth: str | None
     exported: ExportedDepth
 
+    def __init__(self, data_path: str | Path, gt_path: str | Path | None = None, **settings: Any) -> None:
+        self.gt_folder = Path(gt_path) if gt_path else Path(data_path) / FOLDER
+        super().__init__(data_path, **settings)
+
     def find_exported(
         self,
-        gt_path: str | Path | None,
         split: str | Path | None,
         part: str,
         variant: Sequence[str] = (),
         at_first: bool = True,
     ) -> None:
-        """Look for exported ground truth in `gt_path`, or in `<data_path>/gt_depths` where that is not given.
+        """Look for exported ground truth.
 
         Args:
-            variant: what else a file's maps depend on, such as the cameras of a rig where only some are read.
+            split, part: of the samples.
+            variant: further words in the file's name, for settings that change its maps.
             at_first: see `ExportedDepth`.
         """
-        folder = Path(gt_path) if gt_path else self.data_path / FOLDER
         what = "_".join([self.ground_truth or "none", *variant])
-        self.exported = ExportedDepth(exported_path(folder, split, part, what), at_first)
+        self.exported = ExportedDepth(exported_path(self.gt_folder, split, part, what), at_first)
 
     def depth(self, index: int) -> np.ndarray | None:
         """(N, h, w) metres at the cameras' own size, 0 where unknown; from an exported file if it has it.
@@ -97,7 +105,7 @@ class Exportable:
         if self.ground_truth is None:
             return None
         depth = self.exported.get(self.name(index))
-        depth = self.measured_depth(index) if depth is None else depth
+        depth = self.depth_from_raw(index) if depth is None else depth
         if depth is None and (missing := self.exported.lacking_shard(index)):
             raise InputError(
                 f"{self.name(index)} has no ground truth: {missing} is not there, but other shards are; "
@@ -105,25 +113,29 @@ class Exportable:
             )
         return depth
 
-    def measured_depth(self, index: int) -> np.ndarray | None:
+    def depth_from_raw(self, index: int) -> np.ndarray | None:
         """The same from the raw measurements; None where there are none."""
-        known = self.known_depth(index)
-        return known.dense() if isinstance(known, KnownDepth) else known
+        known = self.read_raw_depth(index)
+        return known.dense() if isinstance(known, SparseDepth) else known
 
-    def known_depth(self, index: int) -> KnownDepth | np.ndarray | None:
+    def read_raw_depth(self, index: int) -> SparseDepth | np.ndarray | None:
         """The same, of a LiDAR as the known pixels alone. Export goes through here and needs no maps."""
         raise NotImplementedError
 
 
-def check_ground_truth(ground_truth: str | None, known: Iterable[str]) -> None:
-    """Refuse a ground truth that a dataset does not have; None is no ground truth.
+def check_ground_truth(ground_truth: str | None, known: Iterable[str]) -> str | None:
+    """The name of a ground truth; None, also written `none`, for no ground truth.
 
     Raises:
         InputError: it is not among `known`.
     """
     known = list(known)
-    if ground_truth is not None and ground_truth not in known:
-        raise InputError(f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, known)}")
+    if ground_truth is None or ground_truth == "none":
+        return None
+    if ground_truth not in known:
+        names = [*known, "none"]
+        raise InputError(f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, names)}")
+    return ground_truth
 
 
 def read_scan(path: str | Path, columns: int) -> np.ndarray:
@@ -182,7 +194,7 @@ class ExportedDepth:
         stem = glob.escape(self.path.stem)
         found = [*self.path.parent.glob(f"{stem}.*of*.npz"), *self.path.parent.glob(f"{stem}.npz")]
         self.paths = sorted(found, key=lambda path: path.stat().st_mtime_ns)  # what was written last wins
-        self._places: dict[str, tuple[Path, str]] | None = None
+        self._positions: dict[str, tuple[Path, str]] | None = None
         self._open: dict[Path, zipfile.ZipFile] = {}
         self._process = -1
 
@@ -195,15 +207,15 @@ class ExportedDepth:
             return None
         if self._process != os.getpid():  # forked workers must not share one file position
             self._process, self._open = os.getpid(), {}
-        if self._places is None:
-            self._places = {
+        if self._positions is None:
+            self._positions = {
                 name: (path, f"{number:06d}")
                 for path in self.paths
                 for number, name in enumerate(self._read(path, _read_names))
             }
-        if name not in self._places:
+        if name not in self._positions:
             return None
-        path, key = self._places[name]
+        path, key = self._positions[name]
         return self._read(path, _read_map, key)
 
     def lacking_shard(self, index: int) -> Path | None:
@@ -240,49 +252,49 @@ def _read_map(archive: zipfile.ZipFile, key: str) -> np.ndarray:
     if f"{key}.npy" in archive.NameToInfo:
         return _read_array(archive, key)
     shape = tuple(_read_array(archive, f"{key}.shape").tolist())
-    places = np.cumsum(_read_array(archive, f"{key}.gaps"), dtype=np.int64)
-    return KnownDepth(shape, places, _read_array(archive, f"{key}.metres")).dense()
+    indices = np.cumsum(_read_array(archive, f"{key}.gaps"), dtype=np.int64)
+    return SparseDepth(shape, indices, _read_array(archive, f"{key}.metres")).dense()
 
 
 # ------------------------------------------------------------------------------------------------- writing
 
 
-class KnownDepth(NamedTuple):
+class SparseDepth(NamedTuple):
     """A (N, h, w) map of which little is known.
 
     Attributes:
         shape: N, h, w.
-        places: (K,) int64, where in the flattened map, ascending.
+        indices: (K,) int64, indices into the flattened map, ascending.
         metres: (K,) float32, not 0.
     """
 
     shape: tuple[int, int, int]
-    places: np.ndarray
+    indices: np.ndarray
     metres: np.ndarray
 
     @staticmethod
-    def of(shape: tuple[int, int, int], places: np.ndarray, metres: np.ndarray) -> KnownDepth:
-        """From (K,) values in any order; where several share a place the last counts, and 0 is unknown."""
-        # By halves of 16 bits, which numpy sorts in linear time; a map has fewer than 2^32 places.
-        order = np.lexsort(((places & 0xFFFF).astype(np.uint16), (places >> 16).astype(np.uint16)))
-        ordered = places[order]
+    def of(shape: tuple[int, int, int], indices: np.ndarray, metres: np.ndarray) -> SparseDepth:
+        """From (K,) values in any order; where several share an index the last counts, and 0 is unknown."""
+        # By halves of 16 bits, which numpy sorts in linear time; a map has fewer than 2^32 pixels.
+        order = np.lexsort(((indices & 0xFFFF).astype(np.uint16), (indices >> 16).astype(np.uint16)))
+        ordered = indices[order]
         last = np.flatnonzero(np.diff(ordered, append=-1))
-        places, metres = ordered[last], metres[order[last]].astype(np.float32)
-        return KnownDepth(shape, places[metres != 0], metres[metres != 0])
+        indices, metres = ordered[last], metres[order[last]].astype(np.float32)
+        return SparseDepth(shape, indices[metres != 0], metres[metres != 0])
 
     @staticmethod
     def of_pixels(
         height: int, width: int, cameras: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
-    ) -> KnownDepth:
+    ) -> SparseDepth:
         """From rows, columns and metres, (K,) each, of every camera; the last of a pixel counts."""
-        places = [(n * height + rows) * width + columns for n, (rows, columns, _) in enumerate(cameras)]
+        indices = [(n * height + rows) * width + columns for n, (rows, columns, _) in enumerate(cameras)]
         metres = [metres for _, _, metres in cameras]
-        return KnownDepth.of((len(cameras), height, width), np.concatenate(places), np.concatenate(metres))
+        return SparseDepth.of((len(cameras), height, width), np.concatenate(indices), np.concatenate(metres))
 
     def dense(self) -> np.ndarray:
         """(N, h, w) float32, 0 where unknown."""
         depth = np.zeros(self.shape, np.float32)
-        depth.reshape(-1)[self.places] = self.metres
+        depth.reshape(-1)[self.indices] = self.metres
         return depth
 
 
@@ -307,18 +319,18 @@ class Member(NamedTuple):
         return zipfile.ZIP_STORED if len(self.data) == self.size else zipfile.ZIP_DEFLATED
 
 
-def encode(depth: np.ndarray | KnownDepth) -> list[Member]:
+def encode(depth: np.ndarray | SparseDepth) -> list[Member]:
     """A (N, h, w) map in metres as the arrays it is stored as; the slow half of writing, done by workers."""
-    if not isinstance(depth, KnownDepth):
+    if not isinstance(depth, SparseDepth):
         depth = np.asarray(depth, np.float32)
         known = depth != 0
         if np.count_nonzero(known) >= SPARSE * depth.size:
             return [_member("", depth)]
-        places = np.flatnonzero(known)
-        depth = KnownDepth(depth.shape, places, depth.reshape(-1)[places])
+        indices = np.flatnonzero(known)
+        depth = SparseDepth(depth.shape, indices, depth.reshape(-1)[indices])
     return [
         _member(".shape", np.array(depth.shape, np.uint32)),
-        _member(".gaps", np.diff(depth.places, prepend=0).astype(np.uint32)),
+        _member(".gaps", np.diff(depth.indices, prepend=0).astype(np.uint32)),
         _member(".metres", depth.metres, deflated=False),  # noise, of which deflating gains 10 %
     ]
 
@@ -335,7 +347,7 @@ def _member(ending: str, array: np.ndarray, deflated: bool = True) -> Member:
 class Archive:
     """A zip file written from members that are packed already, which `zipfile` cannot do.
 
-    With it several processes share the deflating, and chunks are put together by copying. Sizes and places
+    With it several processes share the deflating, and chunks are put together by copying. Sizes and offsets
     are as in PKWARE's APPNOTE 6.3; the 64-bit records are always there, so a file may grow beyond 4 GB.
     Equal maps make equal bytes: no date is recorded.
     """
@@ -371,9 +383,9 @@ class Archive:
         sizes = struct.pack("<III", member.crc, len(member.data), member.size)
         common = struct.pack("<HHHHH", 45, 0, member.method, *self.DATE) + sizes
         self.file.write(b"PK\3\4" + common + struct.pack("<HH", len(name), 0) + name + member.data)
-        place = struct.pack("<HHQ", 1, 8, offset)
-        rest = struct.pack("<HHHHHII", len(name), len(place), 0, 0, 0, 0o644 << 16, 0xFFFFFFFF)
-        self._directory.append(b"PK\1\2" + struct.pack("<H", UNIX) + common + rest + name + place)
+        field = struct.pack("<HHQ", 1, 8, offset)
+        rest = struct.pack("<HHHHHII", len(name), len(field), 0, 0, 0, 0o644 << 16, 0xFFFFFFFF)
+        self._directory.append(b"PK\1\2" + struct.pack("<H", UNIX) + common + rest + name + field)
 
 
 def write_exported(path: str | Path, maps: Iterable[tuple[str, np.ndarray]]) -> int:
