@@ -78,6 +78,11 @@ class Predictor(nn.Module):
         self.unit = "metres" if self.metres else "up to one factor (learned from video alone)"
         self.eval()
 
+    @property
+    def is_metric(self) -> bool:
+        """True if the training fixed the scale, so that depth is meant as metres."""
+        return self.metres is not None
+
     @torch.no_grad()
     def forward(self, images: Images, intrinsics: Tensor | None = None) -> Tensor:
         """Depth at the size of the images.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +12,10 @@ from tqdm import tqdm
 
 from utils import InputError
 
-VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
+VIDEOS = {
+    ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".3gp",
+    ".flv", ".ogv",
+}  # fmt: skip
 EXTRACTED = ".frames"  # a video's frames lie beside it, in <video>.frames
 NOTE = ".video"  # says in there which video they come from
 JPEG_QUALITY = 95
@@ -52,7 +56,7 @@ def open_capture(video: Path) -> Any:
     """OpenCV's reader of a video, frames turned as its header says: telephones store them lying."""
     import cv2
 
-    capture = cv2.VideoCapture(str(video))
+    capture = cv2.VideoCapture(os.path.abspath(video))  # OpenCV takes a relative 12:30.mp4 for a URL
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # some builds of OpenCV leave it off
     return capture
 

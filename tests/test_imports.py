@@ -17,8 +17,8 @@ LEVELS = [
     {"logs"},
     {"trainer"},
     {"published_configs"},
-    {"options", "run", "evaluate_depth", "evaluate_pose", "evaluate_segmentation", "predictor",
-     "test_simple", "test_video", "hubconf", "tools", "benchmarks"},
+    {"options", "run", "evaluate_depth", "evaluate_pose", "evaluate_segmentation", "predictor", "prediction",
+     "flags", "test_simple", "test_video", "hubconf", "tools", "benchmarks"},
 ]  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # Two that share a level: an entry script may call another, and both records rest on utils.
@@ -41,7 +41,7 @@ RARE = {  # files, or whole folders
         "datasets/video.py",
         "datasets/nyuv2.py",
         "clouds.py",
-        "test_video.py",
+        "prediction/frames.py",
         "videos.py",
         "tools/_doctor/",
         "tools/_ego_mask.py",
