@@ -1,12 +1,15 @@
 """Ego masks: the vehicle is found in its images, and nothing else is taken for it."""
 
+import copy
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from datasets import build_dataset
 from datasets.ddad import CAMERAS, Ddad
 from datasets.synthetic import World
 from tools import make_masks
@@ -193,3 +196,19 @@ def test_dataset_with_one_camera_is_refused(tmp_path):
     (tmp_path / "cam.txt").write_text("60 60 32 32")
     with pytest.raises(InputError, match="folder is not a rig of cameras"):
         run(tmp_path, "--dataset", "folder")
+
+
+def test_scene_name_cannot_lead_outside_of_the_mask_folder(root, tmp_path):
+    rig = Ddad(root, height=64, width=96)
+    rig.scenes[0] = SimpleNamespace(**{**vars(rig.scenes[0]), "name": "../../../../outside/evil0"})
+    with pytest.raises(InputError, match=r"the name '.*evil0\.png' leads out of .*masks/CAMERA_01"):
+        rig.mask_path(rig.samples[0], 0)
+
+
+def test_nuscenes_scene_name_cannot_lead_outside(tmp_path):
+    make(Plan("nuscenes", tmp_path, sequences=2, frames=4, height=64, width=96, seed=0, ext="jpg"))
+    rig = build_dataset({"dataset": "nuscenes", "data_path": tmp_path}, part="train", frame_ids=(0,))
+    sample = copy.copy(rig.samples[0])
+    object.__setattr__(sample, "scene", "../../../../outside/evil0")
+    with pytest.raises(InputError, match=r"the name '.*evil0\.png' leads out of .*CAM_FRONT"):
+        rig.mask_path(sample, 0)
