@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tools.prepare_cityscapes import Plan, prepare_all
+from tools._cityscapes_frames import Plan, prepare_all
 from utils import run_main
 
 FOLDER = "aachen_{:06d}"

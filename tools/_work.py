@@ -1,4 +1,4 @@
-"""What preparations that take hours share: several processes, and a sentence where the disk is full."""
+"""Long preparations: tasks in several processes, results in order."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM
 def run_tasks(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, start: str = "spawn"
 ) -> Iterator[Result]:
-    """`function(task)` of each task in order, in this process or in several.
+    """`function(task)` for each task in order, in this process or in several.
 
     Args:
         function: each worker gets it once, so a `functools.partial` may carry a whole dataset.
         tasks: small, since they go through a pipe.
-        workers: processes, of which no more are started than there are tasks.
+        workers: processes; never more than tasks.
         start: `spawn` or `fork`.
 
     Raises:
-        InputError: a worker was killed; and what `function` raises.
+        InputError: a worker was killed, or `function` raised one.
     """
     workers = min(workers, len(tasks))
     if workers <= 1:
@@ -56,19 +56,19 @@ def run_tasks(
             yield waiting.popleft().result()
     except BrokenProcessPool:
         raise InputError(
-            f"a worker was killed, perhaps for want of memory; try fewer than --workers {workers}"
+            f"a worker was killed, perhaps because memory ran out; try fewer than --workers {workers}"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_function: Callable  # a worker's own
+_function: Callable  # in a worker process
 
 
 def _start_worker(function: Callable) -> None:
     global _function
     _function = function
-    threadpool_limits(1)  # what a forked worker's libraries have read long before
+    threadpool_limits(1)  # the libraries of a forked worker have read the environment long before
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends them in order
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

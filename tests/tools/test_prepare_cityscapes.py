@@ -10,9 +10,10 @@ from PIL import Image
 
 from datasets import _cityscapes
 from datasets.cityscapes import Cityscapes
+from tools._cityscapes_frames import recordings
 from tools.layouts._base import Plan as Drawn
 from tools.make_synthetic import make
-from tools.prepare_cityscapes import main, recordings
+from tools.prepare_cityscapes import main
 from utils import InputError
 
 HEIGHT, WIDTH = 64, 128

@@ -13,14 +13,12 @@ from datasets.resizing import resize_intrinsics
 from datasets.surround import RING, pose_from_quaternion
 from tests.datasets.test_surround import Ring
 from tests.goldens import FOLDER
-from tools import sift_matches
+from tools import _rig_matches
 from tools._match_report import nearest_depth, report, usable
-from tools._two_views import Features, fundamental, homogeneous, line_distances, match, sift_features
-from tools.sift_matches import (
+from tools._rig_matches import (
     RATIO,
     border_region,
     labels,
-    main,
     match_paths,
     neighbours,
     outdated,
@@ -29,6 +27,8 @@ from tools.sift_matches import (
     sample_matches,
     write_matches,
 )
+from tools._two_views import Features, fundamental, homogeneous, line_distances, match, sift_features
+from tools.sift_matches import main
 from utils import InputError
 
 WIDTH, HEIGHT = 320, 192
@@ -243,7 +243,7 @@ def test_report_compares_matches_with_the_lidar(wall, tmp_path):
 def test_each_pair_compares_the_borders_that_overlap(tiny_ddad, monkeypatch):
     rig = build_dataset({"dataset": "ddad", "data_path": tiny_ddad}, frame_ids=(0,))
     pairs = []
-    monkeypatch.setattr(sift_matches, "match", lambda *pair: pairs.append(pair[:2]) or match(*pair))
+    monkeypatch.setattr(_rig_matches, "match", lambda *pair: pairs.append(pair[:2]) or match(*pair))
     sample_matches(rig, 0)
     _, width = rig.image_size(rig.samples[0], 0)
     assert len(pairs) == 6 and all(len(source.points) and len(target.points) for source, target in pairs)
