@@ -1,13 +1,13 @@
-"""What two images tell of the camera between them: matches, motion, depth at the matches, focal length.
+"""Motion of a camera between two images, depth at their matches, and the focal length, without learning.
 
-Nothing here is learned. SIFT corners are matched, five of them give the motion (essential matrix), all of
-them refine it, and every match is triangulated:
+SIFT features are matched. Five matches give the motion (essential matrix), all matches refine it, and each
+match is triangulated:
 
     x_source ~ K (R K^-1 x + inverse_depth t),   |t| = 1
 
-The unit of depth is therefore the step between the two images. How well intrinsics K explain the matches is
-measured by their distance from the epipolar lines, in pixels (Sampson's first-order distance). That distance
-depends on the focal length only where the camera also turns: a step without rotation is explained by any.
+The unit of depth is therefore the distance between the two cameras. Sampson's distance of the matches from
+their epipolar lines, in pixels, measures how well intrinsics K explain them. It depends on the focal length
+only if the camera also rotates: every focal length explains a pure translation.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from tools._two_views import (
 
 CORNERS = 1500  # strongest SIFT features of an image
 RATIO = 0.8  # of the ratio test
-FEWEST = 25  # matches, below which nothing is said about a pair
+FEWEST = 25  # matches that a pair needs to be used
 FACTORS = np.exp(np.linspace(np.log(0.4), np.log(2.5), 21))  # of the focal length; the middle one is 1
-SOFT = 0.5  # pixels; a match that is farther off than a few of these hardly counts
+SOFT = 0.5  # pixels, scale of the robust cost: matches several times farther off have little weight
 
 
 @dataclass
@@ -43,13 +43,13 @@ class Motion:
 
     Attributes:
         target, source: (M, 2) pixels of the matches.
-        T_source_from_target: (4, 4), its translation of length 1; None where none was found.
-        explained: (M,) bool, matches that this motion explains.
-        inverse_depth: (M,) 1 / depth in the target, in steps; may be below 0 where noise wins.
-        sensitivity: (M,) pixels that a match moves for each 1 of inverse depth.
+        T_source_from_target: (4, 4), its translation of length 1; None if no motion was found.
+        explained: (M,) bool, matches within 1.5 pixels of this motion.
+        inverse_depth: (M,) inverse depth in the target, in 1 / translation; negative by noise.
+        sensitivity: (M,) pixels that a match moves per unit of inverse depth.
         distance: median distance of explained matches from their epipolar lines, pixels.
         shift: median displacement of the matches, pixels.
-        parallax: the same after the best rotation is taken away, pixels.
+        parallax: median displacement after the best rotation is removed, pixels.
     """
 
     target: np.ndarray
@@ -75,7 +75,7 @@ def match_pixels(target: Features, source: Features) -> tuple[np.ndarray, np.nda
 
 
 def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion:
-    """The motion behind (M, 2) matched pixels under intrinsics K."""
+    """The motion that explains (M, 2) matched pixels under intrinsics K."""
     count = len(target)
     shift = float(np.median(np.linalg.norm(source - target, axis=1))) if count else 0.0
     nothing = np.zeros(count)
@@ -88,14 +88,16 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
     if E is None or E.shape != (3, 3) or inside.sum() < FEWEST // 2:
         return motion
     _, R, t, _ = cv2.recoverPose(E, target, source, K, mask=inside)
-    # A step sideways and a turn look alike, so five points may end in the wrong valley.
+    # A sideways translation and a rotation look alike, so five points may end in a wrong minimum.
     turned = best_rotation(target, source, K)
     starts_R = np.stack([R, *[turned] * 3, *[np.eye(3)] * 3])
     starts_t = np.stack([t[:, 0], *np.eye(3), *np.eye(3)])
     Rs, ts, costs = _refine(starts_R, starts_t, target, source, np.broadcast_to(K, (7, 3, 3)))
     R, t = Rs[costs.argmin()], ts[costs.argmin()]
     inverse_depth, sensitivity = inverse_depths(target, source, K, R, t)
-    if (sensitivity * np.sign(inverse_depth)).sum() < 0:  # the other way round, most lies ahead
+    if (
+        sensitivity * np.sign(inverse_depth)
+    ).sum() < 0:  # of the two signs, the one with points in front of the camera
         t = -t
     distances = np.abs(epipolar_distance(R, t, target, source, K))
     motion.explained = distances < 1.5
@@ -116,17 +118,17 @@ def epipolar_distance(
 
 
 def standing_along(motion: Motion) -> np.ndarray:
-    """(M,) bool, matches that stay in their place while the image moves: on the own vehicle, or far off."""
+    """(M,) bool, matches that do not move while the image does: on the own vehicle, or far away."""
     moved = np.linalg.norm(motion.source - motion.target, axis=1)
     return (moved < 0.5) & (moved < 0.15 * motion.shift)
 
 
 def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndarray | None:
-    """How badly each focal length explains the matches, whatever the motion.
+    """Cost of each focal length, minimised over the motion.
 
     Returns:
-        (len(FACTORS),) mean of log(1 + (distance / SOFT)^2) for fx and fy times each of FACTORS; None where
-        matches are few. Which matches count is decided without intrinsics (fundamental matrix).
+        (len(FACTORS),) mean of log(1 + (distance / SOFT)^2) for fx and fy times each of FACTORS; None with
+        too few matches. Outliers are removed without intrinsics (fundamental matrix).
     """
     if len(target) < 2 * FEWEST:
         return None
@@ -147,7 +149,7 @@ def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndar
         starts.append(cv2.recoverPose(E, target, source, camera)[1:3])
     R, t = np.stack([start[0] for start in starts]), np.stack([start[1][:, 0] for start in starts])
     R, t, costs = _refine(R, t, target, source, cameras)
-    # A step sideways and a turn look alike, so a start may end in the wrong valley; neighbours help out.
+    # Starts from neighbouring focal lengths help out of a wrong minimum.
     for shift in (1, -1, 2, -2):
         neighbour = np.clip(np.arange(len(FACTORS)) - shift, 0, len(FACTORS) - 1)
         moved = _refine(R[neighbour], t[neighbour], target, source, cameras)
@@ -157,9 +159,9 @@ def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndar
 
 
 def fill_depth(motion: Motion, height: int, width: int, neighbours: int = 6) -> np.ndarray | None:
-    """(height, width) depth in steps, from the triangulated matches: what lies nearest counts most.
+    """(height, width) depth, interpolated between the triangulated matches, nearest ones weighted most.
 
-    None where too few matches have a depth.
+    None if too few matches have a depth.
     """
     good = motion.explained & (motion.sensitivity > 0) & ~standing_along(motion)
     if good.sum() < FEWEST // 2:
@@ -182,7 +184,7 @@ def fill_depth(motion: Motion, height: int, width: int, neighbours: int = 6) -> 
 def warp_image(
     source: np.ndarray, depth: np.ndarray, K: np.ndarray, T_source_from_target: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The source (H, W, 3) uint8 as the target sees it, and (H, W) bool, where it looks into the source."""
+    """The source (H, W, 3) uint8 warped into the target, and (H, W) bool, pixels that lie in the source."""
     height, width = depth.shape
     image = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)[None].float()
     images = torch.cat([image, torch.ones_like(image[:, :1])], 1)
@@ -195,7 +197,7 @@ def warp_image(
 
 
 def _where(depth: np.ndarray, K: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """(3, H, W): where each pixel of the target lands in the source, pixels, and its depth there."""
+    """(3, H, W): x and y in the source of each pixel of the target, and its depth there."""
     height, width = depth.shape
     y, x = np.mgrid[0:height, 0:width]
     rays = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
@@ -206,14 +208,14 @@ def _where(depth: np.ndarray, K: np.ndarray, T: np.ndarray) -> np.ndarray:
 
 
 def _parallax(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> float:
-    """Median displacement that is left, in pixels, after the rotation that explains most of it."""
+    """Median displacement in pixels after the best rotation is removed."""
     turned = homogeneous(target) @ (K @ best_rotation(target, source, K) @ np.linalg.inv(K)).T
     pixels = turned[:, :2] / np.where(np.abs(turned[:, 2:]) < 1e-9, 1e-9, turned[:, 2:])
     return float(np.median(np.linalg.norm(source - pixels, axis=1)))
 
 
 def best_rotation(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """(3, 3), the rotation that brings most matches nearest to each other."""
+    """(3, 3), the rotation that best aligns the rays of the matches (robust)."""
     inverse = np.linalg.inv(K)
     a, b = (homogeneous(points) @ inverse.T for points in (target, source))
     a, b = (rays / np.linalg.norm(rays, axis=1, keepdims=True) for rays in (a, b))
@@ -229,12 +231,12 @@ def best_rotation(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.n
 def _refine(
     R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray, rounds: int = 10
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Motions that bring the matches nearest to their epipolar lines (Gauss-Newton with damping).
+    """Motions with the least distance of the matches from their epipolar lines (damped Gauss-Newton).
 
     Args:
-        R, t, K: (N, 3, 3), (N, 3) of length 1, (N, 3, 3): N starts, each with its intrinsics.
-        target, source: (M, 2) pixels, the same for all.
-        rounds: at most.
+        R, t, K: (N, 3, 3), (N, 3) of length 1, (N, 3, 3): N starting points with their intrinsics.
+        target, source: (M, 2) pixels, shared by all.
+        rounds: largest number of iterations.
 
     Returns:
         (N, 3, 3), (N, 3) and (N,) the sum over matches of log(1 + (distance / SOFT)^2).
@@ -266,7 +268,7 @@ def _refine(
 
 
 def _moved(R: np.ndarray, t: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R turned by step[..., :3] radians, t turned by step[..., 3:] across its own direction."""
+    """R rotated by step[..., :3] radians, t moved by step[..., 3:] across its own direction."""
     axis = np.eye(3)[np.abs(t).argmin(-1)]
     side = np.cross(t, axis)
     side /= np.linalg.norm(side, axis=-1, keepdims=True)

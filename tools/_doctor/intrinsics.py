@@ -1,4 +1,4 @@
-"""Intrinsics: whether they fit the size of the images, and the motion between them."""
+"""Intrinsics: they fit the size of the images and the motion between them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from intrinsics import angle_of_view, diagnose
 from tools._doctor.geometry import FACTORS, scan_focal
 from tools._doctor.reading import STANDING, Finding, Pair, Sample, camera_label, from_to, share_of_width
 
-SCANNED = 8  # pairs of a camera, those that shift most, that evaluate its focal length
+SCANNED = 8  # pairs per camera, those with the largest shift, that are used for its focal length
 
 
 def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """Plausible for the image's size, and in pixels."""
+    """Intrinsics are in pixels and plausible for the image's size."""
     findings = []
     plausible = {}
     for camera in range(dataset.cameras):
@@ -43,12 +43,12 @@ def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Fi
 def check_focal(
     dataset: SequenceDataset, samples: list[Sample], wide: list[Pair], guessed: bool
 ) -> list[Finding]:
-    """Whether another focal length explains the motion better than the given one.
+    """Whether another focal length explains the matches better than the given one.
 
     Args:
-        dataset, samples: what is examined.
-        wide: further pairs, of frames farther apart.
-        guessed: the given one is the doctor's own guess; then the better one is what to write.
+        dataset, samples: the data that is examined.
+        wide: further pairs of frames, farther apart.
+        guessed: the given focal length is the doctor's guess, so a better one is suggested.
     """
     findings, silent = [], 0
     if not any(pair.frame != "s" for sample in samples for pair in sample.pairs):
@@ -65,7 +65,7 @@ def check_focal(
             continue
         costs = np.sum(scans, 0)
         middle, best = len(FACTORS) // 2, int(costs.argmin())
-        valley = min(costs[0], costs[-1]) / costs[best]  # how well a focal length can be told at all
+        valley = min(costs[0], costs[-1]) / costs[best]  # how clearly the matches prefer a focal length
         if valley < 1.08 or best in (0, len(FACTORS) - 1):
             silent += 1
             continue
@@ -82,12 +82,12 @@ def check_focal(
         curve = ("fx in pixels", list(zip(given * FACTORS, costs / len(scans))), given)
         if guessed:
             line = f"{better:.0f} {better:.0f} {(width - 1) / 2:g} {(height - 1) / 2:g}"
-            text = f"by the motion fx is about {better:.0f} px; for a first try write '{line}'"
+            text = f"the motion suggests fx of about {better:.0f} px; to begin with, write '{line}'"
             findings.append(Finding("note", "focal length", text, curve=curve))
         elif far:
             text = (
                 f"{label}fx {better:.0f} px explains the motion better than the given {given:.0f} "
-                f"({agree:.0%} of {len(scans)} pairs agree); calibrate, or try it"
+                f"({agree:.0%} of {len(scans)} pairs agree); calibrate, or try this value"
             )
             level = "problem" if abs(np.log(factor)) > 0.3 else "warning"
             findings.append(Finding(level, "focal length", text, curve=curve))
@@ -96,15 +96,15 @@ def check_focal(
             findings.append(Finding("good", "focal length", text, curve=curve))
     if silent == dataset.cameras:
         text = (
-            "the motion does not tell the focal length, as when a camera moves without turning; "
-            "whether it is right has to come from a calibration"
+            "the motion does not determine the focal length, as when a camera moves without turning; "
+            "a calibration has to confirm it"
         )
         findings.append(Finding("note", "focal length", text))
     return findings
 
 
 def _valley_floor(costs: np.ndarray) -> float:
-    """The factor at the lowest point of a parabola through the best of FACTORS and its neighbours."""
+    """The factor at the minimum of a parabola through the best of FACTORS and its neighbours."""
     best = int(costs.argmin())
     before, here, after = costs[best - 1 : best + 2]
     offset = 0.5 * (before - after) / max(before - 2 * here + after, 1e-12)
