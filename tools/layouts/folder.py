@@ -1,4 +1,4 @@
-"""Plain folders of video, as SC-Depth lays them out."""
+"""Folders of frames in the layout of SC-Depth."""
 
 from __future__ import annotations
 
