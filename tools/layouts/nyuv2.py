@@ -80,7 +80,7 @@ class NyuV2Rooms(Layout):
         self._write_mat(self.plan.out / MAT)
 
     def _write_mat(self, path: Path) -> None:
-        """Write all labelled images into one MATLAB 7.3 file: columns first, names as references to UTF-16."""
+        """Write all labelled images to a MATLAB 7.3 file: columns first, names as references to UTF-16."""
 
         def variable(file: h5py.File, name: str, shape: tuple, kind: object, word: str) -> h5py.Dataset:
             made = file.create_dataset(name, shape, kind)
