@@ -3,9 +3,9 @@
     defaults  <  the method's  <  the run folder's (resume)  <  --config a.yaml b.yaml  <  command line
 
 The method's are `Method.defaults`, options that are others for it: bdedepth's encoder, decoder and views.
-Of several configs, later ones win. A config is YAML with the names of the flags, or SurroundDepth's
-`key = value` text. Components have sections, named after what they build, that take any setting of the
-component's constructor:
+Of several configs, later ones win. A config is YAML with the names of the flags, SurroundDepth's
+`key = value` text, or PackNet-SfM's YAML. Components have sections, named after what they build, that take
+any setting of the component's constructor:
 
     method: {name: monodepth2, align_corners: false}
     dataset: {name: kitti, baseline: 0.54}
@@ -24,16 +24,26 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import DATASETS
+from datasets._label_files import WithLabelFiles
 from datasets.opening import build_augmentation, network_size
+from datasets.resizing import RESIZES
 from losses import LOSSES
 from methods import METHODS
-from methods._views import Views
-from published_configs import is_surround_depth, surround_depth
+from published_configs import (
+    is_packnet,
+    is_sc_depth,
+    is_sgdepth,
+    is_surround_depth,
+    packnet,
+    sc_depth,
+    sgdepth,
+    surround_depth,
+)
 from utils import (
     PROJECT,
     WORKERS,
@@ -44,10 +54,10 @@ from utils import (
     read_setting,
     read_text,
     read_yaml,
-    settings_of,
 )
+from views import Views
 
-SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
+SECTIONS = ("method", "dataset", "companion", "label_files", "augment", "views", "losses")
 _NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
 
 
@@ -160,7 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--frame_ids", type=frame_id, nargs="+", default=[0, -1, 1], help="0 and the sources")
     group.add_argument("--use_stereo", **switch, help="add the stereo partner to the sources")
     group.add_argument(
-        "--resize", default="bicubic", choices=("bicubic", "lanczos"), help="lanczos as published"
+        "--resize", default="bicubic", choices=RESIZES, help="lanczos as published; SGDepth: bilinear"
     )
     group.add_argument("--skip_missing", **switch, help="train without samples that lack an image")
     group.add_argument("--num_workers", type=int, default=WORKERS, help="loader processes of each process")
@@ -308,8 +318,6 @@ def parse(
     _merge(defaults, method.defaults)
     _merge(defaults, values)
     _check_num_layers(name, method.defaults.get("encoder"), values)
-    if values.get("views") and "views" not in settings_of(method):
-        raise InputError(f"the method {name} has no views; they are for methods that extend monodepth2")
     options = argparse.Namespace(**defaults)
     for section in SECTIONS:
         setattr(options, section, _section(section, getattr(options, section, None) or {}))
@@ -332,22 +340,30 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".txt":
             lines = (line.split("#")[0].strip() for line in text.splitlines())
-            pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines if line)
-            return _published(path, {key: read_yaml(value) for key, value in pairs})
+            # A word alone is a flag, as ConfigArgParse reads it.
+            lines = (line if "=" in line else f"{line} = true" for line in lines if line)
+            pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines)
+            settings = {key: read_yaml(value) for key, value in pairs}
+            settings = _published(path, settings, "SurroundDepth", is_surround_depth, surround_depth)
+            return _published(path, settings, "SC-Depth", is_sc_depth, sc_depth)
         settings = read_yaml(text)
     except ValueError as error:
         raise InputError(f"{path} does not parse: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold 'name: value' lines")
-    return settings
+    if is_sgdepth(settings):
+        return _published(path, settings, "SGDepth", is_sgdepth, sgdepth)
+    return _published(path, settings, "PackNet-SfM", is_packnet, packnet)
 
 
-def _published(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """A text config as it is, or translated where it is one of SurroundDepth's; says once what changed."""
-    if not is_surround_depth(settings):
+def _published(
+    path: Path, settings: dict[str, Any], system: str, recognise: Callable, translate: Callable
+) -> dict[str, Any]:
+    """A config as it is, or translated if it is one of a published system's; prints once what changed."""
+    if not recognise(settings):
         return settings
-    settings, notes = surround_depth(settings)
-    sentence = f"{path} is a config of the published SurroundDepth: {'; '.join(notes)}"
+    settings, notes = translate(settings)
+    sentence = f"{path} is a config of the published {system}: {'; '.join(notes)}"
     if sentence not in _SAID and os.environ.get("RANK", "0") == "0":
         print(sentence, file=sys.stderr)
     _SAID.add(sentence)
@@ -567,6 +583,7 @@ def _check_sections(options: argparse.Namespace) -> None:
         if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
             raise InputError(f"loss {name}: weight is a number from 0 on, got {weight!r}")
         check_settings(f"loss {name}", term, settings)
+    check_settings("label_files", WithLabelFiles, options.label_files)
     build_augmentation(vars(options))
     check_settings("views", Views, options.views)
     Views(**options.views)

@@ -5,10 +5,10 @@
     prepared   aachen/000000/000002.jpg, aachen/000000/cam.txt            tools/prepare_cityscapes.py
     triples    aachen/aachen_000000_000002.png, aachen/aachen_000000_000002_cam.txt
 
-Of each frame the upper three quarters are kept; below is the car's own bonnet. A prepared sequence has each
-frame once, and in its `cam.txt` a row `frame fx fy cx cy` for each official camera file, of which the nearest
-counts. A triple is three frames in one image, two raw frames apart: side by side as ManyDepth and
-SfMLearner write them, one below the other as BDEdepth does. Which it is shows in its shape.
+The upper three quarters of each frame are kept; the car's bonnet is below. A prepared sequence has each frame
+once. Its `cam.txt` has a row `frame fx fy cx cy` for each official camera file; the nearest row is used.
+A triple is three frames in one image, two raw frames apart: side by side as ManyDepth and SfMLearner write
+them, one below the other as BDEdepth does. The shape of the image tells them apart.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from datasets.resizing import resize_intrinsics
 from datasets.splits import SplitLine
 from utils import InputError
 
-NATIVE = (1024, 2048)  # height and width that the camera files speak of, whatever the images were made
+NATIVE = (1024, 2048)  # height and width that the camera files refer to, also for smaller images
 PARTS = ("train", "val", "test")
 VIDEO, SINGLE = "leftImg8bit_sequence", "leftImg8bit"
 UPPER, LEAST_ROWS = 0.75, 0.55  # of the rows: the published share, and the least with the optical axis inside
@@ -71,7 +71,7 @@ def read_camera(path: str | Path) -> Camera:
 
 
 def to_train_ids(labels: np.ndarray) -> np.ndarray:
-    """Label ids to train ids, uint8 of any shape; what is not trained on is 255."""
+    """Label ids to train ids, uint8 of any shape; ids without a train id become 255."""
     table = np.full(256, IGNORED, np.uint8)
     table[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
     return table[labels]
@@ -88,7 +88,7 @@ def city_of(folder: str) -> str:
 
 
 def upper_rows(height: int, share: float) -> int:
-    """How many rows are kept of an image."""
+    """Number of rows of an image that are kept."""
     return int(share * height)
 
 
@@ -140,7 +140,7 @@ class OfficialTree:
         return self._size
 
     def intrinsics(self, folder: str, number: int, height: int, width: int) -> np.ndarray:
-        """(3, 3) pixels; what is cut off below changes nothing."""
+        """(3, 3) pixels; rows that are cut off at the bottom do not change them."""
         return resize_intrinsics(self.camera(folder, number).intrinsics, NATIVE, self.size(folder, number))
 
     def camera(self, folder: str, number: int) -> Camera:
@@ -290,7 +290,7 @@ Tree = OfficialTree | PreparedTree | TripleTree
 
 
 def open_tree(root: Path, top_rows: float = UPPER) -> Tree:
-    """Whichever of the four layouts a folder has.
+    """The layout of a folder, one of four.
 
     Raises:
         InputError: none of them.
@@ -305,7 +305,7 @@ def open_tree(root: Path, top_rows: float = UPPER) -> Tree:
         if any(NAME.fullmatch(os.path.splitext(name)[0]) for name in names):
             return TripleTree(root)
     raise InputError(
-        f"{root} is no Cityscapes folder: expected {VIDEO} or {SINGLE} in it, or a city's sequences as "
+        f"{root} is not a Cityscapes folder: expected {VIDEO} or {SINGLE} in it, or a city's sequences as "
         "tools/prepare_cityscapes.py writes them"
     )
 

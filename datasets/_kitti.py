@@ -1,4 +1,4 @@
-"""What KITTI raw and KITTI odometry share: a rectified stereo pair, numbered images, calibration files."""
+"""Shared by KITTI raw and KITTI odometry: a rectified stereo pair, numbered images, calibration files."""
 
 from __future__ import annotations
 
@@ -58,12 +58,11 @@ class KittiImages(SequenceDataset):
         return f"{sample.folder} {sample.frame} {sample.side or ''}".rstrip()
 
     def pose(self, sample: SplitLine, frame: Frame) -> np.ndarray | None:
-        """The stereo partner: a step of one baseline sideways.
+        """The pose of the stereo partner: one baseline sideways.
 
-        Monodepth2 calls the baseline 0.1 where the rig's is 0.54 m. Depths learned from stereo with
-        `baseline=0.1` are therefore metres / 5.4, which is the factor its stereo evaluation multiplies by;
-        with `baseline=0.54` they are metres and need none. What changes with it is the range of the
-        network's output: min_depth and max_depth are in the same unit.
+        The rig's baseline is 0.54 m; Monodepth2 sets it to 0.1. With `baseline=0.1`, depths learned from
+        stereo are metres / 5.4, and the published stereo evaluation multiplies them by 5.4. With
+        `baseline=0.54` they are metres. min_depth and max_depth are in the same unit as the baseline.
         """
         if frame != "s":
             return None
@@ -82,8 +81,8 @@ class KittiImages(SequenceDataset):
         return OTHER_SIDE[sample.side] if frame == "s" else sample.side
 
     def image(self, folder: str, stem: str) -> Path:
-        """An image's path with the ending it has; jpg where it is there as png too, as published recipes
-        train on jpg. Each folder is listed once."""
+        """An image's path with its ending; jpg if both exist, as published recipes train on jpg. Each folder
+        is listed once."""
         if folder not in self._suffixes:
             self._suffixes[folder] = _list_suffixes(folder)
         usual, png_only = self._suffixes[folder]
@@ -91,7 +90,7 @@ class KittiImages(SequenceDataset):
 
 
 def _list_suffixes(folder: str) -> tuple[str, frozenset[str]]:
-    """The ending that counts in a folder, and the names without it that are .png all the same."""
+    """The usual ending of a folder's images, and the stems that exist only as .png."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     jpg = {name[:-4] for name in names if name.endswith(".jpg")}
     png = {name[:-4] for name in names if name.endswith(".png")}
@@ -107,7 +106,7 @@ class CalibrationFile:
     """KITTI's `key: numbers` files.
 
     Raises:
-        InputError: there is no such file; the sentence says `way_out`.
+        InputError: there is no such file; `way_out` ends the sentence.
     """
 
     def __init__(self, path: str | Path, way_out: str = "") -> None:
@@ -117,7 +116,7 @@ class CalibrationFile:
         except FileNotFoundError:
             raise InputError(f"there is no calibration file {path}{way_out}") from None
         except UnicodeDecodeError:
-            raise InputError(f"{path} is no text file of calibration{way_out}") from None
+            raise InputError(f"{path} is not a text file of calibration{way_out}") from None
         pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
         self._values = {key.strip(): value.strip() for key, value in pairs}
 
@@ -125,7 +124,7 @@ class CalibrationFile:
         """The float64 array called `key`, row by row.
 
         Raises:
-            InputError: no such key, something that is no number, or another count of them.
+            InputError: no such key, not numbers, or another count of numbers.
         """
         if key not in self._values:
             raise InputError(f"{self.path} has no entry '{key}'{nearest_name(key, self._values)}")

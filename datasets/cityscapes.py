@@ -1,14 +1,14 @@
 """Cityscapes: street scenes of fifty cities, 30 frames of video a recording (Cordts et al. 2016).
 
-It is read from the official download, from sequences made small by tools/prepare_cityscapes.py, and from the
-triples of both published preparations; see datasets/_cityscapes.py. The camera of each recording is its own.
+It is read from the official download, from sequences that tools/prepare_cityscapes.py made smaller, and from
+the triples of both published preparations; see datasets/_cityscapes.py. Each recording has its own camera.
 
 Ground truth is stereo: with the disparity d of a rectified pair, in pixels of the full image,
 
     depth = baseline * fx / d,   d = (p - 1) / 256 for the value p of a disparity image, 0 for unknown,
 
-or the files of ManyDepth, which were made from it. As in every published table the lower quarter, where the
-car's bonnet is, is cut off images and ground truth.
+or ManyDepth's files, which were made from it. As in every published table, the lower quarter with the car's
+bonnet is cut off images and ground truth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from datasets import DATASETS
@@ -37,14 +36,15 @@ from datasets._cityscapes import (
     to_train_ids,
     upper_rows,
 )
-from datasets.ground_truth import FOLDER, Exportable, check_ground_truth, read_values
+from datasets._labels import LabelTable, cityscapes_table, read_label_image
+from datasets.ground_truth import DEPTH, FOLDER, Exportable, check_ground_truth, read_values
 from datasets.sequence import SequenceDataset, check_folder, check_offsets, check_stride
 from datasets.splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, nearest_name
 
-# What `ground_truth` may be, and how a protocol card words it.
+# Values of `ground_truth`, and their words on the protocol card.
 GROUND_TRUTHS = {
     "published": "ManyDepth's files, from Cityscapes' disparity",
     "disparity": "Cityscapes' disparity (semi-global matching), baseline x focal / disparity",
@@ -65,19 +65,19 @@ class Cityscapes(Exportable, SequenceDataset):
         frame_ids: 0 and the sources: offsets in steps of `stride`.
         stride: raw frames from a target to its next source; the published 2 is 0.12 s.
         top_rows: share of the rows that is kept of the official images, from the top; 1 keeps the bonnet.
-        ground_truth: `published`, `disparity`, None for no depth, or `auto`: published where its files are
-            there, otherwise disparity.
+        ground_truth: `published`, `disparity`, None for no depth, or `auto`: published if its files
+            exist, otherwise disparity.
         gt_path: folder of ground truth, the published `000_depth.npy`, ... or exported files;
             `<data_path>/gt_depths` if not given.
-        labels: read the map `labels`, train ids, 255 where none counts. The official tree only.
+        labels: read the map `labels`, train ids, 255 for ignored pixels. The official tree only.
     """
 
     samples: list[SplitLine]
     default_width: ClassVar[int] = 512
     for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "labels")
     provides: ClassVar[Mapping[str, str]] = {
-        **SequenceDataset.provides,
-        "maps.labels": "--split fine --dataset.labels true",
+        **DEPTH,
+        "maps.labels": "--split fine --dataset.labels true reads them",
     }
 
     def __init__(
@@ -150,10 +150,15 @@ class Cityscapes(Exportable, SequenceDataset):
         ids = torch.from_numpy(self.train_ids(sample))[None, None]
         return {"labels": F.interpolate(ids, (self.height, self.width), mode="nearest-exact")}
 
+    @property
+    def label_table(self) -> LabelTable:
+        """Names, colours and movability of the 19 classes."""
+        return cityscapes_table()
+
     def train_ids(self, sample: SplitLine) -> np.ndarray:
         """(h, w) uint8, the labels of a frame at their own size, cut as its image is."""
         path = self._label_path(sample)
-        labels = _read_labels(path)
+        labels = read_label_image(path)
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise InputError(
                 f"{path} holds no ids: expected one 8-bit channel, got {labels.dtype} {labels.shape}"
@@ -205,7 +210,7 @@ class Cityscapes(Exportable, SequenceDataset):
         return depth_from_disparity(values, camera.baseline * camera.intrinsics[0, 0])
 
     def _number(self, sample: SplitLine, frame: Frame) -> int:
-        """The raw frame's number; a triple is named by its target."""
+        """Number of the raw frame; a triple is named by its target."""
         return sample.frame if isinstance(self.tree, TripleTree) else sample.frame + int(frame) * self.stride
 
     def _annotated(self, part: str) -> list[SplitLine]:
@@ -231,7 +236,7 @@ class Cityscapes(Exportable, SequenceDataset):
         if ground_truth == "published" and not any(sample.key in self._numbers for sample in self.samples):
             raise InputError(
                 "the published ground truth is that of the test list of split manydepth, which lists none of "
-                "these frames; ground_truth=disparity goes with any frame"
+                "these frames; --ground_truth disparity works for any frame"
             )
         return ground_truth
 
@@ -263,7 +268,7 @@ class Cityscapes(Exportable, SequenceDataset):
             path = self._label_path(sample)
             if not path.is_file():
                 raise InputError(
-                    f"{sample.source}: there are no labels {path}; split=fine lists the frames that have some"
+                    f"{sample.source}: there are no labels {path}; --split fine lists frames with labels"
                 )
 
 
@@ -280,13 +285,3 @@ def depth_from_disparity(values: np.ndarray, baseline_times_focal: float) -> np.
     disparity = (values.astype(np.float64) - 1) / 256
     known = disparity > 0
     return np.where(known, baseline_times_focal / np.where(known, disparity, 1), 0).astype(np.float32)
-
-
-def _read_labels(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.array(image)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path} of labels") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as labels ({error}); is it truncated?") from None

@@ -6,16 +6,16 @@
     <root>/000187/point_cloud/LIDAR/15616458250027900.npz
     <root>/masks/CAMERA_01/000187.png                          tools/make_masks.py writes these
 
-A sample is one frame set, named by the time stamp that its cameras share, ten a second. Depth is known where
-a LiDAR point lands: points go through the LiDAR's own pose and the camera's own pose, which makes up for the
-car's motion between both time stamps. What SurroundDepth trains and evaluates on follows from the JSON files
-by a rule, so that no list and no index need be fetched.
+A sample is one frame set, ten per second, named by the time stamp that its cameras share. Depth is known at
+the pixels of LiDAR points. Points are moved by the LiDAR's own pose and the camera's own pose, which
+compensates the car's motion between both time stamps. SurroundDepth's samples follow from the JSON files by
+a rule, so no list has to be downloaded.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ from PIL import Image
 
 from datasets import DATASETS
 from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, read_scene, scene_files
-from datasets.ground_truth import Exportable, SparseDepth, check_ground_truth
+from datasets.ground_truth import DEPTH, Exportable, SparseDepth, check_ground_truth
 from datasets.resizing import resize_intrinsics
 from datasets.sequence import check_folder
 from datasets.splits import SplitLine, load_split
@@ -46,9 +46,9 @@ class FrameSet:
     """One sample: an entry of a scene.
 
     Attributes:
-        scene: its number among the scenes that are open.
-        number: its number in the scene's file.
-        source: what asked for it, for error sentences.
+        scene: index of its scene among the open scenes.
+        number: index of the sample in the scene's file.
+        source: list or rule it comes from, for errors.
     """
 
     scene: int
@@ -65,7 +65,7 @@ class Ddad(Exportable, SurroundDataset):
         split: `surrounddepth`, the published rule, or a folder with lists of your own in the published form
             (`train.txt`, `val.txt` of one time stamp a line).
         part: train, val or test.
-        camera_names: which cameras, in ring order; all six where not given.
+        camera_names: cameras to read, in ring order; all six if not given.
         frame_ids: 0 and the sources: offsets in samples.
         skip_missing: leave out scenes that are not there and samples that lack an image.
         poses: give the recorded motion between frames, metres, as `T_source_from_target`.
@@ -73,7 +73,8 @@ class Ddad(Exportable, SurroundDataset):
         index: the dataset's JSON file, if the folder holds several.
 
     Raises:
-        InputError: a scene, calibration or camera is not there, or no rotation; see `SurroundDataset`.
+        InputError: a missing scene, calibration or camera, a pose that is not a rotation; see
+            `SurroundDataset`.
     """
 
     overlap: ClassVar[float] = 600 / 1936  # as SurroundDepth matches
@@ -85,6 +86,11 @@ class Ddad(Exportable, SurroundDataset):
         resize="depth",
     )
     for_losses: ClassVar[tuple[str, ...]] = (*SurroundDataset.for_losses, "poses")
+    provides: ClassVar[Mapping[str, str]] = {
+        **DEPTH,
+        **SurroundDataset.provides,
+        "T_source_from_target": "--dataset.poses true adds the recorded motion",
+    }
 
     def __init__(
         self,
@@ -158,7 +164,7 @@ class Ddad(Exportable, SurroundDataset):
         return [read_scene(path, sensors) for path in paths if path not in set(missing)]
 
     def _report_lacking(self, missing: list[np.ndarray]) -> None:
-        """Say which samples are left out for want of a camera; the DGP library drops them silently."""
+        """Warn of samples that lack a camera and are left out; the DGP library drops them silently."""
         total, count = sum(map(len, missing)), sum(int(each.sum()) for each in missing)
         if not count:
             return
@@ -168,7 +174,7 @@ class Ddad(Exportable, SurroundDataset):
         where = f"{scene.path}, sample {sample}: {camera}"
         sentence = f"{count} of {total} samples lack a camera; the first is {where}"
         if count == total:
-            raise InputError(f"{sentence}; choose others with camera_names, or {EXTRACT_AGAIN}")
+            raise InputError(f"{sentence}; choose others with --dataset.camera_names, or {EXTRACT_AGAIN}")
         warnings.warn(f"{sentence}. They are left out.", stacklevel=4)
 
     def _check_calibration(self) -> None:
@@ -243,7 +249,8 @@ class Ddad(Exportable, SurroundDataset):
     # Depth.
 
     def read_raw_depth(self, index: int) -> SparseDepth | None:
-        """From the LiDAR's points; None where the scene has none.
+        """From the LiDAR's points; None if the scene has none, or this sample's are missing under
+        `skip_missing`.
 
         Raises:
             InputError: some points of the scene are missing or truncated, or a pose is.
@@ -254,6 +261,8 @@ class Ddad(Exportable, SurroundDataset):
             return None
         path = scene.file(sample.number, lidar)
         if not path.parent.is_dir():  # left out when the archive was extracted, or removed after the export
+            return None
+        if self.skip_missing and not path.is_file():
             return None
         world_from_lidar = scene.world_from_sensor(sample.number, lidar)
         world = world_from_lidar[:3, :3] @ read_points(path).T + world_from_lidar[:3, 3:]
@@ -283,20 +292,18 @@ def find_index(root: Path, index: str | Path | None = None) -> Path:
         raise InputError(f"{root} holds no ddad.json; --data_path is the folder that holds it and the scenes")
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise InputError(
-            f"{root} holds {names}; say which one with --dataset.index, of tools --set index=..."
-        )
+        raise InputError(f"{root} holds {names}; choose one with --dataset.index (in tools: --set index=...)")
     return found[0]
 
 
 def published_samples(stamps: Sequence[np.ndarray], part: str) -> list[tuple[int, int]]:
-    """SurroundDepth's choice: to train, each time stamp once but the ends of all scenes; else every sample.
+    """SurroundDepth's samples: in training each time stamp once, without the ends of scenes; else all.
 
-    Some scenes overlap in time, so one time stamp may lie in two of them. To train it counts once, in the
-    first of both, and not at all if it is the first or last of either. In validation it counts twice.
+    Some scenes overlap in time, so two may hold the same time stamp. In training it is used once, in the
+    first of the two scenes, and not at all if it is the first or last of either. In validation both are used.
 
     Args:
-        stamps: of each scene in order, (S,) the cameras' time stamps in order.
+        stamps: (S,) time stamps of the cameras for each scene, in order.
         part: train or another.
 
     Returns:
@@ -313,7 +320,7 @@ def published_samples(stamps: Sequence[np.ndarray], part: str) -> list[tuple[int
 
 
 def find_stamps(lines: Sequence[SplitLine], stamps: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Where the time stamps of a list are: (scene, sample), in the first scene that has them.
+    """(scene, sample) of the time stamps of a list, in the first scene that has them.
 
     Raises:
         InputError: one is in no scene.

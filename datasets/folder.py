@@ -19,17 +19,19 @@ If a scene has a folder `depth`, its files are ground truth (datasets/_depth_fil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from datasets import DATASETS
 from datasets._depth_files import find_depths, read_depth
-from datasets.ground_truth import Exportable
-from datasets.image_files import frame_runs
+from datasets._pseudo_depth import find_pseudo_depth, resize_nearest
+from datasets.ground_truth import DEPTH, Exportable
+from datasets.image_files import frame_runs, natural_key
 from datasets.scenes import (
     PARTS,
     common_size,
@@ -98,18 +100,27 @@ class Folder(Exportable, SequenceDataset):
         depth_scale: value of a .png ground truth that is one metre: 256 as in KITTI and our synthetic world,
             1000 for millimetres (ScanNet), 5000 for TUM and SC-Depth's NYUv2.
         depth_cap: largest depth that is evaluated, metres.
+        pseudo_depth: read the target's pseudo-depth (datasets/_pseudo_depth.py), as the map `pseudo_depth`.
 
     Raises:
         InputError: no images, no intrinsics, images of several sizes, no sample with all its frames.
     """
 
     ground_truth = "depth"
-    of_one_folder: ClassVar[tuple[str, ...]] = (
-        *SequenceDataset.of_one_folder,
+    describes_folder: ClassVar[tuple[str, ...]] = (
+        *SequenceDataset.describes_folder,
         "intrinsics",
         "files",
         "depth_scale",
+        "depth_cap",
+        "stride",
+        "val_fraction",
     )
+    for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "pseudo_depth")
+    provides: ClassVar[Mapping[str, str]] = {
+        **DEPTH,
+        "maps.pseudo_depth": "--dataset.pseudo_depth true reads it",
+    }
 
     def __init__(
         self,
@@ -123,6 +134,7 @@ class Folder(Exportable, SequenceDataset):
         files: str | Sequence[str] | None = None,
         depth_scale: float = 256.0,
         depth_cap: float = 80.0,
+        pseudo_depth: bool = False,
         **settings: Any,
     ) -> None:
         if part not in PARTS:
@@ -142,6 +154,10 @@ class Folder(Exportable, SequenceDataset):
         K = None if intrinsics is None else parse_intrinsics(intrinsics, "--dataset.intrinsics")
         patterns = files.replace(",", " ").split() if isinstance(files, str) else files
         self.scenes = [_open_scene(name, folders[name], root, K, patterns) for name in listed or folders]
+        self.pseudo_depth = {
+            number: find_pseudo_depth(scene.folder, scene.frames, natural_key)
+            for number, scene in enumerate(self.scenes if pseudo_depth else [])
+        }
         offsets = [frame * stride for frame in frame_ids]
         spans = [range(len(scene.frames)) for scene in self.scenes]
         if listed is None and part != "all":
@@ -163,6 +179,13 @@ class Folder(Exportable, SequenceDataset):
 
     def intrinsics(self, sample: Target, camera: int, height: int, width: int) -> np.ndarray:
         return self.scenes[sample.scene].intrinsics
+
+    def maps(self, sample: Target) -> dict[str, Tensor]:
+        """`pseudo_depth` (1, 1, height, width) of any scale, 0 where unknown, if it is read."""
+        if not self.pseudo_depth:
+            return {}
+        path = self.pseudo_depth[sample.scene][self.scenes[sample.scene].frames[sample.frame]]
+        return {"pseudo_depth": resize_nearest(read_depth(path, 1.0), self.height, self.width)}
 
     def read_raw_depth(self, index: int) -> np.ndarray | None:
         """From the file in `depth`; None for an image without one."""

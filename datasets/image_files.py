@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from utils import InputError
@@ -53,9 +53,10 @@ def read_image(path: str | Path) -> Tensor:
         if path.suffix.lower() in _DECODED_BY_TORCHVISION:
             encoded = np.fromfile(path, np.uint8)
             if _torchvision_reads(encoded):
-                return _turned(decode_image(torch.from_numpy(encoded), ImageReadMode.RGB), encoded)
-        with _open(path) as image:
-            return as_rgb(ImageOps.exif_transpose(image))
+                image = decode_image(torch.from_numpy(encoded), ImageReadMode.RGB)
+                return _turned(image, _orientation_in(encoded))
+        with _open(path) as opened:
+            return _turned(as_rgb(opened), _orientation(opened))
     except FileNotFoundError:
         raise InputError(f"there is no image at {path}") from None
     except PermissionError:
@@ -89,7 +90,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     try:
         with _open(Path(path)) as image:
-            lying = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) in _LYING
+            lying = _orientation(image) in _LYING
             return (image.width, image.height) if lying else (image.height, image.width)
     except FileNotFoundError:
         raise InputError(f"there is no image at {path}") from None
@@ -192,15 +193,26 @@ def _jpeg_pixels(encoded: np.ndarray) -> int:
     return 0
 
 
-def _turned(image: Tensor, encoded: np.ndarray) -> Tensor:
-    """A decoded image (3, h, w), turned as the EXIF entry of its file says."""
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation in the header of an opened image; 1 is upright."""
+    if image.format == "PNG" and "exif" not in image.info:  # `getexif` would decode all of it to look behind
+        return _UPRIGHT
+    return image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
+
+
+def _orientation_in(encoded: np.ndarray) -> int:
+    """The EXIF orientation of an encoded JPEG or PNG; most have none, so Pillow opens only the others."""
     if not any(mark in encoded[:65536].tobytes() for mark in (b"Exif\0", b"eXIf")):
-        return image
-    with Image.open(io.BytesIO(encoded.tobytes())) as opened:
-        orientation = opened.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
+        return _UPRIGHT
+    with Image.open(io.BytesIO(encoded.tobytes())) as image:
+        return _orientation(image)
+
+
+def _turned(image: Tensor, orientation: int) -> Tensor:
+    """A decoded image (3, h, w) as its EXIF orientation says."""
     if orientation in _LYING:
         image = image.transpose(1, 2)
-    # (rows, columns) that are reversed after the transposition, by orientation
+    # Rows (1) and columns (2) that are reversed after the transposition.
     reverse = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation, [])
     return image.flip(reverse) if reverse else image
 

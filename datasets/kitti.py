@@ -5,8 +5,8 @@
     <root>/<date>/<drive>_sync/proj_depth/groundtruth/image_02/0000000005.png     improved ground truth
     <root>/<date>/calib_cam_to_cam.txt, calib_velo_to_cam.txt
 
-Depth is known where a LiDAR point lands: `velodyne` is one scan, as in the Eigen evaluation, `improved` is
-KITTI's own accumulation of eleven scans checked against stereo (Uhrig et al. 2017).
+Depth is known at the pixels of LiDAR points: `velodyne` is one scan, as in the Eigen evaluation, `improved`
+is KITTI's own accumulation of eleven scans checked against stereo (Uhrig et al. 2017).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metrics import Protocol
 from structures import Frame
 from utils import InputError
 
-# What `ground_truth` may be, and how a protocol card words it.
+# Values of `ground_truth`, and their words on the protocol card.
 GROUND_TRUTHS = {
     "velodyne": "one LiDAR scan, LiDAR's forward axis as depth (the published Eigen numbers)",
     "velodyne_camera": "one LiDAR scan, depth along the camera's optical axis",
@@ -34,7 +34,8 @@ GROUND_TRUTHS = {
 }
 IMPROVED_SPLITS = ("eigen_benchmark", "benchmark")
 
-# Where the images of the depth benchmark's test set, which belong to no drive, lie in KITTI's archive.
+BENCHMARK_LIST = "image"  # folder name that the list of the depth benchmark's test set gives to its images
+# Folders of KITTI's archive with these images, which belong to no drive.
 BENCHMARK_FOLDERS = ("depth_selection/test_depth_prediction_anonymous", ".")
 
 
@@ -64,6 +65,12 @@ class Kitti(Exportable, KittiImages):
         self.ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
         self._calibration: dict[str, CalibrationFile] = {}
         self.samples = load_split("kitti", str(split), part)
+        for sample in self.samples:
+            if sample.side is None and sample.folder != BENCHMARK_LIST:
+                raise InputError(
+                    f"{sample.source}: the camera is missing; expected '<drive> <frame> <l or r>', "
+                    f"got '{sample.folder} {sample.frame}'"
+                )
         super().__init__(data_path, **settings)
         self.find_exported(split, part)
         if not self.fixed_intrinsics:
@@ -71,7 +78,7 @@ class Kitti(Exportable, KittiImages):
 
     @property
     def protocol(self) -> Protocol:
-        """Eigen's rules for LiDAR scans; the improved ground truth counts whole, without crop or cap."""
+        """Eigen's rules for LiDAR scans; the improved ground truth is used whole, without crop or cap."""
         words = GROUND_TRUTHS.get(self.ground_truth, "none")
         if self.ground_truth == "improved":
             return Protocol("KITTI improved", words, max_depth=80.0, cap_ground_truth=False, crop="none")
@@ -117,7 +124,7 @@ class Kitti(Exportable, KittiImages):
         return SparseDepth.of_pixels(*size, [landed])
 
     def _improved_depth(self, sample: SplitLine) -> np.ndarray | None:
-        """From the png merged into the raw tree, or from KITTI's own archive beside the dates."""
+        """From the png merged into the raw tree, or from KITTI's own archive next to the dates."""
         drive = Path(sample.folder).name
         for folder in (sample.folder, f"train/{drive}", f"val/{drive}"):
             ground_truth = self.data_path / folder / "proj_depth" / "groundtruth"
@@ -142,7 +149,8 @@ class Kitti(Exportable, KittiImages):
         if date not in self._calibration:
             path = self.data_path / date / "calib_cam_to_cam.txt"
             self._calibration[date] = CalibrationFile(
-                path, "; intrinsics=fixed trains without, with the matrix Monodepth2 uses for all drives"
+                path,
+                "; --dataset.intrinsics fixed needs none: it is the matrix Monodepth2 uses for all drives",
             )
         return self._calibration[date]
 
@@ -164,7 +172,7 @@ def read_velodyne(path: str | Path) -> np.ndarray:
     """A scan as (N, 4) float32: x forward, y left, z up in metres, and reflectance.
 
     Raises:
-        InputError: the size is no multiple of a point's 16 bytes.
+        InputError: the size is not a multiple of a point's 16 bytes.
     """
     return read_scan(path, 4)
 
@@ -177,21 +185,20 @@ def velodyne_pixels(
     forward: str = "camera",
     published_duplicates: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where a LiDAR scan lands in an image; where several points meet in a pixel the nearest counts.
+    """Pixels of a LiDAR scan in an image; of several points in a pixel the nearest is kept.
 
     Args:
         points: (N, 3 or more) x forward, y left, z up, metres.
         P_image_from_velodyne: (3, 4), homogeneous pixels from LiDAR points.
         height, width: of the map, pixels.
-        forward: what depth is: `camera`, along the optical axis, or `velodyne`, the LiDAR's x, with which
-            the published Eigen ground truth was written.
-        published_duplicates: find points that share a pixel as the published code does, with an index that
-            takes the last pixel of a row and the first of the next for one. Also keeps what it does with
-            points behind the camera.
+        forward: axis of depth: `camera`, the optical axis, or `velodyne`, the LiDAR's x, which the published
+            Eigen ground truth uses.
+        published_duplicates: find points that share a pixel as the published code does: its index is equal
+            for the last pixel of a row and the first of the next. Points behind the camera are kept as well.
 
     Returns:
         Rows, columns and float64 metres, (K,) each, in the order in which to write them into a map: of those
-        that share a pixel the last is the one that counts.
+        that share a pixel the last is kept.
     """
     if forward not in ("camera", "velodyne"):
         raise InputError(f"forward is 'camera' or 'velodyne', got '{forward}'")
@@ -244,7 +251,7 @@ def _read_numbers(path: Path, count: int) -> np.ndarray:
     try:
         numbers = np.array([float(word) for word in path.read_text().split()])
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}; intrinsics=fixed does without") from None
+        raise InputError(f"there is no file {path}; --dataset.intrinsics fixed needs none") from None
     except ValueError as error:
         raise InputError(f"{path}: expected {count} numbers ({error})") from None
     if numbers.size != count:

@@ -8,7 +8,7 @@ With the rectified focal length f and the distance b of the cameras, both from t
 
     depth = f b / d,   d = p / 256 for the value p of a disparity image, 0 for unknown.
 
-It is an evaluation set: there is no video and no list, every part is all of it.
+It is an evaluation set without video and lists; every part holds all scenes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from structures import Frame
 from utils import InputError
 
 FRAMES = {0: ("image_2", "10"), 1: ("image_2", "11"), "s": ("image_3", "10")}
-# What `ground_truth` may be, where it lies, and how a protocol card words it.
+# Values of `ground_truth`: their folder, and their words on the protocol card.
 GROUND_TRUTHS = {
     "occ": ("disp_occ_0", "KITTI 2015 disparity, every pixel"),
     "noc": ("disp_noc_0", "KITTI 2015 disparity, pixels that both cameras see"),
@@ -108,7 +108,7 @@ class Kitti2015(Exportable, SequenceDataset):
         return [self.data_path / "training" / folder / f"{sample.stem}_{frame_set}.png"]
 
     def pose(self, sample: Scene, frame: Frame) -> np.ndarray | None:
-        """The right camera stands one baseline to the right, in metres."""
+        """The right camera is one baseline to the right, in metres."""
         if frame != "s":
             return None
         P_left, P_right = self._projections(sample)
@@ -143,7 +143,7 @@ class Kitti2015(Exportable, SequenceDataset):
         if not (left[0, 0] > 0 and left[1, 1] > 0):
             raise InputError(f"{calibration.path}: camera 2 must have a focal length, got {left[0, 0]}")
         if not right[0, 3] < left[0, 3]:
-            raise InputError(f"{calibration.path}: camera 3 must stand to the right of camera 2")
+            raise InputError(f"{calibration.path}: camera 3 must be to the right of camera 2")
         return left, right
 
     def _calibration(self, scene: Scene) -> CalibrationFile:

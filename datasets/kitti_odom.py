@@ -4,7 +4,7 @@
     <root>/sequences/00/calib.txt               P2 and P3, the projections of the two
     <root>/poses/00.txt                         twelve numbers a frame: camera to world
 
-There is no depth here; training is evaluated by its trajectory.
+There is no ground-truth depth; models are evaluated by their trajectory.
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ import numpy as np
 
 from datasets import DATASETS
 from datasets._kitti import CAMERAS, CalibrationFile, KittiImages, fixed_intrinsics
+from datasets.image_files import image_size
+from datasets.resizing import resize_intrinsics
 from datasets.splits import SplitLine, load_split
+from intrinsics import check_intrinsics
 from metrics import Protocol
 from structures import Frame
 from utils import InputError
+
+# Focal length in calib.txt → height and width of the recording, pixels: calib.txt does not hold the size.
+RECORDED = {718.856: (376, 1241), 721.5377: (375, 1242), 707.0912: (370, 1226)}
 
 
 @DATASETS.register
@@ -53,7 +59,7 @@ class KittiOdom(KittiImages):
         super().__init__(data_path, **settings)
         if not self.fixed_intrinsics:  # found now, not at step 30,000
             for sample in {(sample.folder, sample.side): sample for sample in self.samples}.values():
-                self.intrinsics(sample, 0, self.height, self.width)
+                self.intrinsics(sample, 0, *image_size(self.paths(sample, 0)[0]))
 
     def paths(self, sample: SplitLine, frame: Frame) -> list[Path]:
         camera = CAMERAS[self.side_of(sample, frame)]
@@ -61,14 +67,20 @@ class KittiOdom(KittiImages):
         return [self.image(f"{self._sequence(sample.folder)}/image_{camera}", f"{number:06d}")]
 
     def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+        """Of KITTI's own sequences they follow smaller copies of the images; others must fit the size."""
         if self.fixed_intrinsics:
             return fixed_intrinsics(height, width)
         if sample.folder not in self._calibration:
             path = self._sequence(sample.folder) / "calib.txt"
             self._calibration[sample.folder] = CalibrationFile(
-                path, "; intrinsics=fixed trains without, with the matrix Monodepth2 uses for all drives"
+                path,
+                "; --dataset.intrinsics fixed needs none: it is the matrix Monodepth2 uses for all drives",
             )
-        return self._calibration[sample.folder].matrix(f"P{CAMERAS[sample.side]}", 3, 4)[:, :3]
+        calibration = self._calibration[sample.folder]
+        K = calibration.matrix(f"P{CAMERAS[sample.side]}", 3, 4)[:, :3]
+        if recorded := RECORDED.get(round(K[0, 0], 4)):
+            return resize_intrinsics(K, recorded, (height, width))
+        return check_intrinsics(K, str(calibration.path), height, width)
 
     def poses(self, sequence: int | str) -> np.ndarray:
         """(frames, 4, 4) world from camera, metres; the world is the sequence's first camera.

@@ -3,9 +3,9 @@
     <root>/Test134/img-math1-p-282t0.jpg                     2272 rows, 1704 columns
     <root>/Gridlaserdata/depth_sph_corr-math1-p-282t0.mat    `Position3DGrid` (55, 305, 4), the last is depth
 
-Images are upright and networks want them wide, so a band of half their width counts: rows 710 to 1561 of
-the image, and of the laser's grid the rows 17 to 37 that cover it. Ground truth up to 70 m counts (criterion
-C1).
+Images are in portrait format, and networks expect landscape, so a band of half the image's width in height is
+evaluated: rows 710 to 1561 of the image and rows 17 to 37 of the laser's grid. Ground truth up to 70 m is
+used (criterion C1).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from structures import Frame
 from utils import InputError
 
 SIZE = (2272, 1704)
-TOP, BOTTOM = 710, 1562  # rows of the image that count, the last one beyond them
+TOP, BOTTOM = 710, 1562  # first row of the band, and the row after its last
 GRID = (55, 305, 4)
 GRID_TOP, GRID_BOTTOM = 17, 38  # and of the laser's grid
 K = np.array(  # the one camera, as Make3D's own tools have it
@@ -81,7 +81,7 @@ class Make3D(Exportable, SequenceDataset):
         return [self.data_path / "Test134" / f"img-{sample.folder}.jpg"]
 
     def read_images(self, sample: SplitLine, frame: Frame) -> list[Tensor]:
-        """(3, 852, 1704) uint8, the band that counts."""
+        """(3, 852, 1704) uint8, the evaluated band."""
         path = self.paths(sample, frame)[0]
         image = read_image(path)
         if image.shape[1:] != SIZE:

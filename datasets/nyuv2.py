@@ -5,9 +5,9 @@
     <root>/nyu_depth_v2_labeled.mat                          1449 images with depth, 654 of them for testing
     <root>/nyu_test/00001.h5                                 or these, converted one by one: `rgb`, `depth`
 
-Training images are straightened: the colour camera's distortion is taken out, and a border of 16 pixels of
-640 x 480 with it, where straightening leaves no image. Test images are straight already; what counts is
-the window of 427 rows and 561 columns that the Kinect's depth covers.
+Training images are undistorted, and a border is removed in which undistortion leaves no image: 16 pixels at
+640 x 480. Test images are already undistorted; the window of 427 rows and 561 columns that the Kinect's depth
+covers is evaluated.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from datasets import DATASETS
+from datasets._nyuv2_files import SIZE, LabelledFile, read_converted
 from datasets.ground_truth import Exportable, check_ground_truth
 from datasets.image_files import read_image
 from datasets.resizing import resize_intrinsics
@@ -35,7 +36,6 @@ from structures import Frame
 from utils import InputError, read_lines
 
 # The Kinect's colour camera at 640 x 480, as the makers of the dataset calibrated it.
-SIZE = (480, 640)
 K = np.array(
     [[518.85790117450188, 0, 325.58244941119034], [0, 519.46961112127485, 253.73616633400465], [0, 0, 1]]
 )
@@ -43,15 +43,15 @@ DISTORTION = np.array(  # k1, k2, p1, p2, k3 in OpenCV's order
     [0.20796615318809061, -0.58613825163911781, 0.00072231363135888329, 0.0010479627195765181,
      0.49856986684705107]
 )  # fmt: skip
-BORDER = 16  # pixels that go on each side of a straightened image, of 640 x 480
-TOP, BOTTOM, LEFT, RIGHT = 44, 471, 40, 601  # rows and columns of a test image that count
+BORDER = 16  # pixels removed on each side of an undistorted image of 640 x 480
+TOP, BOTTOM, LEFT, RIGHT = 44, 471, 40, 601  # rows and columns of a test image that are evaluated
 
 OFFICIAL = "official"
 MAT = "nyu_depth_v2_labeled.mat"
 IMAGES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp"}
 COLOUR_NAMES = ("r-", "rgb_")  # where a folder holds depth images, too, those in colour begin like this
 COLUMNS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)  # of the nine images in a line of a published list, in time
-PUBLISHED_ORDER = (0, -4, -3, -2, -1, 1, 2, 3, 4)  # and as they stand in the line
+PUBLISHED_ORDER = (0, -4, -3, -2, -1, 1, 2, 3, 4)  # and their order in the line
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class NyuV2(Exportable, SequenceDataset):
             target, four images before it and four after it: 0 -4 -3 -2 -1 1 2 3 4, as published) or one
             test image (`nyu_test/00001.h5`).
         part: train, val or test.
-        frame_ids: 0 and the sources: offsets in steps of `stride`; test images have 0 alone.
-        undistort: straighten training images. Off for images that are straight already.
-        stride: images from a target to its next source. The Kinect took some 20 to 30 a second, of which
-            neighbours hardly differ; 10 is what published lists were made with.
+        frame_ids: 0 and the sources: offsets in steps of `stride`; only 0 for test images.
+        undistort: remove the lens distortion of training images. Off for images without distortion.
+        stride: images from a target to its next source. The Kinect took 20 to 30 per second, so
+            neighbours hardly differ; published lists were made with 10.
         ground_truth: `kinect`, of test images, or None for no depth.
     """
 
@@ -149,7 +149,7 @@ class NyuV2(Exportable, SequenceDataset):
         return [self._file(sample)]
 
     def read_images(self, sample: Sample, frame: Frame) -> list[Tensor]:
-        """(3, h, w) uint8: straightened without its border, or the window of a test image that counts."""
+        """(3, h, w) uint8: undistorted without its border, or the evaluated window of a test image."""
         if isinstance(sample, LabelledSample):
             return [torch.from_numpy(self._read(sample)[0][:, TOP:BOTTOM, LEFT:RIGHT].copy())]
         image = read_image(self.paths(sample, frame)[0])
@@ -184,7 +184,7 @@ class NyuV2(Exportable, SequenceDataset):
     # Test images.
 
     def _file(self, sample: LabelledSample) -> Path:
-        """The converted file where it is there, else the .mat."""
+        """The converted file if it exists, else the .mat."""
         path = self.data_path / sample.path
         return path if path.is_file() or not self._labelled.path.is_file() else self._labelled.path
 
@@ -227,12 +227,12 @@ class NyuV2(Exportable, SequenceDataset):
 
 
 def border(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that go on each side of a straightened image: 16 at 640 x 480."""
+    """Rows and columns removed on each side of an undistorted image: 16 at 640 x 480."""
     return round(BORDER * height / SIZE[0]), round(BORDER * width / SIZE[1])
 
 
 def undistortion_maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `cv2.remap` straightens an image of this size with; its border is left out already."""
+    """Maps with which `cv2.remap` undistorts an image of this size and removes its border."""
     camera = resize_intrinsics(K, SIZE, (height, width))
     dy, dx = border(height, width)
     maps = cv2.initUndistortRectifyMap(camera, DISTORTION, None, camera, (width, height), cv2.CV_16SC2)
@@ -240,7 +240,7 @@ def undistortion_maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole_size(height: int, width: int) -> tuple[int, int]:
-    """The size of which (height, width) is left without the border."""
+    """The size of an image that is (height, width) without its border."""
     whole = []
     for side, full in zip((height, width), SIZE):
         near = round(side * BORDER / (full - 2 * BORDER))  # of several sizes that rounding allows, the first
@@ -252,104 +252,6 @@ def _whole_size(height: int, width: int) -> tuple[int, int]:
 def _shifted(camera: np.ndarray, dx: int, dy: int) -> np.ndarray:
     """Intrinsics of an image that lost `dx` columns on the left and `dy` rows at the top."""
     return camera - np.array([[0, 0, dx], [0, 0, dy], [0, 0, 0]])
-
-
-# ----------------------------------------------------------------------------- images with depth
-
-
-class LabelledFile:
-    """The official `nyu_depth_v2_labeled.mat`, read image by image: it is HDF5 (MATLAB 7.3).
-
-    MATLAB stores columns first, so HDF5 sees `images` as (1449, 3, 640, 480), `depths` as (1449, 640, 480).
-
-    Args:
-        path: of the file; nothing need be there.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = None
-        self._process = -1
-
-    def __getstate__(self) -> dict:
-        return {"path": self.path, "_file": None, "_process": -1}
-
-    def image(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """(3, 480, 640) uint8 and (480, 640) metres of image `number`, counted from 1 as MATLAB does.
-
-        Raises:
-            InputError: no HDF5, another content, fewer images.
-        """
-        file = self._open()
-        images, depths = (_variable(file, name, self.path) for name in ("images", "depths"))
-        fits = images.shape[1:] == (3, 640, 480) and depths.shape == (len(images), 640, 480)
-        if not (fits and images.dtype == np.uint8):
-            raise InputError(
-                f"{self.path} is no labelled set: expected images (n, 3, 640, 480) of uint8 and depths "
-                f"(n, 640, 480), got {images.shape} of {images.dtype} and {depths.shape}"
-            )
-        if not 1 <= number <= len(images):
-            raise InputError(f"{self.path} holds {len(images)} images, number {number} is asked for")
-        image, depth = _rows(images, number - 1, self.path), _rows(depths, number - 1, self.path)
-        return image.transpose(0, 2, 1), depth.T
-
-    def scenes(self, numbers: Sequence[int]) -> list[str]:
-        """The names of the scenes that images were taken in; those the file does not know are left out."""
-        file = self._open()
-        references = np.ravel(_variable(file, "scenes", self.path))
-        within = [number for number in numbers if number <= len(references)]
-        return ["".join(map(chr, np.ravel(file[references[number - 1]]))) for number in within]
-
-    def _open(self):  # an h5py.File
-        if self._file is None or self._process != os.getpid():  # forked workers must not share a position
-            self._file, self._process = _open_hdf5(self.path), os.getpid()
-        return self._file
-
-
-def read_converted(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One converted .h5: (3, 480, 640) uint8 and (480, 640) metres.
-
-    Raises:
-        InputError: not readable, or with other contents.
-    """
-    with _open_hdf5(path) as file:
-        rgb, depth = (_rows(_variable(file, name, path), ..., path) for name in ("rgb", "depth"))
-    if rgb.shape != (3, *SIZE) or rgb.dtype != np.uint8 or depth.shape != SIZE:
-        raise InputError(
-            f"{path} is no NYUv2 image: expected rgb (3, 480, 640) of uint8 and depth (480, 640), "
-            f"got {rgb.shape} of {rgb.dtype} and {depth.shape}"
-        )
-    return rgb, depth
-
-
-def _open_hdf5(path: Path):  # an h5py.File
-    import h5py
-
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except OSError as error:
-        head = path.read_bytes()[:116] if path.is_file() else b""
-        if head.startswith(b"MATLAB 5.0"):
-            raise InputError(
-                f"{path} is a MATLAB file of version 5; the official one is of version 7.3 (save it again "
-                "with -v7.3, or download it anew)"
-            ) from None
-        raise InputError(f"{path} cannot be read as HDF5 ({error}); is it truncated?") from None
-
-
-def _variable(file, name: str, path: Path):  # an h5py.Dataset
-    if not hasattr(file.get(name), "shape"):  # a group has none
-        raise InputError(f"{path} has no variable '{name}', only {', '.join(sorted(file)) or 'none'}")
-    return file[name]
-
-
-def _rows(variable, rows, path: Path) -> np.ndarray:
-    try:
-        return np.asarray(variable[rows])
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}); is it truncated?") from None
 
 
 # ----------------------------------------------------------------------------- lists and folders

@@ -8,7 +8,7 @@
     inspect    all                                           those given, else the dataset's own
 
 The dataset classes declare which settings only losses read (`for_losses`) and which describe one folder of
-data (`of_one_folder`).
+data (`describes_folder`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import DATASETS
+from datasets._label_files import with_label_files
 from datasets.augmentation import Augment
 from datasets.companion import with_companion
 from datasets.sequence import SequenceDataset
@@ -46,7 +47,7 @@ def open_dataset(options: Mapping[str, Any], purpose: str, **overrides: Any) -> 
             chooses another dataset than the run's.
 
     Returns:
-        The dataset; under `train` with its companion.
+        The dataset; under `train` with its label files and its companion.
 
     Raises:
         InputError: an unknown purpose, dataset or setting; what the dataset refuses.
@@ -56,7 +57,8 @@ def open_dataset(options: Mapping[str, Any], purpose: str, **overrides: Any) -> 
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if purpose == "train":
         part = overrides.pop("part", "train")
-        return with_companion(build_dataset(options, part=part, **overrides), options, part)
+        labelled = with_label_files(build_dataset(options, part=part, **overrides), options)
+        return with_companion(labelled, options, part)
     if purpose == "inspect":
         return build_dataset(options, **overrides)
     own_name, section = section_of(options)
@@ -84,7 +86,7 @@ def _kept(
     dropped = set(cls.for_losses)
     trained_in, opened_in = options.get("data_path"), overrides.get("data_path")
     if opened_in and trained_in and Path(opened_in).resolve() != Path(trained_in).resolve():
-        dropped |= set(cls.of_one_folder)
+        dropped |= set(cls.describes_folder)
     return {key: value for key, value in section.items() if key not in dropped}
 
 

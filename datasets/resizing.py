@@ -13,6 +13,8 @@ from torch import Tensor
 
 from utils import InputError
 
+RESIZES = ("bicubic", "lanczos", "bilinear")
+
 
 def check_size(height: int, width: int, multiple: int = 32) -> None:
     """Refuse a network size that cannot be halved five times, and name the nearest that can.
@@ -34,7 +36,7 @@ def resize_image(image: Tensor, height: int, width: int, resize: str = "bicubic"
     Args:
         image: (3, h, w) uint8.
         height, width: of the result, pixels.
-        resize: `bicubic` (torch) or `lanczos` (Pillow).
+        resize: `bicubic` or `bilinear` (torch), `lanczos` (Pillow).
 
     Returns:
         (3, height, width) uint8.
@@ -46,7 +48,7 @@ def resize_image(image: Tensor, height: int, width: int, resize: str = "bicubic"
         resized = np.array(pixels.resize((width, height), Image.Resampling.LANCZOS))
         return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
     inner = image[None].contiguous(memory_format=torch.channels_last)  # torch has a fast path for it
-    return F.interpolate(inner, (height, width), mode="bicubic", antialias=True)[0].contiguous()
+    return F.interpolate(inner, (height, width), mode=resize, antialias=True)[0].contiguous()
 
 
 def resize_intrinsics(K: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:

@@ -16,6 +16,7 @@ from pathlib import Path
 from datasets.ground_truth import FOLDER
 from datasets.image_files import IMAGES, image_size, is_image, list_images, natural_key, visible_files
 from datasets.own_output import OWN_VIDEO, is_own_output
+from datasets.sequence import check_folder
 from datasets.video import EXTRACTED, VIDEOS, extract_video
 from utils import InputError, read_lines, read_text
 
@@ -43,8 +44,7 @@ def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
         return data_path.parent, {data_path.name: extract_video(data_path)}
     if not data_path.is_dir():
         raise InputError(f"there is no folder or video {data_path}; give your images with --data_path")
-    if not os.access(data_path, os.R_OK | os.X_OK):
-        raise InputError(f"the folder {data_path} cannot be read: permission denied")
+    check_folder(data_path)
     training = data_path / "training"
     root = training if training.is_dir() and _scenes_below(training) else data_path
     own = _scenes_in(root, ".")

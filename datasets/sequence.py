@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from datasets._sparse_depth import resize_sparse_depth
 from datasets.image_files import read_image
-from datasets.resizing import check_size, resize_image, resize_intrinsics
+from datasets.resizing import RESIZES, check_size, resize_image, resize_intrinsics
 from metrics import Protocol
 from structures import Batch, Frame
 from utils import InputError
@@ -36,8 +36,8 @@ class SequenceDataset(Dataset):
         protocol: how this dataset is evaluated.
         default_height, default_width: network size if neither the run nor the method gives one, pixels.
         for_losses: settings that only loss terms read; evaluation and prediction leave them out.
-        of_one_folder: settings that describe one folder of data; they are not carried over to another.
-        provides: batch entry → what to type to get it, for the check of what losses and methods need.
+        describes_folder: settings that describe one folder of data; they are not carried over to another.
+        provides: batch entry → the setting that adds it, as a clause for the error about a missing entry.
         cameras: cameras of a sample.
         camera_names: their names in tables, for a rig.
         detail: if above 1, samples carry `Batch.detailed` at that many times the network size.
@@ -48,8 +48,8 @@ class SequenceDataset(Dataset):
         frame_ids: 0 and the sources: offsets in frames, "s" for the other camera of a stereo pair.
         height: network input height, pixels, a multiple of 32; the dataset's own if not given.
         width: network input width, pixels, a multiple of 32; the dataset's own if not given.
-        resize: `bicubic` (antialiased, several times faster) or `lanczos` (Pillow's; the published systems
-            use it, so their checkpoints are evaluated with it).
+        resize: `bicubic` (antialiased, several times faster), `lanczos` (Pillow's; most published systems use
+            it, so their checkpoints are evaluated with it) or `bilinear` (antialiased, as SGDepth does).
         skip_missing: leave out samples that lack an image instead of refusing to start.
         supervision: give the ground truth to the losses, as the map `depth` at network size: zeros where it
             is unknown and in samples without ground truth.
@@ -62,17 +62,8 @@ class SequenceDataset(Dataset):
     default_height: ClassVar[int] = 192
     default_width: ClassVar[int] = 640
     for_losses: ClassVar[tuple[str, ...]] = ("supervision",)
-    of_one_folder: ClassVar[tuple[str, ...]] = ("gt_path",)
-    provides: ClassVar[Mapping[str, str]] = {
-        "T_source_from_target.s": "--use_stereo, with a dataset of stereo pairs such as kitti",
-        "maps.depth": "--dataset.supervision true, with a dataset that has ground truth",
-        "points.matches": "a camera rig such as --dataset ddad, with --dataset.matches true",
-        "maps.ego_mask": "a camera rig such as --dataset ddad, with --dataset.masks true",
-        "rig_from_camera": "a camera rig such as --dataset ddad",
-        "maps.labels": "--dataset cityscapes --split fine --dataset.labels true",
-        "companion": "--companion.name cityscapes",
-        "companion.maps.labels": "--companion.name cityscapes --companion.split fine --companion.labels true",
-    }
+    describes_folder: ClassVar[tuple[str, ...]] = ("gt_path",)
+    provides: ClassVar[Mapping[str, str]] = {}
     cameras: int = 1
     camera_names: Sequence[str] = ()
     detail: int = 1
@@ -91,11 +82,13 @@ class SequenceDataset(Dataset):
         self.height = self.default_height if height is None else height
         self.width = self.default_width if width is None else width
         check_size(self.height, self.width)
-        if resize not in ("bicubic", "lanczos"):
-            raise InputError(f"--resize is 'bicubic' or 'lanczos', got '{resize}'")
+        if resize not in RESIZES:
+            raise InputError(f"--resize is one of {', '.join(RESIZES)}, got '{resize}'")
         self.data_path = Path(data_path)
         self.frame_ids = tuple(frame_ids)
-        self.resize, self.supervision = resize, supervision
+        self.resize, self.supervision, self.skip_missing = resize, supervision, skip_missing
+        if supervision and type(self).depth is SequenceDataset.depth:
+            raise InputError(f"{type(self).__name__} has no ground truth; leave out --dataset.supervision")
         check_folder(self.data_path)
         self.samples = self._with_all_images(skip_missing)
 
@@ -236,8 +229,10 @@ def check_folder(data_path: Path) -> None:
     """
     if not data_path.is_dir():
         raise InputError(f"there is no folder {data_path}; give the dataset's root with --data_path")
-    if not os.access(data_path, os.R_OK | os.X_OK):
-        raise InputError(f"the folder {data_path} cannot be read: permission denied")
+    try:
+        os.scandir(data_path).close()
+    except PermissionError:
+        raise InputError(f"the folder {data_path} cannot be read: permission denied") from None
 
 
 def check_offsets(frame_ids: Sequence[Frame], what: str) -> None:

@@ -52,11 +52,10 @@ class SurroundDataset(SequenceDataset):
     default_height: ClassVar[int] = 384
     default_width: ClassVar[int] = 640
     for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "masks", "matches", "max_matches")
-    of_one_folder: ClassVar[tuple[str, ...]] = (*SequenceDataset.of_one_folder, "masks", "matches")
+    describes_folder: ClassVar[tuple[str, ...]] = (*SequenceDataset.describes_folder, "masks", "matches")
     provides: ClassVar[Mapping[str, str]] = {
-        **SequenceDataset.provides,
-        "points.matches": "--dataset.matches true (tools/sift_matches.py makes the matches)",
-        "maps.ego_mask": "--dataset.masks true (tools/make_masks.py makes the masks)",
+        "points.matches": "--dataset.matches true reads them (tools/sift_matches.py makes them)",
+        "maps.ego_mask": "--dataset.masks true reads them (tools/make_masks.py makes them)",
     }
     overlap: ClassVar[float] = 0.31
 

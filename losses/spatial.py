@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers import PhotometricTarget, invert_intrinsics, invert_rigid, pixel_grid, sampling_grid
+import cameras
+from layers import invert_intrinsics, invert_rigid, pixel_grid, sampling_grid
 from losses import LOSSES
+from photometric_error import PhotometricTarget
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -30,9 +32,12 @@ class Spatial(nn.Module):
         published: take points that lie behind the neighbour for seen, as the published code does.
 
     Raises:
-        InputError: a weight outside [0, 1], a batch of one camera or without the cameras' places, depth of
-            another size than the image.
+        InputError: a weight outside [0, 1], depth of another size than the image.
     """
+
+    needs = ("cameras", "rig_from_camera")
+    gives_metric_scale = True
+    learned_from = "camera rig"
 
     def __init__(self, ssim_weight: float = 0.85, published: bool = False) -> None:
         super().__init__()
@@ -66,18 +71,9 @@ class Neighbours:
 
     Args:
         batch: with `rig_from_camera`, images at the depths' size.
-
-    Raises:
-        InputError: a batch of one camera or without the cameras' places.
     """
 
     def __init__(self, batch: Batch) -> None:
-        if batch.cameras < 2 or batch.rig_from_camera is None:
-            raise InputError(
-                f"the spatial term compares the cameras of a rig; this batch has {batch.cameras} "
-                f"{'camera' if batch.cameras == 1 else 'cameras without their places (rig_from_camera)'}"
-            )
-
         def both(values: Tensor) -> Tensor:
             views = batch.per_camera(values)
             return torch.cat([views.roll(turn, 1).flatten(0, 1) for turn in (1, -1)])
@@ -86,6 +82,7 @@ class Neighbours:
         ego_mask = batch.maps.get("ego_mask", torch.zeros_like(images[:, :1], dtype=torch.bool))
         self.images, self.visible = both(images), both((~ego_mask).to(images.dtype))
         self.intrinsics, self.source_intrinsics = batch.intrinsics.repeat(2, 1, 1), both(batch.intrinsics)
+        self.lenses = None if batch.camera is None else (batch.camera.repeat(2), batch.camera.map(both))
         self.T_neighbour_from_camera = invert_rigid(both(rig)) @ rig.repeat(2, 1, 1)
 
     def warp(self, depth: Tensor, in_front: bool = True) -> tuple[Tensor, Tensor]:
@@ -101,8 +98,11 @@ class Neighbours:
         """
         depth = depth.repeat(2, 1, 1, 1)
         T, K = self.T_neighbour_from_camera, self.intrinsics
-        grid = sampling_grid(depth, K, T, self.source_intrinsics)
-        if in_front:
+        if self.lenses is not None:  # what a lens does not see is outside of its grid
+            grid = cameras.sampling_grid(depth, *self.lenses, T)
+        else:
+            grid = sampling_grid(depth, K, T, self.source_intrinsics)
+        if in_front and self.lenses is None:
             grid = grid.masked_fill(_distance(depth, K, T) <= 0, 2.0)  # beyond the border
         warped = F.grid_sample(self.images, grid, padding_mode="zeros", align_corners=True)
         with torch.no_grad():

@@ -95,9 +95,12 @@ def settings_from_training(name: str, predictor: Predictor, points: bool) -> Map
     """Dataset settings of the training that prediction needs as well."""
     trained_name, settings = section_of(predictor.options) if predictor.options.get("dataset") else ("", {})
     kept = ["index", "version"] if trained_name == name else []
-    kept += ["masks"] if points and trained_name == name else []
     kept += ["camera_names"] if predictor.cameras > 1 else []  # a model of one camera takes any camera
-    return {key: settings[key] for key in kept if key in settings}
+    found = {key: settings[key] for key in kept if key in settings}
+    masks = settings.get("masks") if points and trained_name == name else None
+    if masks:  # only the point cloud uses ego masks, so they may be missing
+        found["masks"] = "auto" if masks is True else masks
+    return found
 
 
 def find_sample(dataset: SurroundDataset, wanted: str) -> int:

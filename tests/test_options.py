@@ -7,11 +7,10 @@ from datasets import DATASETS
 from datasets.augmentation import Augment
 from losses import LOSSES
 from methods import METHODS
-from methods._base import Method
-from methods._views import Views
 from options import effective, parse, read_config
 from tools._options import add_settings, new_parser
 from utils import PROJECT, InputError, check_settings, read_yaml, to_yaml
+from views import Views
 
 CONFIGS = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "configs").glob("*.yaml"))
 
@@ -113,16 +112,6 @@ def test_a_config_is_read_as_windows_saves_it(tmp_path):
 def test_every_way_to_write_a_number_is_a_number(text):
     assert read_yaml(f"a: {text}") == {"a": 1e-4}
     assert read_yaml("[1, -1, 0]") == [1, -1, 0]
-
-
-def test_views_of_a_method_that_has_none_are_refused(monkeypatch):
-    class Other(Method):
-        def __init__(self, frame_ids=(0, -1, 1)) -> None:
-            super().__init__()
-
-    monkeypatch.setitem(METHODS._classes, "other", Other)
-    with pytest.raises(InputError, match="the method other has no views"):
-        parse(["--method", "other", "--views.local_crop", "true"])
 
 
 def test_effective_options_survive_yaml(tmp_path):

@@ -30,13 +30,13 @@ def test_sigterm_to_the_whole_group_ends_the_step_saves_and_exits_well(tiny_kitt
     os.killpg(process.pid, signal.SIGTERM)  # the loader's process gets it too
     output = runs.finish(process)
     step = runs.last(tmp_path).training["step"]
-    assert f"stopped after step {step}, everything saved; --resume auto goes on from there" in output
+    assert f"stopped after step {step}, everything saved; --resume auto continues from there" in output
     assert "Traceback" not in output
 
     # From the options of the run folder alone, in a fresh process.
     again = ["--log_dir", tmp_path, "--model_name", "run", "--resume", "auto", "--max_steps", step + 1]
     output = runs.finish(runs.start("run.py", *again))
-    assert f"goes on after step {step} of {step + 1} steps" in output
+    assert f"continues after step {step} of {step + 1} steps" in output
     assert f"trained {step + 1} steps" in output
     assert runs.last(tmp_path).options["height"] == 64
 
@@ -72,11 +72,11 @@ def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_p
 
 def test_a_dry_run_tells_what_the_data_lacks_for_method_and_losses(tiny_kitti, tmp_path):
     words = [*runs.arguments(tiny_kitti, tmp_path), "--dry_run"]
-    with pytest.raises(InputError, match="looks at 6 cameras of one frame set and the data has 1;"):
+    with pytest.raises(InputError, match="reads 6 cameras of a frame set together and the data has 1;"):
         run.main([*words, "--method", "surround_depth", "--pose_model_type", "separate_resnet"])
-    with pytest.raises(InputError, match="the spatial term compares the cameras of a rig"):
+    with pytest.raises(InputError, match=r"losses\.spatial needs cameras.*of a camera rig has several"):
         run.main([*words, "--losses.spatial.weight", "0.1"])
-    with pytest.raises(InputError, match="sfm_matches needs matches and the dataset reads none"):
+    with pytest.raises(InputError, match=r"losses\.sfm_matches needs points\.matches"):
         run.main([*words, "--losses.sfm_matches.weight", "0.1"])
 
 

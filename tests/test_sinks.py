@@ -150,7 +150,7 @@ def test_resumed_wandb_run_keeps_its_id(wandb, tmp_path):
         with RunLog(folder, {"log_to": "wandb_offline"}, 4, step - 1, active=True) as log:
             log.step(step, 0, {"loss": 1.0 / step}, samples=4, waited=0.1, worked=0.1)
     note = (folder / "wandb_id.txt").read_text()
-    names = {path.name.rpartition("-")[2] for path in folder.glob("wandb/offline-run-*")}
+    names = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
     assert names == {note}
     assert [record["train/loss"] for record in records_of(folder)] == [1.0, 0.5]
 

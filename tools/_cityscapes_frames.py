@@ -29,8 +29,8 @@ from datasets._cityscapes import (
 from datasets.resizing import resize_intrinsics
 from files import explained
 from provenance import origin, unchanged
-from tools._work import run_tasks
 from utils import InputError, atomic_path, read_yaml, to_yaml
+from workers import run_tasks
 
 ABOUT = "prepared.yaml"  # file in the output that holds the settings
 VERSION = 1  # of the algorithm

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools._shards import own_cores, shard_of, torchrun_shard
+from shards import own_cores, shard_of, torchrun_shard
 from utils import read_setting
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ def open_dataset(given: argparse.Namespace, **settings: Any) -> SequenceDataset:
     Raises:
         InputError: an unknown dataset, or a setting that it refuses.
     """
-    from datasets import build_dataset  # imports torch, which --help does not need
+    from datasets import open_dataset as open_any  # imports torch, which --help does not need
 
     settings = {"split": given.split, **settings}
     settings = {key: value for key, value in settings.items() if value is not None}
     section = {"name": given.dataset, **settings, **dict(given.set)}
     options = {"dataset": section, "data_path": given.data_path, "skip_missing": given.skip_missing}
-    return build_dataset(options, frame_ids=(0,))
+    return open_any(options, "inspect", frame_ids=(0,))
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

@@ -31,8 +31,8 @@ from tools._two_views import (
     match,
     sift_features,
 )
-from tools._work import run_tasks
 from utils import InputError
+from workers import run_tasks
 
 VERSION = 1  # of the algorithm; a change makes all files again
 RATIO = 0.75  # the nearest descriptor must be nearer than this times the second nearest (Lowe 2004)

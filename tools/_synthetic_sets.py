@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from datasets.synthetic import View
 from files import explained
-from tools._work import run_tasks
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_image
 from utils import InputError, nearest_name
+from workers import run_tasks
 
+CAMERAS = ("pinhole", "fisheye")
 CITYSCAPES_COLOURS = np.array(  # RGB of the 19 train ids
     [
         (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
@@ -46,6 +47,12 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
     """
     if plan.layout not in LAYOUTS.names():
         raise InputError(f"there is no layout '{plan.layout}'{nearest_name(plan.layout, LAYOUTS.names())}")
+    if plan.camera not in CAMERAS:
+        raise InputError(f"there is no camera '{plan.camera}'{nearest_name(plan.camera, CAMERAS)}")
+    if plan.camera != "pinhole" and plan.layout != "folder":
+        raise InputError(
+            f"the layout {plan.layout} is a pinhole's; --layout folder takes --camera {plan.camera}"
+        )
     if plan.ext not in ("png", "jpg"):
         raise InputError(f"--ext is png or jpg, got '{plan.ext}'")
     if gallery.suffix not in (".png", ".jpg"):

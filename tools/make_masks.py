@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     from tqdm import tqdm
 
     from tools._mask_files import find_tasks, make, open_rig, outdated, settings_of
-    from tools._work import run_tasks
+    from workers import run_tasks
 
     made, refused = 0, []
     there: list[Path] = []

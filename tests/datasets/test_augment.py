@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision.transforms.functional as tvf
 
+from cameras import BrownConrady
 from datasets.augmentation import Augment, mirror
 from layers import backproject, project
 from structures import Batch
@@ -38,6 +39,16 @@ def test_a_mirrored_point_lands_on_the_mirrored_pixel():
     seen = project(points, mirrored.intrinsics, mirrored.T_source_from_target["s"])[0].unflatten(-1, (8, 12))
     assert torch.allclose(seen[:, 0], 11 - pixels[:, 0].flip(-1), atol=1e-4)
     assert torch.allclose(seen[:, 1], pixels[:, 1].flip(-1), atol=1e-4)
+
+
+def test_a_lens_is_mirrored_with_its_image():
+    batch = batch_of([0, 1])
+    batch.camera = BrownConrady(batch.intrinsics, torch.tensor([[-0.2, 0.05, 0.01, 0.02]]).repeat(2, 1))
+    mirrored = mirror(batch, torch.tensor([True, False])).camera
+    points = batch.camera.rays(8, 12)
+    assert torch.equal(mirrored.rays(8, 12)[1], points[1])
+    pixels = mirrored.project(points * torch.tensor([[-1.0], [1], [1]]))[0]
+    assert torch.allclose(11 - pixels[0, 0], batch.camera.project(points)[0][0, 0], atol=1e-4)
 
 
 def test_only_the_chosen_samples_are_mirrored_and_twice_is_not_at_all():

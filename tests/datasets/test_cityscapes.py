@@ -13,11 +13,12 @@ from PIL import Image
 from datasets._cityscapes import LABEL_IDS, UPPER, split_triple, to_train_ids
 from datasets.cityscapes import Cityscapes, depth_from_disparity
 from datasets.splits import load_split, parts, published_lines, read_split_file
-from evaluation import evaluate
+from evaluation import Loading, evaluate
 from layers import disparity_to_depth
 from metrics import METRICS, GroundTruth, measure
 from tests import runs
 from tests.goldens import Golden
+from tests.predictors import predictor_of
 from tools import export_gt_depth
 from tools.layouts._base import Plan
 from tools.layouts.cityscapes import BASELINE, INTRINSICS, CityscapesTree
@@ -222,8 +223,8 @@ def test_the_true_depth_is_perfect_from_writer_over_exporter_to_evaluator(copy):
     dataset = open_city(copy, part="test", frame_ids=(0,))
     tree = CityscapesTree(Plan("cityscapes", copy, **PLAN))
     true = [tree.view(2, line.frame).depth[:UPPER_HEIGHT] for line in dataset.samples]
-    answers = iter(torch.from_numpy(np.where(depth > 0, depth, 1e3)) for depth in true)
-    result = evaluate(lambda images, K: next(answers)[None, None], dataset, batch_size=1)
+    perfect = predictor_of(torch.from_numpy(np.where(depth > 0, depth, 1e3))[None, None] for depth in true)
+    result = evaluate(perfect, dataset, loading=Loading(batch_size=1))[""]
     assert result.mean["abs_rel"] < 5e-4 and result.mean["a1"] == 1  # disparity comes in 1 / 256 pixels
     assert result.ratio_median == pytest.approx(1, abs=1e-3) and len(result.rows) == len(dataset)
     assert set(result.mean) == set(METRICS)
@@ -311,7 +312,7 @@ def test_a_run_on_cityscapes_with_labels_beside_it_takes_two_steps(city, tmp_pat
         words += [f"--{name}", str(value)]
     trainer = runs.train(words)
     batch = next(iter(trainer.loader))
-    assert trainer.step == 2 and batch.companion.maps["labels"].shape == (2, 1, 64, 96)
+    assert trainer.progress.step == 2 and batch.companion.maps["labels"].shape == (2, 1, 64, 96)
 
 
 # ------------------------------------------------------------------------------------------------ bad input
@@ -348,7 +349,7 @@ def nothing_at_all(root):
         (half_a_camera, "cannot be read as a Cityscapes camera .*'fy'"),
         (normalised_camera, "fx 1.1, cx 0.53.* does not belong to images of 2048 x 1024"),
         (lose_image, "no image at .*aachen_000001_000005_leftImg8bit.png; 1 of 5 samples lack"),
-        (nothing_at_all, "is no Cityscapes folder: expected leftImg8bit_sequence"),
+        (nothing_at_all, "is not a Cityscapes folder: expected leftImg8bit_sequence"),
     ],
 )
 def test_a_broken_official_tree_is_located_when_it_is_opened(copy, damage, words):
@@ -425,7 +426,7 @@ def test_a_broken_preparation_is_located_when_it_is_opened(city, small, tmp_path
             "test list .* lists none of these frames",
         ),
         (None, {"ground_truth": "disparities"}, "did you mean 'disparity'"),
-        (None, {"labels": True}, "there are no labels .*; split=fine lists the frames"),
+        (None, {"labels": True}, "there are no labels .*; --split fine lists frames"),
         (None, {"frame_ids": (0, "s")}, "no stereo partner"),
         (None, {"top_rows": 0}, r"share of the rows from 0\.55 to 1, got 0"),
         (None, {"stride": 0}, "from 1 on, got 0"),
@@ -440,7 +441,7 @@ def test_broken_ground_truth_and_labels_are_located(copy):
     dataset = open_city(copy, part="test", frame_ids=(0,))
     path = dataset.tree.file("disparity_sequence", "berlin_000002", dataset.samples[0].frame, "disparity.png")
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(path)
-    with pytest.raises(InputError, match="no disparity image: expected one 16-bit channel, got uint8"):
+    with pytest.raises(InputError, match="not a disparity image: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
     Path(path).write_bytes(b"no image")
     with pytest.raises(InputError, match="cannot be read as a disparity image"):

@@ -12,10 +12,11 @@ from PIL import Image
 from datasets._dgp import read_points
 from datasets.ddad import Ddad, published_samples
 from datasets.kitti import read_depth_png
-from evaluation import evaluate
+from evaluation import Loading, evaluate
 from layers import warp
 from structures import Batch
 from tests import runs
+from tests.predictors import predictor_of
 from tools import export_gt_depth
 from tools.layouts._base import Plan
 from tools.layouts._rig import SurroundRig
@@ -220,13 +221,9 @@ def test_the_true_depth_is_perfect_through_writer_exporter_reader_and_evaluator(
     dataset = open_drive(mine, part="val", frame_ids=(0,))
     assert dataset.depth_from_raw(0) is None
     assert all(np.array_equal(dataset.depth(index), measured[index]) for index in range(4))
-    answers = iter(measured)
-
-    def predict(images: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-        depth = torch.from_numpy(np.concatenate([next(answers) for _ in range(len(images) // 6)]))
-        return 3 * depth.clamp(min=0.01)[:, None]  # in another unit, which the median finds
-
-    result = evaluate(predict, dataset, batch_size=3)
+    batches = (np.concatenate(measured[:3]), measured[3])
+    in_another_unit = predictor_of(3 * torch.from_numpy(d).clamp(min=0.01)[:, None] for d in batches)
+    result = evaluate(in_another_unit, dataset, loading=Loading(batch_size=3))[""]
     assert len(result.rows) == 24 and {row.camera for row in result.rows} == set(range(6))
     assert result.mean["abs_rel"] < 1e-6 and result.mean["a1"] == 1
     assert result.ratio_median == pytest.approx(1 / 3)
@@ -252,9 +249,13 @@ def test_it_is_trained_on_with_masks_and_predicted_from(mine, tmp_path):
         )
         words += ["--dataset.masks", masks]
         trainer = runs.train(words)
-        assert trainer.step == 2 and trainer.val_ground_truth and len(trainer.val_set) == 4
+        assert (
+            trainer.progress.step == 2
+            and trainer.validation.has_ground_truth
+            and len(trainer.validation.dataset) == 4
+        )
         assert "ego_mask" in trainer.train_set[0].maps
-    sample = trainer.val_set[0].to("cpu")
+    sample = trainer.validation.dataset[0].to("cpu")
     depth = trainer.method.eval().predict_depth(sample.images[0], sample.intrinsics)
     assert depth.shape == (6, 1, 64, 96)
 
@@ -324,6 +325,7 @@ def test_a_half_extracted_archive_is_named(mine):
     lidar.unlink()
     with pytest.raises(InputError, match=r"no LiDAR points .*npz; is the archive extracted whole"):
         open_drive(mine).depth(0)
+    assert open_drive(mine, skip_missing=True).depth(0) is None
     shutil.rmtree(mine / "000000/rgb/CAMERA_09")
     with pytest.raises(InputError, match=r"no image at .*CAMERA_09.*; 2 of 2 samples lack an image"):
         open_drive(mine)
@@ -357,7 +359,7 @@ def test_a_calibration_that_is_no_rotation_is_refused_before_the_first_image(min
 
 def test_the_dataset_file_is_found_or_asked_for(mine):
     (mine / "other.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds ddad\.json, other\.json; say which .* --dataset\.index"):
+    with pytest.raises(InputError, match=r"holds ddad\.json, other\.json; choose one .* --dataset\.index"):
         open_drive(mine)
     assert len(open_drive(mine, index="ddad.json")) == 2
     with pytest.raises(InputError, match=r"no dataset file .*ddad2\.json"):

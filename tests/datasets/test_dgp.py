@@ -188,8 +188,12 @@ def test_broken_scenes_are_named(scene):
     message["data"][0]["id"]["name"] = "CAMERA_01"
     with pytest.raises(InputError, match="sample 0 has CAMERA_01 twice"):
         read_scene(write(scene, message), ["CAMERA_01"])
+    message = scene_message()
+    message["data"].append({**message["data"][0], "datum": {}})
+    with pytest.raises(InputError, match=r"scene_a\.json holds two different entries with the key"):
+        read_scene(write(scene, message), ["LIDAR"])
     scene.write_text(json.dumps(scene_message())[:100])
-    with pytest.raises(InputError, match=r"scene_a\.json is no JSON file .*truncated"):
+    with pytest.raises(InputError, match=r"scene_a\.json is not a JSON file .*truncated"):
         read_scene(scene, ["LIDAR"])
     with pytest.raises(InputError, match="lists no scene under scene_splits"):
         scene_files(write(scene, {"scene_splits": {}}))

@@ -308,7 +308,7 @@ def test_a_depth_image_of_eight_bits_is_refused(tmp_path):
     scene = draw_scene(tmp_path, 3)
     draw(scene / "depth/8.png", 7)
     with pytest.raises(
-        InputError, match=r"depth/8.png is no depth image: expected one 16-bit channel, got uint8"
+        InputError, match=r"depth/8.png is not a depth image: expected one 16-bit channel, got uint8"
     ):
         open_folder(scene, part="all", frame_ids=(0,)).depth(0)
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from datasets.kitti2015 import Kitti2015
-from evaluation import evaluate
+from evaluation import Loading, evaluate
+from tests.predictors import predictor_of
 from tools import export_gt_depth
 from tools.layouts._base import Plan
 from tools.layouts.kitti2015 import Kitti2015Scenes
@@ -77,8 +78,8 @@ def test_the_true_depth_is_perfect_from_writer_over_exporter_to_evaluator(copy):
     shutil.rmtree(copy / "training/disp_occ_0")
     dataset = open_scenes(copy)
     true = [drawn(copy).view(0, frame).depth for frame in range(3)]
-    answers = iter(torch.from_numpy(np.where(depth > 0, depth, 1e3)) for depth in true)
-    result = evaluate(lambda images, K: next(answers)[None, None], dataset, batch_size=1)
+    perfect = predictor_of(torch.from_numpy(np.where(depth > 0, depth, 1e3))[None, None] for depth in true)
+    result = evaluate(perfect, dataset, loading=Loading(batch_size=1))[""]
     assert result.mean["abs_rel"] < 1e-3 and result.mean["a1"] == 1  # disparity comes in 1 / 256 pixels
     assert result.ratio_median == pytest.approx(1, abs=1e-3) and len(result.rows) == 3
 
@@ -124,7 +125,7 @@ def test_broken_disparity_and_cameras_that_are_swapped_are_located(copy):
     dataset = open_scenes(copy)
     path = copy / "training/disp_occ_0/000000_10.png"
     Image.new("L", (WIDTH, HEIGHT)).save(path)
-    with pytest.raises(InputError, match="no disparity image: expected one 16-bit channel, got uint8"):
+    with pytest.raises(InputError, match="not a disparity image: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(InputError, match="cannot be read as a disparity image"):
@@ -133,11 +134,11 @@ def test_broken_disparity_and_cameras_that_are_swapped_are_located(copy):
     text = calibration.read_text()
     swapped = text.replace("P_rect_02", "P_rect").replace("P_rect_03", "P_rect_02")
     calibration.write_text(swapped.replace("P_rect:", "P_rect_03:"))
-    with pytest.raises(InputError, match=r"000001\.txt: camera 3 must stand to the right of camera 2"):
+    with pytest.raises(InputError, match=r"000001\.txt: camera 3 must be to the right of camera 2"):
         open_scenes(copy)
     calibration.write_text(re.sub(r"P_rect_02: \S+", "P_rect_02: 0", text))
     with pytest.raises(InputError, match=r"000001\.txt: camera 2 must have a focal length, got 0"):
         open_scenes(copy)
     calibration.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"000001\.txt is no text file of calibration; unpack data_scene"):
+    with pytest.raises(InputError, match=r"000001\.txt is not a text file of calibration; unpack data_scene"):
         open_scenes(copy)

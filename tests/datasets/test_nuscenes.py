@@ -11,13 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import nuscenes as ours
+from datasets import _nuscenes_tables as ours
 from datasets.ground_truth import SparseDepth
 from datasets.nuscenes import CHANNELS, NuScenes, lidar_pixels
 from datasets.splits import load_split
 from datasets.surround import RING
-from evaluation import evaluate
+from evaluation import Loading, evaluate
 from tests import runs
+from tests.predictors import predictor_of
 from tools.export_gt_depth import main as export
 from tools.layouts._base import Plan
 from tools.layouts.nuscenes import NuScenesTables
@@ -211,12 +212,8 @@ def test_true_depth_through_writer_exporter_and_evaluator_is_perfect(copy):
     dataset = open_nuscenes(copy, part="val", frame_ids=(0,))
     assert dataset.depth_from_raw(0) is None
     assert all(np.array_equal(dataset.depth(n), depth) for n, depth in enumerate(measured))
-    answers = iter(range(len(dataset)))
-    result = evaluate(
-        lambda images, intrinsics: torch.from_numpy(dataset.depth(next(answers)))[:, None],
-        dataset,
-        batch_size=1,
-    )
+    perfect = predictor_of(torch.from_numpy(dataset.depth(n))[:, None] for n in range(len(dataset)))
+    result = evaluate(perfect, dataset, loading=Loading(batch_size=1))[""]
     assert len(result.rows) == 18
     assert result.mean["abs_rel"] == pytest.approx(0, abs=1e-6) and result.mean["a1"] == 1
     assert result.protocol.card()["counts"] == "0.1 m < ground truth < 80 m"
@@ -233,8 +230,12 @@ def test_it_is_trained_on_and_predicted_from(drawn, tmp_path):
     trainer = runs.train(
         runs.arguments(drawn, tmp_path, dataset="nuscenes", batch_size=1, num_epochs=1, max_steps=2)
     )
-    assert trainer.step == 2 and trainer.val_ground_truth and len(trainer.val_set) == 3
-    sample = trainer.val_set[0].to("cpu")
+    assert (
+        trainer.progress.step == 2
+        and trainer.validation.has_ground_truth
+        and len(trainer.validation.dataset) == 3
+    )
+    sample = trainer.validation.dataset[0].to("cpu")
     depth = trainer.method.eval().predict_depth(sample.images[0], sample.intrinsics)
     assert depth.shape == (6, 1, 64, 96)
 
@@ -279,7 +280,7 @@ def test_a_token_that_is_not_in_the_tables_is_named_with_its_line(drawn, tmp_pat
 def test_a_listed_sample_without_neighbours_is_named_or_left_out(drawn, tmp_path):
     tokens = [record["token"] for record in table(drawn, "sample")][1:3]
     split = lists(tmp_path / "lists", *tokens)
-    with pytest.raises(InputError, match=r"line 2: CAM_FRONT has no frame \+1 beside sample .* scene-0001"):
+    with pytest.raises(InputError, match=r"line 2: CAM_FRONT has no frame \+1 next to sample .* scene-0001"):
         open_nuscenes(drawn, **split)
     assert [sample.token for sample in open_nuscenes(drawn, skip_missing=True, **split).samples] == tokens[:1]
     with pytest.raises(InputError, match="none of the 1 samples has the frames"):
@@ -292,12 +293,12 @@ def test_a_split_that_the_tables_do_not_hold_is_refused(copy):
     with pytest.raises(InputError, match=r"has none of the scenes of splits/nuscenes/mini/train\.txt"):
         open_nuscenes(copy, split="mini")
     (copy / "v1.0-trainval").rename(copy / "v1.0-mini")
-    with pytest.raises(InputError, match=r"the tables are v1.0-mini; take split mini"):
+    with pytest.raises(InputError, match=r"has none of the scenes of splits/nuscenes/mini/train\.txt"):
         open_nuscenes(copy)
     with pytest.raises(InputError, match=r"no tables 'v1.0-miny'; did you mean 'v1.0-mini'"):
         open_nuscenes(copy, version="v1.0-miny")
     (copy / "v1.0-test").mkdir()
-    with pytest.raises(InputError, match=r"v1\.0-mini and v1\.0-test; choose with version"):
+    with pytest.raises(InputError, match=r"v1\.0-mini and v1\.0-test; choose one with --dataset.version"):
         open_nuscenes(copy)
 
 
@@ -384,7 +385,7 @@ def test_a_truncated_scan_is_refused_and_a_missing_one_is_no_ground_truth(copy):
     scan = sorted((copy / "samples/LIDAR_TOP").iterdir())[0]
     scan.write_bytes(scan.read_bytes()[:-3])
     with pytest.raises(
-        InputError, match=r"pcd\.bin is no whole LiDAR scan: its \d+ bytes are no multiple of 20"
+        InputError, match=r"pcd\.bin is not a whole LiDAR scan: its \d+ bytes are not a multiple of 20"
     ):
         dataset.depth(0)
     scan.unlink()
@@ -417,7 +418,7 @@ def test_tables_that_cannot_be_right_are_refused(copy, name, change, words):
 
 def test_a_truncated_table_is_named(copy):
     (copy / "v1.0-trainval/ego_pose.json").write_text('[{"token": "1", "rot')
-    with pytest.raises(InputError, match=r"ego_pose\.json is no JSON file .* truncated\? extract the"):
+    with pytest.raises(InputError, match=r"ego_pose\.json is not a JSON file .* truncated\? extract the"):
         open_nuscenes(copy)
 
 
@@ -441,3 +442,21 @@ def test_missing_tables_sweeps_and_images_are_named(copy, tmp_path):
         open_nuscenes(tmp_path / "sweeps")
     with pytest.raises(InputError, match="there is no folder"):
         open_nuscenes(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["../../outside/evil0", "/tmp/evil0", "a/b"])
+def test_a_scene_name_cannot_lead_out_of_the_folder(copy, name):
+    scenes = table(copy, "scene")
+    rewrite(copy, "scene", [{**scenes[0], "name": name}, *scenes[1:]])
+    with pytest.raises(InputError, match=r"scene\.json: '.*' would lead out of the dataset's folder"):
+        open_nuscenes(copy)
+
+
+def test_the_official_split_of_mini_tables_is_minis(copy):
+    mini = load_split("nuscenes", "mini", "val")[0].folder
+    scenes = table(copy, "scene")
+    rewrite(copy, "scene", [{**scenes[0], "name": mini}, *scenes[1:]])
+    (copy / "v1.0-trainval").rename(copy / "v1.0-mini")
+    dataset = open_nuscenes(copy, part="val", frame_ids=(0,))
+    assert {sample.scene for sample in dataset.samples} == {mini}
+    assert dataset.exported.path.name == "mini_val_lidar.npz"

@@ -53,11 +53,11 @@ def test_masks_are_read_where_they_lie(tiny_ddad):
     assert open_dataset({**RIG, "data_path": tiny_ddad}, "predict", masks="auto").masks
 
 
-def test_settings_of_one_folder_stay_with_it(tiny_folder, tmp_path):
+def test_settings_describes_folder_stay_with_it(tiny_folder, tmp_path):
     trained = {"name": "folder", "intrinsics": "70 70 48 32", "depth_scale": 1000.0, "stride": 2}
     options = {"dataset": trained, "data_path": str(tmp_path), "height": 64, "width": 96}
     other = open_dataset(options, "evaluate", data_path=tiny_folder, part="all")
-    assert other.depth_scale == 256 and other.scenes[0].intrinsics[0, 0] == 60 and other.stride == 2
+    assert other.depth_scale == 256 and other.scenes[0].intrinsics[0, 0] == 60 and other.stride == 1
     same = open_dataset({**options, "data_path": tiny_folder}, "evaluate", data_path=tiny_folder, part="all")
     assert same.depth_scale == 1000 and same.scenes[0].intrinsics[0, 0] == 70
 
@@ -132,7 +132,7 @@ def test_no_constructor_but_the_base_has_a_size(name):
 def test_what_a_class_declares_are_its_settings(name):
     cls = DATASETS.get(name)
     known = set(settings_of(cls)) | {"gt_path"}
-    assert set(cls.for_losses) | set(cls.of_one_folder) <= known
+    assert set(cls.for_losses) | set(cls.describes_folder) <= known
     assert all(isinstance(words, str) and words for words in cls.provides.values())
 
 

@@ -87,6 +87,6 @@ def test_settings_without_meaning_are_refused(settings, words):
         RandomCrop(**settings)
 
 
-def test_images_that_may_become_too_small_are_refused_with_their_size():
+def test_images_that_may_become_too_small_are_refused():
     with pytest.raises(InputError, match="128x64 does not fit images of 128x64 made 1"):
         RandomCrop(64, 128)(scene(), epoch=0)

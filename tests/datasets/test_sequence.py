@@ -123,7 +123,7 @@ def test_gaps_are_found_when_the_dataset_is_opened(images):
     [
         ({"height": 100}, "--height must be a multiple of 32, got 100; try --height 96"),
         ({"width": 0}, "--width must be a multiple of 32, got 0; try --width 32"),
-        ({"resize": "nearest"}, "resize is 'bicubic' or 'lanczos', got 'nearest'"),
+        ({"resize": "nearest"}, "--resize is one of bicubic, lanczos, bilinear, got 'nearest'"),
         ({"lines": []}, "Drawn has no samples under"),
         ({"data_path": "/nowhere"}, "there is no folder /nowhere; give the dataset's root with --data_path"),
     ],

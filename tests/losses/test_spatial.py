@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from cameras import BrownConrady, KannalaBrandt
 from datasets.surround import pose_from_quaternion
 from layers import warp
 from losses.spatial import Neighbours, Spatial
+from methods import check_needs
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -68,6 +70,24 @@ def test_neighbours_that_share_no_view_add_nothing():
     assert Spatial()(batch, Prediction({}, depths={0: wall()})).item() == 0
 
 
+def test_cameras_see_their_neighbours_through_their_lenses():
+    batch = side_by_side()
+    plain = Neighbours(batch).warp(wall())
+    batch.camera = BrownConrady(batch.intrinsics.clone(), torch.zeros(2, 4))
+    through = Neighbours(batch).warp(wall())
+    assert torch.allclose(through[0], plain[0], atol=1e-4)
+    assert (through[1] != plain[1]).float().mean() < 0.01
+    batch.camera.distortion[1] = torch.tensor([0.2, 0.0, 0.0, 0.0])  # of the second camera alone
+    bent = Neighbours(batch).warp(wall())[0]
+    assert (bent - plain[0]).abs().amax((2, 3, 4)).min() > 0.01  # it is source once and target once
+
+
+def test_a_fisheye_sees_nothing_of_a_neighbour_that_looks_away():
+    batch = rig(smooth(2), camera(0), camera(180))
+    batch.camera = KannalaBrandt(batch.intrinsics.clone(), torch.tensor([[0.0, -0.2, 0, 0]]).repeat(2, 1))
+    assert Neighbours(batch).warp(wall())[1].sum() == 0
+
+
 def test_what_lies_behind_the_neighbour_is_not_seen_and_the_published_code_takes_it_for_seen():
     batch = rig(smooth(2), camera(0), camera(180))
     prediction = Prediction({}, depths={0: wall()})
@@ -108,16 +128,16 @@ def test_the_vehicle_itself_does_not_count_in_the_target_nor_in_the_neighbour():
 @pytest.mark.parametrize(
     ("batch", "words"),
     [
-        (rig(smooth(1), camera(0)), "this batch has 1 camera$"),
+        (rig(smooth(1), camera(0)), r"needs cameras.*rig.*such as --dataset ddad"),
         (
             Batch({0: smooth(2)}, K.expand(2, 3, 3), torch.arange(1), cameras=2),
-            "without their places",
+            r"needs rig_from_camera.*such as --dataset ddad",
         ),
     ],
 )
 def test_what_is_no_rig_is_refused(batch, words):
     with pytest.raises(InputError, match=words):
-        Spatial()(batch, Prediction({}, depths={0: wall()}))
+        check_needs({entry: "losses.spatial" for entry in Spatial.needs}, batch)
 
 
 def test_settings_that_cannot_be_are_refused():

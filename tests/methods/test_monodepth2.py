@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from cameras import BrownConrady
 from methods import load_method
-from methods.monodepth2 import Monodepth2, Motion
+from methods._networks import Motion
+from methods.monodepth2 import Monodepth2
 from structures import Batch, Prediction
 from tests.goldens import Golden, H, W, state_dict, tensor
 from utils import InputError
+from views import with_views
 
 # What the recorded configurations were trained with.
 CONFIGS = {
@@ -77,7 +80,8 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name, align_
     prediction = Prediction({scale: leaves[f"disp{scale}"] for scale in method.scales})
     if name == "predictive_mask":
         prediction.masks = {scale: leaves[f"mask{scale}"] for scale in method.scales}
-    method.resample(batch, prediction, motions)
+    prediction.extra["motions"] = motions
+    method.add_geometry(batch, prediction)
     terms = method.losses(batch, prediction)
     total = torch.stack(list(terms.values())).sum()
     total.backward()
@@ -200,7 +204,7 @@ def test_all_frames_may_be_five(kind):
 
 
 def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batch):
-    method = build(views={"local_crop": True, "patch_reshuffle": True})
+    method = with_views(build(), {"local_crop": True, "patch_reshuffle": True})
     batch = dataclasses.replace(drawn_batch, extra={"draws": torch.full((2, 5), 0.3)})
     plain = method.losses(batch, method(batch))
     with torch.autocast("cpu", torch.bfloat16):
@@ -213,7 +217,7 @@ def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batc
     ("settings", "sentence"),
     [
         ({"frame_ids": (1, 0)}, "frame_ids must begin with 0"),
-        ({"frame_ids": (0,)}, "needs a source beside the target"),
+        ({"frame_ids": (0,)}, "training needs a source frame: --frame_ids 0 -1 1"),
         ({"frame_ids": (0, 1, 1)}, "name a frame twice"),
         ({"predictive_mask": True}, "add --disable_automasking"),
         ({"pose_model_type": "posecn"}, "did you mean 'posecnn'"),
@@ -224,8 +228,11 @@ def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batc
             "all loss terms have a weight",
         ),
         ({"losses": {"smoothness": {"wait": 1}}}, "loss smoothness has no setting 'wait'"),
-        ({"decoder": "grid_decoder", "scales": (1, 2)}, r"scale 0 and not among \[1, 2\]; add 0 to --scales"),
-        ({"min_depth": 3.0, "max_depth": 2.0}, "0 < min_depth < max_depth, got 3.0 and 2.0"),
+        (
+            {"decoder": "grid_decoder", "scales": (1, 2)},
+            r"not among \[1, 2\]; add 0 to --scales",
+        ),
+        ({"min_depth": 3.0, "max_depth": 2.0}, "0 < --min_depth < --max_depth, got 3.0 and 2.0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, sentence):
@@ -261,7 +268,7 @@ def test_depth_and_pose_are_predicted_from_images():
 @pytest.mark.parametrize("v1_multiscale", [False, True])
 def test_its_images_have_the_targets_size_where_a_coarser_scale_is_the_finest(drawn_batch, v1_multiscale):
     views = {"local_crop": True, "patch_reshuffle": True}
-    method = build(scales=(2, 3), v1_multiscale=v1_multiscale, views=views)
+    method = with_views(build(scales=(2, 3), v1_multiscale=v1_multiscale), views)
     shown = method.log_images(drawn_batch, method(drawn_batch))
     assert len(shown) == 8
     assert {tuple(images.shape[-2:]) for images in shown.values()} == {(64, 96)}
@@ -284,3 +291,40 @@ def test_a_checkpoint_without_pose_networks_predicts_depth_and_refuses_poses(tmp
         assert method.predict_depth(images).shape == (1, 1, H, W)
     with pytest.raises(InputError, match="no pose network"):
         method.predict_pose(images, images)
+
+
+@pytest.mark.parametrize("v1_multiscale", [False, True])
+def test_sources_are_seen_through_the_lens_of_the_batch(drawn_batch, v1_multiscale):
+    torch.manual_seed(0)
+    method = build(v1_multiscale=v1_multiscale, scales=(0, 1)).eval()
+    straight = BrownConrady(drawn_batch.intrinsics.clone(), torch.zeros(2, 4))
+    bent = BrownConrady(straight.intrinsics, torch.tensor([[-0.3, 0.1, 0, 0]]).repeat(2, 1))
+    with torch.no_grad():
+        plain, through, lens = (
+            method(dataclasses.replace(drawn_batch, camera=camera)) for camera in (None, straight, bent)
+        )
+    assert torch.allclose(through.warped[0], plain.warped[0], atol=1e-4)
+    assert through.warped[1].shape == plain.warped[1].shape
+    assert (lens.warped[0] - plain.warped[0]).abs().max() > 1e-3
+    assert torch.allclose(lens.depths[0], plain.depths[0])
+
+
+def test_terms_follow_the_schedule_and_name_a_collapse(drawn_batch):
+    method = build(losses={"velocity": {"weight": 0.1}, "supervised_depth": {"progressive_scaling": 0.2}})
+    assert method.loss_terms["supervised_depth"].scales_in_use(4) == 4
+    method.on_epoch_start(5, 10)
+    assert method.loss_terms["supervised_depth"].scales_in_use(4) == 2
+    batch = dataclasses.replace(
+        drawn_batch,
+        speed={frame: torch.full((2,), 3.0) for frame in (-1, 1)},
+        time_step={frame: torch.full((2,), 0.1 * frame) for frame in (-1, 1)},
+    )
+    moved = torch.eye(4).repeat(2, 1, 1)
+    moved[:, 0, 3] = 0.3
+    flat = Prediction(
+        {}, depths={0: torch.full((2, 1, 64, 96), 5.0)}, T_source_from_target={-1: moved, 1: moved}
+    )
+    (sentence,) = method.diagnose(batch, flat)
+    assert "depth is constant" in sentence
+    flat.depths[0] = 1 + torch.rand(2, 1, 64, 96)
+    assert method.diagnose(batch, flat) == []

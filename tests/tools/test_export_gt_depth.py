@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import ground_truth
-from datasets.ground_truth import (
-    Export,
-    ExportedDepth,
-    SparseDepth,
-    encode,
-    exported_path,
-    shard_path,
-    write_exported,
-)
+from datasets import exporting
+from datasets.exported_depth import ExportedDepth, exported_path, shard_path
+from datasets.exporting import Export, encode, write_exported
+from datasets.ground_truth import SparseDepth
 from datasets.kitti import Kitti
+from evaluation import export
 from tools import export_gt_depth
 from tools.layouts._base import Plan
 from tools.make_synthetic import make
@@ -151,7 +146,7 @@ def test_a_disk_that_fills_up_is_named_and_the_export_goes_on_later(root, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ground_truth.Archive, "close", full)
+        patch.setattr(exporting.Archive, "close", full)
         with pytest.raises(InputError, match="gt_depths cannot be written: the disk is full"):
             run(root)
     run(root)
@@ -160,7 +155,7 @@ def test_a_disk_that_fills_up_is_named_and_the_export_goes_on_later(root, monkey
 
 def test_several_processes_write_the_same_bytes_as_one(root, monkeypatch):
     run(root, "--workers", "1", "--out", str(root / "one"))
-    monkeypatch.setattr(export_gt_depth, "WORTH_A_PROCESS", 2)
+    monkeypatch.setattr(export, "WORTH_A_PROCESS", 2)
     run(root, "--workers", "2", "--out", str(root / "two"))
     one, two = (np.load(root / folder / "lists_test_improved.npz") for folder in ("one", "two"))
     assert one["names"].tolist() == two["names"].tolist() == [f"{DRIVE} {frame} l" for frame in range(4)]
@@ -247,7 +242,7 @@ def stop_at(monkeypatch, frame: int | None) -> list[int]:
         return original(self, line)
 
     monkeypatch.setattr(Kitti, "_improved_depth", improved)
-    monkeypatch.setattr(ground_truth, "SAVE_EVERY", 0)
+    monkeypatch.setattr(exporting, "SAVE_EVERY", 0)
     return measured
 
 

@@ -3,12 +3,13 @@
 import functools
 import os
 
+import numpy  # noqa: F401  a spawned worker imports this file, and then numpy's thread pool
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from tools._shards import shard_of
-from tools._work import run_tasks
+from shards import shard_of
 from utils import InputError
+from workers import run_tasks
 
 
 def power(base: int, exponent: int) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import DATASETS, SequenceDataset, build_dataset
+import datasets
+from datasets import DATASETS, SequenceDataset
 from datasets.image_files import IMAGES, read_image
 from datasets.scenes import find_scenes
 from intrinsics import FILES, diagnose, parse_intrinsics, suggestion
@@ -93,7 +94,7 @@ def _open(
     """The dataset, or the sentence of its refusal."""
     section = {"name": given.dataset, **settings}
     try:
-        return build_dataset({"dataset": section, "data_path": given.data_path}), None
+        return datasets.open_dataset({"dataset": section, "data_path": given.data_path}, "inspect"), None
     except InputError as error:
         return None, str(error)
 

@@ -1,4 +1,4 @@
-"""The base of every layout: the plan of a dataset, and functions that write its files."""
+"""What every layout shares: what is to be written, and how files are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RATE = 10.0  # frames a second
 
 @dataclass(frozen=True)
 class Plan:
-    """A dataset to write. Sizes in pixels; `ext` is png or jpg."""
+    """A dataset to write. Sizes in pixels; `ext` is png or jpg; `camera` is pinhole or fisheye."""
 
     layout: str
     out: Path
@@ -28,6 +28,7 @@ class Plan:
     width: int
     seed: int
     ext: str
+    camera: str = "pinhole"
 
     def world(self, sequence: int) -> World:
         return _world(self.seed * 1000 + sequence, self.frames / RATE)
@@ -47,7 +48,7 @@ def _room(seed: int, seconds: float) -> Room:
 
 
 class Layout:
-    """Writes a dataset: frame by frame, then the files of each sequence, then the split lists."""
+    """A dataset's place on disk: one frame of one sequence at a time, then what there is once."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -56,17 +57,17 @@ class Layout:
         raise NotImplementedError
 
     def write_sequence(self, sequence: int) -> None:
-        """Write calibration, poses and time stamps of a sequence."""
+        """Calibration, poses, time stamps."""
 
     def write_splits(self) -> None:
-        """Write the lists of training and evaluation frames."""
+        """Lists of training and evaluation frames."""
 
     def gallery_view(self, sequence: int) -> View:
         """The view in the middle of a sequence, for the image grid."""
         raise NotImplementedError
 
     def held_out(self) -> list[int]:
-        """The last quarter of the sequences; at least one if there are two or more."""
+        """The last quarter of the sequences, at least one where there are two."""
         count = self.plan.sequences
         return list(range(count - max(count // 4, int(count > 1)), count))
 
@@ -80,7 +81,7 @@ def looking_ahead(x: float, y: float, z: float) -> np.ndarray:
 
 
 def numbers(values: np.ndarray | Iterable[float]) -> str:
-    """Values as text for calibration files, row by row."""
+    """Values as calibration files write them, row by row."""
     return " ".join(f"{value:.12e}" for value in np.ravel(values))
 
 
@@ -89,7 +90,7 @@ def pose_row(pose: np.ndarray) -> str:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an image in OpenCV's channel order, as PNG or JPEG by the ending of the path."""
+    """An image as OpenCV orders it; PNG or JPEG by the path's ending."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_PNG_COMPRESSION, 2]
     encoded = cv2.imencode(path.suffix, array, quality)[1]
     with atomic_path(path) as temporary:
@@ -97,12 +98,12 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def save_image(path: Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB."""
+    """(H, W, 3) uint8 RGB."""
     save_array(path, np.ascontiguousarray(image[..., ::-1]))
 
 
 def save_depth(path: Path, depth: np.ndarray) -> None:
-    """Write (H, W) metres as uint16 of depth * 256; 0 is unknown."""
+    """(H, W) metres as uint16 of depth * 256; 0 where there is none."""
     save_array(path, (depth * 256).round().astype(np.uint16))
 
 

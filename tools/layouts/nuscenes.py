@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.nuscenes import CHANNELS, LIDAR, TABLES
+from datasets._nuscenes_tables import CHANNELS, LIDAR, TABLES
 from datasets.splits import load_split
 from datasets.synthetic import View, rotation
 from tools.layouts import LAYOUTS
