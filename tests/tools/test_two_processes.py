@@ -147,7 +147,7 @@ def slowly(dataset, index, encoded=export._encoded):
     time.sleep(0.1)
     return encoded(dataset, index)
 
-export._encoded, export.WORTH_A_PROCESS, _ground_truth.SAVE_EVERY = slowly, 1, 0
+export._encoded, export.WORTH_A_PROCESS, ground_truth.SAVE_EVERY = slowly, 1, 0
 export_gt_depth.main(sys.argv[1:])
 """
 
