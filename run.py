@@ -8,22 +8,15 @@ python run.py --config ... --eval_only
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
-from checkpoints import load_checkpoint
-from datasets import DATASETS
-from datasets._splits import split_names
-from losses import LOSSES
-from methods import METHODS
-from networks import NETWORKS
-from options import SECTIONS, build_parser, effective, parse, read_config
-from trainer import Trainer, to_resume
+from components import components, first_sentence
+from options import OPTIONS, SECTIONS, effective, parse, read_config
 from utils import PROJECT, InputError, run_main, to_yaml
 
 
@@ -32,6 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     if options.list:
         return print_components()
+    # Help, the list and mistakes are answered by now; from here on torch is needed.
+    import torch.distributed as dist
+
+    from trainer import Trainer
+
     folder = Path(options.log_dir).expanduser() / options.model_name
     if options.eval_only:
         return evaluate_only(arguments, options, folder)
@@ -57,7 +55,11 @@ def saved_options(resume: str, folder: Path) -> dict[str, Any]:
     """The options of the run that `--resume` goes on with; empty for a new one."""
     if resume == "auto" and (folder / "options.yaml").exists():
         return read_config(folder / "options.yaml")
-    return {} if resume in ("auto", "never") else to_resume(resume).options
+    if resume in ("auto", "never"):
+        return {}
+    from trainer import to_resume
+
+    return to_resume(resume).options
 
 
 def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, folder: Path) -> None:
@@ -68,6 +70,7 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
     Raises:
         InputError: there is no such run, or a setting of the dataset would be without effect.
     """
+    from checkpoints import load_checkpoint
     from evaluate_depth import main as evaluate
 
     flags = ("--load_weights_folder", "--pretrained_path")  # of one option
@@ -77,8 +80,7 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
     if not Path(source).exists():
         raise InputError(f"there is no run {source} to evaluate; name one with --model_name and --log_dir")
     trained = load_checkpoint(source).options
-    known = {action.dest for action in build_parser()._actions} | set(SECTIONS)
-    saved = {key: value for key, value in trained.items() if key in known}
+    saved = {key: value for key, value in trained.items() if key in OPTIONS or key in SECTIONS}
     options, own = parse(arguments, saved=saved), parse([], saved=saved)
     other = [key for key in options.dataset if options.dataset[key] != own.dataset.get(key) and key != "name"]
     if other:
@@ -100,7 +102,7 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
     )
 
 
-def print_plan(trainer: Trainer, options: argparse.Namespace) -> None:
+def print_plan(trainer: Any, options: argparse.Namespace) -> None:
     """What a run would do, after everything has been built and one sample has gone through it."""
     terms = trainer.rehearse()
     if trainer.rank != 0:
@@ -116,26 +118,30 @@ def print_plan(trainer: Trainer, options: argparse.Namespace) -> None:
 
 
 def print_components() -> None:
-    """`--list`: every name an option can take."""
-    configs = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "configs").glob("*.yaml"))
-    splits = sorted(
-        f"{folder.name}/{split}"
-        for folder in (PROJECT / "splits").iterdir()
-        if folder.is_dir()
-        for split in split_names(folder.name)
-    )
-    groups = {
-        "methods": METHODS.names(),
-        "networks": [*NETWORKS.names(), "... and every timm model by its name"],
-        "losses": LOSSES.names(),
-        "datasets": DATASETS.names(),
-        "splits": splits,
-        "configs": configs,
+    """`--list`: every name that an option can take, with one line of description."""
+    kinds = {package: components(package) for package in ("methods", "networks", "losses", "datasets")}
+    groups = {kind: {name: found.summary for name, found in known.items()} for kind, known in kinds.items()}
+    groups["networks"]["..."] = "every timm model by its name"
+    splits = sorted(path for path in (PROJECT / "splits").glob("*/*") if path.is_dir())
+    groups["splits"] = {
+        f"{path.parent.name}/{path.name}": "lists: "
+        + ", ".join(sorted(part.stem for part in path.glob("*.txt")))
+        for path in splits
     }
-    for name, items in groups.items():
-        print(f"{name}:")
-        for item in items:
-            print(f"  {item}")
+    configs = sorted((PROJECT / "configs").glob("*.yaml"))
+    groups["configs"] = {f"configs/{path.name}": _first_comment(path) for path in configs}
+    for kind, names in groups.items():
+        width = max(map(len, names))
+        print(f"{kind}:")
+        for name, summary in names.items():
+            print(f"  {name:{width}}  {summary}")
+
+
+def _first_comment(config: Path) -> str:
+    """The first sentence of the comment on top of a config."""
+    lines = config.read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return first_sentence("\n".join(line.removeprefix("#").strip() for line in comment))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 PROJECT = Path(__file__).resolve().parent
 WORKERS = min(8, os.cpu_count() or 1)  # loader processes if not given
@@ -117,6 +117,10 @@ class Registry:
         self._import_all()
         return sorted(self._classes)
 
+    def known(self) -> list[str]:
+        """Names registered so far; imports nothing."""
+        return sorted(self._classes)
+
     def get(self, name: str) -> type:
         """The class called `name`.
 
@@ -159,19 +163,19 @@ def settings_of(function: Callable) -> list[str]:
 
     A constructor with `**settings` hands them to the class it extends, whose settings then count as well.
     """
-    return list(_parameters(function))
+    return list(parameters(function))
 
 
-def _parameters(function: Callable) -> dict[str, inspect.Parameter]:
-    """By name; a parameter that a class words anew is its own, not that of the class it extends."""
+def parameters(function: Callable) -> dict[str, inspect.Parameter]:
+    """Name → parameter; a parameter redefined by a subclass overrides that of the class it extends."""
     is_class = isinstance(function, type)
     owners = [o for o in inspect.getmro(function) if "__init__" in vars(o)] if is_class else []
     found: dict[str, inspect.Parameter] = {}
     for call in [vars(owner)["__init__"] for owner in owners if owner is not object] or [function]:
-        parameters = inspect.signature(call).parameters.values()
-        named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        taken = inspect.signature(call).parameters.values()
+        named = {p.name: p for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         found |= {name: p for name, p in named.items() if name not in found}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        if not any(p.kind is p.VAR_KEYWORD for p in taken):
             break
     found.pop("self", None)
     return found
@@ -191,7 +195,7 @@ def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -
     Raises:
         InputError: names `what` (a config section), the key, and the nearest valid one or the value.
     """
-    known = _parameters(function)
+    known = parameters(function)
     for key, value in settings.items():
         if key not in known:
             raise InputError(f"{what} has no setting '{key}'{nearest_name(key, known)}")
@@ -258,6 +262,18 @@ def read_lines(path: str | Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
+# Plain words of YAML that are not text: tag, pattern, first characters. Unlike YAML 1.1, `1e-4` is a number,
+# and `010`, `12:30:15`, `2011-09-26`, `yes`, `no` are text, which is read by the type of its setting.
+_SCALARS: list[tuple[str, str, list[str]]] = [
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", "true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9]\d*)", list("-+0123456789")),
+    ("float", r"[-+]?(\d+\.\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+", list("-+0123456789.")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", "<<", ["<"]),
+]
+
+
 @functools.cache
 def _yaml() -> tuple[Any, type, type]:
     """PyYAML, a loader that reads 1e-4 as a number, and a dumper that quotes words which look like numbers.
@@ -267,21 +283,16 @@ def _yaml() -> tuple[Any, type, type]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        pass
+        yaml_implicit_resolvers: ClassVar[dict] = {}
 
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
-        list("-+0123456789."),
-    )
-    # Integers first: the float pattern above matches them as well.
-    Loader.yaml_implicit_resolvers = {
-        key: sorted(resolvers, key=lambda item: item[0] != "tag:yaml.org,2002:int")
-        for key, resolvers in Loader.yaml_implicit_resolvers.items()
-    }
+    for tag, pattern, first in _SCALARS:
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{pattern})$"), first)
 
-    class Dumper(yaml.SafeDumper):
-        yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
+    class Dumper(yaml.SafeDumper):  # quotes what other YAML readers take for a number, too
+        yaml_implicit_resolvers: ClassVar[dict] = {
+            first: Loader.yaml_implicit_resolvers.get(first, []) + others
+            for first, others in yaml.SafeDumper.yaml_implicit_resolvers.items()
+        }
 
     return yaml, Loader, Dumper
 

@@ -10,7 +10,7 @@ from utils import PROJECT
 # A file may import from lower levels; files of one level do not know each other, but for those named below.
 LEVELS = [
     {"utils", "structures"},
-    {"devices", "layers", "metrics", "checkpoints", "images", "trajectories"},
+    {"components", "devices", "layers", "metrics", "checkpoints", "images", "trajectories"},
     {"networks", "losses", "datasets"},
     {"methods", "evaluation"},
     {"logs"},

@@ -56,7 +56,7 @@ def test_list_names_every_component():
 
 def test_an_error_is_one_sentence_and_exit_status_2():
     output = runs.finish(runs.start("run.py", "--heigth", "64"), expected=2)
-    assert output == "error: there is no option '--heigth'; did you mean 'height'?\n"
+    assert output == "error: there is no option '--heigth'; did you mean '--height'?\n"
 
 
 def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_path, capsys):

@@ -1,0 +1,114 @@
+"""What is refused before data is looked for.
+
+`check_options` and `read_sections` look at names and numbers only. `check_constructors` imports the
+components and builds those that need neither data nor time: their own checks refuse impossible values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from typing import Any
+
+from components import Component, components, find_class, find_component
+from options.configs import VIEWS
+from options.table import OPTIONS, SECTIONS
+from options.values import number, plain, read_settings, whole
+from utils import InputError
+
+AUGMENT = ("datasets", "Augment")  # package and class of the section `augment`
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Each option's own check, and those of options that depend on each other.
+
+    Raises:
+        InputError: the option, what it must be, its value.
+    """
+    for name, option in OPTIONS.items():
+        if name not in SECTIONS:
+            option.verify(getattr(options, name))
+    if options.decay_epochs and sorted(set(options.decay_epochs)) != options.decay_epochs:
+        raise InputError(f"--decay_epochs must go up, such as 26 36, got {options.decay_epochs}")
+    if options.optimizer == "adam" and options.weight_decay:
+        raise InputError(
+            f"adam has no weight decay, got {options.weight_decay}; --weight_decay 0, or --optimizer adamw"
+        )
+    find_component("networks", options.decoder)
+
+
+def read_sections(options: argparse.Namespace, method: Component, dataset: Component) -> None:
+    """Settings of the sections, read by the types of the constructors' parameters.
+
+    Raises:
+        InputError: a setting that its component does not have, with the nearest one; a value of another type.
+    """
+    for section, component in (("method", method), ("dataset", dataset)):
+        settings = dict(getattr(options, section))
+        name = settings.pop("name")
+        settings = read_settings(f"{section} {name}", component.settings, settings)
+        setattr(options, section, {"name": name, **settings})
+    if options.views and "views" not in method.settings:
+        raise InputError(
+            f"the method {method.name} has no views; they are for methods that extend monodepth2"
+        )
+    options.losses = {name: _read_loss(name, settings) for name, settings in options.losses.items()}
+    options.augment = read_settings("augment", find_class(*AUGMENT).settings, options.augment)
+    options.views = read_settings("views", find_class(*VIEWS).settings, options.views)
+    options.companion = _read_companion(options.companion)
+
+
+def _read_loss(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a loss term; `weight` and `from_epoch` belong to every term."""
+    known = find_component("losses", name).settings
+    found: dict[str, Any] = {}
+    for key, kind, meant in (("weight", number, "a number"), ("from_epoch", whole, "a whole number")):
+        if key in settings:
+            try:
+                found[key] = kind(settings[key])
+            except ValueError:
+                found[key] = math.nan
+            if not 0 <= found[key] < math.inf:
+                raise InputError(f"loss {name}: {key} is {meant} from 0 on, got {str(settings[key])!r}")
+    others = {key: value for key, value in settings.items() if key not in found}
+    return {**found, **read_settings(f"loss {name}", known, others)}
+
+
+def _read_companion(section: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the companion's dataset; those of the companion itself are left to it."""
+    name = section.get("name")
+    known = find_component("datasets", name).settings if name else {}
+    own = {key: value for key, value in section.items() if key in known}
+    return {**plain(section), **read_settings(f"companion {name}", known, own)}
+
+
+def check_constructors(options: argparse.Namespace) -> None:
+    """Build views, augmentation and loss terms, and look the encoders up, for their own refusals.
+
+    Raises:
+        InputError: what the component refuses.
+    """
+    import layers
+
+    layers.disparity_to_inverse_depth(0.0, options.min_depth, options.max_depth)
+    find_class(*VIEWS).load()(**options.views)
+    find_class(*AUGMENT).load()(**options.augment)
+    for name, settings in options.losses.items():
+        own = {key: value for key, value in settings.items() if key not in ("weight", "from_epoch")}
+        find_component("losses", name).load()(**own)
+    if options.num_layers and not options.encoder:
+        _check_encoder(f"resnet{options.num_layers}")
+    for name in (options.encoder, options.pose_encoder):
+        if name:
+            _check_encoder(name)
+
+
+def _check_encoder(name: str) -> None:
+    """Refuse an encoder that does not exist, in the words of `networks.build_encoder`."""
+    from networks import NETWORKS, RESNETS, build_encoder
+
+    if name in RESNETS or name in components("networks") or re.fullmatch(r"hrnet\d+", name):
+        return
+    if name.removeprefix("timm/") not in NETWORKS.get("timm").models():
+        build_encoder(name)
