@@ -46,6 +46,7 @@ SCRIPTS_AS_LIBRARY = {  # (importing, entry script): why
     ("benchmarks.prepare_cityscapes", "tools.prepare_cityscapes"): "times the tool as it is called",
     ("benchmarks.sift_matches", "benchmarks.prepare_cityscapes"): "shares the published program's stand-in",
     ("benchmarks.sift_matches", "tools.make_synthetic"): "renders its world with the tool",
+    ("benchmarks.sift_matches", "tools.sift_matches"): "times the tool as it is called",
     ("benchmarks.surround_table", "tools.make_synthetic"): "renders its world with the tool",
     ("evaluate_depth", "tools.export_gt_depth"): "exports at first use; moves to evaluation/",
     ("run", "evaluate_depth"): "--eval_only; needs evaluation/ behind a function",
