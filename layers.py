@@ -9,15 +9,13 @@ device: a number that is copied there in the middle of a step makes Python wait 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from utils import InputError
 
-_C1, _C2 = 0.01**2, 0.03**2  # SSIM's stabilisers for values in [0, 1]
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # SSIM's stabilisers for values in [0, 1]
 _TINY = 1e-7  # keeps divisions by a length, a depth or a mean finite; the published value
 
 
@@ -292,179 +290,6 @@ def ssim_error(image: Tensor, target: Tensor, radius: int = 1) -> Tensor:
     var_x = box_mean(image**2, radius) - mean_x**2
     var_y = box_mean(target**2, radius) - mean_y**2
     covariance = box_mean(image * target, radius) - mean_x * mean_y
-    top = (2 * mean_x * mean_y + _C1) * (2 * covariance + _C2)
-    bottom = (mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2)
+    top = (2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)
+    bottom = (mean_x**2 + mean_y**2 + SSIM_C1) * (var_x + var_y + SSIM_C2)
     return ((1 - top / bottom) / 2).clamp(0, 1)
-
-
-class PhotometricTarget:
-    """A target image, ready to be compared with many resampled ones.
-
-        error = w mean_c (1 - SSIM) / 2 + (1 - w) mean_c |I - J|          (Monodepth2, eq. 2; w = 0.85)
-
-    The target's SSIM statistics are computed once. The comparison is one autograd node with its derivative
-    written out; on the CPU it works on one image at a time in buffers that stay in the cache, since there
-    a temporary of the whole batch costs many times its arithmetic.
-
-    Args:
-        target: (B, C, H, W) in [0, 1]; no gradient reaches it.
-        ssim_weight: w; 0 leaves the absolute difference alone.
-    """
-
-    def __init__(self, target: Tensor, ssim_weight: float = 0.85) -> None:
-        self.target = target.detach().float()
-        self.ssim_weight = ssim_weight
-        self.statistics: tuple[Tensor, ...] = ()
-        if ssim_weight > 0:
-            mean = _box_sum(self.target) / 9
-            square = mean.square()
-            self.statistics = mean, square, _box_sum(self.target.square()) / 9 - square
-
-    def error(self, images: Tensor) -> Tensor:
-        """Per-pixel error of images against the target: (S, B, C, H, W) to (S, B, 1, H, W)."""
-        return _PhotometricError.apply(images.float(), self.target, self.ssim_weight, *self.statistics)
-
-
-def _box_sum(x: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
-    """Sum over 3 x 3 windows with a reflected border, (..., H, W); `rows` is scratch space.
-
-    Beyond the border lies the second pixel again, so the first window holds x0 + 2 x1.
-    """
-    rows = torch.empty_like(x) if rows is None else rows
-    out = torch.empty_like(x) if out is None else out
-    torch.add(x[..., :-2], x[..., 2:], out=rows[..., 1:-1])
-    torch.mul(x[..., 1:2], 2, out=rows[..., :1])
-    torch.mul(x[..., -2:-1], 2, out=rows[..., -1:])
-    rows += x
-    torch.add(rows[..., :-2, :], rows[..., 2:, :], out=out[..., 1:-1, :])
-    torch.mul(rows[..., 1:2, :], 2, out=out[..., :1, :])
-    torch.mul(rows[..., -2:-1, :], 2, out=out[..., -1:, :])
-    out += rows
-    return out
-
-
-def _box_sum_adjoint(x: Tensor, out: Tensor, rows: Tensor) -> Tensor:
-    """The transpose of `_box_sum`: its gradient. The border's double weights go to their source."""
-    torch.add(x[..., :-2, :], x[..., 2:, :], out=rows[..., 1:-1, :])
-    rows[..., 0, :] = x[..., 1, :]
-    rows[..., -1, :] = x[..., -2, :]
-    rows += x
-    rows[..., 1, :] += x[..., 0, :]
-    rows[..., -2, :] += x[..., -1, :]
-    torch.add(rows[..., :-2], rows[..., 2:], out=out[..., 1:-1])
-    out[..., 0] = rows[..., 1]
-    out[..., -1] = rows[..., -2]
-    out += rows
-    out[..., 1] += rows[..., 0]
-    out[..., -2] += rows[..., -1]
-    return out
-
-
-class _PhotometricError(torch.autograd.Function):
-    """`PhotometricTarget.error`. With m = mean of J and r, s = means of J^2 and I J over a window, and the
-    target's mean u and variance v:
-
-        A1 = 2 m u + C1,  A2 = 2 (s - m u) + C2,  B1 = m^2 + u^2 + C1,  B2 = r - m^2 + v + C2,
-        SSIM = A1 A2 / B1 B2,
-
-        dSSIM/ds = 2 A1 / B1 B2,   dSSIM/dr = -SSIM / B2,
-        dSSIM/dm = 2 u (A2 - A1) / B1 B2 - 2 m SSIM (1 / B1 - 1 / B2)
-
-    The forward pass keeps these three; the backward pass sums them over windows once more.
-    """
-
-    @staticmethod
-    def forward(ctx, images: Tensor, target: Tensor, weight: float, *statistics: Tensor) -> Tensor:
-        with_gradient = ctx.needs_input_grad[0]
-        error = images.new_empty(*images.shape[:2], 1, *images.shape[3:])
-        slopes = images.new_empty(3, *images.shape) if with_gradient and weight > 0 else None
-        buffers = [torch.empty_like(chunk) for chunk in [next(_chunks(images))[1]] * 7]
-        for place, x in _chunks(images):
-            of_target = [values[place[1]] for values in statistics]
-            kept = None if slopes is None else [slope[place] for slope in slopes]
-            _compare(x, target[place[1]], of_target, weight, error[place], kept, buffers)
-        if with_gradient:
-            ctx.save_for_backward(images, target, slopes)
-            ctx.weight = weight
-        return error
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        images, target, slopes = ctx.saved_tensors
-        weight, channels = ctx.weight, images.shape[2]
-        result = torch.empty_like(images)
-        a, b, rows = (torch.empty_like(chunk) for chunk in [next(_chunks(images))[1]] * 3)
-        for place, x in _chunks(images):
-            y, g, out = target[place[1]], gradient[place], result[place]
-            torch.sub(x, y, out=out).sign_().mul_((1 - weight) / channels)
-            out *= g
-            if slopes is not None:
-                by_mean, by_square, by_product = (slope[place] for slope in slopes)
-                g = g * (weight / channels)
-                out += _box_sum_adjoint(torch.mul(by_mean, g, out=a), b, rows)
-                _box_sum_adjoint(torch.mul(by_square, g, out=a), b, rows)
-                out.addcmul_(b, x, value=2)
-                _box_sum_adjoint(torch.mul(by_product, g, out=a), b, rows)
-                out.addcmul_(b, y)
-        return result, None, None, None, None, None
-
-
-def _chunks(images: Tensor) -> Iterator[tuple[tuple, Tensor]]:
-    """(index, part) pairs that cover (S, B, ...): by image on the CPU, by source elsewhere."""
-    for source in range(len(images)):
-        if images.device.type == "cpu":
-            for n in range(images.shape[1]):
-                yield (source, n), images[source, n]
-        else:
-            yield (source, slice(None)), images[source]
-
-
-def _compare(
-    x: Tensor,
-    y: Tensor,
-    of_target: list[Tensor],
-    weight: float,
-    error: Tensor,
-    slopes: list[Tensor] | None,
-    buffers: list[Tensor],
-) -> None:
-    """Fill `error` (..., 1, H, W) and, where given, the three slopes of (1 - SSIM) / 2 / 9 for `x`.
-
-    The order of the sums makes the two factors of SSIM equal to the last bit where the images are, so
-    that what stands still has an error of exactly zero.
-    """
-    m, r, s, a1, bb, rows, tmp = buffers
-    torch.sub(x, y, out=tmp).abs_()
-    torch.mean(tmp, -3, keepdim=True, out=error)
-    if weight <= 0:
-        return
-    u, u_square, v = of_target
-    error *= 1 - weight
-    _box_sum(x, m, rows).div_(9)
-    _box_sum(torch.mul(x, x, out=tmp), r, rows).div_(9)
-    _box_sum(torch.mul(x, y, out=tmp), s, rows).div_(9)
-    torch.mul(m, u, out=a1)
-    s -= a1
-    s *= 2
-    s += _C2  # A2
-    a1 *= 2
-    a1 += _C1
-    torch.mul(m, m, out=rows)
-    r -= rows
-    r += v
-    r += _C2  # B2
-    rows += u_square
-    rows += _C1  # B1
-    torch.mul(rows, r, out=bb)
-    torch.mul(a1, s, out=tmp).div_(bb)  # SSIM
-    if slopes is not None:
-        by_mean, by_square, by_product = slopes
-        # Outside [-1, 1] rounding alone put it there: the error is clamped and its slope is zero.
-        torch.div((tmp.abs() <= 1).to(bb.dtype).mul_(-0.5 / 9), bb, out=bb)
-        torch.mul(a1, bb, out=by_product).mul_(2)
-        torch.sub(s, a1, out=by_mean).mul_(u).mul_(bb)
-        torch.mul(tmp, bb, out=by_square)  # SSIM / (B1 B2)
-        by_mean.addcmul_(torch.sub(rows, r, out=s).mul_(m), by_square).mul_(2)
-        by_square.mul_(rows).neg_()
-    tmp.neg_().add_(1).mul_(0.5).clamp_(0, 1)
-    error.add_(tmp.mean(-3, keepdim=True), alpha=weight)

@@ -105,14 +105,16 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
 def print_plan(trainer: Any, options: argparse.Namespace) -> None:
     """What a run would do, after everything has been built and one sample has gone through it."""
     terms = trainer.rehearse()
-    if trainer.rank != 0:
+    if not trainer.processes.first:
         return
     parameters = sum(parameter.numel() for parameter in trainer.parameters)
-    ground_truth = "ground truth" if trainer.val_ground_truth else "the loss"
+    ground_truth = "ground truth" if trainer.validation.has_ground_truth else "the loss"
     print(to_yaml(effective(options)))
     samples = len(trainer.train_set)
-    print(f"{samples} training samples, {trainer.steps_per_epoch} steps an epoch on {trainer.device}")
-    print(f"{len(trainer.val_indices)} validation samples, evaluated by {ground_truth}")
+    print(
+        f"{samples} training samples, {trainer.schedule.steps_per_epoch} steps an epoch, on {trainer.device}"
+    )
+    print(f"{len(trainer.validation.indices)} validation samples, evaluated by {ground_truth}")
     print(f"the first sample's loss: {', '.join(f'{name} {term:.4g}' for name, term in terms.items())}")
     print(f"{parameters / 1e6:.1f} million parameters; {trainer.last_step} steps in all; nothing was trained")
 

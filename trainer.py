@@ -1,6 +1,6 @@
-"""The Trainer: epochs, steps, validation, checkpoints, logs. It knows no method by name.
+"""The Trainer: epochs, steps, checkpoints and logs, for any method.
 
-A run can be stopped at any step and goes on to the same bits: the order of the samples and their
+A run can be stopped at any step and continues to the same bits: the order of the samples and their
 augmentation are functions of (seed, epoch, sample), and the checkpoint holds the rest.
 """
 
@@ -10,8 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import math
-import os
-import random
 import signal
 import sys
 import time
@@ -19,9 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -33,6 +29,8 @@ from checkpoints import (
     load_optimizer,
     load_weights,
     prune_checkpoints,
+    random_state,
+    restore_random_state,
     save_checkpoint,
     update_link,
 )
@@ -40,15 +38,17 @@ from datasets import build_dataset
 from datasets._augment import Augment
 from datasets._companion import with_companion
 from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
-from devices import pick_device, seed_everything
-from evaluation import evaluate_several, gather
+from devices import seed_everything
 from logs import RunLog
-from methods import build_method
+from methods import build_method, check_needs
+from processes import Processes, start_processes
+from schedule import Progress, Schedule
 from structures import Batch
 from utils import InputError, atomic_path, can_write, check_settings
+from validation import Best, Validation, saved_best
+from views import with_views
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
-FOR_LOSSES = ("masks", "matches", "max_matches")  # settings of a dataset that ground truth does not need
 
 
 class Trainer:
@@ -56,7 +56,12 @@ class Trainer:
 
     Args:
         options: from `options.parse`.
-        settings: what the run folder keeps of them, `options.effective`.
+        settings: the options that the run folder keeps, `options.effective`.
+
+    Attributes:
+        method: networks and losses; its `state_dict` is the checkpoint's.
+        model: the module that a step runs: the method, or its wrapper with augmented views.
+        network: `model`, or its DistributedDataParallel.
 
     Raises:
         InputError: anything that would not have survived the first epoch.
@@ -66,61 +71,48 @@ class Trainer:
         self.options, self.settings = options, settings
         self.folder = Path(options.log_dir).expanduser() / options.model_name
         self.device = start_processes(options.device)
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        if self.rank == 0 and not can_write(self.folder):
+        self.processes = Processes(self.device)
+        if self.processes.first and not can_write(self.folder):
             raise InputError(f"the run folder {self.folder} cannot be written; give another with --log_dir")
         seed_everything(options.seed)
         if options.deterministic:
             torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = not options.deterministic
 
-        self.epoch = self.step = self.position = 0  # position: steps done within the epoch
-        self.best: float | None = None
+        self.progress = Progress()
+        self.best: Best | None = None
         self._not_finite = 0  # steps in a row
-        self._asked_to_stop = False
+        self._stop_requested = False
         self._build_data()
         self._build_method()
+        self.validation = Validation(options, self.processes, self.is_metric)
         # Ranks share weights and data order, and draw different noise.
-        torch.manual_seed(options.seed + 1000 * self.rank)
+        torch.manual_seed(options.seed + 1000 * self.processes.rank)
         if checkpoint := self._checkpoint_to_resume():
             self._resume(checkpoint)
         elif options.load_weights_folder:
             self._start_from(options.load_weights_folder)
-        self.network: nn.Module = self.method
-        if self.world > 1:
-            self.network = DistributedDataParallel(self.method)
+        self.network: nn.Module = self.model
+        if self.processes.world > 1:
+            self.network = DistributedDataParallel(self.model)
 
     # Building.
 
     def _build_data(self) -> None:
-        options = self.options
+        options, processes = self.options, self.processes
         self.train_set = with_companion(build_dataset(vars(options), part="train"), vars(options), "train")
         check_settings("augment", Augment, options.augment)
         self.augment = Augment(**{"seed": options.seed, **options.augment})
         batches = EpochBatches(
-            len(self.train_set), options.batch_size, seed=options.seed, rank=self.rank, world=self.world
+            len(self.train_set),
+            options.batch_size,
+            seed=options.seed,
+            rank=processes.rank,
+            world=processes.world,
         )
-        self.loader = self._loader(self.train_set, batches)
-        self.steps_per_epoch = len(batches)
-        # Schedules follow the epochs. max_steps only stops, so that a larger one goes on as if never stopped.
-        self.total_steps = options.num_epochs * self.steps_per_epoch
-        self._build_validation()
-
-    def _build_validation(self) -> None:
-        """Single images where there is ground truth, otherwise targets with the sources of training."""
-        options = self.options
-        evaluated = {key: value for key, value in options.dataset.items() if key not in FOR_LOSSES}
-        self.val_set = build_dataset({**vars(options), "dataset": evaluated}, part="val", frame_ids=(0,))
-        self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
-        self.val_ground_truth = any(self.val_set.depth(index) is not None for index in self.val_indices[:3])
-        if not self.val_ground_truth:
-            self.val_set = with_companion(build_dataset(vars(options), part="val"), vars(options), "val")
-            self.val_indices = _evenly_spaced(len(self.val_set), options.num_val)
-
-    def _loader(self, dataset: Any, batches: Any) -> DataLoader:
-        workers = self.options.num_workers
-        return DataLoader(
-            Guarded(dataset),
+        workers = options.num_workers
+        self.loader = DataLoader(
+            Guarded(self.train_set),
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=workers,
@@ -130,19 +122,22 @@ class Trainer:
             worker_init_fn=outlive_sigterm,
             generator=torch.Generator(),  # its own, so that opening a loader draws nothing from the run's
         )
+        chosen = {name: getattr(options, name) for name in Schedule.__dataclass_fields__ if name in options}
+        self.schedule = Schedule(**{**chosen, "steps_per_epoch": len(batches)})
 
     def _build_method(self) -> None:
         options = self.options
         method = build_method(vars(options))
         if options.sync_batchnorm:
             if self.device.type != "cuda":
-                raise InputError("sync_batchnorm needs GPUs; leave it out on the CPU")
+                raise InputError("--sync_batchnorm needs GPUs; leave it out on the CPU")
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
         if options.channels_last:
             method = method.to(memory_format=torch.channels_last)
         self.method = method.to(self.device)
-        # Under a companion lies the dataset itself. Loading, which reads this, begins later.
-        getattr(self.train_set, "dataset", self.train_set).detail = method.detail
+        self.model = with_views(self.method, options.views, options.losses)
+        # A companion wraps the dataset; the setting belongs to the wrapped one. Workers have not started yet.
+        getattr(self.train_set, "dataset", self.train_set).detail = getattr(self.model, "detail", 1)
         capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         if options.precision == "bfloat16" or (options.precision == "auto" and capable):
             self.method.precision = torch.bfloat16
@@ -152,38 +147,37 @@ class Trainer:
         groups = [
             {**group, "lr_factor": group.get("lr_factor", 1.0)} for group in self.method.parameter_groups()
         ]
-        self.optimizer = self._build_optimizer(groups)
+        self.optimizer = build_optimizer(groups, options, self.device)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         norms = [module for module in method.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
         self.statistics = [b for norm in norms for b in norm.buffers(recurse=False) if b.is_floating_point()]
         self._statistics_before = [buffer.clone() for buffer in self.statistics]
+        dataset = getattr(self.train_set, "dataset", self.train_set)
+        provides = getattr(dataset, "provides", {})
+        check_needs(self.method.needed_entries(), self.train_set[0], provides)
 
-    def _build_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """As named, else Adam, or AdamW where there is a weight decay."""
-        o = self.options
-        shared = {"lr": o.learning_rate, "weight_decay": o.weight_decay}
-        shared["fused"] = self.device.type == "cuda" or None
-        name = o.optimizer or ("adamw" if o.weight_decay else "adam")
-        if name == "sgd":
-            return torch.optim.SGD(groups, momentum=o.momentum, **shared)
-        kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-        return kind(groups, betas=(o.beta1, o.beta2), **shared)
+    @property
+    def is_metric(self) -> bool:
+        """True if a loss term fixes metric scale."""
+        return any(getattr(term, "gives_metric_scale", False) for term in self.method.loss_terms.values())
 
     # Training.
 
     @torch.no_grad()
     def rehearse(self) -> dict[str, float]:
-        """The loss terms of the first sample; nothing is learned. Tells what the data lacks for them."""
-        self.method.train()
+        """The loss terms of the first sample: one forward pass without learning, so that faults show now."""
+        self.model.train()
         batch = self.augment(self.train_set[0].to(self.device), epoch=0)
-        return {name: float(term) for name, term in self.method.losses(batch, self.method(batch)).items()}
+        return {name: float(term) for name, term in self.model.losses(batch, self.model(batch)).items()}
 
     def train(self) -> None:
-        """All that is left of the run; returns early after SIGTERM, the state saved."""
+        """The rest of the run; returns early after SIGTERM, with the state saved."""
         before = signal.signal(signal.SIGTERM, self._on_sigterm)
-        first = self.step
+        first = self.progress.step
         try:
-            with RunLog(self.folder, self.settings, self.last_step, self.step, self.rank == 0) as log:
+            with RunLog(
+                self.folder, self.settings, self.last_step, self.progress.step, self.processes.first
+            ) as log:
                 self.log = log
                 log.say(self._greeting())
                 while not (self.finished or self._stopping()):
@@ -191,55 +185,49 @@ class Trainer:
             log.say(self._farewell(first))
         finally:
             signal.signal(signal.SIGTERM, before)
-        if dist.is_initialized():
-            dist.barrier()
+        self.processes.wait()
 
     @property
     def last_step(self) -> int:
-        """The step after which the run ends: that of the last epoch, or max_steps.
-
-        Steps so far may have been of another size, before a run was resumed with other batches or processes.
-        """
-        left = self.total_steps - self._steps_of_epochs()
-        return min(self.step + left, self.options.max_steps or self.step + left)
-
-    def _steps_of_epochs(self) -> int:
-        """How many steps of today's size the epochs so far have."""
-        return self.epoch * self.steps_per_epoch + self.position
+        """The step after which the run ends."""
+        return self.schedule.last_step(self.progress)
 
     @property
     def finished(self) -> bool:
-        """All epochs are done, or max_steps; an epoch whose last step is done is still to be validated."""
-        stopped_short = self.step >= self.last_step and self.position < self.steps_per_epoch
-        return self.epoch >= self.options.num_epochs or stopped_short
+        """True after all epochs or `max_steps`."""
+        return self.schedule.finished(self.progress)
 
     def _train_epoch(self) -> None:
-        self.method.on_epoch_start(self.epoch, self.options.num_epochs)
-        self.method.train()
+        progress, per_epoch = self.progress, self.schedule.steps_per_epoch
+        self.method.on_epoch_start(progress.epoch, self.options.num_epochs)
+        self.model.train()
         for batch, waited in self._batches():
             started = time.perf_counter()
             terms, batch, prediction = self._step(batch)
-            self.step += 1
-            self.position += 1
+            progress.step += 1
+            progress.position += 1
             self._log_step(terms, waited, time.perf_counter() - started)
-            if self.step % self.options.log_frequency == 0 or self.step == 1:
+            if progress.step % self.options.log_frequency == 0 or progress.step == 1:
                 self._log_images(batch, prediction)
             if self._stopping():
                 return self._save()
-            if self.step >= self.last_step:
+            if progress.step >= self.last_step:
                 break
-        ended = self.position >= self.steps_per_epoch
-        evaluated = (self.epoch + ended) % self.options.save_frequency == 0 or self.step >= self.last_step
-        if evaluated:
-            self._save()  # validating may outlast whoever stops the run
+        ended = progress.position >= per_epoch
+        due = (progress.epoch + ended) % self.options.save_frequency == 0 or progress.step >= self.last_step
         if ended:
-            self.epoch, self.position = self.epoch + 1, 0
-        if evaluated:
+            statistics = self.processes.gather(self.method.epoch_statistics())
+            self.method.on_epoch_end(progress.epoch, statistics)
+        if due:
+            self._save()  # validation may take longer than a stopped run is given
+        if ended:
+            progress.epoch, progress.position = progress.epoch + 1, 0
+        if due:
             self._validate_and_save()
 
     def _batches(self) -> Iterator[tuple[Batch, float]]:
-        """The rest of this epoch's batches, each with the seconds it was waited for."""
-        self.loader.batch_sampler.go_to(self.epoch, self.position)
+        """The rest of this epoch's batches, each with the seconds that the step waited for it."""
+        self.loader.batch_sampler.go_to(self.progress.epoch, self.progress.position)
         batches = iter(self.loader)
         while True:
             started = time.perf_counter()
@@ -251,21 +239,21 @@ class Trainer:
             yield batch, time.perf_counter() - started
 
     def _step(self, batch: Batch) -> tuple[dict[str, float], Batch, Any]:
-        """One forward, backward and update; an update that is not finite is left out."""
-        batch = self.augment(batch.to(self.device), self.epoch)
-        rate = self.learning_rate()
+        """One forward pass, backward pass and update; an update that is not finite is left out."""
+        batch = self.augment(batch.to(self.device), self.progress.epoch)
+        rate = self.schedule.rate(self.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_factor"]
         _copy(self.statistics, self._statistics_before)
         prediction = self.network(batch)
-        terms = self.method.losses(batch, prediction)
+        terms = self.model.losses(batch, prediction)
         total = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.options.clip_grad_norm or math.inf)
         values = torch.stack([total.detach(), norm.detach(), *(term.detach() for term in terms.values())])
         numbers = dict(zip(["loss", "grad_norm", *terms], values.tolist()))
-        if self._any_rank(not all(map(math.isfinite, numbers.values()))):
+        if self.processes.any(not all(map(math.isfinite, numbers.values()))):
             self._leave_out(batch, numbers)
         else:
             self.optimizer.step()
@@ -274,147 +262,69 @@ class Trainer:
 
     def _leave_out(self, batch: Batch, numbers: dict[str, float]) -> None:
         """Instead of an update: name the term that is not finite, keep the batch, give up after a few."""
-        # The pass forward has put the batch into the running statistics of the norms already.
+        # The forward pass has put the batch into the running statistics of the norms already.
         _copy(self._statistics_before, self.statistics)
         self._not_finite += 1
-        path = self.folder / f"not_finite_step_{self.step + 1}_rank_{self.rank}.pt"
+        step = self.progress.step + 1
+        path = self.folder / f"not_finite_step_{step}_rank_{self.processes.rank}.pt"
         with atomic_path(path) as temporary:
             torch.save(dataclasses.asdict(batch.to("cpu")), temporary)
         bad = [name for name, value in numbers.items() if not math.isfinite(value)]
-        bad = list(dict.fromkeys(name for names in self._gather(bad) for name in names))
+        bad = list(dict.fromkeys(name for names in self.processes.gather(bad) for name in names))
         terms = [name for name in bad if name not in ("loss", "grad_norm")] or bad
         verb = "is" if len(terms) == 1 else "are"
-        sentence = f"step {self.step + 1}: {', '.join(terms)} {verb} not finite; the batch is kept in {path}"
+        sentence = f"step {step}: {', '.join(terms)} {verb} not finite; the batch is kept in {path}"
         if self._not_finite >= MAX_NOT_FINITE:
             raise InputError(f"{sentence}; that was {self._not_finite} in a row, so the run stops")
         self.log.say(f"{sentence}; the step is left out")
 
-    def learning_rate(self) -> float:
-        """The rate of the current step: warm-up, then constant, stepped or cosine."""
-        o = self.options
-        if self.step < o.warmup_steps:
-            return o.learning_rate * (self.step + 1) / o.warmup_steps
-        if o.scheduler == "step" and o.decay_epochs:
-            return o.learning_rate * o.scheduler_gamma ** sum(self.epoch >= epoch for epoch in o.decay_epochs)
-        if o.scheduler == "step":
-            return o.learning_rate * o.scheduler_gamma ** (self.epoch // o.scheduler_step_size)
-        if o.scheduler == "cosine":
-            after = max(0, self._steps_of_epochs() - o.warmup_steps)
-            done = after / max(1, self.total_steps - o.warmup_steps)
-            swing = o.learning_rate - o.min_learning_rate
-            return o.min_learning_rate + swing * (1 + math.cos(math.pi * done)) / 2
-        return o.learning_rate
-
-    # Validation.
+    # Validation and checkpoints.
 
     def _validate_and_save(self) -> None:
-        """Validate, and keep `last`, and `best` where it is the best so far."""
+        """Validate, and keep `last`, and `best` if it is the best so far."""
         metrics = self.validate()
-        goal = self._goal()
-        value = metrics.get(goal, math.nan)
-        better = math.isfinite(value) and (self.best is None or value < self.best)
-        if better:
-            self.best = value
-        epochs = self.epoch + self.position / self.steps_per_epoch
-        self.log.validation(self.step, epochs, metrics, goal if better else None)
-        self._save(better, metrics)
+        better = self.validation.better(metrics, self.best)
+        self.best = better or self.best
+        epochs = self.progress.epoch + self.progress.position / self.schedule.steps_per_epoch
+        self.log.validation(self.progress.step, epochs, metrics, better.metric if better else None)
+        self._save(better is not None, metrics)
 
-    def _goal(self) -> str:
-        """The number whose least value is the best checkpoint's."""
-        if not self.val_ground_truth:
-            return "loss"
-        return "metric_abs_rel" if self.method.metric else "abs_rel"
-
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Ground-ground truth errors where there is ground truth, otherwise the loss on held-out samples."""
-        self.method.eval()
-        indices = self.val_indices[self.rank :: self.world]
+        """Depth errors if the validation set has ground truth, else the loss on held-out samples."""
         with self._noise_kept():
-            if not self.val_ground_truth:
-                return self._validation_loss(indices)
-            protocol = self.val_set.protocol
-            protocols = {"aligned": protocol}
-            # A rig may know metres, and so may one of its cameras, so it is evaluated as it is too.
-            if self.val_set.cameras > 1 or self.method.metric:
-                protocols["metric"] = dataclasses.replace(protocol, alignment="none")
-            results = evaluate_several(
-                self.method.predict_depth,
-                self.val_set,
-                protocols,
-                batch_size=self.options.batch_size,
-                device=self.device,
-                workers=self.options.num_workers,
-                indices=indices,
-            )
-            numbers = dict(gather(results["aligned"]).mean)
-            if "metric" in results:
-                whole = gather(results["metric"])
-                numbers |= {f"metric_{name}": whole.mean[name] for name in ("abs_rel", "a1")}
-                numbers["ground_truth_per_prediction"] = whole.ratio_median
-            return numbers
-
-    def _validation_loss(self, indices: list[int]) -> dict[str, float]:
-        size = self.options.batch_size
-        chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
-        loader = DataLoader(
-            Guarded(self.val_set),
-            batch_sampler=chunks,
-            collate_fn=collate,
-            num_workers=self.options.num_workers,
-            worker_init_fn=outlive_sigterm,
-            generator=torch.Generator(),
-        )
-        sums: dict[str, float] = {}
-        for batch in loader:
-            if isinstance(batch, InputError):
-                raise batch
-            batch = batch.to(self.device)
-            terms = self.method.losses(batch, self.method(batch))
-            terms["loss"] = torch.stack(list(terms.values())).sum()
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(term) * len(batch)
-        shards = self._gather(sums)  # one may be empty: fewer samples than processes
-        names = dict.fromkeys(name for shard in shards for name in shard)
-        count = len(self.val_indices)
-        return {name: sum(shard.get(name, 0.0) for shard in shards) / count for name in names}
+            return self.validation.measure(self.model, self.method)
 
     def _noise_kept(self) -> contextlib.AbstractContextManager:
-        """A block that may draw random numbers: looking must not change what is trained next."""
+        """A block that may draw random numbers without changing those of the training."""
         return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
 
-    # Checkpoints.
-
     def _save(self, better: bool = False, metrics: dict[str, float] | None = None) -> None:
-        """Write this moment: the end of an epoch as the epoch's file, which `last` links to."""
-        rng = self._gather(_get_rng())
-        if self.rank == 0:
+        """Write the state: at the end of an epoch as the epoch's file, which `last` links to."""
+        states = self.processes.gather(random_state())
+        if self.processes.first:
             training = {
                 "optimizer": self.optimizer.state_dict(),
-                "epoch": self.epoch,
-                "step": self.step,
-                "position": self.position,
-                "best": self.best,
+                **dataclasses.asdict(self.progress),
+                "best": dataclasses.asdict(self.best) if self.best else None,
                 "metrics": metrics or {},
-                "rng": rng,
+                "rng": states,
                 "versions": {"torch": str(torch.__version__), "python": sys.version.split()[0]},
-                "world": self.world,
+                "world": self.processes.world,
             }
             checkpoint = Checkpoint(self.method.state_dict(), self.settings, training=training)
-            folder = self.folder / "checkpoints"
-            path = folder / "last.pt" if self.position else epoch_path(folder, self.epoch)
+            folder, position = self.folder / "checkpoints", self.progress.position
+            path = folder / "last.pt" if position else epoch_path(folder, self.progress.epoch)
             save_checkpoint(path, checkpoint)
-            if not self.position:
+            if not position:
                 update_link(folder / "last.pt", path)
             if better:
                 update_link(folder / "best.pt", path)
             if self.options.keep_checkpoints:
                 prune_checkpoints(folder, self.options.keep_checkpoints)
-        if dist.is_initialized():
-            dist.barrier()
+        self.processes.wait()
 
     def _checkpoint_to_resume(self) -> Checkpoint | None:
-        """`--resume auto` takes the run's last checkpoint, if there is one yet."""
+        """`--resume auto` takes the run's last checkpoint, if there is one."""
         wanted = self.options.resume
         path = self.folder / "checkpoints" / "last.pt" if wanted == "auto" else Path(wanted)
         if wanted == "never" or (wanted == "auto" and not path.exists()):
@@ -422,34 +332,19 @@ class Trainer:
         return to_resume(path)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        """Go on where a checkpoint stopped, on as many processes as there are now."""
+        """Continue from a checkpoint, on today's number of processes."""
         state = checkpoint.training
         load_weights(self.method, checkpoint.weights)
-        self._resume_optimizer(state["optimizer"])
-        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        resume_optimizer(self.optimizer, state["optimizer"])
+        self.best = saved_best(state)
         samples = state["position"] * checkpoint.options["batch_size"] * state["world"]
-        self.position = samples // (self.options.batch_size * self.world)
-        if len(state["rng"]) == self.world:
-            _set_rng(state["rng"][self.rank])
-
-    def _resume_optimizer(self, state: dict[str, Any]) -> None:
-        """Its moments, under the settings and on the kind of device of today."""
-        chosen = [
-            {name: value for name, value in group.items() if name != "params"}
-            for group in self.optimizer.param_groups
-        ]
-        groups = state["param_groups"]
-        if ("momentum" in groups[0]) != ("momentum" in chosen[0]):
-            was, wanted = ("sgd", "adam") if "momentum" in groups[0] else ("adam", "sgd")
-            raise InputError(
-                f"the run was trained with {was}, whose state is of no use to {wanted}: resume without "
-                "--optimizer, or start another run with --load_weights_folder"
-            )
-        groups = [{**group, **own} for group, own in zip(groups, chosen)]
-        self.optimizer.load_state_dict({**state, "param_groups": groups})
+        position = samples // (self.options.batch_size * self.processes.world)
+        self.progress = Progress(state["epoch"], state["step"], position)
+        if len(state["rng"]) == self.processes.world:
+            restore_random_state(state["rng"][self.processes.rank])
 
     def _start_from(self, path: str) -> None:
-        """Fine-tune: weights, and the optimiser's moments where a published folder has them."""
+        """Fine-tune: weights, and the optimiser's moments if a published folder has them."""
         checkpoint = load_checkpoint(path)
         names = self.options.models_to_load
         report = load_weights(self.method, checkpoint.weights, models=names, source=path)
@@ -457,68 +352,86 @@ class Trainer:
         states = {key: state for key, state in states.items() if not names or key.split(".")[0] in names}
         if states:
             report += "; " + load_optimizer(self.optimizer, self.method, states)
-        if self.rank == 0:
+        if self.processes.first:
             print(f"{path} ({checkpoint.layout}): {report}")
 
     # Logs.
 
     def _log_step(self, numbers: dict[str, float], waited: float, worked: float) -> None:
-        samples = self.options.batch_size * self.world
-        self.log.step(self.step, self.epoch, numbers, samples, waited, worked)
+        samples = self.options.batch_size * self.processes.world
+        self.log.step(self.progress.step, self.progress.epoch, numbers, samples, waited, worked)
 
     @torch.no_grad()
     def _log_images(self, batch: Batch, prediction: Any) -> None:
-        if self.rank == 0:
+        if self.processes.first:
             with self._noise_kept():
-                self.log.images(self.step, self.method.log_images(batch, prediction))
-                self.log.clouds(self.step, self.method.log_clouds(batch, prediction))
+                self.log.images(self.progress.step, self.model.log_images(batch, prediction))
+                self.log.clouds(self.progress.step, self.model.log_clouds(batch, prediction))
 
     def _greeting(self) -> str:
-        processes = f", {self.world} processes" if self.world > 1 else ""
-        begin = f"goes on after step {self.step} of" if self.step else "has"
+        world, step = self.processes.world, self.progress.step
+        processes = f", {world} processes" if world > 1 else ""
+        begin = f"continues after step {step} of" if step else "has"
         return (
             f"{self.folder} {begin} {self.last_step} steps: {len(self.train_set)} samples, "
-            f"{self.steps_per_epoch} steps an epoch, on {self.device}{processes}"
+            f"{self.schedule.steps_per_epoch} steps an epoch, on {self.device}{processes}"
         )
 
     def _farewell(self, first: int) -> str:
+        step = self.progress.step
         if not self.finished:
-            return f"stopped after step {self.step}, everything saved; --resume auto goes on from there"
-        if self.step == first:
-            more = "num_epochs" if self.epoch >= self.options.num_epochs else "max_steps"
-            return f"{self.folder} has had all its {self.step} steps; a larger --{more} adds more"
-        goal = self._goal()
-        best = "" if self.best is None else f", best {goal} {self.best:.4f}"
-        return f"trained {self.step} steps{best}; the run is in {self.folder}"
-
-    # Processes.
+            return f"stopped after step {step}, everything saved; --resume auto continues from there"
+        if step == first:
+            more = "num_epochs" if self.progress.epoch >= self.options.num_epochs else "max_steps"
+            return f"{self.folder} has had all its {step} steps; a larger --{more} adds more"
+        best = "" if self.best is None else f", best {self.best.metric} {self.best.value:.4f}"
+        return f"trained {step} steps{best}; the run is in {self.folder}"
 
     def _on_sigterm(self, *_: Any) -> None:
-        self._asked_to_stop = True  # the step under way is finished first
+        self._stop_requested = True  # the current step is finished first
 
     def _stopping(self) -> bool:
-        return self._any_rank(self._asked_to_stop)
+        return self.processes.any(self._stop_requested)
 
-    def _gather(self, value: Any) -> list[Any]:
-        """Every process's value."""
-        values = [value] * self.world
-        if self.world > 1:
-            dist.all_gather_object(values, value)
-        return values
 
-    def _any_rank(self, value: bool) -> bool:
-        if self.world == 1:
-            return value
-        flag = torch.tensor(int(value), device=self.device)
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        return bool(flag.item())
+def build_optimizer(
+    groups: list[dict[str, Any]], options: argparse.Namespace, device: torch.device
+) -> torch.optim.Optimizer:
+    """The named optimiser, else AdamW with a weight decay and Adam without."""
+    shared = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    shared["fused"] = device.type == "cuda" or None
+    name = options.optimizer or ("adamw" if options.weight_decay else "adam")
+    if name == "sgd":
+        return torch.optim.SGD(groups, momentum=options.momentum, **shared)
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(groups, betas=(options.beta1, options.beta2), **shared)
+
+
+def resume_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load the moments of an optimiser; its settings and its device stay those of today.
+
+    Raises:
+        InputError: the moments belong to another kind of optimiser.
+    """
+    chosen = [
+        {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+    ]
+    groups = state["param_groups"]
+    if ("momentum" in groups[0]) != ("momentum" in chosen[0]):
+        was, wanted = ("sgd", "adam") if "momentum" in groups[0] else ("adam", "sgd")
+        raise InputError(
+            f"the run was trained with {was}, whose state is of no use to {wanted}: resume without "
+            "--optimizer, or start another run with --load_weights_folder"
+        )
+    groups = [{**group, **own} for group, own in zip(groups, chosen)]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def to_resume(path: str | Path) -> Checkpoint:
     """The last checkpoint of a run, or one of its files, with the state of the training.
 
     Raises:
-        InputError: it has none, or not one of ours.
+        InputError: it has none, or it is not one of ours.
     """
     checkpoint = load_checkpoint(path, which="last")
     if "optimizer" not in (checkpoint.training or {}):
@@ -527,47 +440,7 @@ def to_resume(path: str | Path) -> Checkpoint:
     return checkpoint
 
 
-def start_processes(device: str) -> torch.device:
-    """Pick the device and, under torchrun, join the other processes (NCCL on GPUs, gloo on CPUs).
-
-    Raises:
-        InputError: a GPU is asked for and there is none.
-    """
-    chosen = pick_device(device)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    return chosen
-
-
 def _copy(values: list[torch.Tensor], into: list[torch.Tensor]) -> None:
-    """Copy tensors in one go; there may be none."""
+    """Copy tensors at once; there may be none."""
     if values:
         torch._foreach_copy_(into, values)
-
-
-def _evenly_spaced(count: int, wanted: int) -> list[int]:
-    """`wanted` of the places 0 to count - 1, or all where `wanted` is 0."""
-    return np.linspace(0, count - 1, min(count, wanted or count)).round().astype(int).tolist()
-
-
-def _get_rng() -> dict[str, Any]:
-    version, internal, gauss = random.getstate()
-    kind, keys, *rest = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "python": [version, list(internal), gauss],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
-    }
-
-
-def _set_rng(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))

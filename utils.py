@@ -133,6 +133,12 @@ class Registry:
             raise InputError(f"there is no {self.package}/{name}.py{nearest_name(name, self._classes)}")
         return self._classes[name]
 
+    def find(self, name: str) -> type | None:
+        """The class called `name`, or None."""
+        if name not in self._classes:
+            self._import_all()
+        return self._classes.get(name)
+
     def build(self, section: str, options: Mapping[str, Any], **overrides: Any) -> Any:
         """The component that `options[section]` names, from the options its constructor takes.
 

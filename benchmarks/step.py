@@ -79,13 +79,13 @@ def our_parts(method: Monodepth2, batch: Batch) -> tuple[Callable, Callable]:
     """The networks, and what turns their answer into a loss."""
 
     def networks() -> tuple:
-        features = method._encode(batch.images)
-        return method.depth(features[0]), method._motions(batch.images, features)
+        prediction = method.run_networks(batch)
+        return prediction.disparities, prediction.extra["motions"]
 
     def loss(answer: tuple) -> Tensor:
         disparities, motions = answer
-        prediction = Prediction(disparities)
-        method.resample(batch, prediction, motions)
+        prediction = Prediction(disparities, extra={"motions": motions})
+        method.add_geometry(batch, prediction)
         return sum(method.losses(batch, prediction).values())
 
     return networks, loss

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from datasets import build_dataset
 from methods import load_method
-from methods.monodepth2 import Motion
+from methods._networks import Motion
 from methods.surround_depth import SurroundDepth
 from options import effective, parse
 from structures import Batch, Prediction
@@ -126,13 +126,14 @@ def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, floa
     words = [word for key, value in {**shared, **ROWS[name]}.items() for word in (f"--{key}", str(value))]
     options = parse(words)
     trainer = Trainer(options, effective(options))
-    if args.start and trainer.step == 0:
+    if args.start and trainer.progress.step == 0:
         start_from(trainer.method, args.start)
     if not trainer.finished:
         trainer.train()
-    if trainer.step < args.steps:
+    if trainer.progress.step < args.steps:
         raise InputError(
-            f"{name} was stopped after {trainer.step} of {args.steps} steps; the same command goes on"
+            f"{name} was stopped after {trainer.progress.step} of {args.steps} steps; the same command "
+            "continues"
         )
     lines = (Path(args.out) / name / "log.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
@@ -222,14 +223,14 @@ def timed_step(method: SurroundDepth, batch: Batch, optimizer: torch.optim.Optim
     attended = timed("cross-view attention", lambda: method.depth.attend(cut))
     cut_attended = [leaf(feature) for feature in attended]
     disparities = timed("depth decoder", lambda: method.depth.decoder(cut_attended))
-    motions = timed("pose networks", lambda: method._motions(batch.images, {}))
+    motions = timed("pose networks", lambda: method.predict_motions(batch.images, {}))
     cut_disparities = {scale: leaf(disparity) for scale, disparity in disparities.items()}
     cut_motions = {f: Motion(leaf(m.axis_angle), leaf(m.translation), m.invert) for f, m in motions.items()}
-    prediction = Prediction(dict(cut_disparities))
-    timed("warp", lambda: method.resample(batch, prediction, cut_motions))
+    prediction = Prediction(dict(cut_disparities), extra={"motions": cut_motions})
+    timed("warp", lambda: method.add_geometry(batch, prediction))
     warped = {scale: leaf(images) for scale, images in prediction.warped.items()}
     depths = {scale: leaf(depth) for scale, depth in prediction.depths.items()}
-    seen = Prediction(cut_disparities, depths, prediction.T_source_from_target, warped)
+    seen = Prediction(cut_disparities, depths, prediction.T_source_from_target, warped=warped)
     for name, term in method.loss_terms.items():
         timed(f"loss: {name}", lambda term=term: term(batch, seen).backward())
     outputs = [*prediction.warped.values(), *prediction.depths.values()]

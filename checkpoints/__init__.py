@@ -33,6 +33,7 @@ from checkpoints._own import (
     save_checkpoint,
     update_link,
 )
+from checkpoints._random import random_state, restore_random_state
 from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
 from checkpoints.bdedepth import BDEDEPTH
@@ -52,8 +53,10 @@ __all__ = [
     "load_optimizer",
     "load_weights",
     "prune_checkpoints",
+    "random_state",
     "read_file",
     "resnet_layers",
+    "restore_random_state",
     "save_checkpoint",
     "update_link",
     "write_monodepth2_folder",

@@ -1,4 +1,4 @@
-"""Explainability: a predicted weight of each source may drop what cannot be explained, at a price.
+"""Explainability: a predicted weight of each source may leave pixels out, at a price.
 
     mean of  -log(mask)
 
@@ -13,16 +13,13 @@ from torch import Tensor, nn
 
 from losses import LOSSES
 from structures import Batch, Prediction
-from utils import InputError
 
 
 @LOSSES.register
 class Explainability(nn.Module):
-    """Binary cross entropy of the predicted masks against one.
+    """Binary cross entropy of the predicted masks against one."""
 
-    Raises:
-        InputError: the method predicts no masks.
-    """
+    predicts = ("masks",)
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over scales. Returns a scalar."""
@@ -31,8 +28,4 @@ class Explainability(nn.Module):
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
         """(number of scales,)."""
         masks = prediction.masks.values()
-        if not masks:
-            raise InputError(
-                "explainability weighs predicted masks and there are none; add --predictive_mask"
-            )
         return torch.stack([F.binary_cross_entropy(mask, torch.ones_like(mask)) for mask in masks])

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers import PhotometricTarget
 from losses import LOSSES
+from photometric_error import PhotometricTarget
 from structures import Batch, Prediction
 from utils import InputError
 

@@ -33,9 +33,13 @@ class SfmMatches(nn.Module):
         exchanged: divide x by the height and y by the width, as the published options of nuScenes do.
 
     Raises:
-        InputError: a bound below 0, `exchanged` without `published`, a batch without matches, depth of
+        InputError: a bound below 0, `exchanged` without `published`, depth of
             another size than the image.
     """
+
+    needs = ("points.matches",)
+    gives_metric_scale = True
+    learned_from = "camera rig"
 
     def __init__(
         self,
@@ -65,7 +69,7 @@ class SfmMatches(nn.Module):
 
     def per_camera(self, batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor]:
         """(scales, B·N) metres, 0 for a camera without a match, and (B·N,) how many matches count."""
-        matches = self._matches(batch)
+        matches = batch.points["matches"]
         # A place that is no number would end the process (see `layers.sample`).
         valid = self.valid(matches) & matches[..., :2].isfinite().all(-1)
         matches = torch.where(valid[..., None], matches, 0.0)  # also what is not a number
@@ -89,15 +93,6 @@ class SfmMatches(nn.Module):
         # The published tools write ones for a pair of images without a match.
         nothing = (matches[..., 2:] == 1).all(-1)
         return valid if self.published else valid & ~nothing
-
-    @staticmethod
-    def _matches(batch: Batch) -> Tensor:
-        if "matches" not in batch.points:
-            raise InputError(
-                "sfm_matches needs matches and the dataset reads none; tools/sift_matches.py makes them, "
-                "and --dataset.matches true reads them"
-            )
-        return batch.points["matches"]
 
     def _grid(self, places: Tensor, size: torch.Size, number: int) -> Tensor:
         """(B·N, K, 2) pixels to grid_sample's [-1, 1], corner pixels' centres at the ends."""

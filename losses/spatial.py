@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers import PhotometricTarget, invert_intrinsics, invert_rigid, pixel_grid, sampling_grid
+from layers import invert_intrinsics, invert_rigid, pixel_grid, sampling_grid
 from losses import LOSSES
+from photometric_error import PhotometricTarget
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -30,9 +31,12 @@ class Spatial(nn.Module):
         published: take points that lie behind the neighbour for seen, as the published code does.
 
     Raises:
-        InputError: a weight outside [0, 1], a batch of one camera or without the cameras' places, depth of
-            another size than the image.
+        InputError: a weight outside [0, 1], depth of another size than the image.
     """
+
+    needs = ("cameras", "rig_from_camera")
+    gives_metric_scale = True
+    learned_from = "camera rig"
 
     def __init__(self, ssim_weight: float = 0.85, published: bool = False) -> None:
         super().__init__()
@@ -66,18 +70,9 @@ class Neighbours:
 
     Args:
         batch: with `rig_from_camera`, images at the depths' size.
-
-    Raises:
-        InputError: a batch of one camera or without the cameras' places.
     """
 
     def __init__(self, batch: Batch) -> None:
-        if batch.cameras < 2 or batch.rig_from_camera is None:
-            raise InputError(
-                f"the spatial term compares the cameras of a rig; this batch has {batch.cameras} "
-                f"{'camera' if batch.cameras == 1 else 'cameras without their places (rig_from_camera)'}"
-            )
-
         def both(values: Tensor) -> Tensor:
             views = batch.per_camera(values)
             return torch.cat([views.roll(turn, 1).flatten(0, 1) for turn in (1, -1)])

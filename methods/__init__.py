@@ -9,14 +9,27 @@ from typing import Any
 import torch
 
 from checkpoints import load_checkpoint, load_weights
+from losses import LOSSES
+from methods._base import Method
+from methods._needs import check_needs
 from utils import InputError, Registry
+
+__all__ = ["METHODS", "Method", "build_method", "check_needs", "load_method"]
 
 METHODS = Registry("methods")
 
 
-def build_method(options: Mapping[str, Any]) -> torch.nn.Module:
-    """The method that `options["method"]` names. See `Registry.build`."""
-    return METHODS.build("method", options)
+def build_method(options: Mapping[str, Any]) -> Method:
+    """The method that `options["method"]` names. See `Registry.build`.
+
+    Loss terms that compare augmented views are not the method's; `views.with_views` builds them.
+    """
+    losses = {
+        name: settings
+        for name, settings in (options.get("losses") or {}).items()
+        if not getattr(LOSSES.get(name), "compares_views", False)
+    }
+    return METHODS.build("method", {**options, "losses": losses})
 
 
 def load_method(
@@ -41,7 +54,7 @@ def load_method(
         raise InputError(checkpoint.missing)
     options = {**checkpoint.options, "weights_init": "scratch"}  # the weights come from the file
     method = build_method(options)
-    only_for_training = {"pose_encoder", "pose", "predictive_mask"}
+    only_for_training = set(method.only_for_training)
     load_weights(method, checkpoint.weights, source=str(path), allow_missing=only_for_training)
     held = {key.partition(".")[0] for key in checkpoint.weights}
     for name in only_for_training - held:

@@ -1,49 +1,98 @@
-"""The contract between the trainer and a method. The trainer knows nothing else of it."""
+"""The contract between the trainer, evaluation and a method: networks, and the losses that train them.
+
+    training     prediction = method(batch);   loss = sum of method.losses(batch, prediction)
+    inference    prediction = method.predict(batch)
+
+`forward` has two stages, so that augmented views (views/) can transform the output of the networks before any
+geometry uses it: `run_networks` fills disparities, masks and motions, `add_geometry` fills the rest.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from structures import Batch, Prediction
+from losses import LOSSES
+from structures import Batch, Frame, Prediction
+from utils import InputError, check_settings
+
+_MAKES = {  # part of a prediction → the setting that makes it
+    "masks": "add --predictive_mask",
+    "logits": "--method sgdepth predicts them",
+    "companion.logits": "--method sgdepth predicts them",
+}
 
 
 class Method(nn.Module):
-    """Networks and the losses that train them.
+    """Networks and the loss terms that train them.
 
-    Sub-networks are attributes named as in `models_to_load` (encoder, depth, pose_encoder, pose, ...), which
-    is also how a checkpoint keys them. Networks may run in bfloat16 (`precision`); what they return is
-    float32 again, and all geometry and losses stay in it.
+    Sub-networks are attributes named as in `models_to_load` (encoder, depth, pose_encoder, pose, ...); a
+    checkpoint keys them by these names. Networks may run in bfloat16 (`precision`); their outputs, all
+    geometry and all losses are float32.
+
+    Attributes:
+        precision: number format of the networks; the trainer sets bfloat16.
+        cameras: number of synchronised cameras that are processed jointly; 1: any single image.
+        epoch: the current epoch, from 0; terms with a later `from_epoch` are left out.
+        defaults: option defaults that this method overrides.
+        needs: batch entries that the method reads, beside those of its loss terms, such as
+            "rig_from_camera" or "companion.maps.labels".
+        provides: parts of a prediction that this method can make for its loss terms (`LossTerm.predicts`).
+        only_for_training: sub-networks that inference does without; a checkpoint may lack them.
     """
 
-    precision: torch.dtype = torch.float32  # of the networks; the trainer sets bfloat16
-    metric: bool = False  # whether what it learns from tells metres
-    cameras: int = 1  # of one frame set that it looks at together; a method of one takes any image
-    detail: int = 1  # above 1, data comes with `Batch.detailed` of that many times the network's size
-    defaults: ClassVar[dict[str, Any]] = {}  # options of a run that are others for this method
+    precision: torch.dtype = torch.float32
+    cameras: int = 1
+    epoch: int = 0
+    defaults: ClassVar[dict[str, Any]] = {}
+    needs: ClassVar[tuple[str, ...]] = ()
+    provides: ClassVar[tuple[str, ...]] = ()
+    only_for_training: ClassVar[tuple[str, ...]] = ("pose_encoder", "pose", "predictive_mask")
 
     def forward(self, batch: Batch) -> Prediction:
-        """Disparities, depths, poses and warped sources of a float Batch on the method's device."""
+        """Everything that the loss terms read, for a float Batch on the method's device."""
+        prediction = self.run_networks(batch)
+        self.add_geometry(batch, prediction)
+        return prediction
+
+    def run_networks(self, batch: Batch, plain: Prediction | None = None) -> Prediction:
+        """First stage of `forward`: outputs of the networks, float32.
+
+        Args:
+            batch: images in [0, 1].
+            plain: for an augmented view, the prediction of the untransformed batch. Its motions are used and
+                no pose network runs; its `depths`, if any, are the scene that a PoseCNN's translation is
+                scaled by.
+        """
         raise NotImplementedError
 
-    def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """Weighted scalars by name; their sum is minimised."""
+    def add_geometry(self, batch: Batch, prediction: Prediction) -> None:
+        """Second stage of `forward`: fill depths, poses, sampling grids and warped sources in place."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Inference on the targets of a batch.
+
+        Args:
+            batch: `images[0]` (B·N, 3, H, W) in [0, 1] at the network's size; intrinsics and maps if the
+                method reads them.
+
+        Returns:
+            `disparities[0]` and `depths[0]` (B·N, 1, H, W); metres if the method is metric, else up to scale.
+            A method with a segmentation head also fills `logits`.
+        """
         raise NotImplementedError
 
     def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
-        """Depth of single images.
-
-        Args:
-            images: (B, 3, H, W) in [0, 1], at the network's size.
-            intrinsics: (B, 3, 3) pixels, for the methods that need them.
-
-        Returns:
-            (B, 1, H, W), metres up to the method's scale.
-        """
-        raise NotImplementedError
+        """Depth of images (B·N, 3, H, W) in [0, 1], without a Batch around them. See `predict`."""
+        batch = Batch(
+            {0: images}, intrinsics, torch.arange(len(images) // self.cameras), cameras=self.cameras
+        )
+        return self.predict(batch).depths[0]
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
         """Motion between two images.
@@ -56,26 +105,113 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    # Losses.
+
+    def build_losses(
+        self, defaults: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Build the loss terms: `loss_terms`, `loss_weights` and `loss_epochs` (first epoch), by name.
+
+        Args:
+            defaults: term → its default settings, `weight` among them.
+            chosen: term → settings over the defaults; a weight of 0 removes a term. A term that is not among
+                the defaults has a weight of 1. `from_epoch` is the first epoch (from 0) that a term acts in.
+
+        Raises:
+            InputError: an unknown term or setting; no term is left; a term reads a part of the prediction
+                that this method does not make.
+        """
+        self.loss_weights: dict[str, float] = {}
+        self.loss_epochs: dict[str, int] = {}
+        self.loss_terms = nn.ModuleDict()
+        for name in [*defaults, *(name for name in chosen if name not in defaults)]:
+            settings = {**defaults.get(name, {"weight": 1.0}), **(chosen.get(name) or {})}
+            weight, from_epoch = float(settings.pop("weight", 1.0)), settings.pop("from_epoch", 0)
+            term = LOSSES.get(name)
+            check_settings(f"loss {name}", term, settings)
+            if from_epoch < 0:
+                raise InputError(f"losses.{name}.from_epoch must be 0 or more, got {from_epoch}")
+            if weight:
+                self._check_predicts(name, term)
+                self.loss_weights[name], self.loss_epochs[name] = weight, int(from_epoch)
+                self.loss_terms[name] = term(**settings)
+        if not self.loss_terms:
+            raise InputError(
+                "all loss terms have a weight of 0; leave one at 1, such as --losses.photometric.weight 1"
+            )
+
+    def _check_predicts(self, name: str, term: type[nn.Module]) -> None:
+        for part in getattr(term, "predicts", ()):
+            if part not in self.provides:
+                made = ", ".join(self.provides) or "none of these"
+                fix = _MAKES.get(part, f"leave the term out with --losses.{name}.weight 0")
+                raise InputError(
+                    f"losses.{name} reads {part} of the prediction, which the method "
+                    f"{type(self).__name__} does not make here (it makes: {made}); {fix}"
+                )
+
+    def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """Weighted scalars by name; their sum is minimised. Terms with a later `from_epoch` are absent."""
+        with self.in_float32():
+            return {
+                name: self.loss_weights[name] * term(batch, prediction)
+                for name, term in self.loss_terms.items()
+                if self.loss_epochs[name] <= self.epoch
+            }
+
+    def needed_entries(self) -> dict[str, str]:
+        """Batch entry → who reads it, for `check_needs`."""
+        needed = {entry: "the method" for entry in self.needs}
+        for name, term in self.loss_terms.items():
+            needed |= {entry: f"losses.{name}" for entry in getattr(term, "needs", ())}
+        return needed
+
+    def reads(self, part: str) -> bool:
+        """True if a loss term reads this part of the prediction, such as "sources.depths"."""
+        return any(part in getattr(term, "predicts", ()) for term in self.loss_terms.values())
+
+    @property
+    def depth_frames(self) -> tuple[Frame, ...]:
+        """Frames whose depth is predicted in training: the target, and the sources if a term reads them."""
+        frames: Sequence[Frame] = getattr(self, "frame_ids", (0,))
+        return tuple(frames) if self.reads("sources.depths") else (0,)
+
+    # Training.
+
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimiser gets; a group may carry its own `lr` as a factor named `lr_factor`."""
+        """Parameter groups for the optimiser; `lr_factor` of a group scales its learning rate."""
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
-        """Called before each epoch, for schedules a method has of its own."""
+        """Called before each epoch, and again when a run resumes within it."""
+        self.epoch = epoch
+
+    def epoch_statistics(self) -> dict[str, Any]:
+        """Numbers of this process's epoch that `on_epoch_end` needs from every process."""
+        return {}
+
+    def on_epoch_end(self, epoch: int, gathered: Sequence[Mapping[str, Any]]) -> None:
+        """Called after each epoch.
+
+        Args:
+            epoch: the epoch that ended, from 0.
+            gathered: `epoch_statistics` of every process. State that later epochs use lives in buffers, so
+                that checkpoints hold it.
+        """
 
     def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """What is worth a look: name → (B, 3 or 1, H, W) in [0, 1]."""
+        """Images for the logs: name → (B, 3 or 1, H, W) in [0, 1]."""
         return {}
 
     def log_clouds(self, batch: Batch, prediction: Prediction) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """What is worth a walk round it: name → (K, 3) x forward, y left, z up, and (K, 3) uint8 RGB."""
+        """Point clouds for the logs: name → (K, 3) x forward, y left, z up, and (K, 3) uint8 RGB."""
         return {}
 
     def networks_autocast(self) -> torch.autocast:
-        """The context the networks run in: lower precision on request, otherwise nothing."""
+        """The context that networks run in: lower precision if requested."""
         device = next(self.parameters()).device.type
         return torch.autocast(device, self.precision, enabled=self.precision != torch.float32)
 
     def in_float32(self) -> torch.autocast:
-        """The context of geometry and losses, also where all of a step is under a caller's autocast."""
+        """The context of geometry and losses: float32 even inside a caller's autocast."""
         return torch.autocast(next(self.parameters()).device.type, enabled=False)

@@ -1,14 +1,13 @@
-"""BDEdepth: Monodepth2 that gets more out of the same images, by looking at each of them three times.
+"""BDEdepth: Monodepth2 with augmented views and a decoder at full resolution (Liu et al., RA-L 2024).
 
-A zoomed window of the image and the image with its parts swapped are shown to the depth network as well.
-Both are evaluated like the image itself, and all have to agree on its depth (methods/_views.py). A grid
-decoder goes on to the image's own size, so that one scale of the loss is enough; at prediction nothing is
-added (Liu et al., Towards better data exploitation in self-supervised monocular depth estimation, RA-L 2024).
+A zoomed window of the image and the image with its parts swapped are further training samples, and depth must
+agree over all three (views/). A grid decoder predicts at the image's own size, so that one scale of the loss
+is enough. Inference is that of the plain network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from methods import METHODS
@@ -17,14 +16,12 @@ from methods.monodepth2 import Monodepth2
 
 @METHODS.register
 class BDEdepth(Monodepth2):
-    """Monodepth2 with both views, HRNet18 and a grid decoder, and with its settings as well.
+    """Monodepth2 with an HRNet18 and a grid decoder; a run adds both views by default.
 
     Args:
-        encoder: of depth: `hrnet18`, `resnet18`, or any other; a feature of the image's size is added.
-        decoder: of depth, a file of networks/.
-        scales: of the disparities that are trained.
-        views: as Monodepth2's, with `local_crop` and `patch_reshuffle` on and a `detail` of 2 where nothing
-            else is said.
+        encoder: depth encoder: `hrnet18`, `resnet18`, or any other; a feature of the image's size is added.
+        decoder: depth decoder, a file of networks/.
+        scales: scales of the trained disparities.
     """
 
     defaults: ClassVar[dict[str, Any]] = {
@@ -41,8 +38,6 @@ class BDEdepth(Monodepth2):
         encoder: str = "hrnet18",
         decoder: str = "grid_decoder",
         scales: Sequence[int] = (0,),
-        views: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        views = {**self.defaults["views"], **(views or {})}
-        super().__init__(encoder=encoder, decoder=decoder, scales=scales, views=views, **settings)
+        super().__init__(encoder=encoder, decoder=decoder, scales=scales, **settings)

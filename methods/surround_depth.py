@@ -22,7 +22,8 @@ from datasets._surround import RING
 from images import as_image, colourise, ring_grid, surround_cloud
 from layers import disparity_to_depth, invert_rigid
 from methods import METHODS
-from methods.monodepth2 import Monodepth2, Motion
+from methods._networks import Motion
+from methods.monodepth2 import Monodepth2
 from networks import NETWORKS
 from structures import Batch, Frame, Prediction
 from utils import InputError
@@ -78,19 +79,21 @@ class SurroundDepth(Monodepth2):
                 f"pose_model_input pairs, got {self.pose_model_type} and {self.pose_model_input}"
             )
         self.cameras, self.joint_pose, self.pose_unit = cameras, joint_pose, pose_unit
+        self.needs = ("rig_from_camera",) if joint_pose else ()
         self.focal, self.focal_scale = focal, focal_scale
         if blocks:
+            if not hasattr(self, "encoder"):
+                raise InputError(
+                    "attention over cameras joins the features of an encoder, and --method.depth_network has "
+                    "none; add --method.blocks 0"
+                )
             cross_view = NETWORKS.get("cross_view")
             self.depth = cross_view(self.depth, self.encoder.num_channels, cameras, blocks, heads, skip)
 
-    def forward(self, batch: Batch) -> Prediction:
-        """As Monodepth2, of all cameras."""
-        if batch.cameras != self.cameras:
-            raise InputError(
-                f"the method looks at {self.cameras} cameras of one frame set and the data has "
-                f"{batch.cameras}; --method.cameras {batch.cameras} fits it"
-            )
-        return super().forward(batch)
+    def run_networks(self, batch: Batch, plain: Prediction | None = None) -> Prediction:
+        """As Monodepth2, for all cameras together."""
+        self._check_frame_sets(batch)
+        return super().run_networks(batch, plain)
 
     def depth_of(self, disparity: Tensor, batch: Batch) -> Tensor:
         """As Monodepth2, times fx / focal_scale. A zoomed image has a longer fx already."""
@@ -98,31 +101,22 @@ class SurroundDepth(Monodepth2):
             return super().depth_of(disparity, batch)
         return self._focal_depth(disparity, batch.intrinsics)
 
-    def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
-        """Depth of whole frame sets.
-
-        Args:
-            images: (B·N, 3, H, W) in [0, 1], all N cameras of a frame set together in ring order.
-            intrinsics: (B·N, 3, 3) pixels at H x W; needed with `focal`.
-
-        Returns:
-            (B·N, 1, H, W).
+    def predict(self, batch: Batch) -> Prediction:
+        """As Monodepth2, for whole frame sets: all N cameras of a frame set together in ring order.
 
         Raises:
-            InputError: images that are no multiple of N, or no intrinsics.
+            InputError: another number of cameras; no intrinsics, which `focal` needs.
         """
-        self._check_frame_sets(images)
-        if not self.focal:
-            return super().predict_depth(images, intrinsics)
-        if intrinsics is None:
-            raise InputError("this model's depth follows the focal length: it needs the images' intrinsics")
-        return self._focal_depth(self.predict_disparity(images), intrinsics)
+        self._check_frame_sets(batch)
+        if self.focal and batch.intrinsics is None:
+            raise InputError("this model's depth depends on the focal length: give the images' intrinsics")
+        return super().predict(batch)
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
         """(B·N, 3, H, W) in [0, 1] twice to T_later_from_earlier: (B·N, 4, 4) of each camera, or with
         `joint_pose` (B, 4, 4) of the vehicle.
         """
-        self._check_frame_sets(earlier)
+        self._check_whole(earlier)
         T = super().predict_pose(earlier, later)
         return torch.cat([T[..., :3], T[..., 3:] * T.new_tensor([[self.pose_unit]] * 3 + [[1.0]])], -1)
 
@@ -131,8 +125,6 @@ class SurroundDepth(Monodepth2):
         T = motion.matrix(self.pose_unit * scale)
         if not self.joint_pose:
             return T
-        if batch.rig_from_camera is None:
-            raise InputError("joint_pose carries one motion to every camera and needs their places")
         rig = batch.rig_from_camera
         return invert_rigid(rig) @ T.repeat_interleave(self.cameras, 0) @ rig
 
@@ -176,7 +168,7 @@ class SurroundDepth(Monodepth2):
             [as_image(image) for image in images[: self.cameras]],
             of_first_frame_set(batch.rig_from_camera),
             None if ego_mask is None else of_first_frame_set(ego_mask)[:, 0],
-            **({} if self.metric else {"farthest": float(np.quantile(depths, _NEARER))}),
+            **({} if self._is_metric() else {"farthest": float(np.quantile(depths, _NEARER))}),
         )
         if not len(points):  # uneven everywhere, as the first steps from scratch may be
             return {}
@@ -184,23 +176,34 @@ class SurroundDepth(Monodepth2):
         kept = np.random.default_rng(0).permutation(len(points))[:_CLOUD_POINTS]
         return {"cloud": (points[kept], colours[kept])}
 
-    def _check_frame_sets(self, images: Tensor) -> None:
+    def _check_frame_sets(self, batch: Batch) -> None:
+        if batch.cameras != self.cameras:
+            raise InputError(
+                f"the method reads {self.cameras} cameras of a frame set together and the data has "
+                f"{batch.cameras}; --method.cameras {batch.cameras} fits it"
+            )
+        self._check_whole(batch.images[0])
+
+    def _check_whole(self, images: Tensor) -> None:
         if len(images) % self.cameras:
             raise InputError(
                 f"{len(images)} images are not whole frame sets of {self.cameras} cameras; give all cameras "
                 "of a frame set together, in ring order"
             )
 
+    def _is_metric(self) -> bool:
+        return any(getattr(term, "gives_metric_scale", False) for term in self.loss_terms.values())
+
     def _focal_depth(self, disparity: Tensor, intrinsics: Tensor) -> Tensor:
         factor = intrinsics[:, 0, 0, None, None, None] / self.focal_scale
         return disparity_to_depth(disparity, self.min_depth, self.max_depth) * factor
 
-    def _ask(
+    def run_pose_network(
         self, frames: list, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
     ) -> tuple[Tensor, Tensor]:
         """As Monodepth2; a joint pose is read from the mean of the cameras' last features."""
         if not self.joint_pose:
-            return super()._ask(frames, images, features)
+            return super().run_pose_network(frames, images, features)
         if self.pose_model_type == "shared":
             seen = [features[frame][-1] for frame in frames]
         else:

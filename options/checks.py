@@ -11,10 +11,10 @@ import math
 import re
 from typing import Any
 
-from components import Component, components, find_class, find_component
+from components import Component, Setting, components, find_class, find_component
 from options.configs import VIEWS
 from options.table import OPTIONS, SECTIONS
-from options.values import number, plain, read_settings, whole
+from options.values import plain, read_settings
 from utils import InputError
 
 AUGMENT = ("datasets", "Augment")  # package and class of the section `augment`
@@ -49,10 +49,6 @@ def read_sections(options: argparse.Namespace, method: Component, dataset: Compo
         name = settings.pop("name")
         settings = read_settings(f"{section} {name}", component.settings, settings)
         setattr(options, section, {"name": name, **settings})
-    if options.views and "views" not in method.settings:
-        raise InputError(
-            f"the method {method.name} has no views; they are for methods that extend monodepth2"
-        )
     options.losses = {name: _read_loss(name, settings) for name, settings in options.losses.items()}
     options.augment = read_settings("augment", find_class(*AUGMENT).settings, options.augment)
     options.views = read_settings("views", find_class(*VIEWS).settings, options.views)
@@ -62,17 +58,12 @@ def read_sections(options: argparse.Namespace, method: Component, dataset: Compo
 def _read_loss(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a loss term; `weight` and `from_epoch` belong to every term."""
     known = find_component("losses", name).settings
-    found: dict[str, Any] = {}
-    for key, kind, meant in (("weight", number, "a number"), ("from_epoch", whole, "a whole number")):
-        if key in settings:
-            try:
-                found[key] = kind(settings[key])
-            except ValueError:
-                found[key] = math.nan
-            if not 0 <= found[key] < math.inf:
-                raise InputError(f"loss {name}: {key} is {meant} from 0 on, got {str(settings[key])!r}")
-    others = {key: value for key, value in settings.items() if key not in found}
-    return {**found, **read_settings(f"loss {name}", known, others)}
+    own = {"weight": Setting("float", 1.0), "from_epoch": Setting("int", 0)}
+    found = read_settings(f"loss {name}", {**known, **own}, settings)
+    weight = found.get("weight", 1.0)
+    if weight is None or not 0 <= weight < math.inf:
+        raise InputError(f"loss {name}: weight must be at least 0, got {weight}")
+    return found
 
 
 def _read_companion(section: dict[str, Any]) -> dict[str, Any]:

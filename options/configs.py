@@ -15,7 +15,7 @@ from options.values import shown, text
 from published_configs import is_surround_depth, surround_depth
 from utils import PROJECT, InputError, nearest_name, read_text, read_yaml
 
-VIEWS = ("methods", "Views")  # package and class of the section `views`
+VIEWS = ("views", "Views")  # package and class of the section `views`
 SAVED = "the run's options"  # the source that a resumed run's options come from
 _SAID: set[str] = set()  # sentences about published configs, each said once
 

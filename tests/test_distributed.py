@@ -49,4 +49,8 @@ def test_a_process_without_data_of_its_own_does_not_keep_the_others_waiting(tiny
     launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", runs.free_port())
     runs.finish(runs.start(*launch, "run.py", *words, "--max_steps", 1))
     trainer = runs.train([*words, "--resume", "auto"])
-    assert (trainer.position, trainer.epoch, trainer.step) == (0, 1, 3)  # 8 samples, then twice 4
+    assert (trainer.progress.position, trainer.progress.epoch, trainer.progress.step) == (
+        0,
+        1,
+        3,
+    )  # 8 samples, then twice 4

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from layers import (
-    PhotometricTarget,
     backproject,
     disparity_to_depth,
     disparity_to_inverse_depth,
@@ -18,6 +17,7 @@ from layers import (
     ssim_error,
     warp,
 )
+from photometric_error import PhotometricTarget
 from tests.goldens import Golden, tensor
 from utils import InputError
 

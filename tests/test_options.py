@@ -9,11 +9,10 @@ from datasets import DATASETS
 from datasets._augment import Augment
 from losses import LOSSES
 from methods import METHODS
-from methods._base import Method
-from methods._views import Views
 from options import OPTIONS, effective, parse, read_config
 from tools._options import add_settings, new_parser
 from utils import PROJECT, InputError, check_settings, read_yaml, to_yaml
+from views import Views
 
 CONFIGS = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "configs").glob("*.yaml"))
 
@@ -132,16 +131,6 @@ def test_every_way_to_write_a_number_is_a_number(text):
     assert read_yaml("[1, -1, 0]") == [1, -1, 0]
 
 
-def test_views_of_a_method_that_has_none_are_refused(monkeypatch):
-    class Other(Method):
-        def __init__(self, frame_ids=(0, -1, 1)) -> None:
-            super().__init__()
-
-    monkeypatch.setitem(METHODS._classes, "other", Other)
-    with pytest.raises(InputError, match="the method other has no views"):
-        parse(["--method", "other", "--views.local_crop", "true"])
-
-
 def test_effective_options_survive_yaml(tmp_path):
     words = ["--learning_rate", "1e-5", "--frame_ids", "0", "s", "--model_name", "1e5", "--no_ssim"]
     options = parse([*words, "--dataset.baseline", "0.54", "--losses.photometric.noise", "1e-7"])
@@ -215,8 +204,8 @@ def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_s
         ("--method.aling_corners false", "method monodepth2 has no setting 'aling_corners'; did you mean"),
         ("--dataset.basline 0.54", "dataset kitti has no setting 'basline'; did you mean 'baseline'"),
         ("--losses.spatail.weight 1", "there is no losses/spatail.py; did you mean 'spatial'"),
-        ("--losses.spatial.weight x", "loss spatial: weight is a number from 0 on, got 'x'"),
-        ("--losses.spatial.weight -1", "loss spatial: weight is a number from 0 on, got '-1'"),
+        ("--losses.spatial.weight x", "loss spatial: weight is a number, got 'x'"),
+        ("--losses.spatial.weight -1", "loss spatial: weight must be at least 0, got -1"),
         ("--disparity_smoothness -1", "disparity_smoothness must be at least 0, got -1"),
         ("--weight_decay nan", "weight_decay must be at least 0, got nan"),
         ("--losses.spatial.wait 1", "loss spatial has no setting 'wait'"),

@@ -55,7 +55,7 @@ def test_two_processes_train_and_evaluate_a_rig_as_one_does(tiny_ddad, tmp_path)
     (validated,) = [record for record in runs.records(tmp_path / "one") if "loss" not in record]
     (sharded,) = [record for record in runs.records(tmp_path / "two") if "loss" not in record]
     assert {"val/abs_rel", "val/metric_abs_rel", "val/ground_truth_per_prediction"} <= set(validated)
-    assert trainer.best == pytest.approx(validated["val/metric_abs_rel"])  # spatial tells metres
+    assert trainer.best.value == pytest.approx(validated["val/metric_abs_rel"])  # spatial tells metres
     for name in validated:
         if name.startswith("val/"):
             assert sharded[name] == pytest.approx(validated[name], rel=1e-4), name
@@ -84,7 +84,7 @@ def test_one_camera_that_learns_from_matches_is_chosen_by_metres(tiny_ddad, tmp_
     terms = {"losses.spatial.weight": 0, "losses.sfm_matches.weight": 0.1}
     trainer = runs.train(words(tiny_ddad, tmp_path, batch_size=1, max_steps=1, **chosen, **terms))
     (validated,) = [record for record in runs.records(tmp_path) if "loss" not in record]
-    assert trainer.best == pytest.approx(validated["val/metric_abs_rel"])
+    assert trainer.best.value == pytest.approx(validated["val/metric_abs_rel"])
 
 
 def test_without_lidar_matches_of_both_parts_are_asked_for_and_validation_is_by_the_loss(tiny_ddad, tmp_path):
@@ -96,7 +96,7 @@ def test_without_lidar_matches_of_both_parts_are_asked_for_and_validation_is_by_
     with pytest.raises(InputError, match=r"000001/CAMERA_01.* of both parts with --part train val"):
         runs.build(learn)
     sift_matches.main([*make, "--part", "train", "val"])
-    assert runs.train(learn).best > 0
+    assert runs.train(learn).best.value > 0
     (validated,) = [record for record in runs.records(tmp_path) if "loss" not in record]
     assert "val/sfm_matches" in validated and "val/abs_rel" not in validated
 

@@ -4,12 +4,13 @@ import errno
 import math
 import multiprocessing
 import os
+import shutil
 import signal
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -51,7 +52,7 @@ def test_a_run_leaves_checkpoints_scalars_images_and_its_options(world, request,
     for name in ("best", "last"):
         checkpoint = load_checkpoint(folder, which=name)
         assert_same(checkpoint.weights, dict(trainer.method.state_dict()))
-        assert checkpoint.training["metrics"][goal] == trainer.best
+        assert checkpoint.training["metrics"][goal] == trainer.best.value
         assert checkpoint.training["step"] == 2
     first, second, validation = runs.records(tmp_path)
     assert (first["step"], second["step"], validation["step"]) == (1, 2, 2)
@@ -75,6 +76,30 @@ def test_a_cloud_is_logged_as_seen_from_behind_the_vehicle(tmp_path):
     # TensorBoard: x right, y up, z towards who looks.
     assert make_ndarray(vertex.tensor_proto).tolist() == [[[-20, 10, -30]]]
     assert make_ndarray(board.Tensors("cloud_COLOR")[0].tensor_proto).tolist() == [[[255, 0, 0]]]
+
+
+def test_a_best_of_another_metric_is_forgotten(tiny_folder, tmp_path):
+    """A folder that gets ground truth between two runs: a loss is never compared with an abs_rel."""
+    data = shutil.copytree(tiny_folder, tmp_path / "data")
+    words = runs.arguments(data, tmp_path, batch_size=4, num_epochs=1)
+    assert runs.train(words).best.metric == "loss"
+    (data / "depth").mkdir()
+    for path in sorted(data.glob("*.png")):
+        with Image.open(path) as image:
+            np.save(data / "depth" / f"{path.stem}.npy", np.full(image.size[::-1], 7.0, np.float32))
+    best = runs.train([*words[:-2], "--num_epochs", "2", "--resume", "auto"]).best
+    assert best.metric == "abs_rel" and best.protocol != "loss"
+    assert load_checkpoint(tmp_path / "run", which="best").training["epoch"] == 2
+
+
+def test_ground_truth_of_only_some_frames_is_found(tiny_folder, tmp_path):
+    data = shutil.copytree(tiny_folder, tmp_path / "data")
+    (data / "depth").mkdir()
+    last = sorted(data.glob("*.png"))[-2]
+    with Image.open(last) as image:
+        np.save(data / "depth" / f"{last.stem}.npy", np.full(image.size[::-1], 7.0, np.float32))
+    trainer = runs.build(runs.arguments(data, tmp_path, batch_size=2))
+    assert trainer.validation.has_ground_truth
 
 
 def test_best_stays_the_epoch_with_the_least_error(tiny_kitti, tmp_path, monkeypatch):
@@ -112,7 +137,7 @@ def straight(tiny_kitti, tmp_path_factory):
     torch.set_num_threads(1)
     log_dir = tmp_path_factory.mktemp("straight")
     seen = runs.train(busy(tiny_kitti, log_dir, max_steps=STEPS))
-    assert seen.steps_per_epoch == 4
+    assert seen.schedule.steps_per_epoch == 4
     return log_dir
 
 
@@ -163,7 +188,7 @@ def stop_after(trainer, step):
     inner = trainer._step
 
     def interrupted(batch):
-        if trainer.step + 1 == step:
+        if trainer.progress.step + 1 == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return inner(batch)
 
@@ -177,7 +202,7 @@ def test_sigterm_in_the_last_step_leaves_only_the_validation(tiny_kitti, tmp_pat
     trainer.train()
     assert not trainer.finished and trainer.best is None
     trainer = runs.train([*words, "--resume", "auto"])
-    assert trainer.finished and trainer.step == 2 and trainer.best is not None
+    assert trainer.finished and trainer.progress.step == 2 and trainer.best is not None
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -233,7 +258,7 @@ def test_a_run_that_has_all_its_steps_says_so(tiny_kitti, tmp_path, capsys):
 def test_another_batch_size_goes_on_at_the_same_sample(tiny_kitti, tmp_path):
     runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=2, max_steps=4))
     trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, batch_size=4, resume="auto"))
-    assert (trainer.step, trainer.position) == (4, 2)
+    assert (trainer.progress.step, trainer.progress.position) == (4, 2)
 
 
 def test_another_batch_size_leaves_as_many_epochs_and_the_same_place_in_the_schedule(tiny_kitti, tmp_path):
@@ -242,10 +267,12 @@ def test_another_batch_size_leaves_as_many_epochs_and_the_same_place_in_the_sche
     runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=2, num_epochs=1, **settings))
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=8, num_epochs=3, resume="auto", **settings)
     trainer = runs.build(words)
-    assert (trainer.epoch, trainer.step, trainer.last_step) == (1, 8, 12)
-    assert not trainer.finished and trainer.learning_rate() == pytest.approx((1 + math.cos(math.pi / 3)) / 2)
+    assert (trainer.progress.epoch, trainer.progress.step, trainer.last_step) == (1, 8, 12)
+    assert not trainer.finished and trainer.schedule.rate(trainer.progress) == pytest.approx(
+        (1 + math.cos(math.pi / 3)) / 2
+    )
     trainer.train()
-    assert (trainer.epoch, trainer.step) == (3, 12)
+    assert (trainer.progress.epoch, trainer.progress.step) == (3, 12)
 
 
 def test_fine_tuning_starts_from_weights_and_restarts_from_itself(tiny_kitti, tmp_path):
@@ -253,10 +280,10 @@ def test_fine_tuning_starts_from_weights_and_restarts_from_itself(tiny_kitti, tm
     settings = {"model_name": "tuned", "load_weights_folder": tmp_path / "run", "resume": "auto", "seed": 1}
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1, **settings)
     tuned = runs.build(words)  # nothing to resume yet
-    assert tuned.step == 0
+    assert tuned.progress.step == 0
     assert_same(dict(tuned.method.state_dict()), runs.last(tmp_path).weights)
     tuned.train()
-    assert runs.build(words).step == 1
+    assert runs.build(words).progress.step == 1
     settings = {"model_name": "part", "load_weights_folder": tmp_path / "run", "models_to_load": "encoder"}
     part = runs.build(runs.arguments(tiny_kitti, tmp_path, batch_size=16, seed=1, **settings)).method
     saved = runs.last(tmp_path).weights
@@ -271,33 +298,6 @@ def test_weights_alone_cannot_be_resumed(tiny_kitti, tmp_path):
     )
     with pytest.raises(InputError, match="holds weights only and cannot be resumed; --load_weights_folder"):
         runs.build(runs.arguments(tiny_kitti, tmp_path, resume=tmp_path / "weights.pt"))
-
-
-def test_schedules_have_their_known_values():
-    def rate(step, epoch=0, **options):
-        defaults = {
-            "learning_rate": 1.0,
-            "scheduler": "constant",
-            "scheduler_step_size": 15,
-            "scheduler_gamma": 0.1,
-            "decay_epochs": None,
-            "warmup_steps": 0,
-            "min_learning_rate": 0.0,
-        }
-        options = SimpleNamespace(**defaults | options)
-        progress = {"step": step, "epoch": epoch, "total_steps": 100, "_steps_of_epochs": lambda: step}
-        return Trainer.learning_rate(SimpleNamespace(options=options, **progress))
-
-    assert rate(50) == 1.0
-    assert [rate(0, epoch, scheduler="step") for epoch in (0, 14, 15, 30)] == pytest.approx([1, 1, 0.1, 0.01])
-    twice = {"scheduler": "step", "decay_epochs": [26, 36]}
-    assert [rate(0, epoch, **twice) for epoch in (25, 26, 35, 36, 49)] == pytest.approx(
-        [1, 0.1, 0.1, 0.01, 0.01]
-    )
-    assert [rate(step, warmup_steps=4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    cosine = {"scheduler": "cosine", "min_learning_rate": 0.2}
-    assert [rate(step, **cosine) for step in (0, 50, 100)] == pytest.approx([1.0, 0.6, 0.2])
-    assert rate(55, warmup_steps=10, **cosine) == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_networks_are_laid_out_and_compiled_as_asked(tiny_kitti, tmp_path):
 
 def test_max_steps_stops_and_leaves_the_schedule_alone(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, scheduler="cosine", max_steps=3)
-    assert [runs.build(words).last_step, runs.build(words).total_steps] == [3, 8]
+    assert [runs.build(words).last_step, runs.build(words).schedule.total_steps] == [3, 8]
 
 
 # What goes wrong.
@@ -396,15 +396,15 @@ def test_max_steps_stops_and_leaves_the_schedule_alone(tiny_kitti, tmp_path):
 
 def poison(trainer, name, steps):
     """The term `name` is not a number at these steps, counted from 1, through what the network sees."""
-    inner = trainer.method.losses
+    inner = trainer.model.losses
 
     def losses(batch, prediction):
         terms = inner(batch, prediction)
-        if trainer.step + 1 in steps:
+        if trainer.progress.step + 1 in steps:
             terms[name] = terms[name] * math.nan
         return terms
 
-    trainer.method.losses = losses
+    trainer.model.losses = losses
 
 
 def test_a_step_that_is_not_finite_is_named_kept_and_left_out(tiny_kitti, tmp_path, capsys):

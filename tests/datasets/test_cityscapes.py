@@ -311,7 +311,7 @@ def test_a_run_on_cityscapes_with_labels_beside_it_takes_two_steps(city, tmp_pat
         words += [f"--{name}", str(value)]
     trainer = runs.train(words)
     batch = next(iter(trainer.loader))
-    assert trainer.step == 2 and batch.companion.maps["labels"].shape == (2, 1, 64, 96)
+    assert trainer.progress.step == 2 and batch.companion.maps["labels"].shape == (2, 1, 64, 96)
 
 
 # ------------------------------------------------------------------------------------------------ bad input

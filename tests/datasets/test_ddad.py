@@ -252,9 +252,13 @@ def test_it_is_trained_on_with_masks_and_predicted_from(mine, tmp_path):
         )
         words += ["--dataset.masks", masks]
         trainer = runs.train(words)
-        assert trainer.step == 2 and trainer.val_ground_truth and len(trainer.val_set) == 4
+        assert (
+            trainer.progress.step == 2
+            and trainer.validation.has_ground_truth
+            and len(trainer.validation.dataset) == 4
+        )
         assert "ego_mask" in trainer.train_set[0].maps
-    sample = trainer.val_set[0].to("cpu")
+    sample = trainer.validation.dataset[0].to("cpu")
     depth = trainer.method.eval().predict_depth(sample.images[0], sample.intrinsics)
     assert depth.shape == (6, 1, 64, 96)
 

@@ -233,8 +233,12 @@ def test_it_is_trained_on_and_predicted_from(drawn, tmp_path):
     trainer = runs.train(
         runs.arguments(drawn, tmp_path, dataset="nuscenes", batch_size=1, num_epochs=1, max_steps=2)
     )
-    assert trainer.step == 2 and trainer.val_ground_truth and len(trainer.val_set) == 3
-    sample = trainer.val_set[0].to("cpu")
+    assert (
+        trainer.progress.step == 2
+        and trainer.validation.has_ground_truth
+        and len(trainer.validation.dataset) == 3
+    )
+    sample = trainer.validation.dataset[0].to("cpu")
     depth = trainer.method.eval().predict_depth(sample.images[0], sample.intrinsics)
     assert depth.shape == (6, 1, 64, 96)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from losses.explainability import Explainability
+from methods.monodepth2 import Monodepth2
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -27,5 +28,5 @@ def test_a_weight_costs_its_negative_logarithm_averaged_over_scales():
 
 
 def test_without_predicted_masks_it_says_how_to_get_them():
-    with pytest.raises(InputError, match="there are none; add --predictive_mask"):
-        price()
+    with pytest.raises(InputError, match=r"losses\.explainability reads masks .*; add --predictive_mask"):
+        Monodepth2(weights_init="scratch", losses={"explainability": {"weight": 0.2}})

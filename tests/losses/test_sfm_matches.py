@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from losses.sfm_matches import SfmMatches
+from methods import check_needs
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -117,7 +118,8 @@ def test_settings_that_cannot_be_are_refused(settings, words):
 def test_without_matches_it_says_how_to_get_them():
     batch = batch_of([])
     batch.points.clear()
-    with pytest.raises(InputError, match=r"sift_matches.py makes them, and --dataset.matches"):
-        SfmMatches()(batch, sloped(1))
+    needed = {entry: "losses.sfm_matches" for entry in SfmMatches.needs}
+    with pytest.raises(InputError, match=r"needs points\.matches.*--dataset\.matches true .*sift_match"):
+        check_needs(needed, batch)
     with pytest.raises(InputError, match="leave v1_multiscale off"):
         SfmMatches()(batch_of([]), Prediction({}, depths={1: torch.ones(1, 1, 16, 32)}))

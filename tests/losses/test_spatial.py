@@ -7,6 +7,7 @@ import torch
 from datasets._surround import pose_from_quaternion
 from layers import warp
 from losses.spatial import Neighbours, Spatial
+from methods import check_needs
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -108,16 +109,16 @@ def test_the_vehicle_itself_does_not_count_in_the_target_nor_in_the_neighbour():
 @pytest.mark.parametrize(
     ("batch", "words"),
     [
-        (rig(smooth(1), camera(0)), "this batch has 1 camera$"),
+        (rig(smooth(1), camera(0)), r"needs cameras.*rig.*such as --dataset ddad"),
         (
             Batch({0: smooth(2)}, K.expand(2, 3, 3), torch.arange(1), cameras=2),
-            "without their places",
+            r"needs rig_from_camera.*such as --dataset ddad",
         ),
     ],
 )
 def test_what_is_no_rig_is_refused(batch, words):
     with pytest.raises(InputError, match=words):
-        Spatial()(batch, Prediction({}, depths={0: wall()}))
+        check_needs({entry: "losses.spatial" for entry in Spatial.needs}, batch)
 
 
 def test_settings_that_cannot_be_are_refused():

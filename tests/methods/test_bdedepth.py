@@ -10,6 +10,7 @@ from networks import NETWORKS
 from options import parse
 from tests.goldens import Golden, state_dict, tensor
 from utils import InputError
+from views import with_views
 
 SMALL = {"encoder": "timm/test_efficientnet", "pose_model_type": "posecnn", "weights_init": "scratch"}
 
@@ -19,14 +20,15 @@ def test_it_is_hrnet_a_grid_and_both_views():
     parts = {"encoder": 9_564_116, "depth": 634_084}
     for name, size in parts.items():
         assert sum(p.numel() for p in getattr(method, name).parameters()) == size
-    assert method.scales == (0,) and method.views.local_crop and method.views.patch_reshuffle
-    assert method.loss_weights == {"photometric": 1.0, "smoothness": 1e-3, "depth_agreement": 0.07}
+    assert method.scales == (0,) and BDEdepth.defaults["views"]["detail"] == 2
+    assert method.loss_weights == {"photometric": 1.0, "smoothness": 1e-3}
     assert len(method.pose_encoder.state_dict()) == 120  # a ResNet18
 
 
 def test_a_view_can_be_switched_off():
-    method = BDEdepth(**SMALL, views={"patch_reshuffle": False})
-    assert method.views.local_crop and not method.views.patch_reshuffle
+    views = parse(["--method", "bdedepth", "--views.patch_reshuffle", "false"]).views
+    model = with_views(BDEdepth(**SMALL), views)
+    assert model.views.local_crop and not model.views.patch_reshuffle and model.weight == 0.07
 
 
 def test_the_pose_network_is_the_published_one():
@@ -49,12 +51,13 @@ def test_the_pose_network_is_the_published_one():
 
 def test_its_loss_falls_over_ten_steps_on_one_drawn_scene(drawn_batch):
     torch.manual_seed(0)
-    method = BDEdepth(**SMALL, min_depth=0.1, max_depth=4.0).train()
+    method = BDEdepth(**SMALL, min_depth=0.1, max_depth=4.0)
+    model = with_views(method, BDEdepth.defaults["views"]).train()
     optimizer = torch.optim.AdamW(method.parameters(), 1e-3, weight_decay=0.01)
     batch = Augment(jitter=0, flip=0)(drawn_batch, epoch=0)
     losses = []
     for _ in range(10):
-        total = sum(method.losses(batch, method(batch)).values())
+        total = sum(model.losses(batch, model(batch)).values())
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

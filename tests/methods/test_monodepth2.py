@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from methods import load_method
-from methods.monodepth2 import Monodepth2, Motion
+from methods._networks import Motion
+from methods.monodepth2 import Monodepth2
 from structures import Batch, Prediction
 from tests.goldens import Golden, H, W, state_dict, tensor
 from utils import InputError
+from views import with_views
 
 # What the recorded configurations were trained with.
 CONFIGS = {
@@ -77,7 +79,8 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name, align_
     prediction = Prediction({scale: leaves[f"disp{scale}"] for scale in method.scales})
     if name == "predictive_mask":
         prediction.masks = {scale: leaves[f"mask{scale}"] for scale in method.scales}
-    method.resample(batch, prediction, motions)
+    prediction.extra["motions"] = motions
+    method.add_geometry(batch, prediction)
     terms = method.losses(batch, prediction)
     total = torch.stack(list(terms.values())).sum()
     total.backward()
@@ -200,7 +203,7 @@ def test_all_frames_may_be_five(kind):
 
 
 def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batch):
-    method = build(views={"local_crop": True, "patch_reshuffle": True})
+    method = with_views(build(), {"local_crop": True, "patch_reshuffle": True})
     batch = dataclasses.replace(drawn_batch, extra={"draws": torch.full((2, 5), 0.3)})
     plain = method.losses(batch, method(batch))
     with torch.autocast("cpu", torch.bfloat16):
@@ -213,7 +216,7 @@ def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batc
     ("settings", "sentence"),
     [
         ({"frame_ids": (1, 0)}, "frame_ids must begin with 0"),
-        ({"frame_ids": (0,)}, "needs a source beside the target"),
+        ({"frame_ids": (0,)}, "training needs a source frame: --frame_ids 0 -1 1"),
         ({"frame_ids": (0, 1, 1)}, "name a frame twice"),
         ({"predictive_mask": True}, "add --disable_automasking"),
         ({"pose_model_type": "posecn"}, "did you mean 'posecnn'"),
@@ -224,8 +227,11 @@ def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batc
             "all loss terms have a weight",
         ),
         ({"losses": {"smoothness": {"wait": 1}}}, "loss smoothness has no setting 'wait'"),
-        ({"decoder": "grid_decoder", "scales": (1, 2)}, r"scale 0 and not among \[1, 2\]; add 0 to --scales"),
-        ({"min_depth": 3.0, "max_depth": 2.0}, "0 < min_depth < max_depth, got 3.0 and 2.0"),
+        (
+            {"decoder": "grid_decoder", "scales": (1, 2)},
+            r"not among \[1, 2\]; add 0 to --scales",
+        ),
+        ({"min_depth": 3.0, "max_depth": 2.0}, "0 < --min_depth < --max_depth, got 3.0 and 2.0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, sentence):
@@ -261,7 +267,7 @@ def test_depth_and_pose_are_predicted_from_images():
 @pytest.mark.parametrize("v1_multiscale", [False, True])
 def test_its_images_have_the_targets_size_where_a_coarser_scale_is_the_finest(drawn_batch, v1_multiscale):
     views = {"local_crop": True, "patch_reshuffle": True}
-    method = build(scales=(2, 3), v1_multiscale=v1_multiscale, views=views)
+    method = with_views(build(scales=(2, 3), v1_multiscale=v1_multiscale), views)
     shown = method.log_images(drawn_batch, method(drawn_batch))
     assert len(shown) == 8
     assert {tuple(images.shape[-2:]) for images in shown.values()} == {(64, 96)}

@@ -8,7 +8,8 @@ import torch
 
 from layers import sampling_grid
 from losses.spatial import Neighbours
-from methods.monodepth2 import Motion
+from methods import check_needs
+from methods._networks import Motion
 from methods.surround_depth import SurroundDepth
 from structures import Batch, Prediction
 from tests.goldens import Golden, H, W, state_dict, tensor
@@ -117,7 +118,8 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name):
         for frame, name_ in NAMES.items()
     }
     prediction = Prediction({scale: leaves[f"disp{scale}"] for scale in method.scales})
-    method.resample(batch, prediction, motions)
+    prediction.extra["motions"] = motions
+    method.add_geometry(batch, prediction)
     total = sum(method.losses(batch, prediction).values())
     total.backward()
 
@@ -208,10 +210,10 @@ def test_poses_of_the_vehicle_and_of_each_camera_are_the_published_ones(recorded
         golden.close("feat4", last)
         for prefix, mode in (("", False), ("train_", True)):
             method.train(mode)
-            motions = method._motions(images, {})
+            motions = method.predict_motions(images, {})
             for frame, name in NAMES.items():
                 pair = [frame, 0] if frame < 0 else [0, frame]
-                axis_angle, translation = method._ask(pair, images, {})
+                axis_angle, translation = method.run_pose_network(pair, images, {})
                 golden.close(f"{prefix}{kind}_axisangle_{name}", axis_angle[:, :, None])
                 golden.close(f"{prefix}{kind}_translation_{name}", translation[:, :, None])
                 golden.close(f"{prefix}{kind}_cam_T_cam_{name}", method.pose_of(motions[frame], batch))
@@ -423,7 +425,7 @@ def test_settings_that_cannot_work_are_refused(settings, words):
 
 def test_images_and_rigs_that_do_not_fit_are_refused():
     method, batch = small(joint_pose=True), rig(cameras=3)
-    with pytest.raises(InputError, match=r"looks at 2 cameras .* the data has 3; --method.cameras 3"):
+    with pytest.raises(InputError, match=r"reads 2 cameras .* the data has 3; --method.cameras 3"):
         method(batch)
     with pytest.raises(InputError, match="3 images are not whole frame sets of 2 cameras"):
         method.predict_depth(batch.images[0], batch.intrinsics)
@@ -433,5 +435,5 @@ def test_images_and_rigs_that_do_not_fit_are_refused():
         method.predict_depth(batch.images[0][:2])
     batch = rig()
     batch.rig_from_camera = None
-    with pytest.raises(InputError, match="needs their places"):
-        method(batch)
+    with pytest.raises(InputError, match=r"the method needs rig_from_camera.*such as --dataset ddad"):
+        check_needs(method.needed_entries(), batch)

@@ -10,13 +10,17 @@ import torch.nn.functional as F
 
 from datasets._augment import Augment
 from layers import sampling_grid, scale_invariant_log_error, warp
+from losses import LOSSES
 from losses.depth_agreement import DepthAgreement
 from methods import METHODS
-from methods._views import DRAWS, LocalCrop, PatchReshuffle, Views
-from methods.monodepth2 import Monodepth2, Motion
+from methods._networks import Motion
+from methods.monodepth2 import Monodepth2
 from structures import Batch, Prediction
 from tests.goldens import Golden, H, W, tensor
-from utils import InputError, check_settings
+from utils import InputError
+from views import DRAWS, Views, with_views
+from views.local_crop import LocalCrop
+from views.patch_reshuffle import PatchReshuffle
 
 BOTH = {"local_crop": True, "patch_reshuffle": True}
 CONFIGS = {
@@ -118,9 +122,9 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name, monkey
         frame_ids=frames,
         scales=range(4) if name == "full_4scales" else (0,),
         disable_automasking=name == "full_no_automask",
-        views={**CONFIGS[name], "published_camera": True},
         losses={"photometric": {"noise": 0.0}},
     )
+    model = with_views(method, {**CONFIGS[name], "published_camera": True})
     K = torch.from_numpy(golden["K"])[:3, :3].expand(2, 3, 3)
     poses = {"s": torch.from_numpy(golden["stereo_T"])} if "s" in frames else {}
     draws = given["draws"].double()
@@ -144,14 +148,13 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name, monkey
 
     # The recorded crops are images of their own, and the recorded disparities no network's.
     crop = LocalCrop.draw(draws, (H, W), published=True)
-    monkeypatch.setattr(LocalCrop, "apply", lambda self, batch: dataclasses.replace(cropped))
-    answers = iter([view for view in ("local", "reshuffle") if CONFIGS[name].get(_setting(view))])
-    monkeypatch.setattr(method, "look", lambda image: given_maps(next(answers)))
-    prediction = given_maps("ori")
-    method.resample(batch, prediction, motions)
-    if method.views:
-        method.views.look(method, batch, prediction, motions)
-    terms = method.losses(batch, prediction)
+    monkeypatch.setattr(LocalCrop, "apply", lambda self, batch, frames: dataclasses.replace(cropped))
+    shown = [view for view in ("local", "reshuffle") if CONFIGS[name].get(_setting(view))]
+    answers = iter(["ori", *shown])
+    monkeypatch.setattr(method, "predict_disparities", lambda *_: given_maps(next(answers)))
+    monkeypatch.setattr(method, "predict_motions", lambda *_: motions)
+    prediction = model.train()(batch)
+    terms = model.losses(batch, prediction)
     total = torch.stack(list(terms.values())).sum()
     total.backward()
 
@@ -162,7 +165,7 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name, monkey
     for view, look in looks.items():
         parts = [method.loss_weights[term] * method.loss_terms[term](*look) for term in BASE]
         golden.close(f"{name}.loss_base_{view}", sum(parts))
-    if method.views:
+    if CONFIGS[name]:
         golden.close(f"{name}.loss_dc", terms["depth_agreement"] / 0.07)
         for view, agreement in prediction.extra["agreement"].items():
             alone = Prediction({}, extra={"agreement": {view: agreement}})
@@ -288,7 +291,7 @@ def test_a_crop_of_a_larger_image_shows_what_a_small_one_has_lost():
 def test_a_network_that_sees_the_same_world_in_a_crop_agrees_with_itself():
     """Disparity of the crop is that of things r times as near; with the zoom known they agree."""
     K, depth, image, _ = slanted()
-    method = build(min_depth=1.0, max_depth=50.0, views={"local_crop": True})
+    method = build(min_depth=1.0, max_depth=50.0)
     batch = Batch({0: image}, K, torch.arange(1), extra={"draws": torch.full((1, DRAWS), 0.5)})
     crop = LocalCrop.draw(batch.extra["draws"].double(), (64, 96))
     cropped = crop.apply(batch)
@@ -312,10 +315,11 @@ def test_a_crop_moves_as_its_image_does_whatever_it_shows(monkeypatch):
         return sampling_grid(depth, K, T, *others)
 
     monkeypatch.setattr("methods.monodepth2.sampling_grid", grid)
-    method = build(views={"local_crop": True}, pose_model_type="posecnn", pose_encoder=None, scales=(0,))
+    method = build(pose_model_type="posecnn", pose_encoder=None, scales=(0,))
+    model = with_views(method, {"local_crop": True})
     images = {frame: image + 0.01 * frame for frame in (0, -1, 1)}
     batch = Batch(images, K, torch.arange(1), extra={"draws": torch.full((1, DRAWS), 0.9)})
-    method.train()(batch)
+    model.train()(batch)
     (depth, T), (depth_of_crop, T_of_crop) = moved
     assert abs(depth_of_crop / depth - 1) > 0.1
     assert torch.equal(T, T_of_crop)
@@ -325,24 +329,26 @@ def test_a_crop_moves_as_its_image_does_whatever_it_shows(monkeypatch):
 
 
 def test_views_are_made_in_training_only_and_each_term_is_the_mean_over_them(drawn_batch):
-    method = build(views=BOTH)
+    method = build()
+    model = with_views(method, BOTH)
     batch = Augment(seed=3)(drawn_batch, epoch=1)
-    prediction = method.train()(batch)
+    prediction = model.train()(batch)
     assert list(prediction.extra["views"]) == ["local", "reshuffled"]
     noiseless = method.loss_terms["smoothness"]
     looks = [(batch, prediction), *prediction.extra["views"].values()]
     mean = sum(noiseless(*look) for look in looks) / 3
-    terms = method.losses(batch, prediction)
+    terms = model.losses(batch, prediction)
     assert torch.allclose(terms["smoothness"], 1e-3 * mean)
     assert terms["depth_agreement"] > 0
-    images = method.log_images(batch, prediction)
+    images = model.log_images(batch, prediction)
     assert {"local_target", "local_disparity", "reshuffled_disparity"} <= set(images)
     torch.stack(list(terms.values())).sum().backward()
     assert [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
 
-    plain = method.eval()(batch)
-    assert not plain.extra
-    assert method.losses(batch, plain)["depth_agreement"] == 0
+    plain = model.eval()(batch)
+    assert "views" not in plain.extra
+    assert model.losses(batch, plain)["depth_agreement"] == 0
+    assert method.state_dict().keys() == {key.removeprefix("method.") for key in model.state_dict()}
 
 
 def test_a_sample_is_drawn_alike_whatever_batch_it_travels_in(drawn_batch):
@@ -355,12 +361,13 @@ def test_a_sample_is_drawn_alike_whatever_batch_it_travels_in(drawn_batch):
 
 def test_the_loss_falls_with_both_views(drawn_batch):
     torch.manual_seed(0)
-    method = build(views=BOTH, pose_model_type="posecnn", pose_encoder=None, min_depth=0.5, max_depth=20.0)
+    method = build(pose_model_type="posecnn", pose_encoder=None, min_depth=0.5, max_depth=20.0)
+    model = with_views(method, BOTH).train()
     optimizer = torch.optim.Adam(method.parameters(), 1e-3)
     batch = Augment(flip=0, jitter=0)(drawn_batch, epoch=0)
     losses = []
     for _ in range(8):
-        total = sum(method.losses(batch, method(batch)).values())
+        total = sum(model.losses(batch, model(batch)).values())
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -384,8 +391,8 @@ def test_views_of_a_rig_keep_the_cameras_together(drawn_batch):
         maps={"ego_mask": ~visible},
     )
     batch = Augment()(batch, epoch=0)
-    method = build(views=BOTH).train()
-    prediction = method(batch)
+    model = with_views(build(), BOTH).train()
+    prediction = model(batch)
     view, seen = prediction.extra["views"]["local"]
     zoom = batch.per_camera(view.extra["zoom"])
     assert torch.equal(zoom, zoom[:, :1].expand(2, 6)) and zoom[0, 0] != zoom[1, 0]
@@ -393,7 +400,7 @@ def test_views_of_a_rig_keep_the_cameras_together(drawn_batch):
     assert view.maps["ego_mask"].shape == visible.shape and view.maps["ego_mask"].dtype == torch.bool
     assert torch.equal(view.rig_from_camera, batch.rig_from_camera)
     assert seen.depths[0].shape == (12, 1, 64, 96)
-    terms = method.losses(batch, prediction)
+    terms = model.losses(batch, prediction)
     assert all(torch.isfinite(term) for term in terms.values())
 
 
@@ -412,11 +419,11 @@ def test_surround_depth_learns_from_views_too(drawn_batch):
         weights_init="scratch",
         joint_pose=True,
         scales=(0,),
-        views=BOTH,
         losses={"spatial": {"weight": 0.1}},
     )
-    prediction = method.train()(batch)
-    terms = method.losses(batch, prediction)
+    model = with_views(method, BOTH)
+    prediction = model.train()(batch)
+    terms = model.losses(batch, prediction)
     assert set(terms) == {"photometric", "smoothness", "spatial", "depth_agreement"}
     view, seen = prediction.extra["views"]["local"]
     plain = method.depth_of(seen.disparities[0], batch)
@@ -436,11 +443,10 @@ def test_depth_that_follows_the_lens_is_not_zoomed_twice(drawn_batch):
         scales=(0,),
         encoder="timm/test_efficientnet",
         pose_model_type="posecnn",
-        views={"local_crop": True},
     )
-    method.look = lambda image: Prediction({0: torch.full((2, 1, 64, 96), 0.1)})
+    method.predict_disparities = lambda *_: Prediction({0: torch.full((2, 1, 64, 96), 0.1)})
     batch = Augment(jitter=0)(drawn_batch, epoch=0)
-    prediction = method.train()(batch)
+    prediction = with_views(method, {"local_crop": True}).train()(batch)
     view, seen = prediction.extra["views"]["local"]
     assert torch.allclose(seen.depths[0][:, 0, 0, 0], view.extra["zoom"] / 0.11)
 
@@ -453,9 +459,40 @@ def test_without_views_the_term_is_nothing(drawn_batch):
 def test_impossible_views_are_refused():
     with pytest.raises(InputError, match=r"need 1 <= smallest_zoom <= largest_zoom, got 0\.5 and 2\.0"):
         Views(smallest_zoom=0.5)
-    with pytest.raises(InputError, match=r"views\.detail is a whole number from 1 on, got 0"):
+    with pytest.raises(InputError, match=r"views\.detail must be a whole number of at least 1, got 0"):
         Views(detail=0)
     with pytest.raises(InputError, match="views has no setting 'local_crops'; did you mean 'local_crop'"):
-        check_settings("views", Views, {"local_crops": True})
+        with_views(build(), {"local_crops": True})
     with pytest.raises(InputError, match="published_camera bends the poses of a ResNet"):
-        build(views={"published_camera": True}, pose_model_type="posecnn")
+        with_views(build(pose_model_type="posecnn"), {"local_crop": True, "published_camera": True})
+    with pytest.raises(InputError, match=r"compares augmented views; add --views\.local_crop"):
+        with_views(build(), {}, {"depth_agreement": {"weight": 0.1}})
+
+
+@LOSSES.register("probe_source_depths")
+class SourceDepths(torch.nn.Module):
+    predicts = ("sources.depths", "sources.T_target_from_source")
+
+    def forward(self, batch, prediction):
+        difference = [
+            (source.depths[0].log() - prediction.depths[0].log()).abs().mean()
+            for source in prediction.sources.values()
+        ]
+        assert all(0 in source.T_source_from_target for source in prediction.sources.values())
+        return torch.stack(difference).mean()
+
+
+def test_views_carry_the_depths_of_the_source_frames(drawn_batch):
+    method = build(losses={"probe_source_depths": {"weight": 0.1}})
+    model = with_views(method, BOTH).train()
+    batch = Augment(seed=1)(drawn_batch, epoch=0)
+    prediction = model(batch)
+    for _, seen in prediction.extra["views"].values():
+        assert list(seen.sources) == [-1, 1]
+        assert seen.sources[1].depths[0].shape == (2, 1, 64, 96)
+    terms = model.losses(batch, prediction)
+    assert terms["probe_source_depths"] > 0
+    # The reshuffled view shows the network other pixels, and its maps come back at the image's.
+    torch.testing.assert_close(
+        prediction.extra["views"]["reshuffled"][1].T_source_from_target[1], prediction.T_source_from_target[1]
+    )

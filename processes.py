@@ -1,0 +1,71 @@
+"""The processes of a run: joined by torchrun, one for each GPU, or a single one.
+
+`Processes` is what the trainer and evaluation know of the others: their number, a gathered value, a flag that
+any of them raises.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from devices import pick_device
+
+
+def start_processes(device: str) -> torch.device:
+    """Pick the device and, under torchrun, join the other processes (NCCL on GPUs, gloo on CPUs).
+
+    Raises:
+        InputError: a GPU is requested and there is none.
+    """
+    chosen = pick_device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return chosen
+
+
+class Processes:
+    """This process among those of the run.
+
+    Args:
+        device: of this process.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world: number of processes.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        joined = dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
+
+    @property
+    def first(self) -> bool:
+        """True for the process that writes and prints for all."""
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every process, in the order of their ranks."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def any(self, value: bool) -> bool:
+        """True if the value is true in any process."""
+        if self.world == 1:
+            return value
+        flag = torch.tensor(int(value), device=self.device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def wait(self) -> None:
+        """Wait for every process."""
+        if dist.is_initialized():
+            dist.barrier()

@@ -1,0 +1,159 @@
+"""Validation of a run: depth errors if the validation set has ground truth, else the held-out loss.
+
+    best    the lowest value of the goal metric so far, kept with its name and protocol
+
+The whole validation set decides between ground truth and loss, so that ground truth of only some frames
+counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from datasets import build_dataset
+from datasets._companion import with_companion
+from datasets._loading import Guarded, collate, outlive_sigterm
+from evaluation import evaluate_several, gather
+from processes import Processes
+from utils import InputError
+
+FOR_LOSSES = ("masks", "matches", "max_matches")  # dataset settings that only losses read
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation of a run so far.
+
+    Attributes:
+        metric: name of the goal metric; lower is better.
+        protocol: name of the evaluation protocol, or "loss".
+        value: the lowest value so far.
+    """
+
+    metric: str
+    protocol: str
+    value: float
+
+
+class Validation:
+    """The validation part of a run's dataset and what it measures there.
+
+    Args:
+        options: of the run.
+        processes: among which the samples are divided.
+        metric: True if the method's depth is metric, so that it is also evaluated without alignment.
+
+    Attributes:
+        dataset: the validation part.
+        indices: evenly spaced indices of the samples that are evaluated.
+        has_ground_truth: True if any of these samples has ground truth.
+        metric_name: the metric that selects the best checkpoint; lower is better.
+        protocol_name: the protocol it belongs to.
+    """
+
+    def __init__(self, options: argparse.Namespace, processes: Processes, metric: bool) -> None:
+        self.options, self.processes, self.metric = options, processes, metric
+        plain = {key: value for key, value in options.dataset.items() if key not in FOR_LOSSES}
+        self.dataset = build_dataset({**vars(options), "dataset": plain}, part="val", frame_ids=(0,))
+        self.indices = evenly_spaced(len(self.dataset), options.num_val)
+        self.has_ground_truth = any(self.dataset.depth(index) is not None for index in self.indices)
+        if not self.has_ground_truth:
+            self.dataset = with_companion(build_dataset(vars(options), part="val"), vars(options), "val")
+            self.indices = evenly_spaced(len(self.dataset), options.num_val)
+            self.metric_name, self.protocol_name = "loss", "loss"
+        else:
+            self.metric_name = "metric_abs_rel" if metric else "abs_rel"
+            self.protocol_name = self.dataset.protocol.name
+
+    def better(self, metrics: dict[str, float], best: Best | None) -> Best | None:
+        """The new best, if the goal metric is lower than a best of the same metric and protocol."""
+        value = metrics.get(self.metric_name, math.nan)
+        comparable = best is not None and (best.metric, best.protocol) == (
+            self.metric_name,
+            self.protocol_name,
+        )
+        if math.isfinite(value) and (not comparable or value < best.value):
+            return Best(self.metric_name, self.protocol_name, value)
+        return None
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, method: nn.Module) -> dict[str, float]:
+        """Metrics by name over all processes.
+
+        Args:
+            model: gives losses.
+            method: predicts depth.
+        """
+        model.eval()
+        mine = self.indices[self.processes.rank :: self.processes.world]
+        if not self.has_ground_truth:
+            return self._loss(model, mine)
+        protocols = {"aligned": self.dataset.protocol}
+        # A rig may know its scale, and so may one of its cameras, so it is evaluated without alignment too.
+        if self.dataset.cameras > 1 or self.metric:
+            protocols["metric"] = dataclasses.replace(self.dataset.protocol, alignment="none")
+        results = evaluate_several(
+            method.predict_depth,
+            self.dataset,
+            protocols,
+            batch_size=self.options.batch_size,
+            device=self.processes.device,
+            workers=self.options.num_workers,
+            indices=mine,
+        )
+        numbers = dict(gather(results["aligned"]).mean)
+        if "metric" in results:
+            whole = gather(results["metric"])
+            numbers |= {f"metric_{name}": whole.mean[name] for name in ("abs_rel", "a1")}
+            numbers["ground_truth_per_prediction"] = whole.ratio_median
+        return numbers
+
+    def _loss(self, model: nn.Module, indices: list[int]) -> dict[str, float]:
+        size = self.options.batch_size
+        loader = DataLoader(
+            Guarded(self.dataset),
+            batch_sampler=[indices[start : start + size] for start in range(0, len(indices), size)],
+            collate_fn=collate,
+            num_workers=self.options.num_workers,
+            worker_init_fn=outlive_sigterm,
+            generator=torch.Generator(),
+        )
+        sums: dict[str, float] = {}
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            batch = batch.to(self.processes.device)
+            terms = model.losses(batch, model(batch))
+            terms["loss"] = torch.stack(list(terms.values())).sum()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(term) * len(batch)
+        shards = self.processes.gather(sums)  # one may be empty: fewer samples than processes
+        names = dict.fromkeys(name for shard in shards for name in shard)
+        return {name: sum(shard.get(name, 0.0) for shard in shards) / len(self.indices) for name in names}
+
+
+def saved_best(state: dict[str, Any]) -> Best | None:
+    """The best of a checkpoint. Checkpoints before version 0.2 hold only a number, whose metric is the one in
+    their `metrics`.
+    """
+    best, metrics = state.get("best"), state.get("metrics") or {}
+    if isinstance(best, dict):
+        return Best(**best)
+    if best is None:
+        return None
+    name = next((name for name in ("loss", "metric_abs_rel", "abs_rel") if name in metrics), "loss")
+    return Best(name, "loss" if name == "loss" else "", best)
+
+
+def evenly_spaced(count: int, wanted: int) -> list[int]:
+    """`wanted` of the indices 0 to count - 1, or all if `wanted` is 0."""
+    return np.linspace(0, count - 1, min(count, wanted or count)).round().astype(int).tolist()
