@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.log_dir, options.model_name = str(folder.parent), name
         folder = Path(options.log_dir).expanduser() / options.model_name
     if options.resume == "never" and not options.dry_run and (folder / "checkpoints").exists():
-        raise InputError(f"{folder} holds a run already; --resume auto goes on, --model_name starts another")
+        raise InputError(
+            f"{folder} holds a run already; --resume auto continues it, --model_name starts another"
+        )
     try:
         trainer = Trainer(options, effective(options))
         if options.dry_run:
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def saved_options(resume: str, folder: Path) -> dict[str, Any]:
-    """The options of the run that `--resume` goes on with; empty for a new one."""
+    """The options of the run that `--resume` continues; empty for a new one."""
     if resume == "auto" and (folder / "options.yaml").exists():
         return read_config(folder / "options.yaml")
     if resume in ("auto", "never"):
@@ -63,9 +65,9 @@ def saved_options(resume: str, folder: Path) -> dict[str, Any]:
 
 
 def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, folder: Path) -> None:
-    """`--eval_only`: the run's best checkpoint, or what `--load_weights_folder` names, with its options.
+    """`--eval_only`: evaluate the run's best checkpoint, or `--load_weights_folder`, with its options.
 
-    A split, height and width that are asked for are evaluated instead of its own.
+    A split, height or width on the command line overrides that of the checkpoint.
 
     Raises:
         InputError: there is no such run, or a setting of the dataset would be without effect.
@@ -103,7 +105,7 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
 
 
 def print_plan(trainer: Any, options: argparse.Namespace) -> None:
-    """What a run would do, after everything has been built and one sample has gone through it."""
+    """`--dry_run`: print the options and sizes of the run, after one sample has passed through it."""
     terms = trainer.rehearse()
     if not trainer.processes.first:
         return

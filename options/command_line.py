@@ -129,6 +129,8 @@ def _dotted(rest: Sequence[str], typed: dict[str, Any]) -> dict[str, Any]:
         if not flag.startswith("--"):
             raise InputError(f"unexpected argument '{flag}'")
         section, *path = flag[2:].split(".")
+        if section == "companion" and not path:  # as --dataset NAME
+            path = ["name"]
         if section not in SECTIONS or not all(path) or not path:
             raise InputError(f"there is no option '{flag}'{_instead(flag, typed)}")
         if not equals:

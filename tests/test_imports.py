@@ -82,7 +82,7 @@ def module_exists(folder: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_rare_and_heavy_packages_stay_in_the_files_that_need_them(path):
+def test_rare_packages_stay_in_the_files_that_need_them(path):
     for name, line in imported(path):
         package = name.split(".")[0]
         places = RARE.get(package, {path.as_posix()})

@@ -22,7 +22,7 @@ def write(path, text):
     return str(path)
 
 
-def test_the_command_line_wins_over_configs_over_the_saved_run_over_defaults(tmp_path):
+def test_later_sources_of_options_win(tmp_path):
     first = write(tmp_path / "a.yaml", "width: 320\nheight: 96\nbatch_size: 3\n")
     second = write(tmp_path / "b.yaml", "height: 128\nbatch_size: 4\n")
     saved = {"width": 96, "height": 64, "batch_size": 2, "seed": 7}
@@ -48,7 +48,7 @@ def test_a_config_has_every_name_of_a_flag(tmp_path):
 
 @pytest.mark.parametrize("before", ["--frame_ids 0 -1 1", "--config {config}", "--device cpu"])
 @pytest.mark.parametrize("words", [["--dataset.intrinsics=9 9 4 3"], ["--dataset.intrinsics", "9 9 4 3"]])
-def test_a_value_of_several_words_is_the_settings_wherever_it_stands(before, words, tmp_path):
+def test_a_value_of_several_words_belongs_to_its_setting(before, words, tmp_path):
     before = before.format(config=write(tmp_path / "a.yaml", "dataset: folder")).split()
     options = parse([*before, *words, "--dataset", "folder"])
     assert options.dataset == {"name": "folder", "intrinsics": "9 9 4 3"}
@@ -101,7 +101,7 @@ def test_sections_are_merged_setting_by_setting(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["dataset: folder", "dataset: {name: folder}"])
-def test_another_component_does_not_inherit_the_settings_of_the_first(other, tmp_path):
+def test_another_component_inherits_no_settings(other, tmp_path):
     first = write(tmp_path / "a.yaml", "dataset: {name: kitti, baseline: 0.54}")
     options = parse(["--config", first, write(tmp_path / "b.yaml", other)])
     assert options.dataset == {"name": "folder"}
@@ -140,7 +140,7 @@ def test_effective_options_survive_yaml(tmp_path):
     assert settings["model_name"] == "1e5" and "resume" not in settings
 
 
-def test_torch_still_says_that_a_gpu_cannot_warp_deterministically():
+def test_torch_still_refuses_deterministic_warps_on_a_gpu():
     """What the help of --deterministic rests on."""
     refused = torch.use_deterministic_algorithms.__doc__.split("operations will throw a")[-1]
     assert "grid_sample` when attempting to differentiate a CUDA tensor" in refused
@@ -161,7 +161,7 @@ def test_a_tilde_in_a_config_is_the_home_folder(tmp_path, monkeypatch):
     assert options.companion["data_path"] == f"{tmp_path}/city"
 
 
-def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_says(tmp_path, monkeypatch):
+def test_name_and_data_path_have_defaults(tmp_path, monkeypatch):
     monkeypatch.setenv("PARALLAX_DATA", "/somewhere")
     options = parse(["--config", write(tmp_path / "mine.yaml", "dataset: folder")])
     assert (options.model_name, options.data_path) == ("mine", "/somewhere/folder")
@@ -284,7 +284,7 @@ def test_every_config_names_what_exists(config):
     Views(**options.views)
 
 
-def test_settings_of_a_tool_may_stand_several_times_and_need_not_be_yaml():
+def test_settings_of_a_tool_are_collected():
     parser = new_parser("")
     add_settings(parser)
     given = parser.parse_args(["--set", "files=*.png", "stride=2", "--set", "val_fraction=0"])
@@ -305,6 +305,11 @@ def test_settings_of_a_tool_may_stand_several_times_and_need_not_be_yaml():
         ("--scheduler cos", "scheduler", "cosine"),
         ("--clip_grad -1", "clip_grad_norm", None),
         ("--backbone hrnet", "encoder", "hrnet18"),
+        (
+            "--companion cityscapes --companion.data_path x",
+            "companion",
+            {"name": "cityscapes", "data_path": "x"},
+        ),
         ("--use_local_crop", "views", {"local_crop": True, "patch_reshuffle": False}),
     ],
 )

@@ -22,7 +22,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.05)
 
 
-def test_sigterm_to_the_whole_group_ends_the_step_saves_and_exits_well(tiny_kitti, tmp_path):
+def test_sigterm_ends_the_step_saves_and_exits_well(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, num_epochs=1000, num_workers=1)
     process = runs.start("run.py", *words, start_new_session=True)
     log = tmp_path / "run/log.jsonl"
@@ -30,13 +30,13 @@ def test_sigterm_to_the_whole_group_ends_the_step_saves_and_exits_well(tiny_kitt
     os.killpg(process.pid, signal.SIGTERM)  # the loader's process gets it too
     output = runs.finish(process)
     step = runs.last(tmp_path).training["step"]
-    assert f"stopped after step {step}, everything saved; --resume auto goes on from there" in output
+    assert f"stopped after step {step}, everything saved; --resume auto continues from there" in output
     assert "Traceback" not in output
 
     # From the options of the run folder alone, in a fresh process.
     again = ["--log_dir", tmp_path, "--model_name", "run", "--resume", "auto", "--max_steps", step + 1]
     output = runs.finish(runs.start("run.py", *again))
-    assert f"goes on after step {step} of {step + 1} steps" in output
+    assert f"continues after step {step} of {step + 1} steps" in output
     assert f"trained {step + 1} steps" in output
     assert runs.last(tmp_path).options["height"] == 64
 
@@ -62,7 +62,7 @@ def test_an_error_is_one_sentence_and_exit_status_2():
 def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_path, capsys):
     run.main([*runs.arguments(tiny_kitti, tmp_path), "--dry_run"])
     output = capsys.readouterr().out
-    assert "16 training samples, 4 steps an epoch on cpu" in output
+    assert "16 training samples, 4 steps an epoch, on cpu" in output
     assert "3 validation samples, evaluated by ground truth" in output
     assert "the first sample's loss: photometric 0." in output
     assert "8 steps in all; nothing was trained" in output
@@ -70,20 +70,24 @@ def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_tells_what_the_data_lacks_for_method_and_losses(tiny_kitti, tmp_path):
+def test_a_dry_run_tells_what_the_data_lacks(tiny_kitti, tmp_path):
     words = [*runs.arguments(tiny_kitti, tmp_path), "--dry_run"]
-    with pytest.raises(InputError, match="looks at 6 cameras of one frame set and the data has 1;"):
+    with pytest.raises(InputError, match="6 cameras"):
         run.main([*words, "--method", "surround_depth", "--pose_model_type", "separate_resnet"])
-    with pytest.raises(InputError, match="the spatial term compares the cameras of a rig"):
+    with pytest.raises(InputError, match=r"losses\.spatial needs .*; a dataset"):
         run.main([*words, "--losses.spatial.weight", "0.1"])
-    with pytest.raises(InputError, match="sfm_matches needs matches and the dataset reads none"):
+    with pytest.raises(
+        InputError, match=r"losses\.sfm_matches needs points\.matches, .*--dataset\.matches true"
+    ):
         run.main([*words, "--losses.sfm_matches.weight", "0.1"])
 
 
-def test_an_existing_run_is_neither_overwritten_nor_gone_on_with_unasked(tiny_kitti, tmp_path):
+def test_an_existing_run_is_not_touched_unasked(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, max_steps=1)
     run.main(words)
-    with pytest.raises(InputError, match="holds a run already; --resume auto goes on, --model_name starts"):
+    with pytest.raises(
+        InputError, match="holds a run already; --resume auto continues it, --model_name starts"
+    ):
         run.main(words)
     run.main([*words, "--dry_run"])
     assert runs.last(tmp_path).training["step"] == 1
@@ -104,7 +108,7 @@ def test_eval_only_evaluates_the_run_by_its_own_options(tiny_kitti, tmp_path, ca
         assert table == by_name.partition("abs_rel")[2].splitlines()[1]
 
 
-def test_eval_only_evaluates_another_split_and_size_where_they_are_asked_for(tiny_kitti, tmp_path, capsys):
+def test_eval_only_evaluates_another_split_and_size(tiny_kitti, tmp_path, capsys):
     words = runs.arguments(tiny_kitti, tmp_path, max_steps=1)
     run.main(words)
     lists = shutil.copytree(tiny_kitti / "splits", tmp_path / "lists")
@@ -144,7 +148,7 @@ def test_a_published_checkpoint_is_no_run_that_goes_on(tmp_path):
         run.main(["--method", "bdedepth", "--resume", str(path)])
 
 
-def test_a_run_goes_on_from_a_named_checkpoint_with_the_options_in_it(tiny_kitti, tmp_path):
+def test_a_run_continues_from_a_checkpoint_with_its_options(tiny_kitti, tmp_path):
     run.main(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
     run.main(["--resume", str(tmp_path / "run/checkpoints/last.pt"), "--max_steps", "2"])
     assert runs.last(tmp_path).training["step"] == 2

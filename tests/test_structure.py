@@ -259,7 +259,7 @@ def test_every_python_file_belongs_to_a_level():
     assert not unknown, f"give {', '.join(sorted(unknown))} a place in LEVELS"
 
 
-def test_a_long_file_a_long_function_and_a_wide_constructor_are_found(tmp_path, monkeypatch):
+def test_the_measures_find_what_is_too_long(tmp_path, monkeypatch):
     """The measures themselves, on a file made for them."""
     settings = ", ".join(f"s{n}=0" for n in range(MOST_SETTINGS + 1))
     body = "\n".join(["        pass"] * MOST_FUNCTION)
