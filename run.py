@@ -17,12 +17,19 @@ from typing import Any
 
 from components import components, first_sentence
 from options import OPTIONS, SECTIONS, effective, parse, read_config
+from options.command_line import read_command_line
 from utils import PROJECT, InputError, run_main, to_yaml
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; `--help` lists the options."""
-    options = parse(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    typed = read_command_line(words)
+    saved: dict[str, Any] = {}
+    if "model_name" in typed and typed.get("resume", "never") != "never":
+        folder = Path(typed.get("log_dir", "runs")).expanduser() / typed["model_name"]
+        saved = saved_options(typed["resume"], folder)  # settings that are typed belong to its dataset
+    options = parse(words, saved=saved)
     if options.list:
         return print_components()
     # Help, the list and mistakes are answered by now; from here on torch is needed.
@@ -32,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     folder = Path(options.log_dir).expanduser() / options.model_name
     if options.eval_only:
-        return evaluate_only(arguments, options, folder)
-    if saved := saved_options(options.resume, folder):
+        return evaluate_only(words, options, folder)
+    if saved := saved or saved_options(options.resume, folder):
         name = options.model_name
-        options = parse(arguments, saved=saved)
+        options = parse(words, saved=saved)
         if options.resume == "auto":  # also where the folder was moved or renamed
             options.log_dir, options.model_name = str(folder.parent), name
         folder = Path(options.log_dir).expanduser() / options.model_name
@@ -64,7 +71,7 @@ def saved_options(resume: str, folder: Path) -> dict[str, Any]:
     return to_resume(resume).options
 
 
-def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, folder: Path) -> None:
+def evaluate_only(words: Sequence[str], options: argparse.Namespace, folder: Path) -> None:
     """`--eval_only`: evaluate the run's best checkpoint, or `--load_weights_folder`, with its options.
 
     A split, height or width on the command line overrides that of the checkpoint.
@@ -76,14 +83,14 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
     from evaluate_depth import main as evaluate
 
     flags = ("--load_weights_folder", "--pretrained_path")  # of one option
-    typed = any(str(word).startswith(flags) for word in arguments or sys.argv[1:])
+    typed = any(str(word).startswith(flags) for word in words)
     # What a config names is where its run started from, not what came of it.
     source = os.path.expanduser(options.load_weights_folder) if typed else str(folder)
     if not Path(source).exists():
         raise InputError(f"there is no run {source} to evaluate; name one with --model_name and --log_dir")
     trained = load_checkpoint(source).options
     saved = {key: value for key, value in trained.items() if key in OPTIONS or key in SECTIONS}
-    options, own = parse(arguments, saved=saved), parse([], saved=saved)
+    options, own = parse(words, saved=saved), parse([], saved=saved)
     other = [key for key in options.dataset if options.dataset[key] != own.dataset.get(key) and key != "name"]
     if other:
         raise InputError(

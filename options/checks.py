@@ -47,7 +47,8 @@ def read_sections(options: argparse.Namespace, method: Component, dataset: Compo
     for section, component in (("method", method), ("dataset", dataset)):
         settings = dict(getattr(options, section))
         name = settings.pop("name")
-        settings = read_settings(f"{section} {name}", component.settings, settings)
+        own = {key: value for key, value in component.settings.items() if key not in (*OPTIONS, "part")}
+        settings = read_settings(f"{section} {name}", own, settings)
         setattr(options, section, {"name": name, **settings})
     options.losses = {name: _read_loss(name, settings) for name, settings in options.losses.items()}
     options.augment = read_settings("augment", find_class(*AUGMENT).settings, options.augment)

@@ -48,6 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
+    # argparse knows -1 and -0.5 as values, and takes -1e-3 for a flag.
+    parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|-inf$")
     for title, options in GROUPS.items():
         group = parser.add_argument_group(title)
         for option in options:

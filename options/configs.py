@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
@@ -28,8 +29,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        known = [os.path.relpath(p) for p in sorted((PROJECT / "configs").glob("*.yaml"))]
-        raise InputError(f"there is no config {path}{nearest_name(str(path), known)}")
+        known = {p.name: os.path.relpath(p) for p in sorted((PROJECT / "configs").glob("*.yaml"))}
+        near = difflib.get_close_matches(path.name, known, n=1)
+        guess = f"did you mean '{known[near[0]]}'?" if near else "run.py --list names the configs"
+        raise InputError(f"there is no config {path}; {guess}")
     content = read_text(path)
     try:
         if path.suffix == ".txt":

@@ -226,6 +226,7 @@ def test_name_and_data_path_have_defaults(tmp_path, monkeypatch):
         ("--seed 18446744073709551616", "--seed must be 0 to"),
         ("--seed 1e400", "--seed must be a whole number, got '1e400'"),
         ("--batch_size 2.5", "--batch_size must be a whole number, got '2.5'"),
+        ("--learning_rate -1e-3", "--learning_rate must be above 0, got -0.001"),
         ("--learning_rate nan", "--learning_rate must be above 0, got nan"),
         ("--num_layers 19", "resnet has 18, 34, 50, 101 or 152 layers, got 19; the nearest is 18"),
         ("--encoder resnet19", "resnet has 18, 34, 50, 101 or 152 layers, got 19; the nearest is 18"),

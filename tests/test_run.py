@@ -142,6 +142,13 @@ def test_eval_only_without_a_run_says_which_is_missing(tmp_path):
         run.main(["--log_dir", str(tmp_path), "--model_name", "nothing", "--eval_only"])
 
 
+def test_a_resumed_run_takes_settings_of_its_own_dataset(tiny_folder, tmp_path):
+    run.main(runs.arguments(tiny_folder, tmp_path, max_steps=1))
+    again = ["--log_dir", str(tmp_path), "--model_name", "run", "--resume", "auto", "--max_steps", "2"]
+    run.main([*again, "--dataset.val_fraction", "0.2"])
+    assert runs.last(tmp_path).options["dataset"] == {"name": "folder", "val_fraction": 0.2}
+
+
 def test_a_published_checkpoint_is_no_run_that_goes_on(tmp_path):
     path = published(tmp_path / "ckpt.pth", optimizer={"state": {}, "param_groups": []}, epoch=3)
     with pytest.raises(InputError, match="holds a checkpoint of bdedepth and cannot be resumed; --load_"):
