@@ -121,7 +121,7 @@ def test_a_config_is_read_as_windows_saves_it(tmp_path):
     options = parse(["--config", str(tmp_path / "a.txt"), str(tmp_path / "b.yaml")])
     assert (options.height, options.width, options.batch_size) == (96, 96, 3)
     (tmp_path / "c.yaml").write_text("height: 96", encoding="utf-16")
-    with pytest.raises(InputError, match=r"c\.yaml is no text in UTF-8"):
+    with pytest.raises(InputError, match=r"c\.yaml is not text in UTF-8"):
         parse(["--config", str(tmp_path / "c.yaml")])
 
 
