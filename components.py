@@ -9,9 +9,11 @@ has the name of its file, one under `@NETWORKS.register("name")` has that name. 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib
 import inspect
+import operator
 import re
 import sys
 from collections.abc import Iterator
@@ -23,6 +25,12 @@ import utils
 from utils import PROJECT, InputError, Registry, nearest_name
 
 REQUIRED = object()  # the default of a setting without one
+_ARITHMETIC = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 COMPUTED = object()  # a default that is not a literal
 
 
@@ -219,36 +227,83 @@ def _setting(module: str, annotation: ast.expr | None, value: ast.expr | None) -
         text = annotation.value
     if value is None:
         return Setting(text, REQUIRED)
-    if isinstance(value, ast.Name):  # a constant of the file
-        assigned = (node for node in _tree(module).body if isinstance(node, ast.Assign))
-        value = next((node.value for node in assigned if ast.unparse(node.targets[0]) == value.id), value)
     try:
-        return Setting(text, ast.literal_eval(value))
+        return Setting(text, _literal(module, value))
     except ValueError:
         return Setting(text, COMPUTED)
 
 
-def _defaults(module: str, node: ast.ClassDef) -> dict[str, Any]:
-    """The class attribute `defaults`; `{**Base.defaults, ...}` is understood, other code is not.
+def _literal(module: str, node: ast.expr) -> Any:
+    """The value of an expression made of literals, constants of files of ours and attributes of our classes.
 
     Raises:
-        TypeError: it is not made of literals; a message for the author of a method.
+        ValueError: other code.
     """
-    for statement in node.body:
-        if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
-            continue
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        value = statement.value
-        if ast.unparse(targets[0]) != "defaults" or not isinstance(value, ast.Dict):
-            continue
-        found: dict[str, Any] = {}
-        for key, item in zip(value.keys, value.values):
-            if key is not None:
-                found[ast.literal_eval(key)] = ast.literal_eval(item)
-            elif isinstance(item, ast.Attribute) and item.attr == "defaults":
-                base = _resolve(module, ast.unparse(item.value))
-                found |= _defaults(*base) if base else {}
-            else:
-                raise TypeError(f"{module}: defaults of {node.name} must be literals")
+    if isinstance(node, ast.Name):
+        return _literal(*_constant(module, node.id))
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return _attribute(_resolve(module, node.value.id), node.attr)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        items = [_literal(module, item) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.Dict):
+        found: dict[Any, Any] = {}
+        for key, item in zip(node.keys, node.values):
+            value = _literal(module, item)
+            found |= value if key is None else {_literal(module, key): value}
         return found
-    return next((found for base in _bases(module, node) if (found := _defaults(*base))), {})
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        return _ARITHMETIC[type(node.op)](_literal(module, node.left), _literal(module, node.right))
+    return ast.literal_eval(node)
+
+
+def _constant(module: str, name: str) -> tuple[str, ast.expr]:
+    """The module that assigns a constant, found through imports, and the assigned expression."""
+    for node in _tree(module).body:
+        if isinstance(node, ast.ImportFrom) and node.module and _file(node.module):
+            for alias in node.names:
+                if name == (alias.asname or alias.name):
+                    return _constant(node.module, alias.name)
+        if name in _assigned(node):
+            return module, node.value
+    raise ValueError(f"{module} assigns nothing to {name}")
+
+
+def _assigned(node: ast.stmt) -> list[str]:
+    """Names that a statement assigns a value to."""
+    if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+        return []
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _attribute(owner: tuple[str, ast.ClassDef] | None, name: str) -> Any:
+    """A class attribute, of the class itself or of one that it extends.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if owner is None:
+        raise ValueError(name)
+    module, node = owner
+    for statement in node.body:
+        if name in _assigned(statement):
+            return _literal(module, statement.value)
+    for base in _bases(module, node):
+        with contextlib.suppress(LookupError):
+            return _attribute(base, name)
+    raise LookupError(name)
+
+
+def _defaults(module: str, node: ast.ClassDef) -> dict[str, Any]:
+    """The class attribute `defaults`, {} without one.
+
+    Raises:
+        TypeError: it is code that `_literal` does not understand; a message for the author of a method.
+    """
+    try:
+        return _attribute((module, node), "defaults")
+    except LookupError:
+        return {}
+    except ValueError:
+        raise TypeError(f"{module}: `defaults` of {node.name} must be made of literals") from None

@@ -2,14 +2,14 @@
 
     import torch
     model = torch.hub.load("path/to/parallax", "parallax", path="runs/monodepth2_kitti", source="local")
-    depth = model("street.jpg")  # (1, 1, h, w), at the image's size; model.unit says metres or not
+    depth = model("street.jpg")  # (1, 1, h, w) at the image's size; metres if model.is_metric
 
-`path` is a run folder, a checkpoint file or a published checkpoint; `model` takes paths, PIL images, arrays
-and tensors, one or many; of a rig, all images of a frame set with their intrinsics (predictor.py). It is an
-`nn.Module`: `model.to("cuda")` works.
+`path` is a run folder, a checkpoint file or a published checkpoint. `model` takes paths, PIL images, arrays
+and tensors, one or many; a model of a rig takes all images of a frame set with their intrinsics
+(predictor.py). It is an `nn.Module`, so `model.to("cuda")` works.
 
-Our modules have everyday names, and the calling program may have a `utils` or `datasets` of its own. While a
-model is loaded those names are ours; before and after they are the caller's.
+Our modules have common names, and the calling program may have a `utils` or `datasets` of its own. While a
+model is loaded these names are ours; before and after, they are the caller's.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ _FOLDER = Path(__file__).resolve().parent
 _NAMES = {path.stem for path in _FOLDER.glob("*.py")} | {
     path.parent.name for path in _FOLDER.glob("*/__init__.py")
 }
-# Ours, kept between calls so that a class stays the same. The hub runs this file anew each time, so they are
-# kept where Python keeps modules, under a name that nobody else has.
+# Our modules, kept between calls so that a class stays the same. The hub runs this file anew each time, so
+# they are kept in sys.modules, under a name that nobody else uses.
 _kept = sys.modules.setdefault("_parallax_modules", ModuleType("_parallax_modules"))
 _loaded: dict[str, ModuleType] = vars(_kept).setdefault(str(_FOLDER), {})
 
 
 def parallax(path: str | Path, device: str = "auto", which: str = "best", **options: Any):
-    """A model, ready to predict depth.
+    """A model that is ready to predict depth.
 
         model(images)   (B, 3, h, w) float in [0, 1] or uint8, a PIL image, an array (h, w, 3), a path, or a
                         list of these  ->  depth (B, 1, h, w)
-        model(images, intrinsics)   of a rig: (N, 3, h, w) in ring order and (N, 3, 3) in their pixels
+        model(images, intrinsics)   for a rig: (N, 3, h, w) in ring order and (N, 3, 3) in their pixels
 
     Args:
         path: a run folder, a checkpoint file or a published checkpoint.
-        device: `auto` (the GPU where there is one), `cpu`, `cuda`, ...
-        which: of a run folder, `best` or `last`.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, ...
+        which: checkpoint of a run folder, `best` or `last`.
         options: height and width, to run the network at another size than it was trained with.
 
     Returns:
-        A `predictor.Predictor`: an nn.Module with `height`, `width`, `cameras`, `unit`, `metres`, `options`.
+        A `predictor.Predictor`: an nn.Module with `height`, `width`, `cameras`, `metric_scale`, `is_metric`,
+        `unit`, `options`.
     """
     with _our_modules():
         from predictor import load_predictor
@@ -57,7 +58,7 @@ def parallax(path: str | Path, device: str = "auto", which: str = "best", **opti
 
 @contextlib.contextmanager
 def _our_modules() -> Iterator[None]:
-    """Within, `utils`, `datasets` and the others are ours; afterwards they are again what they were."""
+    """A block in which `utils`, `datasets`, ... are our modules; afterwards they are the caller's."""
 
     def named_alike() -> dict[str, ModuleType]:
         return {n: m for n, m in sys.modules.items() if n.split(".")[0] in _NAMES - {"hubconf"}}

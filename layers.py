@@ -74,6 +74,24 @@ def axis_angle_to_rotation(axis_angle: Tensor) -> Tensor:
     return torch.stack(rows, 1).view(-1, 3, 3)
 
 
+def euler_to_rotation(angles: Tensor) -> Tensor:
+    """R = Rx(x) Ry(y) Rz(z), as SfMLearner and SC-Depth read a pose network's output.
+
+    Args:
+        angles: (B, 3) radians about the x, y and z axis.
+
+    Returns:
+        (B, 3, 3).
+    """
+    (cx, cy, cz), (sx, sy, sz) = torch.cos(angles).unbind(1), torch.sin(angles).unbind(1)
+    rows = [
+        cy * cz, -cy * sz, sy,
+        cx * sz + sx * sy * cz, cx * cz - sx * sy * sz, -sx * cy,
+        sx * sz - cx * sy * cz, sx * cz + cx * sy * sz, cx * cy,
+    ]  # fmt: skip
+    return torch.stack(rows, 1).view(-1, 3, 3)
+
+
 def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
     """[R | t] over (0 0 0 1), from (B, 3, 3) and (B, 3) to (B, 4, 4)."""
     bottom = torch.eye(4, dtype=rotation.dtype, device=rotation.device)[3:].expand(len(rotation), 1, 4)
@@ -100,6 +118,19 @@ def pose_matrix(axis_angle: Tensor, translation: Tensor, invert: bool = False) -
     """
     T = rigid(axis_angle_to_rotation(axis_angle.float()), translation.float())
     return invert_rigid(T) if invert else T
+
+
+def euler_pose_matrix(vector: Tensor) -> Tensor:
+    """The pose vector of PackNet-SfM and SC-Depth as a matrix.
+
+    Args:
+        vector: (B, 6), translation in the unit of the depth, then Euler angles in radians.
+
+    Returns:
+        (B, 4, 4).
+    """
+    vector = vector.float()
+    return rigid(euler_to_rotation(vector[:, 3:]), vector[:, :3])
 
 
 def invert_intrinsics(intrinsics: Tensor) -> Tensor:
@@ -223,6 +254,34 @@ def edge_aware_gradient(values: Tensor, image: Tensor) -> Tensor:
         return (torch.diff(values, dim=axis).abs() * edge).mean()
 
     return along(3) + along(2)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """`scale_gradient`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.factor * gradient, None
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """`x`, whose gradient is multiplied by `factor` in the backward pass (SGDepth, section 3.2).
+
+    Two tasks that share layers divide the gradient between them this way: 0.9 and 0.1, for example.
+
+    Args:
+        x: any shape.
+        factor: 1 leaves the gradient as it is, 0 stops it.
+
+    Returns:
+        The values of `x`.
+    """
+    return x if factor == 1 else _ScaleGradient.apply(x, factor)
 
 
 def scale_invariant_log_error(

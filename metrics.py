@@ -1,12 +1,12 @@
 """Depth errors, caps, crops, scale alignment; the only implementation.
 
-A benchmark states its `Protocol`; `measure` evaluates a batch of predictions by it, `evaluation.py` a
-dataset:
+A dataset states its `Protocol`; `measure` evaluates a batch of predictions by it, `evaluation/` a dataset:
 
-    disparity, resized to the ground truth's size -> depth -> x scale, x median ratio -> clamped -> errors
+    inverse depth, resized to the ground truth's size -> depth -> x scale, x median ratio -> clamped -> errors
 
-Ground truth is sparse, so only the pixels where it counts travel (`GroundTruth`), padded to one length a
-batch: images of different sizes are evaluated together, in float64, on whatever device the predictions are.
+Ground truth is sparse, so only its valid pixels travel (`GroundTruth`), padded to one length in a batch.
+Images of different sizes are evaluated together, in float64, on the device of the predictions. An infinite
+prediction stays infinite under every scale and is clamped to the largest depth.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from torch import Tensor
 from utils import InputError, nearest_name
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+ACCURACIES = ("a1", "a2", "a3")  # metrics of which a higher value is better
 
-# Rows and columns that count, as fractions of height and width: top, bottom, left, right.
+# Evaluated rows and columns, as fractions of height and width: top, bottom, left, right.
 CROPS = {
-    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),  # Garg et al. 2016, what KITTI tables use
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),  # Garg et al. 2016, used by KITTI's tables
     "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),  # Eigen et al. 2014
     "cityscapes": (1 / 3, 1.0, 0.09375, 0.90625),  # of the upper 768 rows: rows 256:, columns 192:1856
     "none": (0.0, 1.0, 0.0, 1.0),
@@ -44,19 +45,20 @@ class Protocol:
     Attributes:
         name: what papers call it.
         ground_truth: where the ground truth comes from, in words.
-        min_depth: metres; ground truth at or below it does not count, predictions are clamped to it.
+        min_depth: metres; ground truth at or below it is not valid, predictions are clamped to it.
         max_depth: metres; predictions are clamped to it.
-        cap_ground_truth: ground truth at or beyond `max_depth` does not count.
+        cap_ground_truth: ground truth at or beyond `max_depth` is not valid.
         crop: `garg`, `eigen`, `cityscapes` or `none`.
-        alignment: `median` (each image's own factor) or `none` (metric, times `scale`).
-        scale: what predictions are multiplied by before any alignment.
-        resize: what is brought to the ground truth's size: `disparity` or `depth`, bilinear, or the `nearest`
-        depth.
-        align_corners: the corner pixels' centres stay where they are; off is OpenCV's half-pixel rule.
-        median: of an even count the mean of the two `middle` values (numpy) or the `lower` one (torch). The
+        alignment: `median` (each image by its own factor) or `none` (predictions are metric, times `scale`).
+        scale: factor for predictions before any alignment.
+        resize: what is brought to the ground truth's size: `disparity` (inverse depth) or `depth`, bilinear,
+            or the `nearest` depth.
+        align_corners: resize so that the corner pixels' centres stay; False is OpenCV's half-pixel rule.
+        median: for an even count, the mean of the two `middle` values (numpy) or the `lower` one (torch). The
             spread of the ratios then follows the same library: torch divides by one less.
         log10: `rmse_log` in decimal logarithms, as for Make3D; natural ones otherwise.
-        reported: the columns of `METRICS` this benchmark's tables have; all are measured.
+        reported: the metrics in this benchmark's tables; all of `METRICS` are measured.
+        goal: the metric that selects the best checkpoint.
 
     Raises:
         InputError: a setting that does not exist, caps that are not 0 < min_depth < max_depth.
@@ -75,29 +77,33 @@ class Protocol:
     median: str = "middle"
     log10: bool = False
     reported: tuple[str, ...] = METRICS
+    goal: str = "abs_rel"
 
     def __post_init__(self) -> None:
         choices = {"crop": CROPS, "alignment": ALIGNMENTS, "resize": RESIZES, "median": MEDIANS}
         for setting, allowed in choices.items():
             value = getattr(self, setting)
             if value not in allowed:
-                raise InputError(
-                    f"there is no {setting} '{value}' in a protocol{nearest_name(value, allowed)}"
-                )
+                raise InputError(f"a protocol has no {setting} '{value}'{nearest_name(value, allowed)}")
         if not 0 < self.min_depth < self.max_depth:
             raise InputError(
                 f"a protocol needs 0 < min_depth < max_depth, got {self.min_depth} and {self.max_depth}"
             )
         if not (math.isfinite(self.scale) and self.scale > 0):
-            raise InputError(f"predictions are multiplied by a positive number, got {self.scale}")
+            raise InputError(f"a protocol's scale must be a number above 0, got {self.scale}")
         if not self.reported:
             raise InputError(f"a protocol reports at least one of {', '.join(METRICS)}, got none")
-        for metric in self.reported:
+        for metric in (*self.reported, self.goal):
             if metric not in METRICS:
                 raise InputError(f"there is no metric '{metric}'{nearest_name(metric, METRICS)}")
 
+    @property
+    def higher_is_better(self) -> bool:
+        """True if a higher value of `goal` is better."""
+        return self.goal in ACCURACIES
+
     def card(self) -> dict[str, str]:
-        """What it says, in words, for a person who reads a table."""
+        """The settings in words, for the reader of a table."""
         # A protocol's bounds are above 0; a dataset without a lower one has a millionth of a metre.
         low = "0" if self.min_depth <= 1e-6 else f"{self.min_depth:g}"
         high = f"{self.max_depth:g}"
@@ -110,7 +116,7 @@ class Protocol:
         kind = ", the lower of two middle values" if self.median == "lower" else ""
         aligned = {
             "median": f"each image by median(ground truth) / median(prediction){kind}",
-            "none": "none, predictions count as metric",
+            "none": "none, predictions are taken as metric",
         }
         logarithm = {"logarithm": "decimal, in rmse_log"} if self.log10 else {}
         return {
@@ -128,16 +134,23 @@ class Protocol:
         }
 
 
+def is_better(value: float, best: float | None, higher_is_better: bool) -> bool:
+    """True if a goal's value is finite and better than the best so far; None is worse than any value."""
+    if not math.isfinite(value):
+        return False
+    return best is None or (value > best if higher_is_better else value < best)
+
+
 # -------------------------------------------------------------------------------------- one batch of images
 
 
 @dataclass
 class GroundTruth:
-    """The pixels of B images where ground truth counts, K the most an image has.
+    """The valid pixels of B images; K is the largest number of them in one image.
 
     Attributes:
         depth: (B, K) metres, float64.
-        rows, columns: (B, K) int64, where in the ground truth's own image.
+        rows, columns: (B, K) int64, pixel coordinates in the ground truth's own image.
         valid: (B, K) bool, False for padding.
         sizes: (B, 2) int64, height and width of the ground truth's image.
     """
@@ -150,17 +163,17 @@ class GroundTruth:
 
     @staticmethod
     def of(maps: np.ndarray, protocol: Protocol) -> GroundTruth:
-        """What counts of (N, h, w) metres, 0 where unknown."""
+        """The valid pixels of (N, h, w) metres, 0 where unknown."""
         height, width = maps.shape[-2:]
         top, bottom, left, right = crop_box(protocol.crop, height, width)
         images = []
         for depth in maps[:, top:bottom, left:right]:
             rows, columns = np.nonzero(depth > 0)  # few of a rig's 14 million pixels
             known = depth[rows, columns].astype(np.float64)
-            counts = known > protocol.min_depth
+            valid = known > protocol.min_depth
             if protocol.cap_ground_truth:
-                counts &= known < protocol.max_depth
-            known, rows, columns = known[counts], rows[counts], columns[counts]
+                valid &= known < protocol.max_depth
+            known, rows, columns = known[valid], rows[valid], columns[valid]
             images.append([known, rows + top, columns + left, np.ones(len(rows), bool)])
         longest = max(1, *(len(image[0]) for image in images))
         parts = [[_padded(torch.from_numpy(part), longest) for part in image] for image in images]
@@ -169,17 +182,12 @@ class GroundTruth:
     @staticmethod
     def cat(ground_truths: Sequence[GroundTruth]) -> GroundTruth:
         """Join along the batch axis."""
-        longest = max(ground_truth.depth.shape[1] for ground_truth in ground_truths)
+        longest = max(one.depth.shape[1] for one in ground_truths)
         parts = [
-            [
-                _padded(part, longest)
-                for part in (ground_truth.depth, ground_truth.rows, ground_truth.columns, ground_truth.valid)
-            ]
-            for ground_truth in ground_truths
+            [_padded(part, longest) for part in (one.depth, one.rows, one.columns, one.valid)]
+            for one in ground_truths
         ]
-        return GroundTruth(
-            *map(torch.cat, zip(*parts)), torch.cat([ground_truth.sizes for ground_truth in ground_truths])
-        )
+        return GroundTruth(*map(torch.cat, zip(*parts)), torch.cat([one.sizes for one in ground_truths]))
 
     def to(self, device: torch.device | str) -> GroundTruth:
         """The same on `device`."""
@@ -187,12 +195,12 @@ class GroundTruth:
 
 
 def _padded(values: Tensor, length: int) -> Tensor:
-    """(..., K) to (..., length), zeros behind."""
+    """(..., K) to (..., length), zeros at the end."""
     return F.pad(values, (0, length - values.shape[-1]))
 
 
 def crop_box(crop: str, height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of a crop of `CROPS`, pixels; rows top to bottom - 1 count."""
+    """Top, bottom, left and right of a crop of `CROPS`, pixels; rows `top` to `bottom` - 1 are evaluated."""
     top, bottom, left, right = CROPS[crop]
     return int(top * height), int(bottom * height), int(left * width), int(right * width)
 
@@ -207,8 +215,8 @@ def depth_errors(
         a1 a2 a3  share with max(t / p, p / t) < 1.25, 1.25^2, 1.25^3
 
     Args:
-        prediction, ground truth: (B, P) metres, positive where valid.
-        valid: (B, P) bool; all where not given.
+        prediction, ground_truth: (B, P) metres, positive where valid.
+        valid: (B, P) bool; None if all are valid.
         log10: decimal logarithms in `rmse_log`.
 
     Returns:
@@ -236,7 +244,7 @@ def depth_errors(
 
 
 def masked_median(values: Tensor, valid: Tensor, kind: str = "middle") -> Tensor:
-    """(B,) medians of (B, P) where valid; of an even count the mean of both middle values or the `lower`."""
+    """(B,) medians of (B, P) where valid; `kind` is the rule for an even count, see `Protocol.median`."""
     ordered = torch.where(valid, values, math.inf).sort(1).values
     count = valid.sum(1, keepdim=True)
     lower = ordered.gather(1, ((count - 1) // 2).clamp(min=0))[:, 0]
@@ -253,7 +261,7 @@ def look_up(
     align_corners: bool = False,
     nearest: bool = False,
 ) -> Tensor:
-    """What `maps` resized to each image's size would hold at some pixels: only these are computed.
+    """The values at some pixels of `maps` resized to each image's size; only these are computed.
 
     Bilinear without antialiasing, as `F.interpolate` and, with half-pixel centres, OpenCV's resize.
 
@@ -261,25 +269,25 @@ def look_up(
         maps: (B, H, W).
         rows, columns: (B, K) pixels of the resized image.
         sizes: (B, 2) height and width to resize to.
-        align_corners: as `F.interpolate`.
-        nearest: as `F.interpolate`'s mode of that name.
+        align_corners: as in `F.interpolate`.
+        nearest: as the mode of that name in `F.interpolate`.
 
     Returns:
         (B, K).
     """
     height, width = maps.shape[1:]
 
-    def neighbours(places: Tensor, new: Tensor, old: int) -> tuple[Tensor, Tensor, Tensor]:
-        if nearest:  # in float32, since rounding decides which of two pixels is meant
+    def neighbours(coordinates: Tensor, new: Tensor, old: int) -> tuple[Tensor, Tensor, Tensor]:
+        if nearest:  # in float32, since rounding decides between two pixels
             # Not old / new: torch makes that old * (1 / new), and 427 * (1 / 427) is less than 1.
             scale = torch.full_like(new, old, dtype=torch.float32) / new.float()
-            first = (places.float() * scale[:, None]).long()
+            first = (coordinates.float() * scale[:, None]).long()
             return first, first, torch.zeros_like(first)
-        new, places = new[:, None].double(), places.double()
+        new, coordinates = new[:, None].double(), coordinates.double()
         if align_corners:
-            exact = places * ((old - 1) / (new - 1).clamp(min=1))
+            exact = coordinates * ((old - 1) / (new - 1).clamp(min=1))
         else:
-            exact = ((places + 0.5) * (old / new) - 0.5).clamp(0, old - 1)
+            exact = ((coordinates + 0.5) * (old / new) - 0.5).clamp(0, old - 1)
         first = exact.long()
         return first, (first + 1).clamp(max=old - 1), (exact - first).to(maps.dtype)
 
@@ -290,14 +298,24 @@ def look_up(
     def at(row: Tensor, column: Tensor) -> Tensor:
         return flat.gather(1, row * width + column)
 
-    upper = at(top, left) * (1 - across) + at(top, right) * across
-    lower = at(bottom, left) * (1 - across) + at(bottom, right) * across
-    return upper * (1 - down) + lower * down
+    def blend(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+        # A weight of 0 leaves the second value out, also an infinite one: inf * 0 is nan.
+        return first * (1 - weight) + torch.where(weight > 0, second * weight, 0)
+
+    upper = blend(at(top, left), at(top, right), across)
+    lower = blend(at(bottom, left), at(bottom, right), across)
+    return blend(upper, lower, down)
 
 
 @dataclass
 class Measured:
-    """Numbers of B images: errors (B, 7), pixels (B,), ratio (B,) of medians, ground truth / prediction."""
+    """Numbers of B images.
+
+    Attributes:
+        errors: (B, 7) in the order of `METRICS`.
+        ratio: (B,) median(ground truth) / median(prediction).
+        pixels: (B,) int64, valid pixels.
+    """
 
     errors: Tensor
     ratio: Tensor
@@ -308,21 +326,21 @@ def measure(depth: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> Mea
     """Evaluate B predictions by a protocol.
 
     Args:
-        depth: (B, 1, H, W), any size, metres up to one factor.
-        ground truth: what counts, on the same device.
-        protocol: crop and caps of the ground truth are in `ground_truth` already.
+        depth: (B, 1, H, W), any size, metres or up to scale.
+        ground_truth: valid pixels, on the same device.
+        protocol: its crop and caps are applied to `ground_truth` already.
 
     Returns:
-        Errors, ratios and counts of each image; the ratio is applied where the protocol aligns by it.
+        Errors, ratios and counts of each image; the ratio is applied if the protocol aligns by it.
     """
     return errors_at_points(sample_prediction(depth, ground_truth, protocol), ground_truth, protocol)
 
 
 def sample_prediction(depth: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> Tensor:
-    """(B, K) predicted depth where ground truth counts, resized as the protocol says."""
+    """(B, K) predicted depth at the valid pixels of the ground truth, resized as the protocol says."""
     maps = depth[:, 0].double()
     maps = 1 / maps if protocol.resize == "disparity" else maps
-    seen = look_up(
+    sampled = look_up(
         maps,
         ground_truth.rows,
         ground_truth.columns,
@@ -330,17 +348,18 @@ def sample_prediction(depth: Tensor, ground_truth: GroundTruth, protocol: Protoc
         protocol.align_corners,
         protocol.resize == "nearest",
     )
-    return 1 / seen if protocol.resize == "disparity" else seen
+    return 1 / sampled if protocol.resize == "disparity" else sampled
 
 
-def errors_at_points(seen: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> Measured:
-    """Scale, align and clamp (B, K) predicted depth, and take its errors."""
-    seen = seen * protocol.scale
+def errors_at_points(sampled: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> Measured:
+    """Scale, align and clamp (B, K) predicted depth, and measure its errors."""
+    depth = sampled * protocol.scale
     ratio = masked_median(ground_truth.depth, ground_truth.valid, protocol.median) / masked_median(
-        seen, ground_truth.valid, protocol.median
+        depth, ground_truth.valid, protocol.median
     )
     if protocol.alignment == "median":
-        seen = seen * ratio[:, None]
-    seen = seen.clamp(protocol.min_depth, protocol.max_depth)
-    errors = depth_errors(seen, ground_truth.depth, ground_truth.valid, protocol.log10)
+        # If most of an image is infinitely far, its ratio is 0, and inf * 0 would be nan.
+        depth = torch.where(depth.isinf(), depth, depth * ratio[:, None])
+    depth = depth.clamp(protocol.min_depth, protocol.max_depth)
+    errors = depth_errors(depth, ground_truth.depth, ground_truth.valid, protocol.log10)
     return Measured(errors, ratio, ground_truth.valid.sum(1))

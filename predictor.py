@@ -1,20 +1,18 @@
-"""A trained model as it is used: images of any size in, depth of the same size out.
+"""A trained model in use: images of any size in, depth of the same size out.
 
     images (h, w)  ->  network size (H, W)  ->  1 / depth (H, W)  ->  enlarged to (h, w)  ->  depth
 
-The inverse is what is enlarged, since it is what the networks predict and is linear on every plane.
-`test_simple.py`, `test_video.py` and `hubconf.py` are this class with files around it.
+Inverse depth is enlarged, not depth, since the networks predict it and it is linear on every plane.
+`test_simple.py`, `test_video.py` and `hubconf.py` read and write files around this class.
 
-Depth is in metres where the model learned from stereo pairs, whose baseline it knows, or from a rig of
-cameras by terms that know its size; learned from video alone, it is known up to one factor.
+Depth is in metres if the training fixed the scale, else up to scale; see `methods/metric_scale.py`.
 """
 
 from __future__ import annotations
 
-import argparse
 import glob
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,9 @@ from datasets._sequence import as_rgb, check_size, read_image, resize_image, res
 from datasets.folder import IMAGES, is_own_output, natural_key
 from devices import pick_device
 from methods import load_method
-from utils import PROJECT, InputError, nearest_name
-
-KITTI_BASELINE = 0.54  # metres between the colour cameras
-PUBLISHED_BASELINE = 0.1  # what Monodepth2 calls it in training: depths are metres / 5.4
-MODELS = "models"  # folder of published checkpoints, for --model_name
+from methods.metric_scale import metric_scale, unit_of
+from structures import Batch
+from utils import InputError
 
 Images = Tensor | np.ndarray | Image.Image | str | os.PathLike | Sequence
 
@@ -42,8 +38,8 @@ class Predictor(nn.Module):
 
         depth = predictor(image)  # a path, PIL image, array or tensor, or a list: (B, 1, h, w)
 
-    A model of a rig sees all cameras of a frame set together: its images come as whole frame sets, in ring
-    order (`datasets/_surround.py`), with their intrinsics where its depth follows the lens.
+    A model of a rig predicts all cameras of a frame set together: its images come as whole frame sets, in
+    ring order (`datasets/_surround.py`), with their intrinsics if its depth follows the focal length.
 
     Args:
         method: a trained Method.
@@ -51,10 +47,9 @@ class Predictor(nn.Module):
 
     Attributes:
         height, width: the network's size, pixels.
-        metres: in one unit of the network's depth, and multiplied in; None where depth is known up to one
-            factor only.
-        unit: the same in words.
-        cameras: how many it looks at together.
+        metric_scale: metres in one unit of the network's depth, applied to the output; None if depth is known
+            up to scale only.
+        cameras: number of cameras that are predicted together.
         options: of the training.
 
     Raises:
@@ -70,12 +65,18 @@ class Predictor(nn.Module):
         self.height, self.width = options["height"], options["width"]
         self.resize = options.get("resize") or "bicubic"
         self.cameras = getattr(method, "cameras", 1)
-        if trained_with_stereo(options):
-            self.metres = stereo_scale(options)
-        else:
-            self.metres = 1.0 if getattr(method, "metric", False) else None
-        self.unit = "metres" if self.metres else "up to one factor (learned from video alone)"
+        self.metric_scale = metric_scale(method, options)
         self.eval()
+
+    @property
+    def is_metric(self) -> bool:
+        """True if the training fixed the scale, so that depth is meant as metres."""
+        return self.metric_scale is not None
+
+    @property
+    def unit(self) -> str:
+        """The unit of the depth in words, for a person: "metres", or what to know before it is used."""
+        return unit_of(self.method, self.options)
 
     @torch.no_grad()
     def forward(self, images: Images, intrinsics: Tensor | None = None) -> Tensor:
@@ -84,14 +85,14 @@ class Predictor(nn.Module):
         Args:
             images: a tensor (B, 3, h, w) or (3, h, w), an array (B, h, w, 3) or (h, w, 3), uint8 or float in
                 [0, 1]; a PIL image or a path; or a list of these, all of one size.
-            intrinsics: (B, 3, 3) pixels of the images, or (3, 3) of all, for the methods that need them.
+            intrinsics: (B, 3, 3) pixels of the images, or (3, 3) for all; only some methods need them.
 
         Returns:
-            (B, 1, h, w), see `unit`, on the device of the model.
+            (B, 1, h, w) on the device of the model, metres if `is_metric`, else up to scale.
 
         Raises:
-            InputError: what is no image, images of differing sizes, half a frame set of a rig, or
-                intrinsics that are missing or too few.
+            InputError: an input that is not an image, images of different sizes, an incomplete frame set,
+                intrinsics that are missing or of another number.
         """
         listed = as_images(images)
         sizes = {tuple(image.shape[-2:]) for image in listed}
@@ -105,44 +106,68 @@ class Predictor(nn.Module):
 
         Args:
             images: (3, h, w) uint8 each, of any sizes.
-            intrinsics: (B, 3, 3) pixels of the images, or (3, 3) of all.
+            intrinsics: (B, 3, 3) pixels of the images, or (3, 3) for all of them.
 
         Returns:
-            (B, 1, H, W), 1 / `unit`.
+            (B, 1, H, W), 1 / metres if `is_metric`, else up to scale.
+        """
+        depth = self.method.predict(self.batch(images, intrinsics)).depths[0]
+        return 1 / (depth * (self.metric_scale or 1.0))
+
+    def batch(self, images: Sequence[Tensor], intrinsics: Tensor | None = None) -> Batch:
+        """Images and intrinsics at the network's size, as `Method.predict` takes them.
+
+        Args:
+            images, intrinsics: as `inverse_depth`.
+
+        Raises:
+            InputError: an incomplete frame set, or another number of intrinsics than of images.
         """
         if len(images) % self.cameras:
             raise InputError(
-                f"this model looks at {self.cameras} cameras of one frame set together, in ring order: give "
+                f"this model predicts {self.cameras} cameras of one frame set together, in ring order: give "
                 f"{self.cameras} images or a multiple, got {len(images)}"
             )
-        device = next(self.method.parameters()).device
-        resized = [resize_image(image, self.height, self.width, self.resize) for image in images]
-        if intrinsics is not None:
-            K = torch.as_tensor(intrinsics).cpu()
+        size = self.height, self.width
+        K = intrinsics
+        if K is not None:
+            K = torch.as_tensor(K).cpu()
             K = K.expand(len(images), 3, 3) if K.shape == (3, 3) else K
             if K.shape != (len(images), 3, 3):
                 raise InputError(f"intrinsics are (3, 3) or ({len(images)}, 3, 3) here, got {tuple(K.shape)}")
-            size = (self.height, self.width)
             followed = [resize_intrinsics(k, p.shape[-2:], size) for k, p in zip(K.numpy(), images)]
-            intrinsics = torch.from_numpy(np.stack(followed)).float().to(device)
-        inputs = torch.stack(resized).to(device).float().div_(255)
-        return 1 / (self.method.predict_depth(inputs, intrinsics) * (self.metres or 1.0))
+            K = torch.from_numpy(np.stack(followed)).float()
+        resized = torch.stack([resize_image(image, *size, self.resize) for image in images])
+        samples = torch.arange(len(images) // self.cameras)
+        batch = Batch({0: resized}, K, samples, cameras=self.cameras)
+        return batch.to(next(self.method.parameters()).device)
 
 
 def load_predictor(path: str | Path, device: str = "auto", which: str = "best", **options: Any) -> Predictor:
     """A predictor from a run folder, a checkpoint file or a published checkpoint.
 
     Args:
-        path: where it lies.
-        device: `auto` (the GPU where there is one), `cpu`, `cuda`, `cuda:1`, ...
-        which: of a run folder, `best` or `last`.
-        options: height or width that win over the checkpoint's.
+        path: of the run folder, file or published folder.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ...
+        which: checkpoint of a run folder, `best` or `last`.
+        options: height or width, which win over the checkpoint's.
 
     Raises:
-        InputError: nothing known lies there, or no such device is here.
+        InputError: no known checkpoint at `path`, or no such device.
     """
     method, trained = load_method(path, pick_device(device), which)
     return Predictor(method, {**trained, **options})
+
+
+def set_decode_range(method: nn.Module, min_depth: float | None, max_depth: float | None) -> None:
+    """Replace the depths at disparity 1 and 0, which some published checkpoints do not record.
+
+    Raises:
+        InputError: the model has no decode range.
+    """
+    if not (hasattr(method, "min_depth") and hasattr(method, "max_depth")):
+        raise InputError("--min_depth and --max_depth are a model's decode range; this one has none")
+    method.min_depth, method.max_depth = min_depth or method.min_depth, max_depth or method.max_depth
 
 
 def enlarge(inverse_depth: Tensor, height: int, width: int) -> Tensor:
@@ -154,10 +179,10 @@ def enlarge(inverse_depth: Tensor, height: int, width: int) -> Tensor:
 
 
 def as_images(images: Images) -> list[Tensor]:
-    """Whatever `Predictor` takes, as a list of (3, h, w) uint8 on the CPU.
+    """Any input of `Predictor` as a list of (3, h, w) uint8 on the CPU.
 
     Raises:
-        InputError: what is no image, and what it was.
+        InputError: an input that is not an image, with its type, shape or range.
     """
     if isinstance(images, (list, tuple)):
         return [image for item in images for image in as_images(item)]
@@ -176,7 +201,7 @@ def as_images(images: Images) -> list[Tensor]:
     images = images.detach().cpu()
     if images.is_floating_point():
         low, high = images.min().item(), images.max().item()
-        if not (low >= 0 and high <= 1):  # also where something is not a number
+        if not (low >= 0 and high <= 1):  # true for nan as well
             raise InputError(f"images are uint8, or float in [0, 1]; got {low:g} to {high:g}")
         images = images.mul(255).round().byte()
     if images.dtype != torch.uint8:
@@ -185,10 +210,10 @@ def as_images(images: Images) -> list[Tensor]:
 
 
 def read_upright(path: str | Path) -> Tensor:
-    """An image as (3, h, w) uint8 RGB, turned as its EXIF entry says: telephones store them lying.
+    """An image as (3, h, w) uint8 RGB, rotated as its EXIF entry says: phones store images unrotated.
 
     Raises:
-        InputError: missing, truncated or no image.
+        InputError: missing, truncated or not an image.
     """
     image = read_image(path)
     with Image.open(path) as opened:
@@ -197,131 +222,30 @@ def read_upright(path: str | Path) -> Tensor:
         return as_rgb(ImageOps.exif_transpose(opened))
 
 
-def find_images(places: str | Sequence[str]) -> list[Path]:
-    """The images that files, folders and patterns name, each once, a folder's in natural order.
+def find_images(paths: str | Sequence[str]) -> list[Path]:
+    """The images of files, folders and patterns, each once; those of a folder in natural order.
 
-    What earlier predictions left beside the images is not among them; a file named alone is.
+    Outputs of earlier predictions in a folder are left out; a file that is named by itself is not.
 
     Raises:
-        InputError: a place is not there, or there is no image in it.
+        InputError: a path does not exist, or there is no image in it.
     """
-    places = [places] if isinstance(places, (str, Path)) else list(places)
+    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found: dict[Path, None] = {}
-    for place in places:
-        files = _images_at(Path(place).expanduser())
-        if len(places) > 1 or files != [Path(place).expanduser()]:
-            files = [path for path in files if not is_own_output(path)]
+    for path in paths:
+        files = _images_at(Path(path).expanduser())
+        if len(paths) > 1 or files != [Path(path).expanduser()]:
+            files = [file for file in files if not is_own_output(file)]
         if not files:
             kinds = ", ".join(sorted(IMAGES))
-            raise InputError(f"there is no image at {place} ({kinds}; a folder, a file or a pattern)")
+            raise InputError(f"there is no image at {path} ({kinds}; a folder, a file or a pattern)")
         found.update(dict.fromkeys(files))
     return list(found)
 
 
-def _images_at(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    files = place.iterdir() if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
+def _images_at(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    files = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
     images = [p for p in files if p.suffix.lower() in IMAGES and p.is_file() and p.name[0] != "."]
-    return sorted(images, key=lambda path: natural_key(str(path)))
-
-
-# ------------------------------------------------------------------------------------------ command line
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which model predicts and where; those of evaluate_depth.py."""
-    group = parser.add_argument_group("the model, one of")
-    group.add_argument("--run", metavar="FOLDER", help="a run folder of ours")
-    group.add_argument(
-        "--load_weights_folder", metavar="FOLDER", help="a published checkpoint folder, or a run"
-    )
-    group.add_argument("--pretrained_path", metavar="FILE", help="a checkpoint of a single file")
-    group.add_argument("--model_name", metavar="NAME", help=f"a published checkpoint folder in {MODELS}/")
-
-    group = parser.add_argument_group("how it predicts")
-    group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="of a run")
-    group.add_argument("--height", type=int, metavar="PIXELS", help="network input; else the checkpoint's")
-    group.add_argument("--width", type=int, metavar="PIXELS", help="network input; else the checkpoint's")
-    for name in ("--backbone", "--num_layers"):
-        group.add_argument(name, help="accepted and not needed: the checkpoint tells")
-    group.add_argument("--min_depth", type=float, metavar="M", help="depth at disparity 1, where not saved")
-    group.add_argument("--max_depth", type=float, metavar="M", help="depth at disparity 0, where not saved")
-
-    group = parser.add_argument_group("machine")
-    group.add_argument("--batch_size", type=int, default=4, help="images predicted at a time")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    group.add_argument("--no_cuda", action="store_true", help="the published way to write --device cpu")
-
-
-def check_model_arguments(args: argparse.Namespace) -> Path:
-    """The one model that the flags name.
-
-    Raises:
-        InputError: none, several, an unknown name, or a batch of nothing.
-    """
-    flags = ("run", "load_weights_folder", "pretrained_path", "model_name")
-    given = [f"--{flag}" for flag in flags if getattr(args, flag)]
-    if not given:
-        raise InputError(f"no model was given: add one of {', '.join(f'--{flag}' for flag in flags)}")
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} name two models; give one")
-    if args.batch_size < 1:
-        raise InputError(f"--batch_size must be 1 or more, got {args.batch_size}")
-    if args.model_name:
-        return _named_model(args.model_name)
-    return Path(args.run or args.load_weights_folder or args.pretrained_path)
-
-
-def open_predictor(args: argparse.Namespace) -> Predictor:
-    """The model that the flags of `add_model_arguments` name, ready to predict."""
-    path = check_model_arguments(args)
-    size = {name: getattr(args, name) for name in ("height", "width") if getattr(args, name)}
-    predictor = load_predictor(path, "cpu" if args.no_cuda else args.device, args.checkpoint, **size)
-    if args.min_depth or args.max_depth:
-        set_decode_range(predictor.method, args.min_depth, args.max_depth)
-    return predictor
-
-
-def _named_model(name: str) -> Path:
-    """models/<name> where the command is run, or in the project."""
-    roots = [Path(MODELS), PROJECT / MODELS]
-    for root in roots:
-        if (root / name).exists():
-            return root / name
-    names: Iterable[str] = (item.name for root in roots if root.is_dir() for item in root.iterdir())
-    raise InputError(
-        f"there is no {MODELS}/{name}{nearest_name(name, set(names))}; unpack the published checkpoint "
-        "there, or name its folder with --load_weights_folder"
-    )
-
-
-# ------------------------------------------------------------------------------------- the scale of a model
-
-
-def trained_on(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and settings of the dataset a model was trained on; KITTI where nothing says so."""
-    section = options.get("dataset") or "kitti"
-    if isinstance(section, str):
-        return section, {}
-    return section.get("name", "kitti"), {key: value for key, value in section.items() if key != "name"}
-
-
-def set_decode_range(method: nn.Module | None, min_depth: float | None, max_depth: float | None) -> None:
-    """Replace the depths at disparity 1 and 0, which some published checkpoints do not record."""
-    if not (hasattr(method, "min_depth") and hasattr(method, "max_depth")):
-        raise InputError("--min_depth and --max_depth are a model's decode range; this one has none")
-    method.min_depth, method.max_depth = min_depth or method.min_depth, max_depth or method.max_depth
-
-
-def stereo_scale(options: Mapping[str, Any]) -> float:
-    """Metres in one unit of a stereo-trained model's depth: 5.4 where KITTI's 0.54 m were called 0.1."""
-    name, settings = trained_on(options)
-    if name.startswith("kitti"):
-        return KITTI_BASELINE / settings.get("baseline", PUBLISHED_BASELINE)
-    return 1.0
-
-
-def trained_with_stereo(options: Mapping[str, Any]) -> bool:
-    """Whether stereo pairs were among what it learned from, so that its depth has one known scale."""
-    return bool(options.get("use_stereo")) or "s" in options.get("frame_ids", ())
+    return sorted(images, key=lambda image: natural_key(str(image)))

@@ -69,3 +69,9 @@ class Processes:
         """Wait for every process."""
         if dist.is_initialized():
             dist.barrier()
+
+
+def end_processes() -> None:
+    """Leave the process group that `start_processes` joined, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -121,7 +121,7 @@ def print_plan(trainer: Any, options: argparse.Namespace) -> None:
     print(to_yaml(effective(options)))
     samples = len(trainer.train_set)
     print(
-        f"{samples} training samples, {trainer.schedule.steps_per_epoch} steps an epoch, on {trainer.device}"
+        f"{samples} training samples, {trainer.schedule.steps_per_epoch} steps an epoch on {trainer.device}"
     )
     print(f"{len(trainer.validation.indices)} validation samples, evaluated by {ground_truth}")
     print(f"the first sample's loss: {', '.join(f'{name} {term:.4g}' for name, term in terms.items())}")

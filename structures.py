@@ -41,6 +41,8 @@ class Batch:
         points: name → (B·N, K, 2 + C) sparse data at pixel coordinates of the target: x and y in pixels at
             H x W, then the values, such as a depth. The dataset fixes K; rows of padding have depth 0.
         extra: name → (B·N, ...), data that one particular method reads.
+        camera: a `cameras.Camera` of B·N rows at H x W, for lenses that `intrinsics` alone do not describe;
+            None is the pinhole of `intrinsics`. `intrinsics` are then `camera.nearest_pinhole`.
         detailed: the same samples at `Method.detail` times the resolution; only images, intrinsics and index
             are set.
         companion: an equal number of samples of another dataset, such as labelled images of another domain.
@@ -58,6 +60,7 @@ class Batch:
     maps: dict[str, Tensor] = field(default_factory=dict)
     points: dict[str, Tensor] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
+    camera: Any = None
     detailed: Batch | None = None
     companion: Batch | None = None
 

@@ -19,7 +19,7 @@ A sample of a rig of cameras, whose views a model looks at together, comes from 
     <dataset>_<sample>_<camera>...    each camera's images and arrays, as above
 
 They lie beside the image, or in --output; a sample's, in --output or here. Depth is in metres where the
-model learned from stereo pairs or from a rig's overlap, else up to one factor; the last line says which.
+model learned from stereo pairs or from a rig's overlap, else up to scale; the last line says which.
 The published arrays are (1, 1, H, W) at the network's size, and in units of 5.4 m for models that learned
 from stereo pairs: ours fit the image and are metres.
 """
@@ -43,6 +43,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+import flags
 from datasets import DATASETS, build_dataset
 from datasets._surround import SurroundDataset
 from datasets.folder import INTRINSICS_FILES, parse_intrinsics
@@ -57,16 +58,8 @@ from images import (
     write_ply,
     writing,
 )
-from predictor import (
-    Predictor,
-    add_model_arguments,
-    check_model_arguments,
-    enlarge,
-    find_images,
-    open_predictor,
-    read_upright,
-    trained_on,
-)
+from methods.metric_scale import trained_on
+from predictor import Predictor, enlarge, find_images, read_upright
 from utils import InputError, data_root, read_text, run_main
 
 ASSUMED_ANGLE = 60.0  # degrees from left to right, of a camera whose intrinsics nobody gave
@@ -83,21 +76,21 @@ class Read(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Images that cannot be read are listed at the end, with exit status 1."""
-    args = build_parser().parse_args(argv)
+    args = flags.parse(build_parser(), argv)
     check_arguments(args)
     if args.dataset:
         return predict_sample(args)
     outputs = name_outputs(find_images(args.image_path), args.output)
-    predictor = open_predictor(args)
+    predictor = flags.open_predictor(args)
     if predictor.cameras > 1:
         raise InputError(
             f"this model looks at {predictor.cameras} cameras of one frame set together: instead of "
             "--image_path give a sample of a dataset, --dataset ddad --data_path FOLDER --sample 0"
         )
-    if args.pred_metric_depth and predictor.metres is None:
+    if args.pred_metric_depth and not predictor.is_metric:
         raise InputError(
             "--pred_metric_depth needs a model that knows metres, one trained on stereo pairs or a rig; "
-            "this one learned from video alone, so its depth is known up to one factor"
+            "this one learned from video alone, so its depth is known up to scale"
         )
     failed: list[InputError] = []
     assumed = 0
@@ -130,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be meant, before anything is read."""
-    check_model_arguments(args)
+    flags.model_path(args)
     if bool(args.image_path) == bool(args.dataset):
         raise InputError("give either images, --image_path, or a sample: --dataset ddad --sample 12")
     if args.dataset and args.intrinsics:
@@ -234,8 +227,8 @@ def summary(outputs: dict[Path, Path], failed: int, args: argparse.Namespace) ->
 
 def predict_sample(args: argparse.Namespace) -> None:
     """All cameras of one frame set: each by itself, one image grid, one cloud."""
-    predictor = open_predictor(args)
-    if args.pred_metric_depth and predictor.metres is None:
+    predictor = flags.open_predictor(args)
+    if args.pred_metric_depth and not predictor.is_metric:
         raise InputError("--pred_metric_depth needs metres, and this model's depth lacks a factor")
     dataset = open_rig(args, predictor)
     index = find_sample(dataset, args.sample)
@@ -254,7 +247,7 @@ def predict_sample(args: argparse.Namespace) -> None:
     save_image(image_grid, surround_grid(shown, depths, dataset.camera_names))
     written, words = [image_grid], in_words(predictor.unit)
     if args.ply:
-        factor, how = (1.0, "") if predictor.metres else factor_of(dataset, index, depths)
+        factor, how = (1.0, "") if predictor.is_metric else factor_of(dataset, index, depths)
         cloud = folder / f"{name}.ply"
         rig = dataset.rig_from_camera(line)
         ego_masks = full_size_ego_masks(dataset, line, images)
@@ -339,14 +332,12 @@ def full_size_ego_masks(
 
 def in_words(unit: str) -> str:
     """`unit` after "depth is"."""
-    return f"in {unit}" if unit == "metres" else f"known {unit}"
+    return f"in {unit}" if unit == "metres" else f"known {unit}" if unit.startswith("up to") else unit
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Flags keep the names users of Monodepth2 know."""
-    parser = argparse.ArgumentParser(
-        "test_simple.py", description="Predict the depth of images.", allow_abbrev=False
-    )
+    parser = flags.new_parser("test_simple.py", "Predict the depth of images.")
     switch = {"action": "store_true"}
 
     group = parser.add_argument_group("images")
@@ -382,7 +373,10 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--pred_metric_depth", **switch, help="as --save_npy, and insist on metres: refuse a model without"
     )
-    add_model_arguments(parser)
+    flags.add_model_flags(parser)
+    group = parser.add_argument_group("machine")
+    flags.add_loading_flags(group, batch_size=4, workers=False)
+    flags.add_device_flags(group)
     return parser
 
 

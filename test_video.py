@@ -24,17 +24,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+import flags
 from datasets._sequence import resize_image
 from datasets._video import VIDEOS, open_capture
 from images import FILM_FORMATS, check_format, colourise, video
-from predictor import (
-    add_model_arguments,
-    check_model_arguments,
-    enlarge,
-    find_images,
-    open_predictor,
-    read_upright,
-)
+from predictor import enlarge, find_images, read_upright
 from utils import InputError, run_main
 
 COLOURS = "magma"
@@ -82,10 +76,10 @@ class SteadyRange:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Frames that cannot be read are listed at the end, with exit status 1."""
-    args = build_parser().parse_args(argv)
+    args = flags.parse(build_parser(), argv)
     check_arguments(args)
     frames = open_frames(args.image_path, args.every, args.ext)
-    predictor = open_predictor(args)
+    predictor = flags.open_predictor(args)
     if predictor.cameras > 1:
         raise InputError(
             f"this model looks at {predictor.cameras} cameras of one frame set together, and a video has "
@@ -114,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be meant, before anything is read."""
-    check_model_arguments(args)
+    flags.model_path(args)
     if args.output:
         check_format(Path(args.output).suffix or args.output, FILM_FORMATS)
     for name, least in (("every", 1), ("output_width", 16)):
@@ -244,9 +238,7 @@ def open_video(path: Path, every: int = 1) -> Frames:
 
 def build_parser() -> argparse.ArgumentParser:
     """Flags keep the names users of BDEdepth know."""
-    parser = argparse.ArgumentParser(
-        "test_video.py", description="Predict the depth of a video.", allow_abbrev=False
-    )
+    parser = flags.new_parser("test_video.py", "Predict the depth of a video.")
 
     group = parser.add_argument_group("frames")
     group.add_argument(
@@ -271,7 +263,10 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--output_width", type=int, metavar="PIXELS", help="of the video; else images at network width"
     )
-    add_model_arguments(parser)
+    flags.add_model_flags(parser)
+    group = parser.add_argument_group("machine")
+    flags.add_loading_flags(group, batch_size=4, workers=False)
+    flags.add_device_flags(group)
     return parser
 
 

@@ -37,10 +37,12 @@ from checkpoints import (
 from datasets import build_dataset
 from datasets._augment import Augment
 from datasets._companion import with_companion
+from datasets._label_files import with_label_files
 from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
 from devices import seed_everything
 from logs import RunLog
 from methods import build_method, check_needs
+from methods.metric_scale import metric_scale
 from processes import Processes, start_processes
 from schedule import Progress, Schedule
 from structures import Batch
@@ -85,7 +87,7 @@ class Trainer:
         self._stop_requested = False
         self._build_data()
         self._build_method()
-        self.validation = Validation(options, self.processes, self.is_metric)
+        self.validation = Validation(options, self.processes, metric_scale(self.method, settings))
         # Ranks share weights and data order, and draw different noise.
         torch.manual_seed(options.seed + 1000 * self.processes.rank)
         if checkpoint := self._checkpoint_to_resume():
@@ -100,7 +102,8 @@ class Trainer:
 
     def _build_data(self) -> None:
         options, processes = self.options, self.processes
-        self.train_set = with_companion(build_dataset(vars(options), part="train"), vars(options), "train")
+        labelled = with_label_files(build_dataset(vars(options), part="train"), vars(options))
+        self.train_set = with_companion(labelled, vars(options), "train")
         check_settings("augment", Augment, options.augment)
         self.augment = Augment(**{"seed": options.seed, **options.augment})
         batches = EpochBatches(
@@ -137,7 +140,10 @@ class Trainer:
         self.method = method.to(self.device)
         self.model = with_views(self.method, options.views, options.losses)
         # A companion wraps the dataset; the setting belongs to the wrapped one. Workers have not started yet.
-        getattr(self.train_set, "dataset", self.train_set).detail = getattr(self.model, "detail", 1)
+        dataset = self.train_set
+        while hasattr(dataset, "dataset"):
+            dataset = dataset.dataset
+        dataset.detail = getattr(self.model, "detail", 1)
         capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         if options.precision == "bfloat16" or (options.precision == "auto" and capable):
             self.method.precision = torch.bfloat16
@@ -155,11 +161,6 @@ class Trainer:
         dataset = getattr(self.train_set, "dataset", self.train_set)
         provides = getattr(dataset, "provides", {})
         check_needs(self.method.needed_entries(), self.train_set[0], provides)
-
-    @property
-    def is_metric(self) -> bool:
-        """True if a loss term fixes metric scale."""
-        return any(getattr(term, "gives_metric_scale", False) for term in self.method.loss_terms.values())
 
     # Training.
 
@@ -367,6 +368,8 @@ class Trainer:
             with self._noise_kept():
                 self.log.images(self.progress.step, self.model.log_images(batch, prediction))
                 self.log.clouds(self.progress.step, self.model.log_clouds(batch, prediction))
+                for sentence in self.model.diagnose(batch, prediction):
+                    self.log.say(sentence)
 
     def _greeting(self) -> str:
         world, step = self.processes.world, self.progress.step

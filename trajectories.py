@@ -1,7 +1,7 @@
 """Camera paths: chaining motions, alignment, and the errors of visual odometry.
 
-A path is `world_from_camera`, (N, 4, 4): a camera's place and heading, the first one usually the world. A
-motion is `T_later_from_earlier`, (4, 4), what a pose network says of two images:
+A path is `world_from_camera`, (N, 4, 4): the poses of a camera, the first one usually the world. A motion is
+`T_later_from_earlier`, (4, 4), a pose network's output for two images:
 
     world_from_later = world_from_earlier @ inv(T_later_from_earlier)
 
@@ -19,7 +19,7 @@ import numpy as np
 from utils import InputError, atomic_path, read_text
 
 SEGMENTS = (100, 200, 300, 400, 500, 600, 700, 800)  # metres, of KITTI's odometry benchmark
-SEGMENT_STEP = 10  # frames between the starts of segments, ibid.
+SEGMENT_STEP = 10  # frames between the starts of segments, in the same benchmark
 ALIGNMENTS = ("7dof", "6dof", "scale", "none")
 FORMULAS = ("rmse", "published")
 
@@ -53,7 +53,7 @@ def from_start(path: np.ndarray) -> np.ndarray:
 
 
 def orthonormal(motions: np.ndarray) -> np.ndarray:
-    """Float64 copies whose rotations are the nearest true ones: float32 products drift over a sequence."""
+    """Float64 copies with the nearest proper rotations: float32 products drift over a sequence."""
     motions = np.array(motions, np.float64)
     left, _, right = np.linalg.svd(motions[:, :3, :3])
     motions[:, :3, :3] = left @ right
@@ -61,8 +61,8 @@ def orthonormal(motions: np.ndarray) -> np.ndarray:
 
 
 def angle(rotations: np.ndarray) -> np.ndarray:
-    """The angles, radians, of (..., 3, 3) rotations."""
-    # From sine and cosine together, since arccos alone loses half its digits near 0.
+    """The angles of (..., 3, 3) rotations, radians."""
+    # From sine and cosine together: arccos of the cosine loses half its digits near 0.
     skew = rotations - np.swapaxes(rotations, -1, -2)
     sine = np.sqrt(np.square(skew).sum((-1, -2)) / 8)
     return np.arctan2(sine, (np.trace(rotations, axis1=-2, axis2=-1) - 1) / 2)
@@ -72,15 +72,16 @@ def angle(rotations: np.ndarray) -> np.ndarray:
 
 
 def align(path: np.ndarray, ground_truth: np.ndarray, alignment: str = "7dof") -> tuple[np.ndarray, float]:
-    """Lay a path over the true one.
+    """Align a path with the ground truth.
 
     Args:
-        path, ground truth: (N, 4, 4) world_from_camera of the same frames.
-        alignment: `7dof`, rotation, translation and scale by least squares over all positions (Umeyama
-            1991); `6dof`, without scale; `scale` alone, both starting at one camera; `none`, the same start.
+        path, ground_truth: (N, 4, 4) world_from_camera of the same frames.
+        alignment: `7dof`: rotation, translation and scale by least squares over all positions (Umeyama
+            1991). `6dof`: the same without scale. `scale`: scale only, both starting at the first camera.
+            `none`: the same start.
 
     Returns:
-        (N, 4, 4) in the ground truth's world, and the scale.
+        The path (N, 4, 4) in the ground truth's world, and the scale.
     """
     if alignment in ("scale", "none"):
         path, known = from_start(path), from_start(ground_truth)[:, :3, 3]
@@ -104,7 +105,7 @@ def umeyama(
 
     Args:
         points, target: (N, 3).
-        with_scale: otherwise the scale is 1.
+        with_scale: False keeps the scale at 1.
 
     Returns:
         scale, (3, 3), (3,).
@@ -112,7 +113,7 @@ def umeyama(
     center, target_center = points.mean(0), target.mean(0)
     spread, target_spread = points - center, target - target_center
     left, values, right = np.linalg.svd(target_spread.T @ spread / len(points))
-    handed = np.array([1, 1, np.linalg.det(left) * np.linalg.det(right)])  # a rotation, never a mirror
+    handed = np.array([1, 1, np.linalg.det(left) * np.linalg.det(right)])  # a rotation, not a reflection
     rotation = left @ np.diag(handed) @ right
     variance = np.square(spread).sum() / len(points)
     scale = float((values * handed).sum() / variance) if with_scale and variance > 0 else 1.0
@@ -130,13 +131,19 @@ def segment_errors(
     lengths: Sequence[float] = SEGMENTS,
     step: int = SEGMENT_STEP,
 ) -> dict[str, float]:
-    """KITTI's drift: relative errors over all segments of 100 to 800 m, from every tenth frame.
+    """KITTI's drift: relative errors over all segments of 100 to 800 m, starting at every tenth frame.
 
     A segment ends at the first frame beyond its length, and errors are divided by the nominal length, both
     as in KITTI's development kit.
 
+    Args:
+        path, ground_truth: (N, 4, 4) world_from_camera of the same frames.
+        lengths: of the segments, metres.
+        step: frames between the starts of segments.
+
     Returns:
-        `t_err` %, `r_err` degrees per 100 m, `segments` how many; nan where the path is shorter than all.
+        `t_err` in %, `r_err` in degrees per 100 m, `segments`, their number. nan if the path is shorter than
+        the shortest segment.
     """
     travelled = np.r_[0, np.linalg.norm(np.diff(ground_truth[:, :3, 3], axis=0), axis=1).cumsum()]
     starts = np.arange(0, len(ground_truth), step)
@@ -165,31 +172,40 @@ def position_error(path: np.ndarray, ground_truth: np.ndarray) -> float:
 
 
 def motion_errors(path: np.ndarray, ground_truth: np.ndarray) -> dict[str, float]:
-    """RPE from frame to frame: `rpe_translation`, root mean square metres, `rpe_rotation`, mean degrees."""
+    """RPE from frame to frame, each part as root mean square and as mean.
+
+    Returns:
+        `rpe_translation` (root mean square) and `rpe_translation_mean` in metres; `rpe_rotation` (mean) and
+        `rpe_rotation_rms` in degrees. The short names are those that earlier results have.
+    """
     error = motions_of(ground_truth) @ np.linalg.inv(motions_of(path))
+    squared = np.square(error[:, :3, 3]).sum(1)
+    degrees = np.degrees(angle(error[:, :3, :3]))
     return {
-        "rpe_translation": float(np.sqrt(np.square(error[:, :3, 3]).sum(1).mean())),
-        "rpe_rotation": float(np.degrees(angle(error[:, :3, :3])).mean()),
+        "rpe_translation": float(np.sqrt(squared.mean())),
+        "rpe_translation_mean": float(np.sqrt(squared).mean()),
+        "rpe_rotation": float(degrees.mean()),
+        "rpe_rotation_rms": float(np.sqrt(np.square(degrees).mean())),
     }
 
 
 def snippet_errors(
     motions: np.ndarray, true_motions: np.ndarray, length: int = 5, formula: str = "rmse"
 ) -> np.ndarray:
-    """ATE of short snippets, each with one scale of its own (Zhou et al. 2017).
+    """ATE of short snippets, each aligned by its own scale (Zhou et al. 2017).
 
     Args:
         motions, true_motions: (N, 4, 4) T_later_from_earlier.
-        length: frames a snippet has.
-        formula: `rmse`, the root mean square distance in each whole snippet; or `published`, as Monodepth2
-            and others print it: sqrt(sum of squares) / frames, motions chained as if they were inverse, and
-            the last snippets cut short.
+        length: frames of a snippet.
+        formula: `rmse`, the root mean square distance in each complete snippet; or `published`, as
+            Monodepth2 and others print it: sqrt(sum of squares) / frames, motions chained as if they were
+            inverse, and the last snippets shorter.
 
     Returns:
-        (N - length + 2,), or (N,) as published; in the ground truth's unit.
+        (N - length + 2,), or (N,) for `published`; in the ground truth's unit.
 
     Raises:
-        InputError: an unknown formula, counts that differ, or fewer frames than a snippet has.
+        InputError: an unknown formula, different numbers of motions, or fewer frames than in a snippet.
     """
     if formula not in FORMULAS:
         raise InputError(f"the snippet error's formula is one of {', '.join(FORMULAS)}, got '{formula}'")
@@ -224,7 +240,7 @@ def read_path(file: str | Path) -> np.ndarray:
     """A path of twelve numbers a line (KITTI) or eight (TUM: time x y z qx qy qz qw), as (N, 4, 4).
 
     Raises:
-        InputError: no such file, no text, or a line that is neither or has no finite numbers.
+        InputError: no such file, not a text, or a line that is in neither format or not finite.
     """
     if not Path(file).is_file():
         raise InputError(f"there is no file of poses {file}")
@@ -241,7 +257,7 @@ def read_path(file: str | Path) -> np.ndarray:
                 f"{file}, line {number}: a pose has 12 numbers (KITTI) or 8 (TUM), got '{line[:60]}'"
             )
         if not np.isfinite(rows[-1]).all() or (len(rows[-1]) == 8 and not any(rows[-1][4:])):
-            raise InputError(f"{file}, line {number}: this is no pose of a camera: '{line[:60]}'")
+            raise InputError(f"{file}, line {number}: this is not a pose of a camera: '{line[:60]}'")
     if not rows:
         raise InputError(f"{file} holds no pose")
     values = np.array(rows)
@@ -254,13 +270,17 @@ def read_path(file: str | Path) -> np.ndarray:
 
 
 def write_kitti(file: str | Path, path: np.ndarray) -> None:
-    """One line a frame: the first three rows of world_from_camera."""
+    """KITTI's format: one line for each frame, the first three rows of world_from_camera."""
     with atomic_path(file) as temporary:
         np.savetxt(temporary, path[:, :3].reshape(len(path), 12), fmt="%.9e")
 
 
 def write_tum(file: str | Path, path: np.ndarray, times: np.ndarray | None = None) -> None:
-    """One line a frame: time x y z qx qy qz qw; `times` in seconds, the frame's number where not given."""
+    """TUM's format: one line for each frame, time x y z qx qy qz qw.
+
+    Args:
+        times: (N,) seconds; None writes the number of the frame.
+    """
     times = np.arange(len(path)) if times is None else times
     with atomic_path(file) as temporary:
         np.savetxt(temporary, np.c_[times, path[:, :3, 3], quaternions(path[:, :3, :3])], fmt="%.9f")
@@ -279,7 +299,7 @@ def quaternions(rotations: np.ndarray) -> np.ndarray:
 
 
 def rotations(quaternions: np.ndarray) -> np.ndarray:
-    """(N, 4) x y z w to (N, 3, 3); they are normalised first."""
+    """(N, 4) x y z w of any length to (N, 3, 3)."""
     x, y, z, w = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),

@@ -1,6 +1,8 @@
 """Validation of a run: depth errors if the validation set has ground truth, else the held-out loss.
 
-    best    the lowest value of the goal metric so far, kept with its name and protocol
+    best    the best value of the goal metric so far, kept with its name and protocol
+
+The validation set's protocol says which metric is the goal and whether lower or higher is better.
 
 The whole validation set decides between ground truth and loss, so that ground truth of only some frames
 counts.
@@ -9,7 +11,6 @@ counts.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader
 from datasets import build_dataset
 from datasets._companion import with_companion
 from datasets._loading import Guarded, collate, outlive_sigterm
-from evaluation import evaluate_several, gather
+from evaluation import LOSS_GOAL, Goal, Loading, depth_goal, validate_depth
 from processes import Processes
 from utils import InputError
 
@@ -34,9 +35,9 @@ class Best:
     """The best validation of a run so far.
 
     Attributes:
-        metric: name of the goal metric; lower is better.
+        metric: name of the goal metric.
         protocol: name of the evaluation protocol, or "loss".
-        value: the lowest value so far.
+        value: the best value so far.
     """
 
     metric: str
@@ -50,18 +51,18 @@ class Validation:
     Args:
         options: of the run.
         processes: among which the samples are divided.
-        metric: True if the method's depth is metric, so that it is also evaluated without alignment.
+        scale: `methods.metric_scale.metric_scale` of the method; a metric method is also evaluated without
+            alignment.
 
     Attributes:
         dataset: the validation part.
         indices: evenly spaced indices of the samples that are evaluated.
         has_ground_truth: True if any of these samples has ground truth.
-        metric_name: the metric that selects the best checkpoint; lower is better.
-        protocol_name: the protocol it belongs to.
+        goal: the metric that selects the best checkpoint, its protocol and direction.
     """
 
-    def __init__(self, options: argparse.Namespace, processes: Processes, metric: bool) -> None:
-        self.options, self.processes, self.metric = options, processes, metric
+    def __init__(self, options: argparse.Namespace, processes: Processes, scale: float | None) -> None:
+        self.options, self.processes, self.scale = options, processes, scale
         plain = {key: value for key, value in options.dataset.items() if key not in FOR_LOSSES}
         self.dataset = build_dataset({**vars(options), "dataset": plain}, part="val", frame_ids=(0,))
         self.indices = evenly_spaced(len(self.dataset), options.num_val)
@@ -69,20 +70,16 @@ class Validation:
         if not self.has_ground_truth:
             self.dataset = with_companion(build_dataset(vars(options), part="val"), vars(options), "val")
             self.indices = evenly_spaced(len(self.dataset), options.num_val)
-            self.metric_name, self.protocol_name = "loss", "loss"
+            self.goal: Goal = LOSS_GOAL
         else:
-            self.metric_name = "metric_abs_rel" if metric else "abs_rel"
-            self.protocol_name = self.dataset.protocol.name
+            self.goal = depth_goal(self.dataset.protocol, scale)
 
     def better(self, metrics: dict[str, float], best: Best | None) -> Best | None:
-        """The new best, if the goal metric is lower than a best of the same metric and protocol."""
-        value = metrics.get(self.metric_name, math.nan)
-        comparable = best is not None and (best.metric, best.protocol) == (
-            self.metric_name,
-            self.protocol_name,
-        )
-        if math.isfinite(value) and (not comparable or value < best.value):
-            return Best(self.metric_name, self.protocol_name, value)
+        """The new best, if the goal is better than a best of the same metric and protocol."""
+        value = metrics.get(self.goal.metric, math.nan)
+        same = best is not None and (best.metric, best.protocol) == (self.goal.metric, self.goal.protocol)
+        if self.goal.is_better(value, best.value if same else None):
+            return Best(self.goal.metric, self.goal.protocol, value)
         return None
 
     @torch.no_grad()
@@ -97,25 +94,10 @@ class Validation:
         mine = self.indices[self.processes.rank :: self.processes.world]
         if not self.has_ground_truth:
             return self._loss(model, mine)
-        protocols = {"aligned": self.dataset.protocol}
-        # A rig may know its scale, and so may one of its cameras, so it is evaluated without alignment too.
-        if self.dataset.cameras > 1 or self.metric:
-            protocols["metric"] = dataclasses.replace(self.dataset.protocol, alignment="none")
-        results = evaluate_several(
-            method.predict_depth,
-            self.dataset,
-            protocols,
-            batch_size=self.options.batch_size,
-            device=self.processes.device,
-            workers=self.options.num_workers,
-            indices=mine,
+        loading = Loading(
+            self.options.batch_size, self.processes.device, self.options.num_workers, indices=mine
         )
-        numbers = dict(gather(results["aligned"]).mean)
-        if "metric" in results:
-            whole = gather(results["metric"])
-            numbers |= {f"metric_{name}": whole.mean[name] for name in ("abs_rel", "a1")}
-            numbers["ground_truth_per_prediction"] = whole.ratio_median
-        return numbers
+        return validate_depth(method.predict, self.dataset, self.scale, loading)
 
     def _loss(self, model: nn.Module, indices: list[int]) -> dict[str, float]:
         size = self.options.batch_size

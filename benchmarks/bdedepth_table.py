@@ -19,8 +19,9 @@ import sys
 from pathlib import Path
 
 from devices import pick_device
-from evaluate_depth import evaluate_method
-from evaluation import Result
+from evaluation import Loading, Result
+from evaluation.benchmarks import evaluate_model
+from evaluation.choice import DatasetChoice, Model
 from methods import load_method
 from utils import PROJECT, InputError, nearest_name, run_main
 
@@ -129,9 +130,8 @@ def train_and_evaluate(
     call("run.py", *words)
     device = pick_device(args.device)
     method, saved = load_method(args.out / run, device, which="last")
-    result = evaluate_method(
-        method, saved, data, split=f"{data / 'splits'}", device=device, workers=0, progress=False
-    )
+    where = DatasetChoice(data_path=data, split=f"{data / 'splits'}")
+    result = evaluate_model(Model(method, saved), where, loading=Loading(device=device))
     return result, step_seconds(args.out / run / "log.jsonl", args.batch_size)
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from datasets import build_dataset
 from datasets._sequence import SequenceDataset
 from datasets.kitti import Kitti
-from tools.export_gt_depth import export
+from evaluation.export import export
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_text
 from tools.layouts.nuscenes import SENSORS

@@ -23,11 +23,11 @@ import numpy as np
 from benchmarks.prepare_cityscapes import timed
 from datasets import build_dataset
 from datasets._surround import SurroundDataset
-from tools._work import run_tasks
 from tools.layouts._base import Plan
 from tools.make_synthetic import make
 from tools.sift_matches import labels, match_paths, neighbours, write_matches
 from utils import run_main
+from workers import run_tasks
 
 DRAWN = (608, 968)  # height and width of drawn images: half of DDAD's
 

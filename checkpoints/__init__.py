@@ -10,6 +10,9 @@ model, and the state of the training where there is one to go on with.
     BDEdepth file        model19.pth, ckpt.pth
     Monodepth2 folder    encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth]
     SurroundDepth folder the same files, the attention over cameras in depth.pth
+    SGDepth folder       model.pth [, optim.pth, scheduler.pth, train.pth]
+    SC-Depth file        epoch=99-val_loss=0.1411.ckpt; of SC-SfMLearner dispnet_*.pth.tar, exp_pose_*.pth.tar
+    PackNet-SfM file     PackNet01_MR_selfsup_K.ckpt, or .pth.tar of its first release
 
 Another layout is one file here with a `Layout` in it, `recognise` and `read`, and its place in LAYOUTS; the
 first that recognises wins. Both get a file's content as plain values; a folder of .pth files reads like one
@@ -38,6 +41,9 @@ from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
 from checkpoints.bdedepth import BDEDEPTH
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
+from checkpoints.packnet import PACKNET, write_packnet
+from checkpoints.sc_depth import SC_DEPTH
+from checkpoints.sgdepth import SGDEPTH
 from checkpoints.surround_depth import SURROUND_DEPTH
 from utils import InputError
 
@@ -60,9 +66,11 @@ __all__ = [
     "save_checkpoint",
     "update_link",
     "write_monodepth2_folder",
+    "write_packnet",
 ]
 
-LAYOUTS = [PARALLAX, BDEDEPTH, SURROUND_DEPTH, MONODEPTH2]  # the first that recognises a content reads it
+# The first that recognises a content reads it.
+LAYOUTS = [PARALLAX, SGDEPTH, BDEDEPTH, PACKNET, SURROUND_DEPTH, SC_DEPTH, MONODEPTH2]
 
 
 def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:

@@ -9,14 +9,17 @@ applied in a random order, the same for all frames of a sample. Losses see the i
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datasets._random_crop import RandomCrop
 from structures import Batch, Frame
-from utils import InputError
+from utils import InputError, check_settings
 
 NUMBERS = 5  # that a method may draw its own views from
 COMPANION = 7919  # added to the seed, so that a companion does not repeat the draws of its sample
@@ -33,9 +36,12 @@ class Augment:
         brightness, contrast, saturation: factors are drawn from [1 - value, 1 + value].
         hue: shifts are drawn from [-value, value], in turns of the colour circle.
         seed: the run's seed.
+        crop: rescale and crop before all else; settings of `datasets._random_crop.RandomCrop`. For a
+            companion of single images, since views and larger images of a video would not follow.
+        companion: settings of the companion's own augmentation, where they differ from these.
 
     Raises:
-        InputError: a probability outside [0, 1], a negative range.
+        InputError: a probability outside [0, 1], a negative range, an unknown setting.
     """
 
     flip: float = 0.5
@@ -45,6 +51,8 @@ class Augment:
     saturation: float = 0.2
     hue: float = 0.1
     seed: int = 0
+    crop: Mapping[str, Any] | None = None
+    companion: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("flip", "jitter"):
@@ -53,6 +61,15 @@ class Augment:
         for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
             if not 0 <= getattr(self, name) <= most:
                 raise InputError(f"{name} must be in [0, {most}], got {getattr(self, name)}")
+        if self.crop is not None:
+            check_settings("augment.crop", RandomCrop, self.crop)
+            if missing := {"height", "width"} - set(self.crop):
+                raise InputError(f"augment.crop needs a {min(missing)}, such as {min(missing)}: 192")
+            self._crop = RandomCrop(**{"seed": self.seed, **self.crop})
+        if self.companion is not None:
+            check_settings("augment.companion", Augment, self.companion)
+        own = {"crop": None, "companion": None, **(self.companion or {})}
+        self._companion = {**own, "seed": own.get("seed", self.seed + COMPANION)}
 
     def __call__(self, batch: Batch, epoch: int) -> Batch:
         """The batch mirrored and with `augmented` filled; drawn for this epoch.
@@ -62,8 +79,10 @@ class Augment:
         if batch.detailed is not None:  # the same samples, hence the same draws
             batch = dataclasses.replace(batch, detailed=self(batch.detailed, epoch))
         if batch.companion is not None:
-            other = dataclasses.replace(self, seed=self.seed + COMPANION)
+            other = dataclasses.replace(self, **self._companion)
             batch = dataclasses.replace(batch, companion=other(batch.companion, epoch))
+        if self.crop is not None:
+            batch = self._crop(batch, epoch)
         draws = [self._draw(epoch, index) for index in batch.index.tolist()]
         draws = [draw for draw in draws for _ in range(batch.cameras)]
         batch = mirror(batch, torch.tensor([draw.flip for draw in draws]))
@@ -132,6 +151,7 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
         batch,
         images={frame: flipped(image) for frame, image in batch.images.items()},
         intrinsics=intrinsics,
+        camera=None if batch.camera is None else batch.camera.mirrored(width, flip),
         T_source_from_target={
             frame: sign[:, :, None] * T * sign[:, None, :] for frame, T in batch.T_source_from_target.items()
         },

@@ -250,7 +250,9 @@ def read_points(path: str | Path) -> np.ndarray:
         with np.load(path, allow_pickle=False) as arrays:
             data = arrays["data"]
     except FileNotFoundError:
-        raise InputError(f"there are no LiDAR points {path}; {EXTRACT_AGAIN}") from None
+        raise InputError(
+            f"there are no LiDAR points {path}; {EXTRACT_AGAIN} (--skip_missing evaluates without)"
+        ) from None
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read as LiDAR points ({error}); is it truncated?") from None
     if data.dtype.names and {"X", "Y", "Z"} <= set(data.dtype.names):

@@ -25,6 +25,7 @@ from metrics import Protocol
 from structures import Batch, Frame
 from utils import InputError
 
+RESIZES = ("bicubic", "lanczos", "bilinear")
 _DECODED_BY_TORCHVISION = {".jpg", ".jpeg", ".png"}
 
 
@@ -39,8 +40,8 @@ class SequenceDataset(Dataset):
         frame_ids: 0 and the sources: offsets in frames, "s" the other camera of a stereo pair.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` (antialiased, several times faster) or `lanczos` (Pillow's, as the published
-            systems do; what their checkpoints are evaluated with).
+        resize: `bicubic` (antialiased, several times faster), `lanczos` (Pillow's, as most published systems
+            do; their checkpoints are evaluated with it) or `bilinear` (antialiased, as SGDepth does).
         skip_missing: leave out samples that lack an image instead of refusing to start.
 
     Raises:
@@ -51,6 +52,8 @@ class SequenceDataset(Dataset):
     cameras: int = 1
     detail: int = 1  # above 1, samples carry `Batch.detailed` of that many times the network's size
     camera_names: Sequence[str] = ()  # what tables call the cameras of a rig
+    # Settings that describe one particular folder: an evaluation elsewhere does not take them from training.
+    describes_folder: ClassVar[tuple[str, ...]] = ()
     lines: Sequence[Any]
 
     def __init__(
@@ -63,12 +66,13 @@ class SequenceDataset(Dataset):
         skip_missing: bool = False,
     ) -> None:
         check_size(height, width)
-        if resize not in ("bicubic", "lanczos"):
-            raise InputError(f"resize is 'bicubic' or 'lanczos', got '{resize}'")
+        if resize not in RESIZES:
+            raise InputError(f"resize is one of {', '.join(RESIZES)}, got '{resize}'")
         self.data_path = Path(data_path)
         self.frame_ids = tuple(frame_ids)
         self.height, self.width = height, width
         self.resize = resize
+        self.skip_missing = skip_missing
         check_folder(self.data_path)
         self.lines = self._with_all_images(skip_missing)
 
@@ -270,7 +274,7 @@ def resize_image(image: Tensor, height: int, width: int, resize: str = "bicubic"
         resized = np.array(pixels.resize((width, height), Image.Resampling.LANCZOS))
         return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
     inner = image[None].contiguous(memory_format=torch.channels_last)  # torch has a fast path for it
-    return F.interpolate(inner, (height, width), mode="bicubic", antialias=True)[0].contiguous()
+    return F.interpolate(inner, (height, width), mode=resize, antialias=True)[0].contiguous()
 
 
 def resize_intrinsics(K: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:

@@ -40,7 +40,7 @@ class SurroundDataset(SequenceDataset):
         frame_ids: 0 and the sources: offsets in frames.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out samples that lack an image of any camera.
         masks: read the ego masks, as the map `ego_mask`.
         matches: read what tools/sift_matches.py wrote, as the points `matches`: True (from

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from datasets import DATASETS
@@ -37,6 +36,7 @@ from datasets._cityscapes import (
     upper_rows,
 )
 from datasets._ground_truth import FOLDER, Exportable, check_ground_truth, read_values
+from datasets._labels import LabelTable, cityscapes_table, read_label_image
 from datasets._sequence import SequenceDataset, check_folder, check_offsets
 from datasets._splits import SplitLine, load_split
 from metrics import Protocol
@@ -64,7 +64,7 @@ class Cityscapes(Exportable, SequenceDataset):
         frame_ids: 0 and the sources: offsets in steps of `stride`.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out samples that lack an image.
         stride: raw frames from a target to its next source; the published 2 is 0.12 s.
         top_rows: share of the rows that is kept of the official images, from the top; 1 keeps the bonnet.
@@ -151,10 +151,15 @@ class Cityscapes(Exportable, SequenceDataset):
         ids = torch.from_numpy(self.train_ids(line))[None, None]
         return {"labels": F.interpolate(ids, (self.height, self.width), mode="nearest-exact")}
 
+    @property
+    def label_table(self) -> LabelTable:
+        """Names, colours and movability of the 19 classes."""
+        return cityscapes_table()
+
     def train_ids(self, line: SplitLine) -> np.ndarray:
         """(h, w) uint8, the labels of a frame at their own size, cut as its image is."""
         path = self._label_path(line)
-        labels = _read_labels(path)
+        labels = read_label_image(path)
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise InputError(
                 f"{path} holds no ids: expected one 8-bit channel, got {labels.dtype} {labels.shape}"
@@ -281,13 +286,3 @@ def depth_from_disparity(values: np.ndarray, baseline_times_focal: float) -> np.
     disparity = (values.astype(np.float64) - 1) / 256
     known = disparity > 0
     return np.where(known, baseline_times_focal / np.where(known, disparity, 1), 0).astype(np.float32)
-
-
-def _read_labels(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.array(image)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path} of labels") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as labels ({error}); is it truncated?") from None

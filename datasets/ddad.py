@@ -67,7 +67,7 @@ class Ddad(Exportable, SurroundDataset):
         frame_ids: 0 and the sources: offsets in samples.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out scenes that are not there and samples that lack an image.
         masks: read where each camera sees its own vehicle: True (from `<data_path>/masks` or `mask`), False
             for none, or the folder they lie in.
@@ -259,7 +259,8 @@ class Ddad(Exportable, SurroundDataset):
         """From the LiDAR's points; None where the scene has none.
 
         Raises:
-            InputError: some points of the scene are missing or truncated, or a pose is.
+            InputError: some points of the scene are missing (None with `skip_missing`) or truncated, or a
+                pose is.
         """
         line, lidar = self.lines[index], len(self.sensors)
         scene = self.scenes[line.scene]
@@ -267,6 +268,8 @@ class Ddad(Exportable, SurroundDataset):
             return None
         path = scene.file(line.sample, lidar)
         if not path.parent.is_dir():  # left out when the archive was extracted, or removed after the export
+            return None
+        if self.skip_missing and not path.is_file():
             return None
         world_from_lidar = scene.world_from_sensor(line.sample, lidar)
         world = world_from_lidar[:3, :3] @ read_points(path).T + world_from_lidar[:3, 3:]

@@ -31,9 +31,12 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from datasets import DATASETS
 from datasets._ground_truth import FOLDER, Exportable, read_values
+from datasets._pseudo_depth import FOLDERS as PSEUDO_DEPTH
+from datasets._pseudo_depth import find_pseudo_depth, resize_nearest
 from datasets._sequence import SequenceDataset, check_offsets
 from datasets._video import EXTRACTED, VIDEOS, extract_video
 from metrics import Protocol
@@ -43,7 +46,7 @@ from utils import InputError, read_lines, read_text
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 INTRINSICS_FILES = ("cam.txt", "intrinsics.txt")
 FRAMES_FILE = "frames.txt"
-NOT_SCENES = {"depth", "leres_depth", "seg_mask", FOLDER}
+NOT_SCENES = {"depth", *PSEUDO_DEPTH, "seg_mask", FOLDER}
 OWN_OUTPUT = "_disp"  # ends the stem of a coloured image that test_simple.py wrote
 OWN_FILM = "_depth"  # likewise of a video of test_video.py
 SEQUENCE = 3  # images; fewer are a cover or image grid where scenes or videos lie beside them
@@ -93,7 +96,7 @@ class Folder(Exportable, SequenceDataset):
         frame_ids: 0 and the sources: offsets in steps of `stride`.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out samples that lack an image.
         intrinsics: "fx fy cx cy" (or 3x3 numbers) in pixels of the images as they are on disk, for all
             scenes. Wins over files.
@@ -105,9 +108,11 @@ class Folder(Exportable, SequenceDataset):
             1000 for millimetres (ScanNet), 5000 for TUM and SC-Depth's NYUv2.
         depth_cap: metres, up to which ground truth counts and predictions are evaluated.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
+        pseudo_depth: read the target's pseudo-depth, see `datasets/_pseudo_depth.py`.
     """
 
     ground_truth = "depth"
+    describes_folder = ("intrinsics", "files", "depth_scale", "depth_cap", "stride", "val_fraction")
 
     def __init__(
         self,
@@ -126,6 +131,7 @@ class Folder(Exportable, SequenceDataset):
         depth_scale: float = 256.0,
         depth_cap: float = 80.0,
         gt_path: str | Path | None = None,
+        pseudo_depth: bool = False,
     ) -> None:
         if part not in PARTS:
             raise InputError(f"a folder has the parts {', '.join(PARTS)}, got '{part}'")
@@ -145,6 +151,10 @@ class Folder(Exportable, SequenceDataset):
         K = None if intrinsics is None else parse_intrinsics(intrinsics, "intrinsics")
         patterns = files.replace(",", " ").split() if isinstance(files, str) else files
         self.scenes = [_open_scene(name, folders[name], root, K, patterns) for name in listed or folders]
+        self.pseudo_depth = {
+            number: find_pseudo_depth(scene.folder, scene.frames, natural_key)
+            for number, scene in enumerate(self.scenes if pseudo_depth else [])
+        }
         offsets = [frame * stride for frame in frame_ids]
         spans = [range(len(scene.frames)) for scene in self.scenes]
         if listed is None and part != "all":
@@ -170,6 +180,13 @@ class Folder(Exportable, SequenceDataset):
 
     def intrinsics(self, line: Target, camera: int, height: int, width: int) -> np.ndarray:
         return self.scenes[line.scene].intrinsics
+
+    def maps(self, line: Target) -> dict[str, Tensor]:
+        """`pseudo_depth` (1, 1, height, width) of any scale, 0 where unknown, if it is asked for."""
+        if not self.pseudo_depth:
+            return {}
+        path = self.pseudo_depth[line.scene][self.scenes[line.scene].frames[line.frame]]
+        return {"pseudo_depth": resize_nearest(read_depth(path, 1.0), self.height, self.width)}
 
     def known_depth(self, index: int) -> np.ndarray | None:
         """From the file in `depth`; None for an image that has none."""

@@ -57,7 +57,7 @@ class Kitti2015(Exportable, SequenceDataset):
         frame_ids: 0, and 1 the frame set after or "s" the right camera where they are wanted.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out scenes that lack an image.
         ground_truth: `occ` (every pixel), `noc` (those that both cameras see), or None for no depth.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.

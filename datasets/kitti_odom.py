@@ -34,7 +34,7 @@ class KittiOdom(KittiImages):
         frame_ids: 0 and the sources: offsets in frames, "s" the other camera.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out samples that lack an image.
         intrinsics: `calibration`, the matrix of the sequence, or `fixed`, the one that Monodepth2 uses
             for all of KITTI, raw and odometry alike.

@@ -45,7 +45,7 @@ class Make3D(Exportable, SequenceDataset):
         frame_ids: 0 alone.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out samples that lack an image.
         ground_truth: `laser`, or None for no depth.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.

@@ -66,7 +66,7 @@ class NuScenes(Exportable, SurroundDataset):
         frame_ids: 0 and the sources: images of the same camera before and after the key frame.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out samples that lack a camera, an image, or a listed sample's neighbour.
         masks: read where each camera sees its own vehicle: True (from `<data_path>/masks`), False for none,
             or the folder they lie in.

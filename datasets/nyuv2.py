@@ -93,7 +93,7 @@ class NyuV2(Exportable, SequenceDataset):
         frame_ids: 0 and the sources: offsets in steps of `stride`; test images have 0 alone.
         height: network input height, pixels, a multiple of 32.
         width: network input width, pixels, a multiple of 32.
-        resize: `bicubic` or `lanczos`.
+        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out samples that lack an image.
         undistort: straighten training images. Off for images that are straight already.
         stride: images from a target to its next source. The Kinect took some 20 to 30 a second, of which

@@ -9,14 +9,18 @@ map `ego_mask` says that a camera sees its own vehicle, the error is 0 (Surround
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses import LOSSES
+from losses._moving_objects import MovingObjects
 from photometric_error import PhotometricTarget
 from structures import Batch, Prediction
-from utils import InputError
+from utils import InputError, check_settings
 
 
 @LOSSES.register
@@ -29,23 +33,54 @@ class Photometric(nn.Module):
         reduction: over sources, `min` or `mean`.
         noise: standard deviation of what is added to the unwarped error. Ties between warped and unwarped
             error would make the mask flicker; a hair of noise breaks them.
+        clip: errors of a source are at most their mean plus `clip` standard deviations, so that outliers do
+            not dominate (PackNet-SfM); 0 clips nothing.
+        moving_objects: leave out moving objects: settings of `losses._moving_objects.MovingObjects`; an empty
+            mapping takes its defaults, None leaves nothing out.
 
     Raises:
-        InputError: a weight outside [0, 1] or an unknown reduction.
+        InputError: a weight outside [0, 1] or an unknown reduction, a negative clip.
     """
 
+    needs: tuple[str, ...] = ()
+    predicts: tuple[str, ...] = ()
+
     def __init__(
-        self, ssim_weight: float = 0.85, automask: bool = True, reduction: str = "min", noise: float = 1e-5
+        self,
+        ssim_weight: float = 0.85,
+        automask: bool = True,
+        reduction: str = "min",
+        noise: float = 1e-5,
+        clip: float = 0.0,
+        moving_objects: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= ssim_weight <= 1:
             raise InputError(f"ssim_weight must be in [0, 1], got {ssim_weight}")
         if reduction not in ("min", "mean"):
             raise InputError(f"reduction over sources is 'min' or 'mean', got '{reduction}'")
+        if clip < 0:
+            raise InputError(f"clip must be at least 0, got {clip}; the published one is 0.5")
         self.ssim_weight = ssim_weight
         self.automask = automask
         self.reduction = reduction
         self.noise = noise
+        self.clip = clip
+        self.moving_objects: MovingObjects | None = None
+        if moving_objects is not None:
+            check_settings("moving_objects", MovingObjects, moving_objects)
+            self.moving_objects = MovingObjects(**moving_objects)
+            self.needs, self.predicts = self.moving_objects.needs, self.moving_objects.predicts
+
+    def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
+        """Tell the moving-object mask, if there is one."""
+        if self.moving_objects is not None:
+            self.moving_objects.on_epoch_start(epoch, num_epochs)
+
+    def on_epoch_end(self) -> None:
+        """Let the moving-object mask, if there is one, set its next threshold."""
+        if self.moving_objects is not None:
+            self.moving_objects.on_epoch_end()
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over scales. Returns a scalar."""
@@ -53,10 +88,19 @@ class Photometric(nn.Module):
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
         """(number of scales,), in the order of `prediction.warped`."""
-        return torch.stack([error.mean() for error, _ in self.maps(batch, prediction).values()])
+        errors = [error for error, _ in self.maps(batch, prediction).values()]
+        weight = self._weight(batch, prediction)
+        if weight is not None:
+            small = {e.shape: F.interpolate(weight, e.shape[-2:], mode="nearest-exact") for e in errors}
+            errors = [error * small[error.shape] for error in errors]
+        return torch.stack([error.mean() for error in errors])
 
     def maps(self, batch: Batch, prediction: Prediction) -> dict[int, tuple[Tensor, Tensor | None]]:
-        """scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool: where warping helps, or None)."""
+        """The errors of all pixels, moving objects as well.
+
+        Returns:
+            scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool: where warping helps, or None).
+        """
         compared: dict[torch.Size, tuple[PhotometricTarget, Tensor | None]] = {}
         result = {}
         for scale, warped in prediction.warped.items():
@@ -64,7 +108,7 @@ class Photometric(nn.Module):
             if size not in compared:  # the same for all scales, unless each warps at its own size
                 compared[size] = self._compare_unwarped(batch, size)
             target, unwarped = compared[size]
-            errors = target.error(warped)
+            errors = self._clipped(target.error(warped))
             if scale in prediction.masks:
                 errors = errors * prediction.masks[scale].transpose(0, 1)[:, :, None]
             error = self._over_sources(errors)
@@ -79,6 +123,16 @@ class Photometric(nn.Module):
             result[scale] = error, automask
         return result
 
+    def _weight(self, batch: Batch, prediction: Prediction) -> Tensor | None:
+        """(B·N, 1, H, W), 0 on moving objects; None if none are left out now.
+
+        Augmented views are not masked: their overlaps would be measured twice.
+        """
+        is_view = "scene_depths" in prediction.extra  # see `DepthAndMotion.run_networks`
+        if self.moving_objects is None or is_view or not self.moving_objects.active:
+            return None
+        return self.moving_objects(batch, prediction)
+
     @torch.no_grad()
     def _compare_unwarped(self, batch: Batch, size: torch.Size) -> tuple[PhotometricTarget, Tensor | None]:
         """The target at a size and, for the automask, the error of the sources as they are."""
@@ -86,12 +140,20 @@ class Photometric(nn.Module):
         if not self.automask:
             return target, None
         sources = torch.stack([_shrink(batch.images[frame], size) for frame in batch.sources])
-        errors = target.error(sources)
+        errors = self._clipped(target.error(sources))
         if self.reduction == "mean":
             errors = self._over_sources(errors)[None]
         if self.noise:
             errors = errors + self.noise * torch.randn_like(errors)
         return target, self._over_sources(errors)
+
+    def _clipped(self, errors: Tensor) -> Tensor:
+        """(S, B·N, 1, h, w) with the outliers of each source cut off; the ceiling has no gradient."""
+        if not self.clip:
+            return errors
+        flat = errors.detach().flatten(1)
+        ceiling = flat.mean(1) + self.clip * flat.std(1)
+        return torch.minimum(errors, ceiling[:, None, None, None, None])
 
     def _over_sources(self, errors: Tensor) -> Tensor:
         """(S, B·N, 1, h, w) to (B·N, 1, h, w)."""

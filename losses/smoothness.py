@@ -14,11 +14,26 @@ from torch import Tensor, nn
 from layers import edge_aware_gradient
 from losses import LOSSES
 from structures import Batch, Prediction
+from utils import InputError
 
 
 @LOSSES.register
 class Smoothness(nn.Module):
-    """Smoothness of the disparity at each scale's own size."""
+    """Smoothness of the disparity at each scale's own size.
+
+    Args:
+        image_resize: how the image is brought to that size: `area`, or `bilinear` without antialiasing as
+            SGDepth does, which skips pixels from scale 2 on.
+
+    Raises:
+        InputError: another way of resizing.
+    """
+
+    def __init__(self, image_resize: str = "area") -> None:
+        super().__init__()
+        if image_resize not in ("area", "bilinear"):
+            raise InputError(f"smoothness: image_resize is 'area' or 'bilinear', got '{image_resize}'")
+        self.image_resize = image_resize
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over scales, scale s counting 1 / 2**s. Returns a scalar."""
@@ -30,7 +45,7 @@ class Smoothness(nn.Module):
         for scale, disparity in prediction.disparities.items():
             image = batch.images[0]
             if disparity.shape[-2:] != image.shape[-2:]:
-                image = F.interpolate(image, disparity.shape[-2:], mode="area")
+                image = F.interpolate(image, disparity.shape[-2:], mode=self.image_resize)
             normalised = disparity / (disparity.mean((2, 3), keepdim=True) + 1e-7)
             terms.append(edge_aware_gradient(normalised, image) / 2**scale)
         return torch.stack(terms)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import cameras
 from layers import invert_intrinsics, invert_rigid, pixel_grid, sampling_grid
 from losses import LOSSES
 from photometric_error import PhotometricTarget
@@ -81,6 +82,7 @@ class Neighbours:
         ego_mask = batch.maps.get("ego_mask", torch.zeros_like(images[:, :1], dtype=torch.bool))
         self.images, self.visible = both(images), both((~ego_mask).to(images.dtype))
         self.intrinsics, self.source_intrinsics = batch.intrinsics.repeat(2, 1, 1), both(batch.intrinsics)
+        self.lenses = None if batch.camera is None else (batch.camera.repeat(2), batch.camera.map(both))
         self.T_neighbour_from_camera = invert_rigid(both(rig)) @ rig.repeat(2, 1, 1)
 
     def warp(self, depth: Tensor, in_front: bool = True) -> tuple[Tensor, Tensor]:
@@ -96,8 +98,11 @@ class Neighbours:
         """
         depth = depth.repeat(2, 1, 1, 1)
         T, K = self.T_neighbour_from_camera, self.intrinsics
-        grid = sampling_grid(depth, K, T, self.source_intrinsics)
-        if in_front:
+        if self.lenses is not None:  # what a lens does not see is outside of its grid
+            grid = cameras.sampling_grid(depth, *self.lenses, T)
+        else:
+            grid = sampling_grid(depth, K, T, self.source_intrinsics)
+        if in_front and self.lenses is None:
             grid = grid.masked_fill(_distance(depth, K, T) <= 0, 2.0)  # beyond the border
         warped = F.grid_sample(self.images, grid, padding_mode="zeros", align_corners=True)
         with torch.no_grad():

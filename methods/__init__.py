@@ -44,7 +44,8 @@ def load_method(
 
     Returns:
         The method and its options. Networks for training alone that the file lacks are not there either: a
-        method without a pose network refuses to predict poses instead of inventing them.
+        method without a pose network refuses to predict poses instead of inventing them. The method's
+        `validation_metrics` are those of the checkpoint; `metric_scale.scale_error` reads them.
 
     Raises:
         InputError: nothing known lies there, its keys do not fit, or it lacks what predicting needs.
@@ -60,4 +61,5 @@ def load_method(
     for name in only_for_training - held:
         if hasattr(method, name):
             delattr(method, name)
+    method.validation_metrics = (checkpoint.training or {}).get("metrics") or {}
     return method.to(device).eval(), checkpoint.options

@@ -24,6 +24,7 @@ _MAKES = {  # part of a prediction → the setting that makes it
     "masks": "add --predictive_mask",
     "logits": "--method sgdepth predicts them",
     "companion.logits": "--method sgdepth predicts them",
+    "extra.rectified": "--method sc_depth --method.version v2 predicts them",
 }
 
 
@@ -132,15 +133,15 @@ class Method(nn.Module):
             if from_epoch < 0:
                 raise InputError(f"losses.{name}.from_epoch must be 0 or more, got {from_epoch}")
             if weight:
-                self._check_predicts(name, term)
                 self.loss_weights[name], self.loss_epochs[name] = weight, int(from_epoch)
                 self.loss_terms[name] = term(**settings)
+                self._check_predicts(name, self.loss_terms[name])
         if not self.loss_terms:
             raise InputError(
                 "all loss terms have a weight of 0; leave one at 1, such as --losses.photometric.weight 1"
             )
 
-    def _check_predicts(self, name: str, term: type[nn.Module]) -> None:
+    def _check_predicts(self, name: str, term: nn.Module) -> None:
         for part in getattr(term, "predicts", ()):
             if part not in self.provides:
                 made = ", ".join(self.provides) or "none of these"
@@ -183,8 +184,18 @@ class Method(nn.Module):
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
-        """Called before each epoch, and again when a run resumes within it."""
+        """Called before each epoch, and again when a run resumes within it. Terms with a schedule follow."""
         self.epoch = epoch
+        for term in getattr(self, "loss_terms", {}).values():
+            if hasattr(term, "on_epoch_start"):
+                term.on_epoch_start(epoch, num_epochs)
+
+    def diagnose(self, batch: Batch, prediction: Prediction) -> list[str]:
+        """Sentences about a training that goes wrong, from the terms that look for it. Waits for the GPU."""
+        terms = getattr(self, "loss_terms", {}).items()
+        terms = [term for name, term in terms if self.loss_epochs[name] <= self.epoch]
+        found = [term.diagnose(batch, prediction) for term in terms if hasattr(term, "diagnose")]
+        return [sentence for sentence in found if sentence]
 
     def epoch_statistics(self) -> dict[str, Any]:
         """Numbers of this process's epoch that `on_epoch_end` needs from every process."""
@@ -196,8 +207,11 @@ class Method(nn.Module):
         Args:
             epoch: the epoch that ended, from 0.
             gathered: `epoch_statistics` of every process. State that later epochs use lives in buffers, so
-                that checkpoints hold it.
+                that checkpoints hold it. A loss term may have `on_epoch_end()`.
         """
+        for term in self.loss_terms.values():
+            if hasattr(term, "on_epoch_end"):
+                term.on_epoch_end()
 
     def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """Images for the logs: name → (B, 3 or 1, H, W) in [0, 1]."""

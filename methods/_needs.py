@@ -21,6 +21,14 @@ PROVIDES = {
     "cameras": "a dataset of a camera rig has several, such as --dataset ddad",
     "points.matches": "--dataset.matches true reads them (tools/sift_matches.py makes them)",
     "maps.ego_mask": "--dataset.masks true reads them (tools/make_masks.py makes them)",
+    **dict.fromkeys(
+        ("maps.labels", "maps.source_labels"), "--label_files.path FOLDER reads them, see docs/datasets.md"
+    ),
+    **dict.fromkeys(
+        ("maps.instances", "maps.source_instances"),
+        "--label_files.path FOLDER with --label_files.instances true reads them",
+    ),
+    "maps.pseudo_depth": "--dataset.pseudo_depth true reads a file for each image in <scene>/pseudo_depth",
     "companion": "--companion NAME adds a second dataset, such as --companion cityscapes",
     "companion.maps.labels": "--companion cityscapes --companion.labels true adds labelled images",
 }

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from layers import invert_rigid, sample, sampling_grid
+from cameras import stacked_grid
+from layers import invert_rigid, sample
 from methods import METHODS
 from methods._networks import DepthAndMotion, Motion, enlarge
 from networks import build_depth_head
@@ -143,7 +144,8 @@ class Monodepth2(DepthAndMotion):
             K = torch.cat([0.5**scale * K[:, :2], K[:, 2:]], 1)
             if scale:
                 sources = F.interpolate(sources, depth.shape[-2:], mode="area")
-        grid = sampling_grid(depth.repeat(count, 1, 1, 1), K, T)
+        size = batch.images[0].shape[-2:]
+        grid = stacked_grid(depth.repeat(count, 1, 1, 1), K, T, batch.camera, size)
         prediction.grids[scale] = grid.unflatten(0, (count, -1))
         prediction.warped[scale] = sample(sources, grid, self.align_corners).unflatten(0, (count, -1))
 

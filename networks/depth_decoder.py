@@ -83,13 +83,26 @@ class DepthDecoder(nn.Module):
         x = features[-1]
         for level in reversed(range(min(self.scales), len(WIDTHS))):
             first = 2 * (len(WIDTHS) - 1 - level)
-            x = F.interpolate(blocks[first](x), scale_factor=2.0, mode="nearest")
+            x = self.enlarge(blocks[first](x))
             if level and features[level - 1].shape[1]:
                 x = torch.cat([x, features[level - 1]], 1)
             x = blocks[first + 1](x)
             if level in head_of:
                 logits[level] = head_of[level](x)
         return {scale: logits[scale] for scale in self.scales}
+
+    def enlarge(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, 2 h, 2 w)."""
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+@NETWORKS.register("depth_decoder_bilinear")
+class BilinearDecoder(DepthDecoder):
+    """The same with bilinear upsampling, as SC-Depth V1 to V3 decode (Bian et al., IJCV 2021); same keys."""
+
+    def enlarge(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, 2 h, 2 w)."""
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class ConvBlock(nn.Module):

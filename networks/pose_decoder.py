@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from networks import NETWORKS
 from utils import InputError
 
+FACTOR = 0.01  # begins training near standing still
+
 
 @NETWORKS.register
 class PoseDecoder(nn.Module):
@@ -27,13 +29,19 @@ class PoseDecoder(nn.Module):
         num_input_features: lists of features that come in: 1 from an encoder that saw all frames stacked, or
             one for each frame.
         num_frames: motions that go out; None is one fewer than `num_input_features`.
+        factor_in_weights: multiply the last convolution's initial weights by 0.01 instead of every output
+            (SGDepth). Its steps in training are then a hundred times as large.
 
     Raises:
         InputError: no feature comes in or no motion goes out.
     """
 
     def __init__(
-        self, num_channels: Sequence[int], num_input_features: int = 1, num_frames: int | None = None
+        self,
+        num_channels: Sequence[int],
+        num_input_features: int = 1,
+        num_frames: int | None = None,
+        factor_in_weights: bool = False,
     ) -> None:
         super().__init__()
         if num_input_features < 1:
@@ -51,6 +59,10 @@ class PoseDecoder(nn.Module):
                 nn.Conv2d(256, 6 * self.num_frames, 1),
             ]
         )
+        self.factor = 1.0 if factor_in_weights else FACTOR
+        if factor_in_weights:
+            for parameter in self.net[-1].parameters():
+                parameter.data *= FACTOR
 
     def forward(self, features: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
         """One list of features, (B, C, h, w) each, for every input feature.
@@ -62,5 +74,5 @@ class PoseDecoder(nn.Module):
         squeeze, first, second, last = self.net
         x = torch.cat([F.relu(squeeze(levels[-1])) for levels in features], 1)
         motion = last(F.relu(second(F.relu(first(x)))))
-        motion = 0.01 * motion.float().mean((2, 3)).unflatten(1, (self.num_frames, 6))
+        motion = self.factor * motion.float().mean((2, 3)).unflatten(1, (self.num_frames, 6))
         return motion[..., :3], motion[..., 3:]

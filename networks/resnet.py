@@ -57,17 +57,32 @@ class Resnet(nn.Module):
         self.encoder.fc = nn.Identity()  # parameters without a gradient would stall distributed training
         if pretrained:
             _load_imagenet(self.encoder, num_layers)
+        # Not persistent: a checkpoint's keys stay torchvision's.
+        self.register_buffer("mean", None, persistent=False)
+        self.register_buffer("std", None, persistent=False)
         if num_images > 1:
             self.encoder.conv1 = _repeat_input(self.encoder.conv1, num_images, pretrained)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3 num_images, H, W) in [0, 1] to five features (B, num_channels[k], H / stride, W / stride)."""
         net = self.encoder
-        features = [net.relu(net.bn1(net.conv1((image - 0.45) / 0.225)))]
+        features = [net.relu(net.bn1(net.conv1(self.normalised(image))))]
         features.append(net.layer1(net.maxpool(features[-1])))
         for stage in (net.layer2, net.layer3, net.layer4):
             features.append(stage(features[-1]))
         return features
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """The input of the first convolution, (B, 3 num_images, H, W)."""
+        if self.mean is None:
+            return (image - 0.45) / 0.225
+        repeats = image.shape[1] // 3
+        return (image - self.mean.repeat(repeats, 1, 1)) / self.std.repeat(repeats, 1, 1)
+
+    def normalise_by_channel(self) -> None:
+        """Use ImageNet's mean and deviation of each channel, as torchvision's own training and SGDepth do."""
+        self.mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+        self.std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
 
 @NETWORKS.register("resnet_context")

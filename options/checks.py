@@ -18,6 +18,7 @@ from options.values import plain, read_settings
 from utils import InputError
 
 AUGMENT = ("datasets", "Augment")  # package and class of the section `augment`
+LABEL_FILES = ("datasets", "WithLabelFiles")
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -51,9 +52,27 @@ def read_sections(options: argparse.Namespace, method: Component, dataset: Compo
         settings = read_settings(f"{section} {name}", own, settings)
         setattr(options, section, {"name": name, **settings})
     options.losses = {name: _read_loss(name, settings) for name, settings in options.losses.items()}
+    options.depth_network = _read_depth_network(options.depth_network, method)
+    known = find_class(*LABEL_FILES).settings
+    known = {key: value for key, value in known.items() if key != "dataset"}
+    options.label_files = read_settings("label_files", known, options.label_files)
     options.augment = read_settings("augment", find_class(*AUGMENT).settings, options.augment)
     options.views = read_settings("views", find_class(*VIEWS).settings, options.views)
     options.companion = _read_companion(options.companion)
+
+
+def _read_depth_network(section: dict[str, Any], method: Component) -> dict[str, Any]:
+    """A whole depth network and its settings; empty for an encoder with a decoder."""
+    if not section:
+        return {}
+    if "depth_network" not in method.settings:
+        raise InputError(f"{method.name} has a depth network of its own; leave out --depth_network")
+    name = section.get("name")
+    if not name:
+        raise InputError("the section depth_network has no name; use --depth_network NAME, such as packnet")
+    settings = {key: value for key, value in section.items() if key != "name"}
+    known = find_component("networks", name).settings
+    return {"name": name, **read_settings(f"depth_network {name}", known, settings)}
 
 
 def _read_loss(name: str, settings: dict[str, Any]) -> dict[str, Any]:

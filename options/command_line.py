@@ -12,7 +12,7 @@ from typing import Any
 from components import components, find_class
 from options.aliases import IGNORED, SAME, TRANSLATED, translate, word
 from options.configs import VIEWS, read_section
-from options.table import GROUPS, NAMED, OPTIONS, SECTIONS, Option, switch
+from options.table import CHOOSING, GROUPS, NAMED, OPTIONS, SECTIONS, Option, switch
 from options.values import Typed, boolean
 from utils import InputError
 
@@ -109,7 +109,7 @@ def read_command_line(arguments: Sequence[str]) -> dict[str, Any]:
         old = values.get(section)
         if isinstance(old, dict):
             settings = {**old, **settings}
-        elif isinstance(old, str) and section in NAMED:
+        elif isinstance(old, str) and section in CHOOSING:
             settings = {"name": old, **settings}
         values[section] = settings
     return values
@@ -131,7 +131,9 @@ def _dotted(rest: Sequence[str], typed: dict[str, Any]) -> dict[str, Any]:
         if not flag.startswith("--"):
             raise InputError(f"unexpected argument '{flag}'")
         section, *path = flag[2:].split(".")
-        if section == "companion" and not path:  # as --dataset NAME
+        if section in NAMED and path and path[0] in SECTIONS:  # --method.views.detail is --views.detail
+            section, *path = path
+        if section in CHOOSING and not path:  # as --dataset NAME
             path = ["name"]
         if section not in SECTIONS or not all(path) or not path:
             raise InputError(f"there is no option '{flag}'{_instead(flag, typed)}")
@@ -154,10 +156,6 @@ def _refuse_shadow(section: str, path: Sequence[str], value: str) -> None:
     name = path[0]
     if section not in NAMED or name == "name":
         return
-    if name in SECTIONS:
-        raise InputError(
-            f"--{section}.{'.'.join(path)} is a section of its own; use --{'.'.join(path)} {value}"
-        )
     if name in OPTIONS:
         raise InputError(f"--{section}.{name} is an option of the run; use --{name} {value}")
     if (section, name) == ("dataset", "part"):

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from options.aliases import IGNORED, SAME, TRANSLATED, translate, word
-from options.table import NAMED, OPTIONS, SECTIONS
+from options.table import CHOOSING, NAMED, OPTIONS, SECTIONS
 from options.values import shown, text
-from published_configs import is_surround_depth, surround_depth
 from utils import PROJECT, InputError, nearest_name, read_text, read_yaml
 
 VIEWS = ("views", "Views")  # package and class of the section `views`
@@ -22,7 +21,7 @@ _SAID: set[str] = set()  # sentences about published configs, each said once
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The settings of a config file, YAML or `key = value` text.
+    """The settings of a config file: YAML, JSON or `key = value` text, ours or a published system's.
 
     Raises:
         InputError: no such file, or it does not parse.
@@ -37,22 +36,30 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".txt":
             lines = (line.split("#")[0].strip() for line in content.splitlines())
-            pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines if line)
-            return _published(path, {key: read_yaml(value) for key, value in pairs})
-        settings = read_yaml(content)
+            # A word alone is a flag, as ConfigArgParse reads it.
+            lines = (line if "=" in line else f"{line} = true" for line in lines if line)
+            pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines)
+            settings = {key: read_yaml(value) for key, value in pairs}
+        else:
+            settings = read_yaml(content)
     except ValueError as error:
         raise InputError(f"{path} does not parse: {error}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path} must hold 'name: value' lines")
-    return settings
+    known = {*OPTIONS, *SAME, *IGNORED, *TRANSLATED, *SECTIONS}
+    return settings if set(map(str, settings)) <= known else _published(path, settings)
 
 
 def _published(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """A text config as it is, or translated if it is one of SurroundDepth's; says once what changed."""
-    if not is_surround_depth(settings):
+    """A config as it is, or translated if it is one of a published system; prints once what changed."""
+    from published_configs import SYSTEMS  # some of them read network tables, which takes torch
+
+    found = next((entry for entry in SYSTEMS if entry[1](settings)), None)
+    if found is None:
         return settings
-    settings, notes = surround_depth(settings)
-    sentence = f"{path} is a config of the published SurroundDepth: {'; '.join(notes)}"
+    system, _, to_ours = found
+    settings, notes = to_ours(settings)
+    sentence = f"{path} is a config of the published {system}: {'; '.join(notes)}"
     if sentence not in _SAID and os.environ.get("RANK", "0") == "0":
         print(sentence, file=sys.stderr)
     _SAID.add(sentence)
@@ -128,12 +135,12 @@ def read_section(source: str, section: str, value: Any) -> str | dict[str, Any]:
     """
     if value is None:
         return {}
-    if isinstance(value, str) and section in NAMED:
+    if isinstance(value, str) and section in CHOOSING:
         return value
     if not isinstance(value, dict):
-        form = "a name or {name: ..., setting: value}" if section in NAMED else "{setting: value}"
+        form = "a name or {name: ..., setting: value}" if section in CHOOSING else "{setting: value}"
         raise InputError(f"{source}: {section} must be {form}, got {value!r}")
-    if section in NAMED and not isinstance(value.get("name", ""), str):
+    if section in CHOOSING and not isinstance(value.get("name", ""), str):
         raise InputError(f"{source}: {section}'s name must be a word, got {value['name']!r}")
     for term, settings in value.items():
         if section == "losses" and not isinstance(settings, dict):
@@ -148,7 +155,7 @@ def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
     """Later wins; sections are merged setting by setting. Another component does not inherit settings."""
     for key, value in new.items():
         old = into.get(key)
-        if key in NAMED and isinstance(value, str) and isinstance(old, dict):
+        if key in CHOOSING and isinstance(value, str) and isinstance(old, dict):
             value = {**old, "name": value} if old.get("name") == value else {"name": value}
         elif key in SECTIONS and isinstance(value, dict) and old is not None:
             merged = {"name": old} if isinstance(old, str) else dict(old)

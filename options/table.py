@@ -145,8 +145,8 @@ GROUPS: dict[str, list[Option]] = {
                "frames of a sample: 0 is the target, the others are sources; s is the stereo partner",
                frame_id, (0, -1, 1), several=True, metavar="FRAME"),
         switch("use_stereo", "add the stereo partner to the source frames"),
-        Option("resize", "filter that resizes images to the network's size; lanczos is the published one",
-               text, "bicubic", choices=("bicubic", "lanczos")),
+        Option("resize", "filter that resizes images to the network's size; published: lanczos or bilinear",
+               text, "bicubic", choices=("bicubic", "lanczos", "bilinear")),
         switch("skip_missing", "leave out samples whose images are not all there"),
         Option("num_workers", "data loader processes for each training process", whole, WORKERS,
                check=at_least(0), metavar="N"),
@@ -170,8 +170,8 @@ GROUPS: dict[str, list[Option]] = {
         Option("max_depth", "farthest depth the network can predict, in metres (disparity 0)", number, 100.0,
                metavar="METRES"),
         Option("pose_model_type",
-               "pose network: a ResNet of its own, one shared with depth, or the small PoseCNN", text,
-               "separate_resnet", choices=("separate_resnet", "shared", "posecnn")),
+               "pose network: separate_resnet, shared (with depth), posecnn, or a file of networks/", text,
+               "separate_resnet", metavar="NAME"),
         Option("pose_model_input",
                "images given to the pose network together: pairs of frames, or all frames", text, "pairs",
                choices=("pairs", "all")),
@@ -244,8 +244,11 @@ GROUPS: dict[str, list[Option]] = {
     ],
 }  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for group in GROUPS.values() for option in group}
-SECTIONS = ("method", "dataset", "companion", "augment", "views", "losses")
-NAMED = ("method", "dataset")  # sections that choose a component; the others only hold settings
+SECTIONS = (
+    "method", "depth_network", "dataset", "companion", "label_files", "augment", "views", "losses",
+)  # fmt: skip
+CHOOSING = ("method", "depth_network", "dataset", "companion")  # sections with a `name`, or a bare name
+NAMED = ("method", "dataset")  # those that are options too, so that they always have a name
 
 
 def default_of(option: Option) -> Any:

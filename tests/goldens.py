@@ -1,8 +1,8 @@
 """Reference numbers: what the published implementations returned, and the inputs that led to them.
 
 `tests/golden/<case>.npz` stores outputs; weights and inputs are rebuilt here from names, since numpy keeps
-`RandomState`'s streams frozen. `index_A.json` gives each array's magnitude and its spread, the largest
-difference between the reference in float32 and in float64, from which the tolerance follows.
+`RandomState`'s streams frozen. `index_A.json` and `index_B.json` give each array's magnitude and its spread,
+the largest difference between the reference in float32 and in float64, from which the tolerance follows.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 
 @functools.cache
 def _index() -> dict:
-    return json.loads((FOLDER / "index_A.json").read_text())["cases"]
+    parts = [json.loads((FOLDER / f"index_{part}.json").read_text()) for part in "AB"]
+    return {**parts[0]["cases"], **parts[1]}
 
 
 class Golden:

@@ -10,7 +10,15 @@ import options
 from utils import PROJECT
 
 TEXT = (PROJECT / "docs/coming-from.md").read_text()
-SCRIPTS = ("evaluate_depth", "evaluate_pose", "test_simple", "test_video", "tools.export_gt_depth")
+SCRIPTS = (
+    "evaluate_depth",
+    "evaluate_pose",
+    "evaluate_segmentation",
+    "test_simple",
+    "test_video",
+    "tools.export_gt_depth",
+    "tools.select_frames",
+)
 KEPT = ("the same", "accepted")  # how the column of ours begins where theirs goes on working
 
 

@@ -31,8 +31,10 @@ NEEDS = {
     ("networks", "cross_view"): {"decoder": nn.Identity(), "num_channels": (8, 8, 8, 8, 8)},
     ("networks", "context"): {"encoder": "timm/test_efficientnet"},
     ("networks", "depth_decoder"): {"num_channels": CHANNELS},
+    ("networks", "depth_decoder_bilinear"): {"num_channels": CHANNELS},
     ("networks", "grid_decoder"): {"num_channels": (4, *CHANNELS)},
     ("networks", "pose_decoder"): {"num_channels": CHANNELS, "num_input_features": 2},
+    ("networks", "split_decoder"): {"num_channels": CHANNELS},
     ("networks", "timm"): {"model": "test_efficientnet"},
 }
 # Datasets that nobody can train on: single images to evaluate on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-import evaluate_depth
+import methods
 from datasets._ground_truth import write_exported
 from datasets._splits import eigen_to_benchmark_ids
-from evaluate_depth import (
-    choose_split,
-    evaluate_method,
-    main,
-    read_disparities,
-    write_benchmark,
-)
+from evaluate_depth import main, parse
+from evaluation import benchmarks
+from evaluation.benchmarks import evaluate_model
+from evaluation.choice import DatasetChoice, Model, choose_split, open_dataset
+from evaluation.saved import SavedGroundTruth, read_inverse_depths, write_server_images
 from metrics import Protocol
-from predictor import stereo_scale
+from structures import Batch, Prediction
+from tests.methods.test_metric_scale import Speed
 from tools.layouts._base import Plan
 from tools.make_synthetic import make
 from utils import InputError
@@ -31,15 +31,17 @@ COUNT = 3
 
 
 class FromBrightness(torch.nn.Module):
-    """Depth is what the image says, in units of `unit` metres."""
+    """Depth is what the image says, in units of `unit` metres; `terms` are its loss terms."""
 
-    def __init__(self, unit: float = 1.0) -> None:
+    def __init__(self, unit: float = 1.0, **terms: torch.nn.Module) -> None:
         super().__init__()
         self.unit = unit
         self.min_depth, self.max_depth = 0.1, 100.0
+        self.loss_terms = torch.nn.ModuleDict(terms)
 
-    def predict_depth(self, images: torch.Tensor, intrinsics: torch.Tensor | None = None) -> torch.Tensor:
-        return (1 / images[:, :1].clamp(1 / self.max_depth, 1 / self.min_depth)) / self.unit
+    def predict(self, batch: Batch) -> Prediction:
+        bright = batch.images[0][:, :1].clamp(1 / self.max_depth, 1 / self.min_depth)
+        return Prediction({}, {0: (1 / bright) / self.unit})
 
 
 @pytest.fixture
@@ -63,11 +65,10 @@ def drive(tmp_path: Path) -> Path:
 def run(drive: Path, monkeypatch: pytest.MonkeyPatch):
     """Call the script on the drive, with a model of these options, and read what it saved."""
 
-    def call(*words: str, unit: float = 1.0, model: bool = True, **options) -> dict:
+    def call(*words: str, unit: float = 1.0, model: bool = True, terms=None, **options) -> dict:
         known = {"height": 32, "width": 64, "intrinsics": "fixed", "split": str(drive / "lists"), **options}
-        monkeypatch.setattr(
-            evaluate_depth, "load_method", lambda path, device, which: (FromBrightness(unit), known)
-        )
+        method = FromBrightness(unit, **(terms or {}))
+        monkeypatch.setattr(methods, "load_method", lambda path, device, which: (method, known))
         output = drive / "out"
         source = ["--run", str(drive)] if model else []
         main([*source, "--data_path", str(drive / "kitti"), "--output", str(output), *words,
@@ -92,9 +93,8 @@ def together(drive: Path, monkeypatch: pytest.MonkeyPatch):
 
     def call(*words: str, model: torch.nn.Module | None = None, **options) -> Path:
         known = {"height": 32, "width": 64, "intrinsics": "fixed", "split": str(drive / "lists"), **options}
-        monkeypatch.setattr(
-            evaluate_depth, "load_method", lambda path, device, which: (model or FromBrightness(), known)
-        )
+        method = model or FromBrightness()
+        monkeypatch.setattr(methods, "load_method", lambda path, device, which: (method, known))
         main(["--run", str(drive), "--output", str(drive / "out"), *words,
               "--device", "cpu", "--num_workers", "0"])  # fmt: skip
         return drive / "out"
@@ -106,13 +106,13 @@ def read(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
-def test_a_tilde_that_the_shell_has_left_is_the_home_folder(together, drive, monkeypatch):
+def test_a_tilde_that_the_shell_leaves_is_the_home_folder(together, drive, monkeypatch):
     monkeypatch.setenv("HOME", str(drive))
     together("--kitti_path=~/kitti", "--output=~/home")
     assert (drive / "home/kitti_lists_test/results.json").is_file()
 
 
-def test_several_datasets_are_evaluated_in_one_call_and_a_rig_both_ways(together, drive, rig, capsys):
+def test_several_datasets_in_one_call_and_a_rig_both_ways(together, drive, rig, capsys):
     out = together("--kitti_path", str(drive / "kitti"), "--ddad_path", str(rig), "--post_process")
     assert read(out / "kitti_lists_test")["mean"]["abs_rel"] < 0.05
     folder = out / "ddad_surrounddepth_val"
@@ -134,29 +134,29 @@ def test_several_datasets_are_evaluated_in_one_call_and_a_rig_both_ways(together
     ]
 
 
-def test_a_card_says_which_cameras_of_a_rig_were_evaluated_where_some_were_left_out(together, rig):
+def test_a_card_names_the_cameras_if_some_are_left_out(together, rig):
     for cameras in (["front"], ["front", "back"]):
         trained = {"dataset": {"name": "ddad", "split": "surrounddepth", "camera_names": cameras}}
         evaluated = together("--ddad_path", str(rig), **trained) / "ddad_surrounddepth_val/scale-aware"
-        assert read(evaluated)["card"]["cameras"] == f"{', '.join(cameras)} alone"
+        assert read(evaluated)["card"]["cameras"] == f"{', '.join(cameras)} only"
     whole = together("--ddad_path", str(rig)) / "ddad_surrounddepth_val/scale-aware"
     assert "cameras" not in read(whole)["card"]
 
 
-def test_a_flag_tells_one_way_to_evaluate_a_rig(together, rig):
+def test_a_flag_names_one_way_to_evaluate_a_rig(together, rig):
     out = together("--ddad_path", str(rig), "--disable_median_scaling")
     assert read(out / "ddad_surrounddepth_val")["protocol"]["alignment"] == "none"
 
 
-def test_saved_predictions_of_a_rig_get_the_numbers_of_their_model(together, rig):
+def test_saved_predictions_of_a_rig_get_the_same_numbers(together, rig):
     words = ["--dataset", "ddad", "--data_path", str(rig)]
     direct = read(together(*words) / "scale-aware")
     saved = together(*words, "--save_pred_disps") / "scale-aware"
     assert read(saved)["mean"] == pytest.approx(direct["mean"], rel=1e-5)
 
 
-def test_of_kittis_two_benchmarks_the_one_without_data_is_left_out(together, drive, monkeypatch, capsys):
-    monkeypatch.setattr(evaluate_depth, "KITTI_BENCHMARKS", (str(drive / "lists"), "eigen_benchmark"))
+def test_a_kitti_benchmark_without_data_is_left_out(together, drive, monkeypatch, capsys):
+    monkeypatch.setattr(benchmarks, "KITTI_BENCHMARKS", (str(drive / "lists"), "eigen_benchmark"))
     out = together("--kitti_path", str(drive / "kitti"), split="eigen_zhou")
     assert read(out / "kitti_lists_test")["images"] == COUNT
     assert (
@@ -168,15 +168,13 @@ def test_of_kittis_two_benchmarks_the_one_without_data_is_left_out(together, dri
 def test_a_model_of_six_cameras_does_not_take_one(together, drive, rig):
     model = FromBrightness()
     model.cameras = 6
-    with pytest.raises(InputError, match="looks at 6 cameras at once and kitti has one camera"):
+    with pytest.raises(InputError, match="predicts 6 cameras together and kitti has one camera"):
         together("--kitti_path", str(drive / "kitti"), "--ddad_path", str(rig), model=model)
     assert not (drive / "out").exists()
     together("--ddad_path", str(rig), model=model)
 
 
-def test_the_first_evaluation_exports_what_must_be_measured(
-    together, tiny_kitti, tmp_path, capsys, monkeypatch
-):
+def test_the_first_evaluation_exports_ground_truth(together, tiny_kitti, tmp_path, capsys, monkeypatch):
     def evaluate(folder: str) -> dict:
         lists = str(tiny_kitti / "splits")
         place = ["--dataset", "kitti", "--data_path", str(tiny_kitti), "--eval_split", lists]
@@ -197,7 +195,7 @@ def test_the_first_evaluation_exports_what_must_be_measured(
     assert not (tmp_path / "other").exists()
 
 
-def test_bdedepths_way_of_judging_kitti_is_a_matter_of_two_settings(run):
+def test_bdedepths_kitti_protocol_is_two_settings(run):
     results = run("--protocol", "align_corners=true", "median=lower")
     assert results["protocol"]["align_corners"] is True
     assert results["protocol"]["median"] == "lower"
@@ -213,7 +211,7 @@ def test_a_model_trained_on_video_is_aligned_image_by_image(run, capsys):
     assert "median(ground truth) / median(prediction)" in printed
 
 
-def test_a_model_trained_on_stereo_counts_in_metres(run):
+def test_a_model_trained_on_stereo_is_metric(run):
     results = run(unit=5.4, use_stereo=True)
     assert results["protocol"]["alignment"] == "none"
     assert results["protocol"]["scale"] == pytest.approx(5.4)
@@ -243,7 +241,7 @@ def test_the_decode_range_is_not_the_cap(run):
     assert results["mean"]["abs_rel"] > 0.1
 
 
-def test_saved_predictions_get_the_numbers_of_their_model(run, drive):
+def test_saved_predictions_get_the_same_numbers(run, drive):
     direct = run("--post_process")
     saved = run("--post_process", "--save_pred_disps")
     file = drive / "out" / "disps_lists_split.npy"
@@ -273,22 +271,24 @@ def test_a_published_ground_truth_file_needs_no_images(run, drive):
     assert run(*words)["mean"]["abs_rel"] < 0.05
 
 
-def test_the_method_in_memory_is_evaluated_the_same_way(run, drive):
+def test_a_method_in_memory_is_evaluated_the_same_way(run, drive):
     options = {"height": 32, "width": 64, "intrinsics": "fixed", "split": str(drive / "lists")}
-    result = evaluate_method(FromBrightness(), options, drive / "kitti", workers=0, progress=False)
+    where = DatasetChoice(data_path=drive / "kitti")
+    result = evaluate_model(Model(FromBrightness(), options), where, output=drive / "memory")
     assert result.mean == pytest.approx(run()["mean"])
+    assert read(drive / "memory")["mean"] == pytest.approx(result.mean)
 
 
 def test_the_652_benchmark_images_are_picked_from_697(tmp_path):
     np.save(tmp_path / "eigen.npy", np.arange(697, dtype=np.float32)[:, None, None])
-    picked = read_disparities(tmp_path / "eigen.npy", eigen_to_benchmark=True)
+    picked = read_inverse_depths(tmp_path / "eigen.npy", eigen_to_benchmark=True)
     assert picked[:, 0, 0].tolist() == eigen_to_benchmark_ids().tolist()
     assert len(picked) == 652
 
 
 def test_the_server_gets_metres_times_256(tmp_path):
     disparities = np.stack([np.full((8, 16), 0.5), np.full((8, 16), 1e-3)]).astype(np.float32)
-    write_benchmark(tmp_path, disparities, scale=5.4)
+    write_server_images(tmp_path, disparities, scale=5.4)
     near, far = (np.array(Image.open(tmp_path / f"{n:010d}.png")) for n in range(2))
     assert near.shape == (352, 1216)
     assert near.dtype.itemsize >= 2
@@ -296,7 +296,7 @@ def test_the_server_gets_metres_times_256(tmp_path):
     assert (far == 80 * 256).all()
 
 
-def test_the_server_refuses_depth_up_to_a_factor(run, drive):
+def test_the_server_refuses_depth_up_to_scale(run, drive):
     np.save(drive / "disps.npy", np.ones((2, 8, 16), np.float32))
     words = ["--ext_disp_to_eval", str(drive / "disps.npy"), "--eval_split", "benchmark"]
     with pytest.raises(InputError, match="give --pred_depth_scale_factor"):
@@ -312,16 +312,9 @@ def test_kitti_is_evaluated_on_eigen_unless_told(drive):
     assert choose_split("kitti", {}, "eigen_full") == ("eigen_full", "val")
 
 
-def test_only_kitti_calls_its_baseline_a_tenth():
-    assert stereo_scale({}) == pytest.approx(5.4)
-    assert stereo_scale({"dataset": {"name": "folder"}}) == 1
-
-
-def test_a_folder_that_cannot_be_written_is_named_before_anything_is_predicted(
-    run, together, drive, monkeypatch
-):
-    monkeypatch.setattr(evaluate_depth, "can_write", lambda folder: False)
-    monkeypatch.setattr(evaluate_depth, "evaluate_shares", None)
+def test_an_unwritable_folder_is_named_before_prediction(run, together, drive, monkeypatch):
+    monkeypatch.setattr(benchmarks, "can_write", lambda folder: False)
+    monkeypatch.setattr(benchmarks, "evaluate_shares", None)
     with pytest.raises(InputError, match=r"out cannot be written; give another folder with --output"):
         run()
     with pytest.raises(InputError, match=r"cannot be written; give another folder with --output"):
@@ -336,13 +329,13 @@ def test_refusals_name_what_is_wrong(run, drive):
         (["--run", "r", "--eval_mono", "--eval_stereo"], "exclude each other"),
         (["--run", "r", "--no_eval"], "without --save_pred_disps would do nothing"),
         (["--run", "r", "--eval_eigen_to_benchmark"], "add --ext_disp_to_eval"),
-        (["--run", "r", "--batch_size", "0"], "--batch_size cannot be 0"),
+        (["--run", "r", "--batch_size", "0"], "--batch_size must be 1 or more, got 0"),
         (["--run", "r", "--eval_split", "eigne"], "did you mean 'eigen'"),
         (["--run", "r", "--pred_depth_scale_factor", "-1"], "above 0, got -1"),
         (["--run", "r", "--make3d_path", "m"], "give --dataset and --data_path instead of --make3d_path"),
         (["--ext_disp_to_eval", str(drive / "two.npy"), *lists], "do not say how their model was trained"),
         (["--ext_disp_to_eval", str(drive / "two.npy"), "--eval_mono", *lists], "2 saved disparities do not"),
-        (["--ext_disp_to_eval", str(drive / "text.npy"), "--eval_mono", *lists], "is no .npy array"),
+        (["--ext_disp_to_eval", str(drive / "text.npy"), "--eval_mono", *lists], "is not a .npy array"),
         (["--ext_disp_to_eval", str(drive / "no.npy"), "--eval_mono", *lists], "there is no file"),
         (["--run", "r", "--gt_path", str(drive / "gt_dephts.npz")], r"no file .*gt_dephts\.npz, which"),
     ]:
@@ -355,14 +348,14 @@ def test_refusals_name_what_is_wrong(run, drive):
         run()
 
 
-def test_a_ground_truth_file_of_another_split_is_refused(run, drive):
+def test_ground_truth_of_another_split_is_refused(run, drive):
     maps = np.empty(1, object)
     maps[0] = np.ones((4, 4), np.float32)
     np.savez_compressed(drive / "gt_depths.npz", data=maps)
     with pytest.raises(InputError, match=r"holds 1 depth maps, but .* has 3 samples"):
         run("--gt_path", str(drive / "gt_depths.npz"))
     with pytest.raises(InputError, match="published ground truth of KITTI, and this is folder"):
-        evaluate_depth.SavedGroundTruth(drive / "gt_depths.npz", "folder", None, "test")
+        SavedGroundTruth(drive / "gt_depths.npz", "folder", None, "test")
 
 
 def test_a_card_is_a_protocol_in_words():
@@ -372,10 +365,137 @@ def test_a_card_is_a_protocol_in_words():
     assert card["counts"] == "0.001 m < ground truth < 80 m"
 
 
-def test_the_ground_truth_is_the_evaluated_splits_own_unless_it_is_named(drive):
+def test_ground_truth_is_the_evaluated_splits_own(drive):
     trained = {"name": "kitti", "ground_truth": "velodyne_camera", "intrinsics": "fixed"}
     options = {"height": 64, "width": 96, "dataset": trained}
-    place = (drive / "kitti", options, str(drive / "lists"), "test")
-    assert evaluate_depth.open_dataset("kitti", *place).ground_truth == "velodyne"
-    named = evaluate_depth.open_dataset("kitti", *place, ground_truth="improved")
-    assert named.ground_truth == "improved"
+    part = (str(drive / "lists"), "test")
+    for named, opened in (None, "velodyne"), ("improved", "improved"):
+        where = DatasetChoice("kitti", drive / "kitti", ground_truth=named)
+        assert open_dataset(where, Model(None, options), *part).images.ground_truth == opened
+
+
+# ---------------------------------------------------------------------------------------- one rule for metres
+
+
+def test_a_loss_term_that_teaches_metres_is_not_aligned(run):
+    """One model had three answers: metric in training and prediction, median-aligned on KITTI."""
+    results = run(terms={"speed": Speed()}, unit=1.0)
+    assert results["protocol"]["alignment"] == "none" and results["protocol"]["scale"] == 1
+    assert results["card"]["trained on"] == "video, speed, 64 x 32"
+    assert results["mean"]["abs_rel"] < 0.05
+    assert run("--eval_mono", terms={"speed": Speed()})["protocol"]["alignment"] == "median"
+
+
+def test_a_scale_that_validation_found_wrong_is_on_the_card(run, monkeypatch):
+    monkeypatch.setattr(FromBrightness, "validation_metrics", {"ground_truth_per_prediction": 730.0}, False)
+    card = run(terms={"speed": Speed()})["card"]
+    assert card["depth"] == "meant as metric; off by a factor of 730 in validation"
+    assert "depth" not in run()["card"]
+
+
+# ------------------------------------------------------------------------------------------ dataset settings
+
+
+@pytest.fixture
+def own_images(tmp_path: Path) -> Path:
+    """Six images, 96 x 64, with ground truth of 10 m as 16-bit images, 1000 a metre."""
+    for n in range(6):
+        (tmp_path / "own" / "depth").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (96, 64), (25, 25, 25)).save(tmp_path / "own" / f"{n}.png")
+        Image.fromarray(np.full((64, 96), 10_000, np.uint16)).save(tmp_path / "own" / "depth" / f"{n}.png")
+    (tmp_path / "own" / "cam.txt").write_text("60 60 47.5 31.5\n")
+    return tmp_path / "own"
+
+
+def evaluated(together, own_images: Path, *words: str, trained_path: Path, **settings) -> dict:
+    """The results of a model trained on a folder with these settings."""
+    dataset = {"name": "folder", **settings}
+    words = ["--dataset", "folder", "--data_path", str(own_images), "--disable_median_scaling", *words]
+    return read(together(*words, dataset=dataset, split=None, data_path=str(trained_path), intrinsics=None))
+
+
+def test_settings_of_the_training_hold_in_its_own_folder(together, own_images):
+    results = evaluated(together, own_images, trained_path=own_images, depth_scale=1000.0)
+    assert results["mean"]["abs_rel"] == pytest.approx(abs(255 / 25 - 10) / 10, abs=1e-4)
+
+
+def test_settings_of_another_folder_are_not_taken_over(together, own_images, tmp_path, capsys):
+    """The ground truth is 10000 / 256 = 39 m where nothing says that it is in millimetres."""
+    settings = {"depth_scale": 1000.0, "intrinsics": "9000 60 47.5 31.5", "files": "left.png"}
+    other = evaluated(together, own_images, trained_path=tmp_path / "other", **settings)
+    assert other["mean"]["abs_rel"] == pytest.approx(1 - (255 / 25) / (10_000 / 256), abs=1e-4)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "not used for" in line)
+    assert "--dataset.depth_scale 1000.0" in line and "--dataset.files left.png" in line
+    words = ["--dataset.depth_scale", "1000"]
+    told = evaluated(together, own_images, *words, trained_path=tmp_path / "other", **settings)
+    assert told["mean"]["abs_rel"] == pytest.approx(0.02, abs=1e-4)
+    assert "depth_scale" not in capsys.readouterr().out.partition("protocol")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--dataset.height", "128"], "--dataset.height would shadow --height; give --height"),
+        (["--dataset.split", "val"], "--dataset.split would shadow --eval_split; give --eval_split"),
+        (["--dataset.frame_ids", "0"], "--dataset.frame_ids has no effect on an evaluation; leave it out"),
+        (["--dataset.baselin", "0.5"], "dataset kitti has no setting 'baselin'; did you mean 'baseline'"),
+    ],
+)
+def test_settings_that_shadow_a_flag_are_refused(run, words, sentence):
+    with pytest.raises(InputError, match=sentence):
+        run(*words)
+
+
+def test_settings_of_training_only_are_refused(together, rig):
+    with pytest.raises(InputError, match=r"--dataset\.matches has no effect on an evaluation"):
+        together("--dataset", "ddad", "--data_path", str(rig), "--dataset.matches", "true")
+
+
+def test_settings_are_about_one_dataset(drive):
+    with pytest.raises(InputError, match=r"--dataset\.baseline is about one dataset"):
+        parse(["--run", "r", "--kitti_path", str(drive), "--dataset.baseline", "0.54"])
+
+
+# ---------------------------------------------------------------------------------------------- saved files
+
+
+def test_saved_disparities_may_lie_in_an_npz(run, drive):
+    run("--save_pred_disps")
+    array = np.load(drive / "out" / "disps_lists_split.npy")
+    np.savez_compressed(drive / "one.npz", disps=array)
+    np.savez(drive / "two.npz", disps=array, other=array)
+    words = ["--eval_mono", "--eval_split", str(drive / "lists")]
+    results = run("--ext_disp_to_eval", str(drive / "one.npz"), *words, model=False)
+    assert results["mean"] == pytest.approx(run()["mean"], rel=1e-5)
+    with pytest.raises(InputError, match=r"two\.npz holds 2 arrays \(disps, other\); save the"):
+        run("--ext_disp_to_eval", str(drive / "two.npz"), *words, model=False)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan])
+def test_saved_disparities_that_are_no_depth_are_refused(run, drive, value):
+    np.save(drive / "disps.npy", np.full((COUNT, 8, 16), value, np.float32))
+    for split in (str(drive / "lists"), "benchmark"):
+        words = ["--eval_stereo", "--eval_split", split]
+        with pytest.raises(InputError, match=r"disps\.npy: 128 of 128 values of map 0 are (neg|not fin)"):
+            run("--ext_disp_to_eval", str(drive / "disps.npy"), *words, model=False)
+
+
+def test_a_missing_scan_is_counted_with_skip_missing(together, rig, tmp_path):
+    root = tmp_path / "ddad"
+    shutil.copytree(rig, root)
+    scan = sorted((root / "000001" / "point_cloud").rglob("*.npz"))[0]
+    scan.unlink()
+    words = ["--dataset", "ddad", "--data_path", str(root), "--gt_path", str(tmp_path / "gt")]
+    with pytest.raises(InputError, match=r"no LiDAR points .* \(--skip_missing evaluates without\)"):
+        together(*words)
+    results = read(together(*words, "--skip_missing") / "scale-aware")
+    assert (results["images"], results["without_ground_truth"]) == (12, 6)
+    assert results["card"]["images"] == "12 (6 more have no valid ground truth)"
+
+
+def test_the_old_name_of_a_protocol_setting_is_accepted(run, capsys):
+    results = run("--protocol", "cap_truth=false")
+    assert results["protocol"]["cap_ground_truth"] is False
+    assert capsys.readouterr().err.startswith("--protocol cap_truth is called cap_ground_truth now\n")
+    with pytest.raises(InputError, match="--protocol must be KEY=VALUE with KEY one of cap_ground_truth"):
+        run("--protocol", "caps=1")

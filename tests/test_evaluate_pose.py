@@ -10,15 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-import evaluate_pose
+import methods
 import trajectories
-from evaluate_pose import evaluate_path, list_images, main, predict_motions
+from evaluate_pose import main
+from evaluation import Loading
+from evaluation.odometry import evaluate_path, list_images, predict_motions, score_table
 from layers import pose_matrix
 from tests.goldens import Golden, tensor
+from tests.methods.test_metric_scale import Speed
 from trajectories import (
     align,
     angle,
     chain,
+    motion_errors,
     motions_of,
     position_error,
     quaternions,
@@ -105,6 +109,18 @@ def test_a_short_path_has_no_drift():
     assert errors["segments"] == 0
 
 
+def test_rpe_is_given_as_root_mean_square_and_as_mean():
+    """Every fourth step is 0.4 m too long and turns by 2 degrees: rms half of that, mean a quarter."""
+    motions = motions_of(straight(10))
+    motions[::4, 2, 3] -= 0.4
+    motions[1::4, :3, :3] = about_y(2.0)
+    errors = motion_errors(chain(motions), straight(10))
+    assert errors["rpe_translation"] == pytest.approx(0.2, abs=1e-3)  # the turn moves the next step a little
+    assert errors["rpe_translation_mean"] == pytest.approx(0.1, abs=5e-3)
+    assert errors["rpe_rotation_rms"] == pytest.approx(1)
+    assert errors["rpe_rotation"] == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(("alignment", "error"), [("7dof", 0), ("scale", 0), ("6dof", 15), ("none", 21.2)])
 def test_alignment_takes_away_what_it_names(alignment, error):
     """A circle of 15 m beside one of 30 m: concentric 15 m apart, from one start R / sqrt(2) on average."""
@@ -187,7 +203,7 @@ def odometry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_kitti(tmp_path / "poses" / "09.txt", straight(239, 1.0))
     (tmp_path / "sequences" / "09" / "times.txt").write_text("\n".join(str(n / 10) for n in range(240)))
     options = {"height": 32, "width": 64}
-    monkeypatch.setattr(evaluate_pose, "load_method", lambda *_: (FromBrightness(), options))
+    monkeypatch.setattr(methods, "load_method", lambda *_: (FromBrightness(), options))
     return tmp_path
 
 
@@ -203,7 +219,8 @@ def test_images_become_a_path_with_its_scores(odometry, capsys):
     assert metrics["scale"] == pytest.approx(5.4, rel=1e-4)
     assert metrics["ate"] == pytest.approx(0, abs=1e-2)
     assert metrics["five_frames_published"] == pytest.approx(0, abs=1e-4)
-    assert "239.0 m" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "239.0 m" in printed and "root mean square" in printed and "RPE mean" in printed
     assert np.array(Image.open(odometry / "out" / "trajectory.png")).shape[:2] == (720, 720)
     assert np.loadtxt(odometry / "out" / "trajectory_tum.txt")[-1, 0] == pytest.approx(23.9)
     assert np.load(odometry / "out" / "motions.npy").shape == (239, 4, 4)
@@ -216,6 +233,19 @@ def test_a_model_trained_on_stereo_needs_no_scale(odometry):
     assert metrics["t_err"] == pytest.approx(0, abs=1e-3)
 
 
+def test_a_loss_term_that_teaches_metres_needs_no_scale(odometry, monkeypatch, capsys):
+    method = FromBrightness()
+    method.loss_terms = torch.nn.ModuleDict({"speed": Speed()})
+    monkeypatch.setattr(methods, "load_method", lambda *_: (method, {"height": 32, "width": 64}))
+    words = ["--run", "r", "--data_path", str(odometry), "--sequence", "9"]
+    assert call(odometry, *words)["alignment"] == "6dof"
+    assert "off by" not in capsys.readouterr().out
+    method.validation_metrics = {"ground_truth_per_prediction": 730.0}
+    assert call(odometry, *words)["alignment"] == "6dof"
+    assert "meant as metric; off by a factor of 730 in validation" in capsys.readouterr().out
+    assert call(odometry, *words, "--eval_mono")["alignment"] == "7dof"
+
+
 def test_a_saved_path_is_evaluated_again(odometry):
     words = ["--data_path", str(odometry), "--sequence", "09"]
     first = call(odometry, "--run", "r", *words)
@@ -224,7 +254,7 @@ def test_a_saved_path_is_evaluated_again(odometry):
         assert again["t_err"] == pytest.approx(first["t_err"], abs=1e-3)
 
 
-def test_frames_of_ones_own_leave_a_path_without_scores(odometry):
+def test_own_frames_give_a_path_without_scores(odometry):
     images = odometry / "sequences" / "09" / "image_2"
     assert call(odometry, "--run", "r", "--images", str(images)) == {}
     assert len(read_path(odometry / "out" / "trajectory_kitti.txt")) == 240
@@ -247,7 +277,9 @@ def test_frames_follow_one_another_as_in_training(tmp_path):
 def test_batches_do_not_change_the_path(odometry):
     files = list_images(odometry / "sequences" / "09" / "image_2")[:23]
     paths = [
-        predict_motions(FromBrightness().predict_pose, files, 32, 64, batch_size=size, workers=workers)
+        predict_motions(
+            FromBrightness().predict_pose, files, 32, 64, loading=Loading(batch_size=size, workers=workers)
+        )
         for size, workers in ((1, 0), (4, 0), (22, 0), (50, 1))
     ]
     for path in paths[1:]:
@@ -267,7 +299,7 @@ def test_refusals_name_what_is_wrong(odometry):
     ]:
         with pytest.raises(InputError, match=sentence):
             call(odometry, *words)
-    with pytest.raises(InputError, match="3 frames, the true one 4"):
+    with pytest.raises(InputError, match="3 frames, the ground truth 4"):
         evaluate_path(straight(2, 1), straight(3, 1))
     with pytest.raises(InputError, match="one of rmse, published"):
         snippet_errors(np.eye(4)[None], np.eye(4)[None], formula="sum")
@@ -279,14 +311,14 @@ def test_refusals_name_what_is_wrong(odometry):
         list_images(images)
 
 
-def test_what_is_no_path_is_refused_in_words(odometry):
+def test_a_file_that_is_not_a_path_is_refused(odometry):
     poses = odometry / "poses" / "09.txt"
     good = poses.read_text()
     words = ["--data_path", str(odometry), "--sequence", "9", "--run", "r"]
     lines = good.splitlines()
     for text, sentence in [
-        ("\n".join([*lines[:5], " ".join(["nan"] * 12)]).encode(), "line 6: this is no pose"),
-        (b"0 1 2 3 0 0 0 0\n", "line 1: this is no pose"),
+        ("\n".join([*lines[:5], " ".join(["nan"] * 12)]).encode(), "line 6: this is not a pose"),
+        (b"0 1 2 3 0 0 0 0\n", "line 1: this is not a pose"),
         (good.encode("utf-16"), "is not text in UTF-8"),
     ]:
         poses.write_bytes(text)
@@ -307,8 +339,8 @@ def test_a_path_saved_on_windows_is_the_same_path(tmp_path):
     np.testing.assert_array_equal(read_path(tmp_path / "windows.txt"), read_path(tmp_path / "path.txt"))
 
 
-def test_settings_are_refused_before_a_image_is_read(odometry, monkeypatch):
-    monkeypatch.setattr(evaluate_pose, "load_method", None)
+def test_settings_are_refused_before_an_image_is_read(odometry, monkeypatch):
+    monkeypatch.setattr(methods, "load_method", None)
     (odometry / "taken").touch()
     words = ["--run", "r", "--data_path", str(odometry), "--sequence", "9"]
     for more, sentence in [
@@ -321,7 +353,7 @@ def test_settings_are_refused_before_a_image_is_read(odometry, monkeypatch):
             main([*words, *more])
 
 
-def test_the_folder_one_is_in_and_the_home_folder_are_places_too(odometry, monkeypatch):
+def test_the_working_and_the_home_folder_are_understood(odometry, monkeypatch):
     images = odometry / "sequences" / "09" / "image_2"
     monkeypatch.chdir(images)
     monkeypatch.setenv("HOME", str(odometry))
@@ -331,13 +363,13 @@ def test_the_folder_one_is_in_and_the_home_folder_are_places_too(odometry, monke
     assert not (images / "~").exists()
 
 
-def test_a_image_that_cannot_be_read_is_one_sentence(odometry):
+def test_an_unreadable_image_is_one_sentence(odometry):
     (odometry / "sequences" / "09" / "image_2" / "000003.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"000003\.png cannot be read"):
         call(odometry, "--run", "r", "--data_path", str(odometry), "--sequence", "9")
 
 
-def test_every_alignment_has_its_words():
+def test_every_alignment_is_described():
     for alignment in trajectories.ALIGNMENTS:
         scores = evaluate_path(straight(120), straight(120), alignment)
-        assert alignment in evaluate_pose.table("09", alignment, scores)
+        assert alignment in score_table("09", alignment, scores)

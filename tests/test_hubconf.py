@@ -32,7 +32,8 @@ def model(run) -> Predictor:
 def test_a_loaded_model_says_what_it_is(model):
     assert (model.height, model.width) == (64, 96)
     assert model.options["method"] == "monodepth2"
-    assert model.metres is None and model.unit.startswith("up to one factor")
+    assert model.metric_scale is None and not model.is_metric
+    assert model.unit == "up to scale (learned from video only)"
     assert not model.training
 
 
@@ -61,7 +62,7 @@ def test_what_is_no_image_is_refused_in_one_sentence(model):
         model(3)
 
 
-def test_a_model_of_a_rig_takes_whole_frame_sets_with_their_intrinsics(tmp_path):
+def test_a_rig_model_takes_frame_sets_with_intrinsics(tmp_path):
     model = hubconf.parallax(save_run(tmp_path / "run", disparity=0.1, **RIG), device="cpu")
     assert model.cameras == 6
     frame_set = torch.rand(6, 3, 128, 192)
@@ -73,7 +74,7 @@ def test_a_model_of_a_rig_takes_whole_frame_sets_with_their_intrinsics(tmp_path)
     assert torch.allclose(model(frame_set, K * torch.tensor([[2.0], [1.0], [1.0]])), 2 * depth)
     with pytest.raises(InputError, match=r"6 cameras of one frame set together, in ring order: .* got 1"):
         model(frame_set[0], K)
-    with pytest.raises(InputError, match="needs the images' intrinsics"):
+    with pytest.raises(InputError, match="give the images' intrinsics"):
         model(frame_set)
     with pytest.raises(InputError, match=r"\(3, 3\) or \(6, 3, 3\) here, got \(2, 3, 3\)"):
         model(frame_set, K.expand(2, 3, 3))
@@ -95,7 +96,7 @@ print("height", model.height)
 """
 
 
-def test_hub_loads_from_another_program_that_has_modules_of_the_same_names(run, tmp_path):
+def test_hub_loads_beside_modules_of_the_same_names(run, tmp_path):
     for name in ("utils", "datasets"):
         (tmp_path / f"{name}.py").write_text('WHOSE = "theirs"\n')
     (tmp_path / "theirs.py").write_text(THEIRS)

@@ -61,7 +61,7 @@ def published(
         ("benchmark_median", PLAIN),
     ],
 )
-def test_four_images_of_different_sizes_get_the_published_numbers(case, protocol):
+def test_images_of_different_sizes_get_published_numbers(case, protocol):
     golden = Golden("monodepth2_eval")
     values = golden.inputs()
     ground_truths = [values[f"gt{n}"] for n in range(4)]
@@ -212,7 +212,7 @@ def test_a_look_up_equals_resizing_the_whole_map(old, new):
         torch.testing.assert_close(result, wanted, rtol=0, atol=5e-5)  # F.interpolate places in float32
 
 
-def test_the_nearest_pixel_of_a_map_of_the_ground_truths_own_size_is_the_pixel_itself():
+def test_the_nearest_pixel_at_equal_size_is_the_pixel_itself():
     """427 * (1 / 427) is less than 1 in float32, which once shifted NYUv2's maps by a row."""
     maps = torch.arange(427.0 * 561).view(1, 427, 561)
     rows, columns = torch.meshgrid(torch.arange(427), torch.arange(561), indexing="ij")
@@ -242,7 +242,7 @@ def test_a_factor_of_exactly_1_25_is_outside_a1():
     assert errors[0, 4:].tolist() == [0.5, 1, 1]
 
 
-def test_a_median_of_an_even_count_is_the_mean_of_the_middle_or_the_lower():
+def test_a_median_of_an_even_count_follows_numpy_or_torch():
     values = torch.tensor([[4.0, 1, 9, 2, 100], [5, 0, 0, 0, 0]])
     valid = torch.tensor([[True, True, True, True, False], [True, False, False, False, False]])
     assert masked_median(values, valid).tolist() == [3, 5]
@@ -263,7 +263,7 @@ def test_crops_are_the_published_rows_and_columns(crop, size, box):
     assert crop_box(crop, *size) == box
 
 
-def test_ground_truth_beyond_the_caps_or_outside_the_crop_does_not_count():
+def test_caps_and_crop_decide_the_valid_ground_truth():
     ground_truth = np.full((1, 100, 100), 10.0)
     ground_truth[0, 50, 50:53] = 0, 1e-3, 80
     assert GroundTruth.of(ground_truth, EIGEN).valid.sum() == (99 - 40) * (96 - 3) - 3
@@ -280,7 +280,7 @@ def test_predictions_are_clamped_after_alignment():
     assert near.errors[0, 0] == 0.5  # 1 m counts as 4
 
 
-def test_a_protocol_that_cannot_be_is_refused_with_the_nearest_that_can():
+def test_a_wrong_protocol_is_refused_with_the_nearest_name():
     with pytest.raises(InputError, match="did you mean 'garg'"):
         Protocol("", "", crop="grag")
     with pytest.raises(InputError, match="there is no metric 'absrel'; did you mean 'abs_rel'"):

@@ -17,12 +17,13 @@ MOST_FILE, MOST_FUNCTION, MOST_SETTINGS = 400, 60, 10  # lines, lines, parameter
 # A file imports from lower levels only. Files of one folder may import each other, without a circle.
 LEVELS = [
     {"utils"},
-    {"structures", "components", "devices", "files"},
-    {"layers", "cameras", "processes", "schedule"},
-    {"photometric_error", "metrics", "checkpoints", "images", "trajectories"},
+    {"structures", "components", "devices", "files", "shards", "workers"},
+    {"layers", "processes", "schedule", "segmentation_metrics"},
+    {"cameras", "photometric_error", "metrics", "checkpoints", "images", "trajectories"},
     {"networks", "losses", "datasets"},
     {"views"},
-    {"methods", "evaluation"},
+    {"methods"},
+    {"evaluation"},
     {"validation", "logs", "sinks", "published_configs"},
     {"options", "trainer", "predictor"},
     {"flags"},
@@ -42,14 +43,11 @@ LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 
 UPWARD: dict[tuple[str, str], str] = {}  # (importing, imported): why
 SCRIPTS_AS_LIBRARY = {  # (importing, entry script): why
-    ("benchmarks.bdedepth_table", "evaluate_depth"): "opens the evaluated split; moves to evaluation/",
-    ("benchmarks.export", "tools.export_gt_depth"): "times the export as the tool runs it",
     ("benchmarks.prepare_cityscapes", "tools.prepare_cityscapes"): "times the tool as it is called",
     ("benchmarks.sift_matches", "benchmarks.prepare_cityscapes"): "shares the published program's stand-in",
     ("benchmarks.sift_matches", "tools.make_synthetic"): "renders its world with the tool",
     ("benchmarks.sift_matches", "tools.sift_matches"): "times the tool as it is called",
     ("benchmarks.surround_table", "tools.make_synthetic"): "renders its world with the tool",
-    ("evaluate_depth", "tools.export_gt_depth"): "exports at first use; moves to evaluation/",
     ("run", "evaluate_depth"): "--eval_only; needs evaluation/ behind a function",
 }
 LONG_FILES = {  # file: why
@@ -58,15 +56,10 @@ LONG_FILES = {  # file: why
     "datasets/folder.py": "scenes, intrinsics text and depth files; to be split",
     "datasets/nuscenes.py": "devkit tables and dataset; to be split",
     "datasets/nyuv2.py": "labelled file and raw video; to be split",
-    "evaluate_depth.py": "command line, choice of protocol, saved predictions; becomes evaluation/",
-    "evaluation.py": "results, baselines and loops; becomes evaluation/",
     "tools/sift_matches.py": "two-view geometry beside the tool; to be split",
     "trainer.py": "schedule and process code inside; both get files of their own",
 }
 LONG_FUNCTIONS = {  # file:function: why
-    "evaluate_depth.py:build_parser": "becomes flags.py",
-    "evaluate_depth.py:evaluate_one": "becomes evaluation/",
-    "evaluate_pose.py:main": "to be told in steps",
     "tools/_doctor/intrinsics.py:check_focal": "to be told in steps",
 }
 MANY_SETTINGS = {  # file:class: why

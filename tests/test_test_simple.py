@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-import predictor
+import methods
 from images import colourise
 from layers import disparity_to_depth
 from predictor import as_images, find_images, load_predictor, read_upright
+from structures import Batch
 from test_simple import main, name_outputs
 from tests import goldens
 from tests.plys import read_ply
@@ -24,10 +25,10 @@ from utils import InputError
 @pytest.fixture(autouse=True)
 def load_once(monkeypatch):
     """Reading a checkpoint is what takes the time here, and is tested where it belongs."""
-    monkeypatch.setattr(predictor, "load_method", load_method)
+    monkeypatch.setattr(methods, "load_method", load_method)
 
 
-load_method = functools.cache(predictor.load_method)
+load_method = functools.cache(methods.load_method)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +76,7 @@ def test_every_output_has_the_size_of_its_image(run, tmp_path, capsys):
     )
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"2 images: <name>_disp.png, <name>_depth.npy, <name>_disp.npy, <name>.ply in {tmp_path / 'out'}; "
-        "depth is known up to one factor (learned from video alone)"
+        "depth is known up to scale (learned from video only)"
     )
 
 
@@ -85,7 +86,7 @@ def test_a_constant_disparity_is_a_flat_wall_at_its_depth(constant_run, tmp_path
     expected = 1 / (1 / 100 + (1 / 0.1 - 1 / 100) * 0.25)
     assert np.allclose(np.load(tmp_path / "a_depth.npy"), expected, rtol=1e-5)
     header, points, colours = read_ply(tmp_path / "a.ply")
-    assert "comment unit: up to one factor" in header
+    assert "comment unit: up to scale" in header
     assert len(points) == 50 * 70
     assert np.allclose(points[:, 2], expected, rtol=1e-5)
     x, y = (np.rint(points[:, n] * 80 / points[:, 2] + c).astype(int) for n, c in ((0, 30), (1, 20)))
@@ -112,7 +113,8 @@ def test_a_published_folder_predicts_with_its_own_resizing(tmp_path):
     published = load_predictor(folder, "cpu")
     assert published.resize == "lanczos"
     image = (np.array(Image.open(tmp_path / "a.png")) / 255).astype(np.float32)
-    disparity = published.method.predict_disparity(goldens.tensor(image.transpose(2, 0, 1)[None]))
+    batch = Batch({0: goldens.tensor(image.transpose(2, 0, 1)[None])}, None, torch.tensor([0]))
+    disparity = published.method.predict(batch).disparities[0]
     expected = disparity_to_depth(disparity, 0.1, 100.0).detach().numpy()[0, 0]
     assert np.allclose(np.load(tmp_path / "a_depth.npy"), expected, rtol=1e-4)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-import predictor
+import methods
 from datasets._sequence import read_image
 from datasets._video import extract_video
 from test_video import SteadyRange, arrange, main, open_frames
@@ -27,10 +27,10 @@ COUNT = 5
 @pytest.fixture(autouse=True)
 def load_once(monkeypatch):
     """Reading a checkpoint is what takes the time here, and is tested where it belongs."""
-    monkeypatch.setattr(predictor, "load_method", load_method)
+    monkeypatch.setattr(methods, "load_method", load_method)
 
 
-load_method = functools.cache(predictor.load_method)
+load_method = functools.cache(methods.load_method)
 
 
 @pytest.fixture(scope="session")

@@ -220,7 +220,7 @@ def test_a_run_that_is_killed_while_it_validates_has_lost_the_validation_alone(
     assert (tmp_path / "run/checkpoints/epoch_0002.pt").is_file()
 
 
-@pytest.mark.parametrize("world, look", [("tiny_kitti", "predict_depth"), ("tiny_folder", "losses")])
+@pytest.mark.parametrize("world, look", [("tiny_kitti", "predict"), ("tiny_folder", "losses")])
 def test_loaders_of_a_validation_outlive_a_sigterm_to_the_whole_group(
     world, look, request, tmp_path, monkeypatch
 ):

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import build_dataset
 from datasets._sequence import SequenceDataset
-from tools._shards import own_cores, shard_of, torchrun_shard
+from shards import own_cores, shard_of, torchrun_shard
 from utils import read_setting
 
 

@@ -20,7 +20,7 @@ import torch
 
 from datasets import build_dataset
 from datasets._sequence import read_image
-from evaluation import Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
+from evaluation import Loading, Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
 from images import as_image, colourise, image_grid, save_image
 from predictor import Predictor, load_predictor
 from tools._options import place
@@ -112,10 +112,10 @@ def evaluate_demo(predictor: Predictor, data: Path) -> dict[str, Result]:
     predictors = {
         "one constant depth": constant_predictor(),
         "mean depth of each pixel": map_predictor(mean),
-        "learned from video": predictor.method.predict_depth,
+        "learned from video": predictor.method.predict,
     }
-    device = next(predictor.method.parameters()).device
-    return {name: evaluate(predict, test, device=device) for name, predict in predictors.items()}
+    loading = Loading(device=next(predictor.method.parameters()).device)
+    return {name: evaluate(predict, test, loading=loading)[""] for name, predict in predictors.items()}
 
 
 def draw(path: Path, predictor: Predictor, dataset: torch.utils.data.Dataset) -> None:

@@ -38,8 +38,8 @@ from datasets import DATASETS
 from datasets._sequence import read_image
 from datasets._surround import SurroundDataset
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
-from tools._work import run_tasks, writing
 from utils import InputError, atomic_path, run_main
+from workers import run_tasks, writing
 
 STILL = 2.0, 0.04  # grey levels, and share of the brightness: what noise and exposure change
 ABRUPT = 1.5  # times what is still: the least change just outside of the vehicle

@@ -21,11 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.synthetic import View
 from tools._options import new_parser, place
-from tools._work import run_tasks, writing
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_image
 from utils import InputError, nearest_name, run_main
+from workers import run_tasks, writing
 
+CAMERAS = ("pinhole", "fisheye")
 CITYSCAPES_COLOURS = np.array(  # of the 19 train ids
     [
         (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
@@ -61,6 +62,12 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
         raise InputError(f"there is no layout '{plan.layout}'{nearest_name(plan.layout, LAYOUTS.names())}")
     if plan.ext not in ("png", "jpg"):
         raise InputError(f"--ext is png or jpg, got '{plan.ext}'")
+    if plan.camera not in CAMERAS:
+        raise InputError(f"there is no camera '{plan.camera}'{nearest_name(plan.camera, CAMERAS)}")
+    if plan.camera != "pinhole" and plan.layout != "folder":
+        raise InputError(
+            f"the layout {plan.layout} is a pinhole's; --layout folder takes --camera {plan.camera}"
+        )
     if gallery.suffix not in (".png", ".jpg"):
         raise InputError(f"--gallery is a .png or .jpg file, got {gallery}")
     for name, least in (("sequences", 1), ("frames", 3), ("height", 32), ("width", 32), ("seed", 0)):
@@ -111,6 +118,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--height", type=int, default=128, help="of the images, pixels (default: 128)")
     add("--width", type=int, default=416, help="of the images, pixels (default: 416)")
     add("--seed", type=int, default=0, help="which worlds (default: 0)")
+    add("--camera", default="pinhole", help="pinhole, or fisheye for --layout folder (default: pinhole)")
     add("--ext", default="png", help="png or jpg (default: png)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
     add("--gallery", type=place, help="image grid of every sequence (default: <out>/gallery.png)")
@@ -120,7 +128,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
-    names = ("layout", "out", "sequences", "frames", "height", "width", "seed", "ext")
+    names = ("layout", "out", "sequences", "frames", "height", "width", "seed", "ext", "camera")
     plan = Plan(**{name: getattr(given, name) for name in names})
     make(plan, given.workers, given.gallery, given.overwrite)
     print(f"wrote {plan.sequences} sequences of {plan.frames} frames to {plan.out}")

@@ -41,8 +41,8 @@ from datasets._cityscapes import (
 )
 from datasets._sequence import resize_intrinsics
 from tools._options import add_workers, new_parser, place
-from tools._work import run_tasks, writing
 from utils import InputError, atomic_path, read_yaml, run_main, to_yaml
+from workers import run_tasks, writing
 
 ABOUT = "prepared.yaml"  # in the output: how it was made
 JPEG_QUALITY = 95

@@ -35,8 +35,8 @@ from datasets import DATASETS
 from datasets._sequence import read_image
 from datasets._surround import RING, SurroundDataset, read_mask, read_matches
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
-from tools._work import run_tasks, writing
 from utils import InputError, atomic_path, run_main
+from workers import run_tasks, writing
 
 RATIO = 0.75  # the nearest descriptor must be this much nearer than the second (Lowe 2004)
 BLOCK = 512  # descriptors compared at a time, which bounds the memory they take

@@ -146,12 +146,13 @@ class AugmentedViews(nn.Module):
         views = self.views
         zooms = views.smallest_zoom, views.largest_zoom
         crop = LocalCrop.draw(draws, batch.images[0].shape[-2:], zooms, views.published_camera)
-        cropped = crop.apply(batch, self.method.depth_frames)
         motions_from = plain
-        if views.published_camera:
-            bent = crop.bend(plain.T_source_from_target, batch.intrinsics)
-            cropped = dataclasses.replace(cropped, T_source_from_target=bent)
-            motions_from = dataclasses.replace(plain, extra={**plain.extra, "motions": {}})
+        with self.method.in_float32():
+            cropped = crop.apply(batch, self.method.depth_frames)
+            if views.published_camera:
+                bent = crop.bend(plain.T_source_from_target, batch.intrinsics)
+                cropped = dataclasses.replace(cropped, T_source_from_target=bent)
+                motions_from = dataclasses.replace(plain, extra={**plain.extra, "motions": {}})
         prediction = self.method.run_networks(cropped, motions_from)
         self.method.add_geometry(cropped, prediction)
         with self.method.in_float32():

@@ -64,12 +64,14 @@ class LocalCrop:
             batch: the untransformed batch.
             frames: frames whose depth is predicted; only their jittered images are cropped.
         """
-        K, extra = batch.intrinsics, dict(batch.extra)
+        K, camera, extra = batch.intrinsics, batch.camera, dict(batch.extra)
         if not self.published:
             follow = torch.eye(3, dtype=torch.float64).repeat(len(self.zoom), 1, 1)
             follow[:, 0, 0], follow[:, 1, 1] = self.scale.unbind(1)
             follow[:, :2, 2] = (self.scale - 1) / 2 - self.offset
             K, extra["zoom"] = to_device_of(K, follow) @ K, to_device_of(K, self.zoom)
+            if camera is not None:
+                camera = camera.zoomed(to_device_of(K, self.scale), to_device_of(K, self.offset), self.size)
         shown = batch if batch.detailed is None else batch.detailed
         zoomed = self._resampler(shown.images[0])
         images: dict[Frame, Tensor] = {frame: zoomed(image) for frame, image in shown.images.items()}
@@ -80,6 +82,7 @@ class LocalCrop:
             batch,
             images=images,
             intrinsics=K,
+            camera=camera,
             augmented=augmented,
             detailed=None,
             maps={name: self._map(values) for name, values in batch.maps.items()},

@@ -16,12 +16,12 @@ from __future__ import annotations
 import numpy as np
 
 from ._paint import Paint
-from ._rays import Solids, footprints_of, rotation, trace
+from ._rays import Solids, footprints_of, rotation, some, trace
 from ._room import Room
 from ._street import SKY, Street
-from ._view import Camera, View, render
+from ._view import Camera, FisheyeCamera, View, render
 
-__all__ = ["Camera", "Room", "View", "World", "rotation"]
+__all__ = ["Camera", "FisheyeCamera", "Room", "View", "World", "rotation"]
 
 
 class World:
@@ -101,7 +101,7 @@ class World:
         """What `render` asks of pixels (u, v)."""
         rotate, origin = world_from_camera[:3, :3], world_from_camera[:3, 3]
         directions = (rotate @ camera.directions(u, v)).astype(np.float32)
-        step = np.stack([rotate[:, 0] / camera.intrinsics[0, 0], rotate[:, 1] / camera.intrinsics[1, 1]])
+        step = camera.steps(rotate, u, v)
         depth, solid = trace(origin, directions, solids)
         colour = np.empty((len(u), 3), np.float32)
         label = np.full(len(u), SKY)
@@ -110,10 +110,10 @@ class World:
         colour[sky] = self._paint.sky(directions[:, sky])
         if len(ground):
             points = origin[:, None] + depth[ground] * directions[:, ground]
-            footprints = footprints_of(depth[ground], directions[:, ground], step[:, :, None], 2)
+            footprints = footprints_of(depth[ground], directions[:, ground], some(step, ground), 2)
             colour[ground], label[ground] = self._paint.ground(points.astype(np.float32), footprints, solids)
         if len(hit):
-            seen = origin, depth[hit], directions[:, hit], solid[hit], step
+            seen = origin, depth[hit], directions[:, hit], solid[hit], some(step, hit)
             colour[hit], face[hit] = self._paint.solids(*seen, solids)
             label[hit] = solids.label[solid[hit]]
         clear = np.exp(-depth / self._paint.haze)[:, None]

@@ -149,9 +149,7 @@ class Paint:
         curved = solids.round[solid]
         normal = np.where(curved, point / half**2, (np.arange(3)[:, None] == face) * np.sign(point))
         normal /= np.linalg.norm(normal, axis=0)
-        footprints = footprints_of(
-            depth, ray, np.stack([turn(step[i][:, None], c, s) for i in range(2)]), face
-        )
+        footprints = footprints_of(depth, ray, np.stack([turn(step[i], c, s) for i in range(2)]), face)
         bound = 2.5 * depth * np.abs(step).max()
         footprints = np.where(curved, bound, footprints)
 

@@ -131,7 +131,7 @@ def turn(vectors: np.ndarray, c: np.ndarray, s: np.ndarray) -> np.ndarray:
 def footprints_of(depth: np.ndarray, ray: np.ndarray, step: np.ndarray, face: np.ndarray | int) -> np.ndarray:
     """(3, P) metres that a pixel spans along each axis of a plane with its normal along axis `face`.
 
-    Moving a pixel on changes the ray by `step` (2, 3, P); staying in the plane takes the ray's length along.
+    Moving a pixel on changes the ray by `step` (2, 3, P or 1); staying in the plane changes its length.
     """
     pick = np.broadcast_to(np.asarray(face), depth.shape)[None]
     facing = np.take_along_axis(ray, pick, 0)
@@ -141,6 +141,11 @@ def footprints_of(depth: np.ndarray, ray: np.ndarray, step: np.ndarray, face: np
         shift = np.broadcast_to(shift, ray.shape)
         total = total + (shift - ray * (np.take_along_axis(shift, pick, 0) / facing)) ** 2
     return (depth * np.sqrt(total)).astype(np.float32) + np.float32(1e-6)
+
+
+def some(step: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    """(2, 3, K or 1), the steps of the K `rays` chosen by index; of a pinhole they are all alike."""
+    return step if step.shape[2] == 1 else step[:, :, rays]
 
 
 def borders(surface: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ class Room:
         """What `render` asks of pixels (u, v)."""
         rotate, origin = world_from_camera[:3, :3], world_from_camera[:3, 3]
         directions = (rotate @ camera.directions(u, v)).astype(np.float32)
-        step = np.stack([rotate[:, 0] / camera.intrinsics[0, 0], rotate[:, 1] / camera.intrinsics[1, 1]])
+        step = camera.steps(rotate, u, v)
         depth, solid = trace(origin, directions, self._solids)
         if (solid < 0).any():
             raise ValueError("the camera looks out of the room; is it inside?")

@@ -6,8 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+
+from cameras import KannalaBrandt
 
 from ._rays import borders
+
+HALF_STEPS = ((0.5, 0.0), (0.0, 0.5))  # pixels in u and v
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,45 @@ class Camera:
         pixels = np.stack([u, v, np.ones_like(u)]).astype(np.float64)
         return np.linalg.inv(self.intrinsics) @ pixels
 
+    def steps(self, rotate: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """(2, 3, P or 1), the change of a ray, turned by `rotate` (3, 3), per pixel along u and v."""
+        step = np.stack([rotate[:, 0] / self.intrinsics[0, 0], rotate[:, 1] / self.intrinsics[1, 1]])
+        return step[:, :, None]
+
+
+@dataclass(frozen=True)
+class FisheyeCamera(Camera):
+    """A Kannala-Brandt fisheye, 166 degrees wide from left to right; the depth of its views is the distance.
+
+    Args:
+        distortion: k1 to k4, see `cameras.KannalaBrandt`.
+    """
+
+    distortion: tuple[float, ...] = (0.03, -0.004, 0.0005, 0.0)
+
+    @classmethod
+    def of_size(cls, height: int, width: int) -> FisheyeCamera:
+        """Every pixel of it has a ray, up to a square image."""
+        focal = 0.33 * width
+        centre = ((width - 1) / 2 + 0.006 * width, (height - 1) / 2 - 0.01 * height)
+        return cls(np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]]), width, height)
+
+    @property
+    def model(self) -> KannalaBrandt:
+        """The camera as the rest of the project knows it."""
+        return KannalaBrandt(
+            torch.from_numpy(self.intrinsics)[None], torch.tensor([self.distortion], dtype=torch.float64)
+        )
+
+    def directions(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """(3, P) unit rays through pixels (u, v)."""
+        pixels = torch.from_numpy(np.stack([u, v]).astype(np.float64))
+        return self.model.unproject(pixels)[0].numpy()
+
+    def steps(self, rotate: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        along = [self.directions(u + du, v + dv) - self.directions(u - du, v - dv) for du, dv in HALF_STEPS]
+        return rotate @ np.stack(along)
+
 
 @dataclass(frozen=True)
 class View:
@@ -43,7 +87,7 @@ class View:
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        depth: (H, W) float32 metres along the optical axis; 0 for the sky.
+        depth: (H, W) float32 metres along the optical axis, of a fisheye along the ray; 0 for the sky.
         semantics: (H, W) uint8 Cityscapes train ids.
         moving: (H, W) bool, pixels on something that moves.
     """

@@ -31,7 +31,7 @@ def test_evaluation_with_post_processing(weights, tiny_kitti, tmp_path, capsys):
     words += ["--post_process", "--num_workers", "0", "--output", str(tmp_path)]
     evaluate_depth.main(["--pretrained_path", weights, *PUBLISHED, *words])
     output = capsys.readouterr().out
-    assert "both ways, joined" in output and (tmp_path / "results.json").is_file()
+    assert "flip averaging" in output and (tmp_path / "results.json").is_file()
 
 
 def test_images_and_a_video(weights, tiny_folder, tmp_path):

@@ -73,12 +73,12 @@ def test_an_opt_json_beside_it_wins(folder, tmp_path):
 
 
 def test_it_predicts_metres_where_an_opt_json_says_what_taught_them(folder, tmp_path):
-    assert load_predictor(folder, device="cpu").metres is None
+    assert load_predictor(folder, device="cpu").metric_scale is None
     for file in folder.glob("*.pth"):
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "opt.json").write_text(json.dumps({"spatial": True, "spatial_weight": 0.075}))
     assert load_checkpoint(tmp_path).options["losses"] == {"spatial": {"weight": 0.075}}
-    assert load_predictor(tmp_path, device="cpu").metres == 1.0
+    assert load_predictor(tmp_path, device="cpu").metric_scale == 1.0
 
 
 @pytest.fixture

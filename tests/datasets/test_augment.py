@@ -1,10 +1,13 @@
 """Mirroring keeps geometry true; jitter is torchvision's, drawn per sample whatever the batch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as tvf
 
+from cameras import BrownConrady
 from datasets._augment import Augment, mirror
 from layers import backproject, project
 from structures import Batch
@@ -36,6 +39,16 @@ def test_a_mirrored_point_lands_on_the_mirrored_pixel():
     seen = project(points, mirrored.intrinsics, mirrored.T_source_from_target["s"])[0].unflatten(-1, (8, 12))
     assert torch.allclose(seen[:, 0], 11 - pixels[:, 0].flip(-1), atol=1e-4)
     assert torch.allclose(seen[:, 1], pixels[:, 1].flip(-1), atol=1e-4)
+
+
+def test_a_lens_is_mirrored_with_its_image():
+    batch = batch_of([0, 1])
+    batch.camera = BrownConrady(batch.intrinsics, torch.tensor([[-0.2, 0.05, 0.01, 0.02]]).repeat(2, 1))
+    mirrored = mirror(batch, torch.tensor([True, False])).camera
+    points = batch.camera.rays(8, 12)
+    assert torch.equal(mirrored.rays(8, 12)[1], points[1])
+    pixels = mirrored.project(points * torch.tensor([[-1.0], [1], [1]]))[0]
+    assert torch.allclose(11 - pixels[0, 0], batch.camera.project(points)[0][0, 0], atol=1e-4)
 
 
 def test_only_the_chosen_samples_are_mirrored_and_twice_is_not_at_all():
@@ -115,4 +128,37 @@ def test_without_jitter_networks_see_the_images_themselves():
 )
 def test_impossible_ranges_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
+        Augment(**settings)
+
+
+def with_companion(count=8):
+    def record(height, width):
+        images = {0: torch.rand(count, 3, height, width)}
+        labels = torch.zeros(count, 1, height, width, dtype=torch.uint8)
+        K = torch.eye(3).repeat(count, 1, 1)
+        return Batch(images, K, torch.arange(count), maps={"labels": labels})
+
+    return dataclasses.replace(record(32, 64), companion=record(48, 96))
+
+
+def test_a_companion_has_an_augmentation_of_its_own():
+    own = {"jitter": 1.0, "flip": 0.0, "crop": {"height": 32, "width": 64}}
+    result = Augment(flip=0.0, jitter=0.0, companion=own)(with_companion(), epoch=0)
+    assert result.augmented is None and result.companion.augmented is not None
+    assert result.companion.images[0].shape[-2:] == result.images[0].shape[-2:] == (32, 64)
+    assert result.companion.maps["labels"].shape[-2:] == (32, 64)
+    changed = (result.companion.augmented[0] != result.companion.images[0]).flatten(1).any(1)
+    assert changed.all()  # every image, since its jitter is 1
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"companion": {"jiter": 1.0}}, "augment.companion has no setting 'jiter'; did you mean 'jitter'"),
+        ({"crop": {"height": 32}}, "augment.crop needs a width"),
+        ({"crop": {"height": 32, "width": 64, "zoom": 2}}, "augment.crop has no setting 'zoom'"),
+    ],
+)
+def test_settings_of_crop_and_companion_are_checked(settings, words):
+    with pytest.raises(InputError, match=words):
         Augment(**settings)

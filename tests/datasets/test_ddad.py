@@ -12,10 +12,11 @@ from PIL import Image
 from datasets._dgp import read_points
 from datasets.ddad import Ddad, published_samples
 from datasets.kitti import read_depth_png
-from evaluation import evaluate
+from evaluation import Loading, evaluate
 from layers import warp
 from structures import Batch
 from tests import runs
+from tests.predictors import predictor_of
 from tools import export_gt_depth
 from tools.layouts._base import Plan
 from tools.layouts._rig import SurroundRig
@@ -220,13 +221,9 @@ def test_the_true_depth_is_perfect_through_writer_exporter_reader_and_evaluator(
     dataset = open_drive(mine, part="val", frame_ids=(0,))
     assert dataset.measured_depth(0) is None
     assert all(np.array_equal(dataset.depth(index), measured[index]) for index in range(4))
-    answers = iter(measured)
-
-    def predict(images: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-        depth = torch.from_numpy(np.concatenate([next(answers) for _ in range(len(images) // 6)]))
-        return 3 * depth.clamp(min=0.01)[:, None]  # in another unit, which the median finds
-
-    result = evaluate(predict, dataset, batch_size=3)
+    batches = (np.concatenate(measured[:3]), measured[3])
+    in_another_unit = predictor_of(3 * torch.from_numpy(d).clamp(min=0.01)[:, None] for d in batches)
+    result = evaluate(in_another_unit, dataset, loading=Loading(batch_size=3))[""]
     assert len(result.rows) == 24 and {row.camera for row in result.rows} == set(range(6))
     assert result.mean["abs_rel"] < 1e-6 and result.mean["a1"] == 1
     assert result.ratio_median == pytest.approx(1 / 3)

@@ -12,9 +12,10 @@ from scipy.io import loadmat, savemat
 from datasets._splits import load_split
 from datasets.make3d import GRID, SIZE, Make3D, read_grid
 from datasets.synthetic import Camera
-from evaluation import evaluate
+from evaluation import Loading, evaluate
 from metrics import GroundTruth, measure
 from tests.goldens import Golden, image, tensor, uniform
+from tests.predictors import predictor_of
 from tools.layouts._base import RATE, Plan, looking_ahead
 from tools.make_synthetic import make
 from utils import InputError
@@ -87,12 +88,10 @@ def test_the_official_list_are_the_134_published_names():
 
 def test_the_true_depth_is_perfect_through_writer_dataset_and_evaluator(streets):
     dataset = Make3D(streets, str(streets / "splits"), height=64, width=96)
-    places = iter(range(len(dataset)))
-
-    def perfect(images: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-        return 3.1 * torch.from_numpy(dataset.depth(next(places)))[None]  # up to one factor
-
-    result = evaluate(perfect, dataset, batch_size=1)
+    up_to_scale = predictor_of(
+        3.1 * torch.from_numpy(dataset.depth(index))[None] for index in range(len(dataset))
+    )
+    result = evaluate(up_to_scale, dataset, loading=Loading(batch_size=1))[""]
     assert len(result.rows) == 3
     assert result.mean["abs_rel"] < 1e-7 and result.mean["rmse"] < 1e-5 and result.mean["a1"] == 1
     assert result.card()["counts"] == "0 m < ground truth < 70 m"

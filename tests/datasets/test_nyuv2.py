@@ -11,9 +11,10 @@ from scipy.io import savemat
 
 from datasets.nyuv2 import DISTORTION, MAT, NyuV2, border, find_scenes, official_test
 from datasets.synthetic import Camera
-from evaluation import evaluate
+from evaluation import Loading, evaluate
 from metrics import GroundTruth, measure
 from tests.goldens import Golden, image, tensor, uniform
+from tests.predictors import predictor_of
 from tools.layouts._base import RATE, Plan, looking_ahead
 from tools.make_synthetic import make
 from utils import InputError
@@ -153,12 +154,10 @@ def test_the_true_depth_is_perfect_from_either_form_of_the_test_set(rooms, kind,
         (tmp_path / MAT).symlink_to(rooms / MAT)
         root = tmp_path
     dataset = stills(root, rooms / "splits")
-    ground_truth = iter(range(len(dataset)))
-
-    def perfect(images: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-        return 0.37 * torch.from_numpy(dataset.depth(next(ground_truth)))[None]  # up to one factor
-
-    result = evaluate(perfect, dataset, batch_size=1)
+    up_to_scale = predictor_of(
+        0.37 * torch.from_numpy(dataset.depth(index))[None] for index in range(len(dataset))
+    )
+    result = evaluate(up_to_scale, dataset, loading=Loading(batch_size=1))[""]
     assert len(result.rows) == 2 and all(row.pixels == 427 * 561 for row in result.rows)
     assert result.mean["abs_rel"] < 1e-7 and result.mean["rmse"] < 1e-6 and result.mean["a1"] == 1
     assert result.card()["counts"] == "0 m < ground truth < 10 m"

@@ -3,8 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
-from datasets.synthetic import Camera, World, rotation
+from cameras import sampling_grid
+from datasets.synthetic import Camera, FisheyeCamera, World, rotation
 from datasets.synthetic._paint import _stripes
 
 HEIGHT, WIDTH = 96, 320
@@ -152,3 +155,52 @@ def test_scenes_differ_so_much_that_a_mean_depth_map_predicts_poorly():
         np.abs(mean * np.ma.median(d / mean) - d).filled(0)[~d.mask] / d.data[~d.mask] for d in ground_truth
     ]
     assert np.mean([error.mean() for error in errors]) > 0.25
+
+
+# The fisheye.
+
+FISHEYE = FisheyeCamera.of_size(HEIGHT, WIDTH)
+
+
+def test_every_pixel_of_the_fisheye_has_a_ray_and_the_widest_is_to_the_side():
+    model = FISHEYE.model
+    assert model.sees(HEIGHT, WIDTH).all() and FisheyeCamera.of_size(64, 64).model.sees(64, 64).all()
+    x, _, z = model.rays(HEIGHT, WIDTH)[0].unflatten(1, (HEIGHT, WIDTH))[:, HEIGHT // 2, 0].tolist()
+    assert np.degrees(np.arctan2(-x, z)) > 80
+
+
+def test_the_ground_under_a_fisheye_lies_at_camera_height_along_the_ray():
+    view = World(1, 3.0).render(FISHEYE, looking_ahead(z=1.65), 0.0)
+    ground = np.isin(view.semantics, (0, 1, 9))
+    v, u = np.nonzero(ground)
+    down = FISHEYE.directions(u, v)[1]
+    assert ground.mean() > 0.15
+    np.testing.assert_allclose(view.depth[ground] * down, 1.65, rtol=1e-4)
+
+
+def test_fisheye_images_agree_when_warped_with_their_distance_and_pose():
+    world = World(0, 3.0)
+    poses = [world.ego_pose(time) @ looking_ahead() for time in (1.0, 1.1)]
+    target, source = (world.render(FISHEYE, pose, time) for pose, time in zip(poses, (1.0, 1.1)))
+    camera = FISHEYE.model.repeat(1)
+    camera.intrinsics, camera.distortion = camera.intrinsics.float(), camera.distortion.float()
+    T = torch.from_numpy(np.linalg.inv(poses[1]) @ poses[0])[None].float()
+    depth = torch.from_numpy(target.depth)[None, None]
+    grid = sampling_grid(depth, camera, camera, T)
+
+    def seen(values):
+        values = torch.from_numpy(np.ascontiguousarray(values)).float()
+        return F.grid_sample(
+            values.reshape(1, HEIGHT, WIDTH, -1).permute(0, 3, 1, 2), grid, align_corners=True
+        )
+
+    points = camera.rays(HEIGHT, WIDTH) * depth.flatten(2)
+    there = (T[:, :3, :3] @ points + T[:, :3, 3:]).norm(dim=1).view(HEIGHT, WIDTH)
+    found = seen(source.depth)[0, 0]
+    static = ~target.moving & (seen(source.moving)[0, 0] == 0).numpy() & (target.depth > 0)
+    static &= ((found - there).abs() < 0.02 * there).numpy()
+    warped = seen(source.image)[0].permute(1, 2, 0).numpy() / 255
+    picture, other = target.image / 255.0, source.image / 255.0
+    error, unwarped = np.abs(warped - picture)[static].mean(), np.abs(other - picture)[static].mean()
+    assert static.mean() > 0.25
+    assert error < 0.02 and error < 0.4 * unwarped

@@ -108,3 +108,20 @@ def test_a_coarse_pixel_counts_where_all_of_it_shows_the_world():
     batch.maps = {"ego_mask": ~visible}
     error, _ = l1().maps(batch, Prediction({}, warped={1: torch.full((1, 1, 3, 4, 5), 0.4)}))[1]
     assert error[..., :2, :].all() and not error[..., 2:, :].any()
+
+
+def test_moving_objects_cost_nothing_and_still_count_as_pixels():
+    labels = torch.zeros(1, 1, 8, 10, dtype=torch.uint8)
+    labels[..., :5] = 13  # a car in the left half
+    batch = scene(flat(0.5), flat(0))
+    batch.maps["labels"] = labels
+    term = l1(moving_objects={"labels": "files", "schedule": "always", "from_epoch": 1})
+    assert term(batch, warped(flat(0.2))).item() == pytest.approx(0.3)  # epoch 0
+    term.moving_objects.on_epoch_start(1, 2)
+    assert term(batch, warped(flat(0.2))).item() == pytest.approx(0.15)
+    assert term.eval()(batch, warped(flat(0.2))).item() == pytest.approx(0.3)
+
+
+def test_an_unknown_setting_of_moving_objects_is_refused():
+    with pytest.raises(InputError, match="moving_objects has no setting 'epoch'"):
+        Photometric(moving_objects={"epoch": 3})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cameras import BrownConrady, KannalaBrandt
 from datasets._surround import pose_from_quaternion
 from layers import warp
 from losses.spatial import Neighbours, Spatial
@@ -67,6 +68,24 @@ def test_the_gradient_leads_to_metres():
 def test_neighbours_that_share_no_view_add_nothing():
     batch = rig(smooth(2), camera(0), camera(180))
     assert Spatial()(batch, Prediction({}, depths={0: wall()})).item() == 0
+
+
+def test_cameras_see_their_neighbours_through_their_lenses():
+    batch = side_by_side()
+    plain = Neighbours(batch).warp(wall())
+    batch.camera = BrownConrady(batch.intrinsics.clone(), torch.zeros(2, 4))
+    through = Neighbours(batch).warp(wall())
+    assert torch.allclose(through[0], plain[0], atol=1e-4)
+    assert (through[1] != plain[1]).float().mean() < 0.01
+    batch.camera.distortion[1] = torch.tensor([0.2, 0.0, 0.0, 0.0])  # of the second camera alone
+    bent = Neighbours(batch).warp(wall())[0]
+    assert (bent - plain[0]).abs().amax((2, 3, 4)).min() > 0.01  # it is source once and target once
+
+
+def test_a_fisheye_sees_nothing_of_a_neighbour_that_looks_away():
+    batch = rig(smooth(2), camera(0), camera(180))
+    batch.camera = KannalaBrandt(batch.intrinsics.clone(), torch.tensor([[0.0, -0.2, 0, 0]]).repeat(2, 1))
+    assert Neighbours(batch).warp(wall())[1].sum() == 0
 
 
 def test_what_lies_behind_the_neighbour_is_not_seen_and_the_published_code_takes_it_for_seen():

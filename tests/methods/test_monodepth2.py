@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cameras import BrownConrady
 from methods import load_method
 from methods._networks import Motion
 from methods.monodepth2 import Monodepth2
@@ -290,3 +291,40 @@ def test_a_checkpoint_without_pose_networks_predicts_depth_and_refuses_poses(tmp
         assert method.predict_depth(images).shape == (1, 1, H, W)
     with pytest.raises(InputError, match="no pose network"):
         method.predict_pose(images, images)
+
+
+@pytest.mark.parametrize("v1_multiscale", [False, True])
+def test_sources_are_seen_through_the_lens_of_the_batch(drawn_batch, v1_multiscale):
+    torch.manual_seed(0)
+    method = build(v1_multiscale=v1_multiscale, scales=(0, 1)).eval()
+    straight = BrownConrady(drawn_batch.intrinsics.clone(), torch.zeros(2, 4))
+    bent = BrownConrady(straight.intrinsics, torch.tensor([[-0.3, 0.1, 0, 0]]).repeat(2, 1))
+    with torch.no_grad():
+        plain, through, lens = (
+            method(dataclasses.replace(drawn_batch, camera=camera)) for camera in (None, straight, bent)
+        )
+    assert torch.allclose(through.warped[0], plain.warped[0], atol=1e-4)
+    assert through.warped[1].shape == plain.warped[1].shape
+    assert (lens.warped[0] - plain.warped[0]).abs().max() > 1e-3
+    assert torch.allclose(lens.depths[0], plain.depths[0])
+
+
+def test_terms_follow_the_schedule_and_name_a_collapse(drawn_batch):
+    method = build(losses={"velocity": {"weight": 0.1}, "supervised_depth": {"progressive_scaling": 0.2}})
+    assert method.loss_terms["supervised_depth"].scales_in_use(4) == 4
+    method.on_epoch_start(5, 10)
+    assert method.loss_terms["supervised_depth"].scales_in_use(4) == 2
+    batch = dataclasses.replace(
+        drawn_batch,
+        speed={frame: torch.full((2,), 3.0) for frame in (-1, 1)},
+        time_step={frame: torch.full((2,), 0.1 * frame) for frame in (-1, 1)},
+    )
+    moved = torch.eye(4).repeat(2, 1, 1)
+    moved[:, 0, 3] = 0.3
+    flat = Prediction(
+        {}, depths={0: torch.full((2, 1, 64, 96), 5.0)}, T_source_from_target={-1: moved, 1: moved}
+    )
+    (sentence,) = method.diagnose(batch, flat)
+    assert "depth is constant" in sentence
+    flat.depths[0] = 1 + torch.rand(2, 1, 64, 96)
+    assert method.diagnose(batch, flat) == []

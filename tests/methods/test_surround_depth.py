@@ -431,7 +431,7 @@ def test_images_and_rigs_that_do_not_fit_are_refused():
         method.predict_depth(batch.images[0], batch.intrinsics)
     with pytest.raises(InputError, match="3 images are not whole frame sets of 2 cameras"):
         method.predict_pose(batch.images[0], batch.images[1])
-    with pytest.raises(InputError, match="needs the images' intrinsics"):
+    with pytest.raises(InputError, match="give the images' intrinsics"):
         method.predict_depth(batch.images[0][:2])
     batch = rig()
     batch.rig_from_camera = None

@@ -21,6 +21,7 @@ from datasets._ground_truth import (
     write_exported,
 )
 from datasets.kitti import Kitti
+from evaluation import export
 from tools import export_gt_depth
 from tools.layouts._base import Plan
 from tools.make_synthetic import make
@@ -160,7 +161,7 @@ def test_a_disk_that_fills_up_is_named_and_the_export_goes_on_later(root, monkey
 
 def test_several_processes_write_the_same_bytes_as_one(root, monkeypatch):
     run(root, "--workers", "1", "--out", str(root / "one"))
-    monkeypatch.setattr(export_gt_depth, "WORTH_A_PROCESS", 2)
+    monkeypatch.setattr(export, "WORTH_A_PROCESS", 2)
     run(root, "--workers", "2", "--out", str(root / "two"))
     one, two = (np.load(root / folder / "lists_test_improved.npz") for folder in ("one", "two"))
     assert one["names"].tolist() == two["names"].tolist() == [f"{DRIVE} {frame} l" for frame in range(4)]

@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from cameras import KannalaBrandt, read_camera
+from datasets._speed import read_speed_csv, read_times
 from datasets.synthetic import World, rotation
 from tools import make_synthetic
-from tools.layouts._base import Plan
+from tools.layouts._base import Plan, looking_ahead
 from tools.layouts.kitti import KittiRaw, KittiRig
 from tools.make_synthetic import main, make
 from utils import InputError
@@ -284,3 +286,31 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(make_synthetic, "save_image", full)
     with pytest.raises(InputError, match="the disk is full"):
         main(["--out", str(tmp_path / "out"), *SMALL])
+
+
+def test_a_fisheye_folder_has_its_camera_times_and_speed_beside_it(tmp_path):
+    main(["--layout", "folder", "--camera", "fisheye", "--out", str(tmp_path / "out"), *SMALL])
+    scene = tmp_path / "out/training/scene_000"
+    camera = read_camera(scene / "camera.yaml")
+    assert isinstance(camera, KannalaBrandt)
+    K = np.loadtxt(scene / "cam.txt")
+    assert np.allclose(camera.nearest_pinhole(64, 208)[0].numpy(), K, atol=1e-4)
+    times = read_times(scene / "times.txt", 4)
+    track = read_speed_csv(scene / "speed.csv")
+    track.check_covers(times)
+    world = World(0, 0.4)
+    poses = [world.ego_pose(time) @ looking_ahead(0, 0, 1.65) for time in times]
+    distance = np.linalg.norm((poses[2] - poses[1])[:3, 3])
+    assert track.mean(times[1], times[2]) * 0.1 == pytest.approx(distance, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--camera", "fish"], "there is no camera 'fish'; did you mean 'fisheye'"),
+        (["--camera", "fisheye", "--layout", "kitti"], "the layout kitti is a pinhole's"),
+    ],
+)
+def test_a_camera_that_a_layout_does_not_have_is_refused(more, sentence, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        main(["--layout", "folder", "--out", str(tmp_path / "out"), *more])

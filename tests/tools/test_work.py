@@ -4,12 +4,13 @@ import functools
 import os
 from pathlib import Path
 
+import numpy  # noqa: F401  a spawned worker imports this file, and then numpy's thread pool
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from tools._shards import shard_of
-from tools._work import run_tasks, writing
+from shards import shard_of
 from utils import InputError
+from workers import run_tasks, writing
 
 
 def power(base: int, exponent: int) -> int:

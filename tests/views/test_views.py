@@ -312,9 +312,9 @@ def test_a_crop_moves_as_its_image_does_whatever_it_shows(monkeypatch):
 
     def grid(depth, K, T, *others):
         moved.append((depth.mean().item(), T.detach()))
-        return sampling_grid(depth, K, T, *others)
+        return sampling_grid(depth, K, T)
 
-    monkeypatch.setattr("methods.monodepth2.sampling_grid", grid)
+    monkeypatch.setattr("methods.monodepth2.stacked_grid", grid)
     method = build(pose_model_type="posecnn", pose_encoder=None, scales=(0,))
     model = with_views(method, {"local_crop": True})
     images = {frame: image + 0.01 * frame for frame in (0, -1, 1)}
@@ -469,8 +469,9 @@ def test_impossible_views_are_refused():
         with_views(build(), {}, {"depth_agreement": {"weight": 0.1}})
 
 
-@LOSSES.register("probe_source_depths")
 class SourceDepths(torch.nn.Module):
+    """A loss term that reads the depth of the source frames."""
+
     predicts = ("sources.depths", "sources.T_target_from_source")
 
     def forward(self, batch, prediction):
@@ -482,7 +483,8 @@ class SourceDepths(torch.nn.Module):
         return torch.stack(difference).mean()
 
 
-def test_views_carry_the_depths_of_the_source_frames(drawn_batch):
+def test_views_carry_the_depths_of_the_source_frames(drawn_batch, monkeypatch):
+    monkeypatch.setitem(LOSSES._classes, "probe_source_depths", SourceDepths)
     method = build(losses={"probe_source_depths": {"weight": 0.1}})
     model = with_views(method, BOTH).train()
     batch = Augment(seed=1)(drawn_batch, epoch=0)

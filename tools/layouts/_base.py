@@ -18,7 +18,7 @@ RATE = 10.0  # frames a second
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be written. Sizes in pixels; `ext` is png or jpg."""
+    """What is to be written. Sizes in pixels; `ext` is png or jpg; `camera` is pinhole or fisheye."""
 
     layout: str
     out: Path
@@ -28,6 +28,7 @@ class Plan:
     width: int
     seed: int
     ext: str
+    camera: str = "pinhole"
 
     def world(self, sequence: int) -> World:
         return _world(self.seed * 1000 + sequence, self.frames / RATE)

@@ -1,26 +1,44 @@
-"""Plain folders of video, as SC-Depth lays them out."""
+"""Plain folders of video, as SC-Depth lays them out, with the time of each frame and the vehicle's speed."""
 
 from __future__ import annotations
 
-from datasets.synthetic import Camera, View
+import numpy as np
+
+from cameras import write_camera
+from datasets.synthetic import Camera, FisheyeCamera, View
 from tools.layouts import LAYOUTS
 from tools.layouts._base import RATE, Layout, Plan, looking_ahead, numbers, save_depth, save_image, save_text
 
 
 @LAYOUTS.register("folder")
 class SceneFolders(Layout):
-    """SC-Depth's folders: training/<scene>/*.jpg with cam.txt and depth/*.png (uint16, depth * 256)."""
+    """SC-Depth's folders: training/<scene>/*.jpg with cam.txt and depth/*.png (uint16, depth * 256).
+
+    Beside them: times.txt (seconds of each frame) and speed.csv (seconds, metres per second). A fisheye also
+    has camera.yaml; its cam.txt is the nearest pinhole and its depth the distance along the ray.
+    """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self.camera = Camera.like_kitti(plan.height, plan.width)
+        if plan.camera == "fisheye":
+            self.camera = FisheyeCamera.of_size(plan.height, plan.width)
 
     def scene(self, sequence: int) -> str:
         return f"scene_{sequence:03d}"
 
     def view(self, sequence: int, frame: int) -> View:
-        world, time = self.plan.world(sequence), frame / RATE
-        return world.render(self.camera, world.ego_pose(time) @ looking_ahead(0, 0, 1.65), time)
+        time = frame / RATE
+        return self.plan.world(sequence).render(self.camera, self.pose(sequence, time), time)
+
+    def pose(self, sequence: int, time: float) -> np.ndarray:
+        """(4, 4) world_from_camera."""
+        return self.plan.world(sequence).ego_pose(time) @ looking_ahead(0, 0, 1.65)
+
+    def speed(self, sequence: int, time: float) -> float:
+        """Of the camera, metres per second."""
+        before, after = self.pose(sequence, time - 0.005), self.pose(sequence, time + 0.005)
+        return float(np.linalg.norm((after - before)[:3, 3]) / 0.01)
 
     def write_frame(self, sequence: int, frame: int) -> None:
         folder, view = self.plan.out / "training" / self.scene(sequence), self.view(sequence, frame)
@@ -29,7 +47,14 @@ class SceneFolders(Layout):
 
     def write_sequence(self, sequence: int) -> None:
         rows = "".join(numbers(row) + "\n" for row in self.camera.intrinsics)
-        save_text(self.plan.out / "training" / self.scene(sequence) / "cam.txt", rows)
+        folder = self.plan.out / "training" / self.scene(sequence)
+        save_text(folder / "cam.txt", rows)
+        times = [frame / RATE for frame in range(self.plan.frames)]
+        save_text(folder / "times.txt", "".join(f"{time:.6f}\n" for time in times))
+        lines = [f"{time:.6f},{self.speed(sequence, time):.6f}\n" for time in times]
+        save_text(folder / "speed.csv", "seconds,metres_per_second\n" + "".join(lines))
+        if isinstance(self.camera, FisheyeCamera):
+            write_camera(folder / "camera.yaml", self.camera.model)
 
     def write_splits(self) -> None:
         held_out = self.held_out()

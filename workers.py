@@ -1,4 +1,4 @@
-"""What preparations that take hours share: several processes, and a sentence where the disk is full."""
+"""Long preparations: tasks in several processes, and an error in words if the disk is full."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM
 def run_tasks(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, start: str = "spawn"
 ) -> Iterator[Result]:
-    """`function(task)` of each task in order, in this process or in several.
+    """`function(task)` for each task in order, in this process or in several.
 
     Args:
         function: each worker gets it once, so a `functools.partial` may carry a whole dataset.
         tasks: small, since they go through a pipe.
-        workers: processes, of which no more are started than there are tasks.
+        workers: processes; never more than tasks.
         start: `spawn` or `fork`.
 
     Raises:
-        InputError: a worker was killed; and what `function` raises.
+        InputError: a worker was killed, or `function` raised one.
     """
     workers = min(workers, len(tasks))
     if workers <= 1:
@@ -59,19 +59,19 @@ def run_tasks(
             yield waiting.popleft().result()
     except BrokenProcessPool:
         raise InputError(
-            f"a worker was killed, perhaps for want of memory; try fewer than --workers {workers}"
+            f"a worker was killed, perhaps because memory ran out; try fewer than --workers {workers}"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_function: Callable  # a worker's own
+_function: Callable  # in a worker process
 
 
 def _start_worker(function: Callable) -> None:
     global _function
     _function = function
-    threadpool_limits(1)  # what a forked worker's libraries have read long before
+    threadpool_limits(1)  # a forked worker's libraries have read the environment long ago
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends them in order
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -87,7 +87,7 @@ def _work(task: Task) -> Result:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """A sentence where `folder` turns out to be full or closed."""
+    """A block whose OSError becomes a sentence: `folder` is on a full disk, or cannot be written."""
     try:
         yield
     except OSError as error:

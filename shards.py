@@ -1,7 +1,7 @@
-"""Which share of a preparation is this process's: `--shard 2/4`, or its rank under torchrun.
+"""Which share of the work is this process's: `--shard 2/4`, or its rank under torchrun.
 
-A share is cut from everything there is to do, never from what is left of it: the other processes are at work
-while this one looks, and what is left differs from frame set to frame set.
+A share is cut from the whole work, never from the part that is left: the other processes work at the same
+time, so that what is left changes from second to second.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """`2/4` as (2, 4); under torchrun this process's share of that shard."""
+    """`2/4` as (2, 4); under torchrun, the share of that shard that is this process's."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"must be 1/N to N/N, such as 2/4, got '{text}'")
@@ -22,10 +22,15 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def torchrun_shard() -> tuple[int, int]:
-    """Each process's own where torchrun has started several, otherwise all of it."""
+    """(which, of how many), counted from 1; (1, 1) without torchrun."""
     return int(os.environ.get("RANK", 0)) + 1, int(os.environ.get("WORLD_SIZE", 1))
 
 
+def is_first() -> bool:
+    """True in the one process that prints and writes files for all."""
+    return torchrun_shard()[0] == 1
+
+
 def own_cores() -> int:
-    """Worker processes where nobody says how many: one a core, shared with those that torchrun started."""
+    """Default number of worker processes: one for each core, divided among torchrun's processes."""
     return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -1,0 +1,300 @@
+"""What is evaluated and how: the split, the dataset and its settings, alignment and scale, the card's lines.
+
+A flag wins over the model's training, and that over the dataset's own protocol. Alignment follows the one
+rule of `methods/metric_scale.py`: a metric model is not aligned, every other model is aligned by each
+image's median. A rig is evaluated both ways from the same predictions, as SurroundDepth does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from datasets import DATASETS, build_dataset
+from datasets._sequence import SequenceDataset
+from datasets._splits import evaluated_part, split_names
+from datasets._surround import SurroundDataset
+from evaluation.loop import Predict
+from methods.metric_scale import (
+    learned_from,
+    metric_scale,
+    scale_error,
+    stereo_scale,
+    trained_on,
+    unit_of,
+)
+from metrics import Protocol
+from utils import InputError, check_settings, data_root, settings_of
+
+RIG_ALIGNMENTS = {"scale-ambiguous": "median", "scale-aware": "none"}  # a rig is evaluated by both
+# Dataset settings that only training reads. An evaluation with them would read files for nothing.
+FOR_TRAINING = ("masks", "matches", "max_matches", "poses", "labels")
+# Dataset settings that have a flag of their own, and that flag.
+FLAGS = {
+    "name": "--dataset",
+    "data_path": "--data_path",
+    "height": "--height",
+    "width": "--width",
+    "split": "--eval_split",
+    "part": "--eval_split SPLIT/PART",
+    "gt_path": "--gt_path",
+    "ground_truth": "--ground_truth",
+    "skip_missing": "--skip_missing",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, or nothing but the settings under which predictions were saved.
+
+    Attributes:
+        method: in eval mode on its device; None for saved predictions.
+        options: of its training, with a size that the flags gave.
+        source: run folder, checkpoint or file of predictions; None for a model in memory.
+    """
+
+    method: nn.Module | None
+    options: Mapping[str, Any]
+    source: str | Path | None = None
+
+    @property
+    def predict(self) -> Predict:
+        """`Method.predict`."""
+        return self.method.predict
+
+
+@dataclass(frozen=True)
+class DatasetChoice:
+    """What a model is evaluated on. None stands for the model's own or the dataset's default.
+
+    Attributes:
+        name: a file of datasets/; None for the dataset that the model was trained on.
+        data_path: root of the dataset.
+        split: a split, `<split>/<part>`, or a folder of lists; see `choose_split`.
+        gt_path: folder of exported ground truth.
+        ground_truth: another than the split's own, such as `velodyne_camera`.
+        skip_missing: leave out samples that lack an image.
+        settings: further settings of the dataset, `--dataset.KEY VALUE`.
+    """
+
+    name: str | None = None
+    data_path: str | Path | None = None
+    split: str | None = None
+    gt_path: str | Path | None = None
+    ground_truth: str | None = None
+    skip_missing: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProtocolChoice:
+    """How predictions are scaled and aligned, and changes to the dataset's protocol.
+
+    Attributes:
+        stereo: True: metric by the stereo baseline. False: align each image by its median. None: as the
+            model was trained.
+        align: False leaves out the alignment of a model that is not metric.
+        scale: factor for predicted depth; None for the model's metric scale, or 1.
+        changes: settings of the protocol, such as crop, max_depth, median.
+    """
+
+    stereo: bool | None = None
+    align: bool = True
+    scale: float | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A dataset that is ready to be evaluated.
+
+    Attributes:
+        name: its file in datasets/.
+        split, part: None if the dataset has no such thing.
+        images: its single images; None if saved predictions and ground truth need none.
+    """
+
+    name: str
+    split: str | None
+    part: str | None
+    images: SequenceDataset | None
+
+    @property
+    def title(self) -> str:
+        """`kitti eigen/test`."""
+        words = "/".join(Path(word).name for word in (self.split, self.part) if word)
+        return f"{self.name} {words}".strip()
+
+
+# ----------------------------------------------------------------------------------------- split and dataset
+
+
+def choose_split(
+    name: str, options: Mapping[str, Any], wanted: str | None = None
+) -> tuple[str | None, str | None]:
+    """Split and part to evaluate on; None if the dataset has no such thing.
+
+    Args:
+        name: of the dataset.
+        options: of the training.
+        wanted: a split, `<split>/<part>`, or a folder of lists. If it is not given: the folder of lists that
+            the model was trained with; Eigen's 697 images for KITTI; for other datasets the split of the
+            training or the dataset's default. The part is test, or val if there is no test.
+    """
+    trained_name, settings = trained_on(options)
+    own = settings.get("split") or options.get("split") if name == trained_name else None
+    dataset = DATASETS.get(name)
+    taken = settings_of(dataset)
+    if "split" not in taken and wanted is None:
+        return None, "test" if "part" in taken else None
+    if wanted is None:
+        own_lists = own and Path(own).is_dir() and own not in split_names("kitti")
+        default = inspect.signature(dataset).parameters["split"].default
+        wanted = "eigen" if name == "kitti" and not own_lists else own or default
+    if wanted is None:
+        return None, evaluated_part(name, None)
+    match = re.fullmatch(r"(.+)/((?:train|val|test)(?:_\w+)?)", str(wanted))
+    if match and not Path(wanted).is_dir():
+        return match[1], match[2]
+    return str(wanted), evaluated_part(name, str(wanted))
+
+
+def open_dataset(choice: DatasetChoice, model: Model, split: str | None, part: str | None) -> Opened:
+    """A dataset's single images, at the size and with the resizing that the model was trained with.
+
+    Settings of the training apply if the same dataset is evaluated: its baseline, its cameras. They do not
+    apply where they describe one particular folder (`describes_folder`: a folder's intrinsics, depth_scale)
+    and another folder is evaluated; one printed line names them. Ground truth belongs to the evaluated
+    split, and settings that only training reads are left out.
+
+    Raises:
+        InputError: no such dataset or folder; a setting that it does not take, that has a flag of its own,
+            or that evaluation does not read.
+    """
+    trained_name, trained = trained_on(model.options)
+    name = choice.name or trained_name
+    dataset = DATASETS.get(name)
+    check_dataset_settings(name, choice.settings)
+    chosen = {
+        "split": split,
+        "part": part,
+        "gt_path": choice.gt_path,
+        "ground_truth": choice.ground_truth,
+        **choice.settings,
+    }
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    check_settings(f"dataset {name}", dataset, chosen)
+    data_path = choice.data_path or data_root() / name
+    inherited = {key: model.options.get(key) for key in ("height", "width", "resize")}
+    settings: dict[str, Any] = {}
+    if name == trained_name:
+        inherited["intrinsics"] = model.options.get("intrinsics")
+        settings = {
+            key: value for key, value in trained.items() if key not in (*FOR_TRAINING, "ground_truth")
+        }
+        settings = _of_this_folder(dataset, settings, model.options.get("data_path"), data_path, chosen)
+    images = build_dataset(
+        {**inherited, "data_path": data_path, "dataset": {"name": name, **settings}},
+        frame_ids=(0,),
+        skip_missing=choice.skip_missing,
+        **chosen,
+    )
+    return Opened(name, split, part, images)
+
+
+def check_dataset_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings of `--dataset.KEY` that have a flag of their own or no effect on an evaluation.
+
+    Raises:
+        InputError: names the flag to use instead, or says that evaluation does not read the setting.
+    """
+    for key in settings:
+        if key in FLAGS:
+            raise InputError(f"--dataset.{key} would shadow {FLAGS[key]}; give {FLAGS[key]}")
+        if key in (*FOR_TRAINING, "frame_ids") and key in settings_of(DATASETS.get(name)):
+            raise InputError(f"--dataset.{key} has no effect on an evaluation; leave it out")
+
+
+def _of_this_folder(
+    dataset: type[SequenceDataset],
+    settings: Mapping[str, Any],
+    trained_path: str | Path | None,
+    data_path: str | Path,
+    chosen: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The settings of a training without those that describe its folder, if another folder is evaluated."""
+    same = trained_path is not None and os.path.realpath(trained_path) == os.path.realpath(data_path)
+    describing = getattr(dataset, "describes_folder", ())
+    dropped = {key: value for key, value in settings.items() if not same and key in describing}
+    untold = [f"--dataset.{key} {value}" for key, value in dropped.items() if key not in chosen]
+    if untold:
+        print(
+            f"not used for {data_path}, since it describes the training's own folder: {', '.join(untold)}; "
+            "give it to use it here as well"
+        )
+    return {key: value for key, value in settings.items() if key not in dropped}
+
+
+def check_cameras(method: nn.Module | None, dataset: SequenceDataset, name: str) -> None:
+    """Refuse a dataset that lacks cameras of a rig model; a model of one camera takes any dataset.
+
+    Raises:
+        InputError: gives both numbers of cameras.
+    """
+    cameras = getattr(method, "cameras", 1)
+    if cameras not in (1, dataset.cameras):
+        count = f"{dataset.cameras} cameras" if dataset.cameras > 1 else "one camera"
+        raise InputError(
+            f"this model predicts {cameras} cameras together and {name} has {count} here; "
+            f"evaluate it on a rig of {cameras}, such as --ddad_path or --nuscenes_path"
+        )
+
+
+# ------------------------------------------------------------------------------------------------- protocols
+
+
+def choose_scale(how: ProtocolChoice, model: Model) -> tuple[bool, float]:
+    """Whether depth is metric, and the factor it is multiplied by."""
+    if how.stereo is False:
+        return False, how.scale or 1.0
+    known = stereo_scale(model.options) if how.stereo else metric_scale(model.method, model.options)
+    return known is not None, how.scale or known or 1.0
+
+
+def choose_protocols(how: ProtocolChoice, model: Model, dataset: SequenceDataset) -> dict[str, Protocol]:
+    """Name → protocol: the dataset's, with alignment, scale and changes.
+
+    A rig is evaluated by both `RIG_ALIGNMENTS`, unless a flag names one. Every other dataset has one
+    protocol, under the name "".
+    """
+    metric, scale = choose_scale(how, model)
+    alignments = {"": "none" if metric or not how.align else "median"}
+    if isinstance(dataset, SurroundDataset) and how.stereo is None and how.align:
+        alignments = RIG_ALIGNMENTS
+    changes = {key: value for key, value in how.changes.items() if value is not None}
+    return {
+        name: dataclasses.replace(dataset.protocol, **{"alignment": alignment, "scale": scale, **changes})
+        for name, alignment in alignments.items()
+    }
+
+
+def describe(opened: Opened, model: Model) -> dict[str, str]:
+    """The protocol card's lines about split, training and, if it is off, the scale."""
+    about = {"split": opened.title}
+    options = model.options
+    if "height" in options:
+        sources = learned_from(model.method, options)
+        about["trained on"] = f"{sources}, {options['width']} x {options['height']}"
+    if scale_error(model.method, options):
+        about["depth"] = unit_of(model.method, options)
+    if model.source is not None:
+        about["predictions"] = str(model.source)
+    return about

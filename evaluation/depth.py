@@ -1,0 +1,137 @@
+"""Depth against ground truth: by each protocol, one row of errors for each image.
+
+    predict(batch).depths[0] -> metrics.sample_prediction -> metrics.errors_at_points -> result.Row
+
+Each image is read and predicted once, whatever the number of protocols. Protocols with equal caps and crop
+share the valid pixels of the ground truth; those that resize alike share the sampled prediction.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from datasets._sequence import SequenceDataset
+from evaluation.loop import Loading, Predict, Samples, predict_samples
+from evaluation.result import Result, Row
+from metrics import METRICS, GroundTruth, Measured, Protocol, errors_at_points, sample_prediction
+from utils import InputError
+
+GroundTruths = dict[tuple, GroundTruth]  # by the protocol's caps and crop, see `_mask_key`
+
+FLIP_WORDS = {False: "none", True: "flip averaging (Monodepth post-processing)"}
+
+
+def evaluate(
+    predict: Predict,
+    dataset: SequenceDataset,
+    protocols: Mapping[str, Protocol] | None = None,
+    loading: Loading | None = None,
+    about: Mapping[str, str] | None = None,
+) -> dict[str, Result]:
+    """Predict every image of a dataset and evaluate it by each protocol.
+
+    Args:
+        predict: a float Batch on the device to a Prediction with `depths[0]`, (B·N, 1, h, w). Networks must
+            be in eval mode. With a false attribute `reads_images`, as `saved.SavedInverseDepths` has, images
+            are not read and the Batch holds indices only.
+        dataset: of single images, with ground truth.
+        protocols: name -> protocol; None for the dataset's own under the name "".
+        loading: batch size, device, workers, flip averaging, shard; None for `Loading()`.
+        about: further lines of the protocol card; `flip` is added.
+
+    Returns:
+        name -> result. With `loading.indices` a result holds these samples only, and may be empty; `gather`
+        joins the shards of all ranks.
+
+    Raises:
+        InputError: none of the samples has valid ground truth, or an image cannot be read.
+    """
+    protocols = {"": dataset.protocol} if protocols is None else protocols
+    loading = loading or Loading()
+    if loading.indices is None:  # a shard may lack ground truth that others have
+        check_ground_truth(dataset)
+    reads_images = getattr(predict, "reads_images", True)
+    samples = Samples(
+        dataset,
+        functools.partial(_valid_pixels, dataset, tuple(protocols.values())),
+        _join_ground_truths,
+        images=reads_images,
+    )
+    rows: dict[str, list[Row]] = {name: [] for name in protocols}
+    for indices, prediction, ground_truths in predict_samples(predict, samples, loading):
+        measured = _measure(prediction.depths[0], ground_truths, protocols)
+        for name in protocols:
+            rows[name] += _rows(measured[name], indices, dataset)
+    evaluated = len(samples if loading.indices is None else loading.indices) * dataset.cameras
+    for name, protocol in protocols.items():
+        if not rows[name] and loading.indices is None:
+            raise InputError(
+                f"no pixel of {protocol.name}'s ground truth is valid; look at the protocol's caps and crop"
+            )
+    about = dict(about or {})
+    about.setdefault("flip", FLIP_WORDS[loading.flip] if reads_images else "as saved")
+    names = tuple(dataset.camera_names)
+    return {
+        name: Result(protocol, rows[name], evaluated, dict(about), names)
+        for name, protocol in protocols.items()
+    }
+
+
+def check_ground_truth(dataset: SequenceDataset) -> None:
+    """Refuse a dataset without any ground truth, before its first image is read.
+
+    Raises:
+        InputError: says what ground truth was looked for.
+    """
+    if all(dataset.depth(index) is None for index in range(len(dataset))):
+        protocol = dataset.protocol
+        raise InputError(
+            f"none of the {len(dataset)} samples of {protocol.name} has ground truth "
+            f"({protocol.ground_truth}); is it unpacked beside the images?"
+        )
+
+
+def _mask_key(protocol: Protocol) -> tuple:
+    """Caps and crop, which decide the valid pixels of the ground truth."""
+    return protocol.min_depth, protocol.max_depth if protocol.cap_ground_truth else None, protocol.crop
+
+
+def _valid_pixels(dataset: SequenceDataset, protocols: Sequence[Protocol], index: int) -> GroundTruths:
+    maps = dataset.depth(index)
+    maps = np.zeros((dataset.cameras, 1, 1)) if maps is None else maps
+    by_mask = {_mask_key(protocol): protocol for protocol in protocols}
+    return {key: GroundTruth.of(maps, protocol) for key, protocol in by_mask.items()}
+
+
+def _join_ground_truths(samples: list[GroundTruths]) -> GroundTruths:
+    return {key: GroundTruth.cat([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def _measure(
+    depth: Tensor, ground_truths: GroundTruths, protocols: Mapping[str, Protocol]
+) -> dict[str, Measured]:
+    """The errors of a batch by each protocol."""
+    depth = depth.cpu() if depth.device.type == "mps" else depth  # which has no float64
+    ground_truths = {key: ground_truth.to(depth.device) for key, ground_truth in ground_truths.items()}
+    sampled: dict[tuple, Tensor] = {}
+    measured = {}
+    for name, protocol in protocols.items():
+        ground_truth = ground_truths[_mask_key(protocol)]
+        key = (*_mask_key(protocol), protocol.resize, protocol.align_corners)
+        if key not in sampled:
+            sampled[key] = sample_prediction(depth, ground_truth, protocol)
+        measured[name] = errors_at_points(sampled[key], ground_truth, protocol)
+    return measured
+
+
+def _rows(measured: Measured, indices: Sequence[int], dataset: SequenceDataset) -> Iterator[Row]:
+    errors, ratios, pixels = measured.errors.tolist(), measured.ratio.tolist(), measured.pixels.tolist()
+    for n, count in enumerate(pixels):
+        if count:
+            index, camera = indices[n // dataset.cameras], n % dataset.cameras
+            numbers = dict(zip(METRICS, errors[n]))
+            yield Row(index, camera, dataset.name(index), count, ratios[n], numbers)

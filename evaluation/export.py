@@ -1,0 +1,114 @@
+"""Ground truth measured once: the maps of a dataset, written to one file that the dataset finds by itself.
+
+The first evaluation does this for ground truth that comes from LiDAR scans; tools/export_gt_depth.py does it
+beforehand, and in shards. The format is described in `datasets/_ground_truth.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from datasets._ground_truth import Export, Exportable, Member, encode, shard_path
+from datasets._sequence import SequenceDataset
+from shards import torchrun_shard
+from utils import InputError, can_write
+from workers import run_tasks, writing
+
+# A forked process is there at once, as a loader's are; a spawned one must import torch first.
+START, WORTH_A_PROCESS = ("fork", 16) if sys.platform == "linux" else ("spawn", 200)  # samples
+
+
+def export_at_first(dataset: SequenceDataset, workers: int) -> None:
+    """Write a dataset's exported ground truth before its first evaluation, if there is none yet.
+
+    If the folder cannot be written, ground truth is measured on the fly each time. Under torchrun the first
+    process writes the file; the others measure on the fly.
+    """
+    if not isinstance(dataset, Exportable):
+        return
+    exported = dataset.exported
+    if not exported.at_first or exported.paths or torchrun_shard()[0] > 1:
+        return
+    if not has_ground_truth(dataset):
+        return  # `check_ground_truth` says so in words
+    if not can_write(exported.path.parent):
+        print(f"ground truth: measured on the fly, since {exported.path.parent} cannot be written")
+        return
+    print(f"ground truth: measured once and kept in {exported.path}")
+    export(dataset, workers=workers)
+    exported.refresh()
+
+
+def has_ground_truth(dataset: SequenceDataset) -> bool:
+    """Whether the ground truth of any sample can be measured."""
+    return any(dataset.measured_depth(index) is not None for index in range(len(dataset)))
+
+
+def export(
+    dataset: SequenceDataset, shard: tuple[int, int] = (1, 1), workers: int = 1
+) -> tuple[Path, int, int]:
+    """Write a dataset's measured depth, or one shard of it. An export that was stopped is continued.
+
+    Args:
+        dataset: an `Exportable` one.
+        shard: (which, of how many), counted from 1.
+        workers: processes.
+
+    Returns:
+        The file, the number of maps it holds, and the number of samples of the shard.
+
+    Raises:
+        InputError: no sample has ground truth, a measurement is broken, or the disk is full.
+    """
+    which, shards = shard
+    indices = range(which - 1, len(dataset), shards)
+    path = shard_path(dataset.exported.path, which, shards)
+    if not indices:  # more processes than samples
+        return path, 0, 0
+    if not can_write(path.parent):
+        raise InputError(f"{path.parent} cannot be written; give another folder with --out")
+    task = Export(path, [dataset.name(index) for index in indices], source_of(dataset))
+    left = [indices[position] for position in task.left]
+    done = len(indices) - len(left)
+    with tqdm(total=len(indices), initial=done, desc=path.name, unit="sample") as bar:
+        try:
+            for position, members in zip(task.left, measure(dataset, left, workers)):
+                with writing(path.parent):
+                    task.add(position, members)
+                bar.update()
+        finally:  # keep what was measured, also after an interruption
+            with writing(path.parent):
+                task.save()
+    with writing(path.parent):
+        # Ground truth at regular intervals may lie in the other shards only.
+        return path, task.finish(may_be_empty=shards > 1 and has_ground_truth(dataset)), len(indices)
+
+
+def source_of(dataset: SequenceDataset) -> str:
+    """The settings that may change the maps, as text; an export is only continued under equal settings."""
+    network = {"height", "width", "resize", "frame_ids"}
+    settings = {
+        key: value.resolve() if isinstance(value, Path) else value
+        for key, value in vars(dataset).items()
+        if isinstance(value, (str, int, float, Path, type(None))) and key not in network and key[0] != "_"
+    }
+    return f"{type(dataset).__name__} {sorted(settings.items())} {list(dataset.camera_names)}"
+
+
+def measure(dataset: SequenceDataset, indices: Sequence[int], workers: int) -> Iterator[list[Member] | None]:
+    """The ground truth of each index in order, encoded, by several processes if there are enough samples.
+
+    Workers encode, so that a hundredth of the bytes go through the pipe and compression is shared.
+    """
+    workers = min(workers, len(indices) // WORTH_A_PROCESS)
+    return run_tasks(functools.partial(_encoded, dataset), indices, workers, START)
+
+
+def _encoded(dataset: SequenceDataset, index: int) -> list[Member] | None:
+    depth = dataset.known_depth(index)
+    return None if depth is None else encode(depth)

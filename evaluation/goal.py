@@ -1,0 +1,79 @@
+"""What a training's validation measures, and the goal that selects its best checkpoint.
+
+A model that is metric, or sees a rig, is evaluated twice from the same predictions: by the dataset's
+protocol, and without alignment. The goal of a metric model is the protocol's goal without alignment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+from datasets._sequence import SequenceDataset
+from evaluation.depth import evaluate
+from evaluation.loop import Loading, Predict
+from evaluation.result import gather
+from methods.metric_scale import RATIO
+from metrics import Protocol, is_better
+
+
+class Goal(NamedTuple):
+    """The metric that selects the best checkpoint. Values of different goals must not be compared.
+
+    Attributes:
+        metric: its name among the metrics of a validation.
+        protocol: name of the protocol it belongs to.
+        higher_is_better: True if a higher value is better.
+    """
+
+    metric: str
+    protocol: str
+    higher_is_better: bool = False
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """True if `value` is finite and better than `best`; None is worse than any value."""
+        return is_better(value, best, self.higher_is_better)
+
+
+LOSS_GOAL = Goal("loss", "loss")  # of a validation set without ground truth
+
+
+def depth_goal(protocol: Protocol, scale: float | None) -> Goal:
+    """The goal of a depth model.
+
+    Args:
+        protocol: of the validation set.
+        scale: `methods.metric_scale.metric_scale` of the model.
+    """
+    metric = protocol.goal if scale is None else f"metric_{protocol.goal}"
+    return Goal(metric, protocol.name, protocol.higher_is_better)
+
+
+def validate_depth(
+    predict: Predict, dataset: SequenceDataset, scale: float | None, loading: Loading
+) -> dict[str, float]:
+    """Metrics of a validation set, by name; every process gets those of all samples.
+
+    Args:
+        predict: of networks in eval mode.
+        dataset: of single images, with ground truth.
+        scale: `methods.metric_scale.metric_scale` of the model.
+        loading: with `indices`, this rank's share of the validation samples.
+
+    Returns:
+        The means of the dataset's protocol. For a metric model or a rig also those without alignment,
+        `metric_abs_rel`, `metric_a1` and the metric goal, and `ground_truth_per_prediction`, which is 1 if
+        the scale is right.
+    """
+    protocol = dataset.protocol
+    protocols = {"aligned": protocol}
+    if dataset.cameras > 1 or scale is not None:
+        protocols["metric"] = dataclasses.replace(protocol, alignment="none", scale=scale or 1.0)
+    results = evaluate(predict, dataset, protocols, loading)
+    results = {name: gather(result) for name, result in results.items()}
+    metrics = dict(results["aligned"].mean)
+    if "metric" in results:
+        mean = results["metric"].mean
+        metrics |= {f"metric_{name}": mean[name] for name in dict.fromkeys(("abs_rel", "a1", protocol.goal))}
+        metrics[RATIO] = results["metric"].ratio_median
+    return metrics

@@ -1,0 +1,203 @@
+"""What an evaluation found: one row for each image, means, protocol card, tables and files.
+
+Shards from several processes are joined by `gather`; an image that two shards hold counts once.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets._surround import RING
+from metrics import METRICS, Protocol
+from processes import Processes
+from utils import InputError, atomic_path
+
+
+@dataclass(frozen=True)
+class Row:
+    """The errors of one image.
+
+    Attributes:
+        index: of the sample in its dataset.
+        camera: number of the camera in its rig, 0 for a single camera.
+        name: the dataset's name of the sample.
+        pixels: valid pixels of ground truth.
+        ratio: median(ground truth) / median(prediction), whether or not the protocol aligns by it.
+        errors: metric -> value.
+    """
+
+    index: int
+    camera: int
+    name: str
+    pixels: int
+    ratio: float
+    errors: dict[str, float]
+
+
+@dataclass
+class Result:
+    """What an evaluation found.
+
+    Attributes:
+        protocol: crop, depth range, alignment, resizing.
+        rows: one for each image, in the dataset's order.
+        evaluated: number of images evaluated, including those without valid ground truth, which have no row.
+        about: further lines of the protocol card, such as split and flip.
+        camera_names: the cameras of a rig by name; empty for a single camera.
+    """
+
+    protocol: Protocol
+    rows: list[Row]
+    evaluated: int
+    about: dict[str, str] = field(default_factory=dict)
+    camera_names: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Metric -> mean over images, as papers report it. For a rig it is the mean over the cameras' means
+        (SurroundDepth's "all"), so that a camera with less ground truth has the same weight."""
+        cameras = list(self.cameras.values())
+        if len(cameras) < 2:
+            return self._mean(self.rows)
+        return {key: float(np.mean([camera[key] for camera in cameras])) for key in METRICS}
+
+    @property
+    def ratio_median(self) -> float:
+        """Median over images of median(ground truth) / median(prediction); see `Protocol.median`."""
+        ratios = sorted(row.ratio for row in self.rows)
+        if self.protocol.median == "lower" and ratios:
+            return ratios[(len(ratios) - 1) // 2]
+        return float(np.median(ratios)) if ratios else math.nan
+
+    @property
+    def ratio_std(self) -> float:
+        """Standard deviation of the ratios, relative to their median: 0.1 is 10 %. See `Protocol.median`."""
+        ratios = np.array([row.ratio for row in self.rows]) / self.ratio_median
+        fewer = self.protocol.median == "lower"
+        return float(np.std(ratios, ddof=int(fewer))) if len(ratios) > fewer else math.nan
+
+    @property
+    def cameras(self) -> dict[int, dict[str, float]]:
+        """Camera -> mean errors over its images."""
+        numbers = sorted({row.camera for row in self.rows})
+        return {n: self._mean([row for row in self.rows if row.camera == n]) for n in numbers}
+
+    def camera_name(self, camera: int) -> str:
+        """The dataset's name for a camera, or its number."""
+        return self.camera_names[camera] if self.camera_names else f"camera {camera}"
+
+    @staticmethod
+    def _mean(rows: list[Row]) -> dict[str, float]:
+        return {
+            key: float(np.mean([row.errors[key] for row in rows])) if rows else math.nan for key in METRICS
+        }
+
+    def card(self) -> dict[str, str]:
+        """The protocol card: everything that is needed to compare the numbers with others."""
+        missing = self.evaluated - len(self.rows)
+        images = f"{len(self.rows)}" + (f" ({missing} more have no valid ground truth)" if missing else "")
+        some = 0 < len(self.camera_names) < len(RING)
+        cameras = {"cameras": f"{', '.join(self.camera_names)} only"} if some else {}
+        return {**self.protocol.card(), "images": images, **cameras, **self.about}
+
+    def table(self) -> str:
+        """The protocol card and the means, as text."""
+        rows = {"": self.mean}
+        if len(self.cameras) > 1:
+            rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
+            rows["mean over cameras"] = self.mean
+        ratio = f"ground truth / prediction {self.ratio_median:.4g} (median"
+        ratio += f"; spread {100 * self.ratio_std:.1f} %)" if math.isfinite(self.ratio_std) else ")"
+        card = {**self.card(), "ratio": ratio}
+        space = max(map(len, card)) + 2
+        return "\n".join(
+            [
+                *(f"  {key:<{space}}{value}" for key, value in card.items()),
+                "",
+                _table(rows, self.protocol.reported),
+            ]
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write `results.json` and `per_image.csv` into `folder`."""
+        folder = Path(folder)
+        several = len(self.cameras) > 1
+        summary = {
+            "card": self.card(),
+            "protocol": dataclasses.asdict(self.protocol),
+            "images": len(self.rows),
+            "without_ground_truth": self.evaluated - len(self.rows),
+            "mean": self.mean,
+            "cameras": {self.camera_name(n): mean for n, mean in self.cameras.items()} if several else {},
+            "ratio": {"median": self.ratio_median, "std_over_median": self.ratio_std},
+        }
+        with atomic_path(folder / "results.json") as path:
+            path.write_text(json.dumps(without_nan(summary), indent=2, allow_nan=False) + "\n")
+        with atomic_path(folder / "per_image.csv") as path, open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["index", "camera", "name", "pixels", "ratio", *METRICS])
+            for row in self.rows:
+                numbers = [row.ratio, *(row.errors[key] for key in METRICS)]
+                camera = self.camera_names[row.camera] if self.camera_names else row.camera
+                writer.writerow([row.index, camera, row.name, row.pixels, *(f"{n:.9g}" for n in numbers)])
+
+
+def compare(results: Mapping[str, Result]) -> str:
+    """The means of several evaluations side by side, as text; "-" where a benchmark lacks a metric."""
+    rows = {
+        name: {key: value for key, value in result.mean.items() if key in result.protocol.reported}
+        for name, result in results.items()
+    }
+    return _table(rows, [key for key in METRICS if any(key in row for row in rows.values())])
+
+
+def gather(result: Result) -> Result:
+    """Join the shards of all ranks; every rank gets the whole.
+
+    Raises:
+        InputError: no shard has valid ground truth.
+    """
+    shards = Processes(torch.device("cpu")).gather(result)
+    return join(shards) if len(shards) > 1 else result
+
+
+def join(shards: Sequence[Result]) -> Result:
+    """One result from several over different samples of one dataset; a sample given twice counts once.
+
+    Raises:
+        InputError: no shard has valid ground truth.
+    """
+    rows = {(row.index, row.camera): row for shard in shards for row in shard.rows}
+    missing = sum(shard.evaluated - len(shard.rows) for shard in shards)
+    if not rows:
+        raise InputError(f"no pixel of {shards[0].protocol.name}'s ground truth is valid")
+    rows = [rows[key] for key in sorted(rows)]
+    return dataclasses.replace(shards[0], rows=rows, evaluated=len(rows) + missing)
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for nan and inf, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
+    first = max(len(name) for name in rows) + 4
+    head = " " * first + " ".join(f"{key:>9}" for key in columns)
+    body = [
+        f"  {name:<{first - 2}}"
+        + " ".join(f"{mean[key]:9.3f}" if key in mean else f"{'-':>9}" for key in columns)
+        for name, mean in rows.items()
+    ]
+    return "\n".join([head, *body])

@@ -1,0 +1,215 @@
+"""Saved predictions, published ground truth files, and the images that KITTI's server takes.
+
+Predictions are saved as inverse depth, 1 / depth up to scale, in the order of a split: (N, h, w) floats in a
+.npy file, as Monodepth2's `--save_pred_disps` writes them. A 0 is an infinite depth, which the protocol
+clamps; a negative number or a nan is not a depth, and such a file is refused.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from checkpoints import load_ground_truth_npz
+from datasets._sequence import SequenceDataset
+from datasets._splits import eigen_to_benchmark_ids, load_split
+from metrics import Protocol
+from structures import Batch, Prediction
+from utils import InputError, atomic_path
+
+BENCHMARK_SIZE = (352, 1216)  # height, width of every image of KITTI's depth benchmark
+BENCHMARK_MAX_DEPTH = 80.0  # metres
+
+
+class SavedInverseDepths:
+    """Saved predictions as a predictor for `evaluation.evaluate`.
+
+    Args:
+        inverse_depths: (samples x cameras, h, w) floats in the order of the dataset; may be a memory map.
+        dataset: the images they belong to.
+        source: the name of their file, for errors.
+
+    Raises:
+        InputError: their number or shape does not fit the dataset; while predicting, a negative number or a
+            nan.
+    """
+
+    reads_images = False
+
+    def __init__(
+        self, inverse_depths: np.ndarray, dataset: SequenceDataset, source: str | Path = "saved disparities"
+    ) -> None:
+        expected = len(dataset) * dataset.cameras
+        if inverse_depths.ndim != 3 or not np.issubdtype(inverse_depths.dtype, np.floating):
+            raise InputError(
+                f"{source}: saved disparities are floats of shape (count, height, width), "
+                f"got {inverse_depths.dtype} of {tuple(inverse_depths.shape)}"
+            )
+        if len(inverse_depths) != expected:
+            raise InputError(
+                f"{source}: {len(inverse_depths)} saved disparities do not belong to the {expected} images "
+                f"of {dataset.protocol.name}; they must be in its order, one each"
+            )
+        self.inverse_depths, self.cameras, self.source = inverse_depths, dataset.cameras, source
+
+    def __call__(self, batch: Batch) -> Prediction:
+        """(B·N, 1, h, w) depth, float64, of the samples in `batch.index`; infinite where 0 was saved."""
+        indices = batch.index.tolist()
+        maps = [index * self.cameras + camera for index in indices for camera in range(self.cameras)]
+        values = np.asarray(self.inverse_depths[maps], np.float64)
+        for number, inverse_depth in zip(maps, values):
+            check_inverse_depth(inverse_depth, number, self.source)
+        return Prediction({}, {0: 1 / torch.from_numpy(values)[:, None].to(batch.index.device)})
+
+
+def check_inverse_depth(inverse_depth: np.ndarray, number: int, source: str | Path) -> None:
+    """Refuse a saved prediction that is not a depth.
+
+    Args:
+        inverse_depth: (h, w), at least 0.
+        number: of the map in its file, from 0 on.
+        source: the file.
+
+    Raises:
+        InputError: says how many values are negative, nan or infinite.
+    """
+    for what, wrong in (("not finite", ~np.isfinite(inverse_depth)), ("negative", inverse_depth < 0)):
+        if count := int(np.count_nonzero(wrong)):
+            raise InputError(
+                f"{source}: {count} of {inverse_depth.size} values of map {number} are {what}; saved "
+                "disparities are 1 / depth, 0 for an infinite depth"
+            )
+
+
+def read_inverse_depths(path: str | Path, eigen_to_benchmark: bool = False) -> np.ndarray:
+    """Saved (N, h, w) inverse depths, as published for `--ext_disp_to_eval`.
+
+    Args:
+        path: a .npy file, read as a memory map, or a .npz file that holds one array.
+        eigen_to_benchmark: take the 652 of the 697 Eigen images that have improved ground truth.
+
+    Raises:
+        InputError: no such file, not one array, or fewer than the 697 Eigen predictions.
+    """
+    try:
+        saved = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(saved, np.lib.npyio.NpzFile):
+            with saved:
+                if len(saved.files) != 1:
+                    raise InputError(
+                        f"{path} holds {len(saved.files)} arrays ({', '.join(saved.files[:8])}); save the "
+                        "disparities alone, np.save('disps.npy', disparities)"
+                    )
+                saved = saved[saved.files[0]]
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except InputError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a .npy array of disparities ({error})") from None
+    if eigen_to_benchmark:
+        ids = eigen_to_benchmark_ids()
+        if len(saved) <= ids[-1]:
+            raise InputError(
+                f"--eval_eigen_to_benchmark picks {len(ids)} of the 697 Eigen predictions, "
+                f"but {path} holds {len(saved)}"
+            )
+        return saved[ids]
+    return saved
+
+
+def save_inverse_depths(path: str | Path, inverse_depths: Iterable[Tensor], count: int) -> np.ndarray:
+    """Write batches of (B, H, W) as one (count, H, W) float32 file; returns a memory map of it."""
+    with atomic_path(path) as temporary:
+        array, filled = None, 0
+        for batch in inverse_depths:
+            if array is None:
+                shape = (count, *batch.shape[1:])
+                array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+            array[filled : filled + len(batch)] = batch.cpu().numpy()
+            filled += len(batch)
+        array.flush()
+    return np.load(path, mmap_mode="r")
+
+
+class SavedGroundTruth:
+    """The ground truth of a published `gt_depths.npz`, in the order of its split: no images are needed.
+
+    It takes the place of a dataset in an evaluation of saved predictions.
+
+    Args:
+        path: the file.
+        name: the dataset, `kitti`.
+        split, part: whose samples it holds.
+
+    Raises:
+        InputError: the dataset is not KITTI, the file cannot be read, or its number of maps differs from the
+            number of samples of the split.
+    """
+
+    cameras, camera_names = 1, ()
+
+    def __init__(self, path: str | Path, name: str, split: str, part: str) -> None:
+        if name != "kitti":
+            raise InputError(
+                f"{path} is read as the published ground truth of KITTI, and this is {name}: leave --gt_path "
+                "out, or give the folder of exported ground truth"
+            )
+        self.maps = load_ground_truth_npz(path)
+        self.samples = load_split(name, split, part)
+        if len(self.maps) != len(self.samples):
+            raise InputError(
+                f"{path} holds {len(self.maps)} depth maps, "
+                f"but {split}/{part} has {len(self.samples)} samples"
+            )
+        improved = split == "eigen_benchmark"
+        self.protocol = Protocol(
+            "KITTI improved" if improved else "KITTI Eigen",
+            f"{Path(path).name}, exported before",
+            cap_ground_truth=not improved,
+            crop="none" if improved else "garg",
+        )
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def depth(self, index: int) -> np.ndarray:
+        """(1, h, w) metres, 0 where unknown."""
+        return self.maps[index][None]
+
+    def name(self, index: int) -> str:
+        """Folder, frame and side."""
+        sample = self.samples[index]
+        return f"{sample.folder} {sample.frame} {sample.side or ''}".rstrip()
+
+
+def write_server_images(
+    folder: str | Path, inverse_depths: np.ndarray, scale: float, source: str | Path = "saved disparities"
+) -> None:
+    """The images that KITTI's depth benchmark takes: <folder>/0000000000.png, ..., metres x 256, 16 bit.
+
+    Inverse depth is resized to 1216 x 352; depth is `scale` / inverse depth, up to 80 m, rounded to the
+    nearest 1 / 256 m, where the published code truncates. A 0 would mean that there is no prediction.
+
+    Raises:
+        InputError: a negative number or a nan in `source`.
+    """
+    folder = Path(folder)
+    for index, inverse_depth in enumerate(inverse_depths):
+        check_inverse_depth(inverse_depth, index, source)
+        resized = F.interpolate(
+            torch.from_numpy(np.array(inverse_depth, np.float32))[None, None],
+            BENCHMARK_SIZE,
+            mode="bilinear",
+            align_corners=False,
+        )
+        depth = (scale / resized[0, 0]).clamp(1 / 256, BENCHMARK_MAX_DEPTH)
+        with atomic_path(folder / f"{index:010d}.png") as path:
+            Image.fromarray((depth * 256).round().numpy().astype(np.uint16)).save(path, format="PNG")

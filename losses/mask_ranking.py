@@ -1,0 +1,131 @@
+"""Mask ranking: pairs of pixels are ordered in depth as in pseudo-depth, moving objects first.
+
+    mean over pairs of  log(1 + exp(-l (d_A - d_B))),    l = 1 if d*_A / d*_B > 1.15, -1 if d*_B / d*_A > 1.15
+
+Pairs with a ratio in between are left out. One set pairs each pixel of the least consistent fifth of the
+image, where objects move and view synthesis is wrong, with a random pixel of the rest. The other set pairs
+random pixels of the whole image (Sun, Bian et al., SC-DepthV3, PAMI 2023, section 3.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from losses import LOSSES
+from losses._draws import generator_for
+from losses._pairs import compare_pairs
+from losses._pseudo_depth import pseudo_and_predicted
+from structures import Batch, Prediction
+from utils import InputError
+
+
+@dataclass
+class Draws:
+    """Random numbers of one batch.
+
+    Attributes:
+        partner: (B·N, K) int64, for each unreliable pixel the number of its partner among the reliable ones,
+            both in raster order.
+        first, second: (B·N or 1, M) int64, pixels of the other set, paired by position.
+        ties: (B·N, P) int64, the order of pixels of equal weight; None leaves it to the sort, as published.
+    """
+
+    partner: Tensor
+    first: Tensor
+    second: Tensor
+    ties: Tensor | None = None
+
+
+@LOSSES.register
+class MaskRanking(nn.Module):
+    """Ranking loss on predicted depth.
+
+    Args:
+        unreliable: share of pixels with the lowest self-discovered weight; each of them is paired once.
+        pairs: random pairs of the whole image, as a share of its pixels.
+        ratio: pseudo-depth ratio above which a pair is ordered.
+        published_pairs: pair the pixels of two random masks in raster order, as the published code does.
+            Partners then lie within about two rows of each other. Ties of the weight fall as they fall.
+        published_warp: of the self-discovered weight; see `losses._pairs.compare_pairs`.
+
+    Raises:
+        InputError: a share outside (0, 1), a ratio of at most 1; a batch without pseudo-depth.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("maps.pseudo_depth",)
+    predicts: ClassVar[tuple[str, ...]] = ("sources.depths", "sources.T_target_from_source")
+
+    def __init__(
+        self,
+        unreliable: float = 0.2,
+        pairs: float = 0.1,
+        ratio: float = 1.15,
+        published_pairs: bool = False,
+        published_warp: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("unreliable", unreliable), ("pairs", pairs)):
+            if not 0 < value < 1:
+                raise InputError(f"{name} is a share in (0, 1), got {value}")
+        if ratio <= 1:
+            raise InputError(f"ratio must be above 1, got {ratio}; 1.15 is published")
+        self.unreliable, self.pairs, self.ratio = unreliable, pairs, ratio
+        self.published_pairs, self.published_warp = published_pairs, published_warp
+
+    def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """Mean over all ordered pairs. Returns a scalar; 0 if no pair is ordered."""
+        pseudo, depth = pseudo_and_predicted(batch, prediction, "mask_ranking")
+        weight = compare_pairs(batch, prediction, published_warp=self.published_warp).static_weight().detach()
+        return self.rank(depth, pseudo, weight, self.draw(depth, generator_for(batch, "mask_ranking")))
+
+    def draw(self, depth: Tensor, generator: torch.Generator) -> Draws:
+        """Random pairs for depth maps (B·N, 1, H, W)."""
+        images, pixels = len(depth), depth[0].numel()
+        settings = {"generator": generator, "device": depth.device}
+        lowest = int(self.unreliable * pixels)
+        partner = torch.randint(pixels - lowest, (images, lowest), **settings)
+        if self.published_pairs:
+            chosen = torch.rand(pixels, **settings) >= 1 - self.pairs
+            first, second = raster_pairs(chosen, torch.randperm(pixels, **settings))
+            return Draws(partner, first, second)
+        first, second = torch.randint(pixels, (2, images, max(1, int(self.pairs * pixels))), **settings)
+        # Where no motion helps, the weight is 1 all over; in raster order the sky would count as moving.
+        return Draws(partner, first, second, torch.rand((images, pixels), **settings).argsort(dim=1))
+
+    def rank(self, depth: Tensor, pseudo: Tensor, weight: Tensor, draws: Draws) -> Tensor:
+        """The loss for given pairs.
+
+        Args:
+            depth, pseudo: (B·N, 1, H, W), 0 where pseudo-depth is unknown.
+            weight: (B·N, 1, H, W), low where the scene moves.
+            draws: the pairs.
+        """
+        depth, pseudo = depth.flatten(1), pseudo.flatten(1)
+        weight = weight.flatten(1)
+        if draws.ties is None:
+            order = weight.argsort(dim=1)
+        else:
+            order = draws.ties.gather(1, weight.gather(1, draws.ties).argsort(dim=1, stable=True))
+        lowest = draws.partner.shape[1]
+        moving, static = order[:, :lowest].sort(1).values, order[:, lowest:].sort(1).values
+        first = torch.cat([moving, draws.first.expand(len(depth), -1)], 1)
+        second = torch.cat([static.gather(1, draws.partner), draws.second.expand(len(depth), -1)], 1)
+        a, b = pseudo.gather(1, first), pseudo.gather(1, second)
+        known = (a > 0) & (b > 0) & a.isfinite() & b.isfinite()
+        sign = (a > self.ratio * b).to(depth.dtype) - (b > self.ratio * a).to(depth.dtype)
+        sign = sign.where(known, 0.0)
+        # softplus does not overflow, whatever the difference of depth.
+        losses = F.softplus(-sign * (depth.gather(1, first) - depth.gather(1, second)))
+        ordered = sign != 0
+        return losses.where(ordered, 0.0).sum() / ordered.sum().clamp(min=1)
+
+
+def raster_pairs(chosen: Tensor, permutation: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels of a mask (P,) bool and of its permutation, each in raster order: two of (1, M)."""
+    first, second = chosen.nonzero()[:, 0], chosen[permutation].nonzero()[:, 0]
+    return first[None], second[None]

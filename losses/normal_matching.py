@@ -1,0 +1,36 @@
+"""Normal matching: the surface normals of predicted depth equal those of pseudo-depth.
+
+    mean over pixels and components of  |n - n*|            (Sun, Bian et al., SC-DepthV3, PAMI 2023, eq. 8)
+
+Normals of a network that was trained on other data are smooth inside objects, where photometric error says
+little, and they do not depend on its unknown scale.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from losses import LOSSES
+from losses._normals import depth_to_normals, known_around
+from losses._pseudo_depth import pseudo_and_predicted
+from structures import Batch, Prediction
+
+
+@LOSSES.register
+class NormalMatching(nn.Module):
+    """Mean absolute difference of normals, where pseudo-depth is known."""
+
+    needs: ClassVar[tuple[str, ...]] = ("maps.pseudo_depth",)
+
+    def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """Scalar in [0, 2 / sqrt(3)]; 0 if no pseudo-depth is known."""
+        pseudo, depth = pseudo_and_predicted(batch, prediction, "normal_matching")
+        known = known_around(pseudo)
+        # NaN would reach the gradient of depth even where it is masked.
+        pseudo = torch.nan_to_num(pseudo, nan=0.0, posinf=0.0, neginf=0.0)
+        reference = depth_to_normals(pseudo, batch.intrinsics)
+        error = (depth_to_normals(depth, batch.intrinsics) - reference).abs().mean(1, keepdim=True)
+        return error.where(known, 0.0).sum() / known.sum().clamp(min=1)

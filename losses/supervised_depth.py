@@ -1,0 +1,170 @@
+"""Supervised depth: predicted and measured depth agree at the pixels where a measurement exists.
+
+Compared are inverse depths p and g (Guizilini et al., CoRL 2019; PackNet-SfM), or depths:
+
+    l1       mean |p - g|                       mse      mean (p - g)^2
+    abs_rel  mean |p - g| / p, which is |D - G| / G of depths
+    silog    10 sqrt( mean(d^2) - 0.85 mean(d)^2 ),  d = ln p - ln g      (Eigen et al. 2014; Lee et al. 2019)
+    berhu    mean of |e| if |e| <= c, else (e^2 + c^2) / 2c,  c = 0.2 max |e|,  e = p - g  (Laina et al. 2016)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from losses import LOSSES
+from structures import Batch, Prediction
+from utils import InputError, nearest_name
+
+ERRORS = ("l1", "mse", "berhu", "silog", "abs_rel")
+_LEAST = 1e-6  # smallest depth or inverse depth that is divided by
+
+
+@LOSSES.register
+class SupervisedDepth(nn.Module):
+    """Difference to `batch.maps["depth"]`, in which 0 is unknown.
+
+    Args:
+        error: `l1`, `mse`, `berhu`, `silog` or `abs_rel`.
+        of: what is compared: `inverse_depth`, as published, or `depth`.
+        num_scales: the finest scales that are compared; all if None.
+        scale_weights: one weight for each of them, finest first; equal if None.
+        progressive_scaling: share p of the training after which the coarsest scale is left out; the next ones
+            follow after 2p, 3p, ...; 0 keeps all.
+        only_known: False counts unknown pixels as infinitely far, as the published methods without `sparse-`
+            do; not for silog.
+        published: compare as PackNet-SfM does. Ground truth is resized to each scale by its nearest pixel,
+            which loses points, instead of enlarging the prediction. silog is taken over the batch, not over
+            each image. berhu's c is 0.2 max(e), and large e count twice: as |e| and as e^2.
+
+    Raises:
+        InputError: an unknown error or quantity, weights that do not fit the scales, a share outside [0, 1).
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("maps.depth",)
+    gives_metric_scale: ClassVar[bool] = True
+    learned_from: ClassVar[str] = "depth"
+
+    def __init__(
+        self,
+        error: str = "l1",
+        of: str = "inverse_depth",
+        num_scales: int | None = None,
+        scale_weights: Sequence[float] | None = None,
+        progressive_scaling: float = 0.0,
+        only_known: bool = True,
+        published: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value, choices in (("error", error, ERRORS), ("of", of, ("inverse_depth", "depth"))):
+            if value not in choices:
+                raise InputError(
+                    f"supervised_depth: there is no {name} '{value}'{nearest_name(value, choices)}"
+                )
+        if num_scales is not None and num_scales < 1:
+            raise InputError(f"supervised_depth: num_scales must be at least 1, got {num_scales}")
+        if not 0 <= progressive_scaling < 1:
+            raise InputError(f"supervised_depth: progressive_scaling is in [0, 1), got {progressive_scaling}")
+        if not only_known and (error == "silog" or of == "depth"):
+            raise InputError(
+                "supervised_depth: unknown depth counts as infinitely far only for inverse_depth, and not "
+                "for silog; leave only_known at true"
+            )
+        self.error, self.of, self.num_scales = error, of, num_scales
+        self.scale_weights = None if scale_weights is None else [float(weight) for weight in scale_weights]
+        self.progressive_scaling = progressive_scaling
+        self.only_known, self.published = only_known, published
+        self.progress = 0.0
+
+    def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
+        """Tell how far the training is; `progressive_scaling` follows."""
+        self.progress = epoch / num_epochs
+
+    def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """Weighted mean over scales. Returns a scalar; 0 without a known pixel."""
+        errors = self.per_scale(batch, prediction)
+        if self.scale_weights is None:
+            return errors.mean()
+        if len(self.scale_weights) < len(errors):
+            raise InputError(
+                f"supervised_depth: {len(self.scale_weights)} scale_weights for {len(errors)} scales; "
+                "give one for each, finest first"
+            )
+        weights = errors.new_tensor(self.scale_weights[: len(errors)])
+        return (weights * errors).sum() / weights.sum()
+
+    def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """(number of scales in use,), finest first."""
+        if "depth" not in batch.maps:
+            raise InputError(
+                "supervised_depth needs measured depth and the dataset gives none; --dataset.supervision "
+                "true reads its ground truth"
+            )
+        scales = sorted(prediction.depths)[: self.num_scales]
+        scales = scales[: self.scales_in_use(len(scales))]
+        known = batch.maps["depth"]
+        return torch.stack([self._compare(prediction.depths[scale], known) for scale in scales])
+
+    def scales_in_use(self, count: int) -> int:
+        """How many of `count` scales are compared at the current progress: `count` at first, 1 at last."""
+        if not self.progressive_scaling:
+            return count
+        thresholds = [number * self.progressive_scaling for number in range(1, count)]
+        return count - sum(threshold < self.progress for threshold in thresholds)
+
+    def _compare(self, depth: Tensor, known: Tensor) -> Tensor:
+        """The error of one scale (B·N, 1, h, w) against ground truth (B·N, 1, H, W)."""
+        if depth.shape[-2:] != known.shape[-2:]:
+            if self.published:
+                known = F.interpolate(known, depth.shape[-2:], mode="nearest")
+            else:
+                depth = F.interpolate(depth, known.shape[-2:], mode="bilinear", align_corners=False)
+        valid = known > 0
+        predicted, target = depth, torch.where(valid, known, 1.0)
+        if self.of == "inverse_depth":
+            predicted, target = 1 / depth.clamp(min=_LEAST), 1 / target.clamp(min=_LEAST)
+        if not self.only_known:
+            target = torch.where(valid, target, 0.0)
+            valid = torch.ones_like(valid)
+        if self.error == "silog":
+            return self._silog(predicted, target, valid)
+        if self.error == "berhu":
+            return self._berhu(predicted - target, valid)
+        if self.error == "mse":
+            return masked_mean((predicted - target).square(), valid)
+        error = (predicted - target).abs()
+        if self.error == "abs_rel":  # relative to the ground truth's depth, whichever of the two is compared
+            error = error / (predicted if self.of == "inverse_depth" else target)
+        return masked_mean(error, valid)
+
+    def _silog(self, predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        delta = torch.where(valid, predicted.clamp(min=_LEAST).log() - target.log(), 0.0)
+        axes = (0, 1, 2, 3) if self.published else (1, 2, 3)
+        count = valid.sum(axes).clamp(min=1)
+        mean, square = delta.sum(axes) / count, delta.square().sum(axes) / count
+        # The root of an image without a known pixel, or with a perfect one, has no finite slope at 0.
+        inner = square - 0.85 * mean.square()
+        error = 10 * torch.where(inner > 0, inner, 1.0).sqrt() * (inner > 0)
+        with_pixels = valid.any(3).any(2).any(1).sum() if not self.published else 1
+        return error.sum() / (with_pixels.clamp(min=1) if isinstance(with_pixels, Tensor) else with_pixels)
+
+    def _berhu(self, error: Tensor, valid: Tensor) -> Tensor:
+        size = error.abs()
+        largest = torch.where(valid, error.detach() if self.published else size.detach(), -torch.inf).max()
+        c = 0.2 * largest
+        if self.published:
+            beyond = valid & (size > c)
+            total = torch.where(valid, size, 0.0).sum() + torch.where(beyond, error.square(), 0.0).sum()
+            return total / (valid.sum() + beyond.sum()).clamp(min=1)
+        c = c.clamp(min=_LEAST)
+        return masked_mean(torch.where(size <= c, size, (size.square() + c * c) / (2 * c)), valid)
+
+
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean of `values` where `valid`; 0 if nowhere. Without a device sync."""
+    return torch.where(valid, values, 0.0).sum() / valid.sum().clamp(min=1)

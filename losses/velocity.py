@@ -1,0 +1,98 @@
+"""Velocity: the distance that a vehicle has driven fixes the scale of translation and so that of depth.
+
+    mean over sources, over samples  of  | |t| - v |dt| |     (Guizilini et al., PackNet, CVPR 2020)
+
+t is the predicted translation between target and source, v the mean speed, dt the time between them. The
+published code takes the distance between two recorded poses instead of v |dt|; the formula is the same.
+
+The term does not constrain depth: a pose network can learn the speed while depth becomes constant.
+`find_collapse` names that state.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from losses import LOSSES
+from structures import Batch, Frame, Prediction
+from utils import InputError
+
+FLAT = 0.02  # standard deviation of depth over its mean, below which an image has one depth
+MATCH = 0.1  # of the distance, up to which translations are said to match the speed
+
+
+@LOSSES.register
+class Velocity(nn.Module):
+    """Mean absolute difference of travelled distances, metres. A sample whose speed is nan is left out."""
+
+    needs: ClassVar[tuple[str, ...]] = ("speed", "time_step")
+    gives_metric_scale: ClassVar[bool] = True
+    learned_from: ClassVar[str] = "speed"
+
+    def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
+        """Mean over the sources with a known speed. Returns a scalar."""
+        errors, counts = [], []
+        for predicted, distance in travelled(batch, prediction).values():
+            known = distance.isfinite()
+            error = torch.where(known, predicted - torch.where(known, distance, 0.0), 0.0).abs()
+            errors.append(error.sum() / known.sum().clamp(min=1))
+            counts.append(known.any())
+        return torch.stack(errors).sum() / torch.stack(counts).sum().clamp(min=1)
+
+    def diagnose(self, batch: Batch, prediction: Prediction) -> str | None:
+        """A sentence if training has collapsed, else None. Waits for the GPU: only for logged steps."""
+        return find_collapse(batch, prediction)
+
+
+def travelled(batch: Batch, prediction: Prediction) -> dict[Frame, tuple[Tensor, Tensor]]:
+    """Source frame → predicted and measured distance from the target, (B·N,) each; nan if unknown.
+
+    Raises:
+        InputError: the batch has no speed of any source in time.
+    """
+    frames = [frame for frame in prediction.T_source_from_target if frame != "s" and frame in batch.speed]
+    if not frames:
+        raise InputError(
+            "velocity needs the speed of the camera and the dataset has none; KITTI has it in oxts, a folder "
+            "in speed.csv beside its images"
+        )
+    return {
+        frame: (
+            prediction.T_source_from_target[frame][:, :3, 3].norm(dim=1),
+            batch.speed[frame] * batch.time_step[frame].abs(),
+        )
+        for frame in frames
+    }
+
+
+@torch.no_grad()
+def find_collapse(
+    batch: Batch, prediction: Prediction, flat: float = FLAT, match: float = MATCH
+) -> str | None:
+    """A sentence if depth is constant while translations match the speed; None if training is sound.
+
+    Then pose has learned the speed and depth has learned nothing, and the metric scale of depth is without
+    meaning although the term is small.
+
+    Args:
+        flat: standard deviation of depth over its mean, below which every image of the batch must be.
+        match: largest mean error of the distances, over the mean distance.
+    """
+    depth = prediction.depths[min(prediction.depths)].flatten(1).float()
+    spread = (depth.std(1) / depth.mean(1).clamp(min=1e-9)).max().item()
+    pairs = list(travelled(batch, prediction).values())
+    predicted, distance = (torch.cat(values) for values in zip(*pairs))
+    known = distance.isfinite() & (distance > 0)
+    if spread >= flat or not known.any():
+        return None
+    error = ((predicted - distance)[known].abs().mean() / distance[known].mean()).item()
+    if error >= match:
+        return None
+    return (
+        f"depth is constant (standard deviation {100 * spread:.1f} % of the mean) while translations match "
+        f"the speed to {100 * error:.0f} %: the velocity term is met without depth. Lower its weight, or let "
+        "it begin later (losses.velocity.from_epoch)"
+    )

@@ -1,0 +1,121 @@
+"""Metric scale: how many metres one unit of a model's depth is, and what told the model.
+
+    depth in metres = metric_scale(method, options) * depth of the network
+
+Video alone never shows how large the world is: depth is known up to a scale factor. A stereo pair's
+baseline fixes the factor, and so does a loss term that declares `gives_metric_scale = True`: the overlap of
+cameras with known extrinsics, known speed, measured depth. This rule is the only one; training, validation,
+prediction and evaluation ask it.
+
+Each term may declare `learned_from`, the source of its supervision beyond the images' sequence, such as
+"camera rig". Protocol cards list these sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from utils import InputError
+
+KITTI_BASELINE = 0.54  # metres between KITTI's colour cameras
+PUBLISHED_BASELINE = 0.1  # Monodepth2 trains with this baseline, so its depth is metres / 5.4
+PLAUSIBLE = (0.5, 2.0)  # ground truth / prediction in validation; outside, the scale was not learned
+RATIO = "ground_truth_per_prediction"  # the validation metric that holds this ratio
+
+
+def metric_scale(method: nn.Module | None, options: Mapping[str, Any]) -> float | None:
+    """Metres in one unit of a model's depth; None if depth is known up to scale only.
+
+    Args:
+        method: a Method; its `loss_terms` declare `gives_metric_scale`. None for saved predictions.
+        options: of its training: dataset, frame_ids, use_stereo.
+
+    Raises:
+        InputError: a stereo baseline that is not in metres beside a loss term that teaches metres.
+    """
+    metric = [name for name, term in loss_terms(method).items() if getattr(term, "gives_metric_scale", False)]
+    if not trained_with_stereo(options):
+        return 1.0 if metric else None
+    scale = stereo_scale(options)
+    if metric and not math.isclose(scale, 1.0):
+        raise InputError(
+            f"the loss term {metric[0]} teaches metres, but the stereo baseline makes depth metres / "
+            f"{scale:g}; set --dataset.baseline {KITTI_BASELINE}"
+        )
+    return scale
+
+
+def loss_terms(method: nn.Module | None) -> dict[str, nn.Module]:
+    """Name → term, for the terms whose weight is above 0."""
+    terms = getattr(method, "loss_terms", None) or {}
+    weights = getattr(method, "loss_weights", None) or {}
+    return {name: term for name, term in terms.items() if weights.get(name, 1.0) > 0}
+
+
+def learned_from(method: nn.Module | None, options: Mapping[str, Any]) -> str:
+    """What a model learned from, for the protocol card: "video", "stereo pairs", "video, camera rig", ...
+
+    Args:
+        method, options: as `metric_scale`.
+    """
+    offsets = [frame for frame in options.get("frame_ids", (0, -1, 1)) if frame not in (0, "s")]
+    sources = ["video"] if offsets else []
+    sources += ["stereo pairs"] if trained_with_stereo(options) else []
+    declared = (getattr(term, "learned_from", None) for term in loss_terms(method).values())
+    sources += [source for source in declared if source]
+    return ", ".join(dict.fromkeys(sources)) or "single images"
+
+
+def scale_error(method: nn.Module | None, options: Mapping[str, Any]) -> float | None:
+    """The factor by which a metric model was off in its own validation, at least 1; None if it was not.
+
+    The checkpoint's validation metrics hold median(ground truth) / median(prediction). A ratio from 0.5 to 2
+    is a rough scale; outside, training has not reached metres.
+
+    Args:
+        method: with `validation_metrics`, those of its checkpoint, as `methods.load_method` sets them.
+        options: as `metric_scale`.
+    """
+    metrics = getattr(method, "validation_metrics", None) or {}
+    ratio = metrics.get(RATIO, metrics.get("truth_per_prediction"))  # the second is of older checkpoints
+    if metric_scale(method, options) is None or not ratio or not math.isfinite(ratio):
+        return None
+    return None if PLAUSIBLE[0] <= ratio <= PLAUSIBLE[1] else max(ratio, 1 / ratio)
+
+
+def unit_of(method: nn.Module | None, options: Mapping[str, Any]) -> str:
+    """The unit of a model's depth, times `metric_scale`, in words."""
+    if metric_scale(method, options) is None:
+        return f"up to scale (learned from {learned_from(method, options)} only)"
+    factor = scale_error(method, options)
+    if factor is None:
+        return "metres"
+    return f"meant as metric; off by a factor of {factor:.3g} in validation"
+
+
+# -------------------------------------------------------------------------------- facts of the training
+
+
+def trained_on(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of the dataset that a model was trained on; KITTI if the options do not name one."""
+    section = options.get("dataset") or "kitti"
+    if isinstance(section, str):
+        return section, {}
+    return section.get("name", "kitti"), {key: value for key, value in section.items() if key != "name"}
+
+
+def trained_with_stereo(options: Mapping[str, Any]) -> bool:
+    """True if stereo pairs were among the frames, so that their baseline fixed the scale."""
+    return bool(options.get("use_stereo")) or "s" in options.get("frame_ids", ())
+
+
+def stereo_scale(options: Mapping[str, Any]) -> float:
+    """Metres in one unit of a stereo-trained model's depth: 5.4 if KITTI's 0.54 m were called 0.1."""
+    name, settings = trained_on(options)
+    if name.startswith("kitti"):
+        return KITTI_BASELINE / settings.get("baseline", PUBLISHED_BASELINE)
+    return 1.0

@@ -1,0 +1,323 @@
+"""Configs of the published PackNet-SfM and All4Depth, nested YAML, as options of ours.
+
+Every published default is written out, since ours differ. `_packnet_keys.MAP` names each published key and
+what becomes of it; a key that it does not have is refused with the nearest one.
+
+An epoch there is `repeat` passes over the data. Here it is one pass, so epochs, the step of the schedule and
+the time between validations are multiplied by it: the same steps at the same learning rates.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from checkpoints.packnet import DATASETS, DEPTH_NETWORKS, POSE_NETWORKS
+from datasets._surround import RING
+from published_configs._packnet_keys import LEFT_OUT, MAP, SECTIONS, TRANSLATED
+from utils import InputError, nearest_name
+
+MODELS = ("SelfSupModel", "VelSupModel", "SemiSupModel", "SemiSupCompletionModel", "GenericSelfSupModel")
+SPLITS = {"eigen_zhou_files": "eigen_zhou", "eigen_test_files": "eigen"}
+GROUND_TRUTHS = {"velodyne": "velodyne", "groundtruth": "improved", "lidar": "lidar"}
+CAMERAS = {
+    "camera_01": "front",
+    "camera_05": "front_left",
+    "camera_06": "front_right",
+    "camera_07": "back_left",
+    "camera_08": "back_right",
+    "camera_09": "back",
+}
+_OPTIMIZERS = {"Adam": "adam", "AdamW": "adamw", "SGD": "sgd"}
+_SCHEDULES = {"StepLR": "step", "CosineAnnealingLR": "cosine"}
+
+
+def is_packnet(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings of a YAML config are those of PackNet-SfM's code."""
+    sections = (settings.get(name) for name in ("arch", "model", "datasets"))
+    nested = any(isinstance(section, Mapping) for section in sections)
+    return nested and set(settings) <= SECTIONS
+
+
+def packnet(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Our options for the settings of a published config, and what there is to know about them, in sentences.
+
+    Raises:
+        InputError: an unknown key, with the nearest; a value without a counterpart here.
+    """
+    flat = _flatten(settings)
+    for key in flat:
+        if key not in MAP:
+            raise InputError(f"PackNet-SfM has no option '{key}'{nearest_name(key, MAP)}")
+    given = {key: default for key, (default, _) in TRANSLATED.items()} | flat
+    notes: list[str] = []
+    options: dict[str, Any] = {
+        "method": {"name": "packnet"},
+        "seed": given["arch.seed"],
+        "resize": "lanczos",
+        "precision": "float32",
+        **({"model_name": given["name"]} if given["name"] else {}),
+        **_training(given, notes),
+        **_networks(given),
+        **_data(given, notes),
+        **_augmentation(given, notes),
+        **_losses(given, notes),
+        **_weights(given),
+    }
+    reasons: dict[str, list[str]] = {}
+    for key in flat:
+        if LEFT_OUT.get(key):
+            reasons.setdefault(LEFT_OUT[key], []).append(key)
+    notes += [f"left out: {', '.join(keys)} ({reason})" for reason, keys in reasons.items()]
+    return options, notes
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys. Strings that are Python literals become their values, as yacs reads them."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+            continue
+        if isinstance(value, str) and re.match(r"\s*[\[(]", value):
+            try:
+                value = ast.literal_eval(value.strip())
+            except (ValueError, SyntaxError):
+                raise InputError(f"{prefix}{key} does not parse: {value}") from None
+        flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _training(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    for setting in ("lr", "weight_decay"):
+        depth, pose = (given[f"model.optimizer.{part}.{setting}"] for part in ("depth", "pose"))
+        if depth != pose and given["model.pose_net.name"]:
+            raise InputError(
+                f"model.optimizer: depth and pose have one {setting} here, got {depth} and {pose}; "
+                "give both the same value"
+            )
+    repeat = _repeat(given)
+    if repeat > 1:
+        notes.append(
+            f"an epoch there is {repeat} passes over the data, here one: epochs are multiplied by it"
+        )
+    epochs, steps = given["arch.max_epochs"], given["model.scheduler.T_max"]
+    scheduler = _choice("model.scheduler.name", given, _SCHEDULES)
+    if scheduler == "cosine" and steps != epochs:
+        notes.append(f"T_max {steps}: a cosine ends with the last of {epochs} epochs here")
+    return {
+        "optimizer": _choice("model.optimizer.name", given, _OPTIMIZERS),
+        "learning_rate": given["model.optimizer.depth.lr"],
+        "weight_decay": given["model.optimizer.depth.weight_decay"],
+        "scheduler": scheduler,
+        "scheduler_step_size": given["model.scheduler.step_size"] * repeat,
+        "scheduler_gamma": given["model.scheduler.gamma"],
+        "num_epochs": epochs * repeat,
+        "save_frequency": repeat,
+        "keep_checkpoints": max(0, given["checkpoint.save_top_k"]),
+        "batch_size": given["datasets.train.batch_size"],
+        "num_workers": given["datasets.train.num_workers"],
+    }
+
+
+def _repeat(given: Mapping[str, Any]) -> int:
+    repeats = _list(given["datasets.train.repeat"])
+    if len(set(repeats)) > 1:
+        raise InputError(f"datasets.train.repeat: all data are repeated alike here, got {repeats}")
+    return int(repeats[0])
+
+
+def _networks(given: Mapping[str, Any]) -> dict[str, Any]:
+    name, version = given["model.depth_net.name"], str(given["model.depth_net.version"])
+    pose_name, pose_version = given["model.pose_net.name"], str(given["model.pose_net.version"])
+    options: dict[str, Any] = {"encoder": None, "decoder": "depth_decoder"}
+    pretrained = set()
+    if name in ("DepthResNet", "RaySurfaceResNet"):
+        layers, suffix = _resnet("model.depth_net.version", version)
+        pretrained.add(suffix)
+        options |= {"num_layers": layers, "min_depth": 0.1, "max_depth": 100.0}
+        if name == "RaySurfaceResNet":
+            options["depth_network"] = {"name": "ray_surface", "num_layers": layers}
+    else:
+        network = _choice("model.depth_net.name", given, DEPTH_NETWORKS, "DepthResNet")
+        if version[1:] not in ("A", "B"):
+            raise InputError(f"model.depth_net.version is 1A or 1B for a PackNet, got '{version}'")
+        settings = {"version": f"1{version[1:]}", "dropout": float(given["model.depth_net.dropout"])}
+        options |= {"depth_network": {"name": network, **settings}}
+        options |= {"min_depth": 0.5, "max_depth": math.inf}
+    if pose_name:
+        options["pose_model_type"] = _choice("model.pose_net.name", given, POSE_NETWORKS)
+        if pose_name == "PoseResNet":
+            layers, suffix = _resnet("model.pose_net.version", pose_version)
+            pretrained.add(suffix)
+            options["pose_encoder"] = f"resnet{layers}"
+    if len(pretrained) > 1:
+        raise InputError(
+            "depth and pose ResNets both start from ImageNet here, or neither, got versions "
+            f"'{version}' and '{pose_version}'; end both with pt, or neither"
+        )
+    options["weights_init"] = "pretrained" if True in pretrained else "scratch"
+    return options
+
+
+def _resnet(key: str, version: str) -> tuple[int, bool]:
+    match = re.match(r"(18|34|50)", version)
+    if not match:
+        raise InputError(f"{key} begins with the layers of a ResNet, 18, 34 or 50, got '{version}'; try 18pt")
+    return int(match[1]), version[2:] == "pt"
+
+
+def _data(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    part = "train" if _list(given["datasets.train.dataset"]) else "test"
+    names = _list(given[f"datasets.{part}.dataset"])
+    if not names:
+        return {}
+    if len(set(names)) > 1:
+        raise InputError(f"datasets.{part}.dataset: one dataset is trained on at a time, got {names}")
+    if names[0] not in DATASETS:
+        raise InputError(
+            f"datasets.{part}.dataset: there is no '{names[0]}'{nearest_name(names[0], DATASETS)}"
+        )
+    name = DATASETS[names[0]]
+    dataset: dict[str, Any] = {"name": name}
+    options: dict[str, Any] = {"dataset": dataset}
+    stems = [
+        str(split).rsplit("/", 1)[-1].rsplit(".", 1)[0] for split in _list(given[f"datasets.{part}.split"])
+    ]
+    if name == "kitti":
+        if stems and stems[0] in SPLITS:
+            options["split"] = SPLITS[stems[0]]
+        else:
+            notes.append(
+                f"no split of ours is {', '.join(stems) or 'empty'}: --split names a folder of lists"
+            )
+    if name == "ddad":
+        cameras = [
+            camera.lower() for entry in _list(given[f"datasets.{part}.cameras"]) for camera in _list(entry)
+        ]
+        unknown = [camera for camera in cameras if camera not in CAMERAS]
+        if unknown:
+            raise InputError(
+                f"datasets.{part}.cameras: there is no '{unknown[0]}'{nearest_name(unknown[0], CAMERAS)}"
+            )
+        dataset["camera_names"] = sorted(map(CAMERAS.get, cameras), key=RING.index)
+        if len(cameras) > 1:
+            notes.append(f"batch_size counts images there and frame sets of {len(cameras)} cameras here")
+    evaluated = [kind for kind in _list(given["datasets.test.depth_type"]) if kind]
+    if name == "kitti" and evaluated:
+        dataset["ground_truth"] = _depth_kind("datasets.test.depth_type", evaluated[0])
+    if given["model.name"].startswith("SemiSup"):  # the other models do not read depth in training
+        for setting in ("depth", "input_depth"):
+            kinds = [kind for kind in _list(given[f"datasets.train.{setting}_type"]) if kind]
+            if kinds:
+                dataset[setting] = _depth_kind(f"datasets.train.{setting}_type", kinds[0])
+    if given["model.name"] == "VelSupModel":
+        dataset["speed"] = True
+    return options
+
+
+def _depth_kind(key: str, kind: str) -> str:
+    if kind not in GROUND_TRUTHS:
+        raise InputError(f"{key}: there is no '{kind}'{nearest_name(kind, GROUND_TRUTHS)}")
+    return GROUND_TRUTHS[kind]
+
+
+def _augmentation(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    shape = _list(given["datasets.augmentation.image_shape"])
+    crop = _list(given["datasets.augmentation.crop_train_borders"])
+    if crop:
+        notes.append(f"crop_train_borders {tuple(crop)}: images are resized whole here, not cropped")
+    if shape:
+        options |= {"height": shape[0], "width": shape[1]}
+    elif len(crop) == 4 and crop[0] < 0 == crop[1] and crop[3] > 0:
+        options |= {"height": -crop[0], "width": crop[3]}
+    generic = given["model.name"] == "GenericSelfSupModel"  # which never mirrors, whatever the config says
+    augment: dict[str, Any] = {"flip": 0.0 if generic else given["model.loss.flip_lr_prob"], "jitter": 0.0}
+    jittering = _list(given["datasets.augmentation.jittering"])
+    if jittering:
+        if len(jittering) == 5 and jittering[4]:
+            notes.append(f"jittering: there is no gain of single channels here, {jittering[4]} is left out")
+        augment |= {"jitter": 1.0, **dict(zip(("brightness", "contrast", "saturation", "hue"), jittering))}
+    return options | {"augment": augment}
+
+
+def _losses(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    model = given["model.name"]
+    if model and model not in MODELS:
+        raise InputError(f"model.name: there is no '{model}'{nearest_name(model, MODELS)}")
+    for key, only in (("model.loss.rotation_mode", "euler"), ("model.loss.clip_loss", 0)):
+        if given[key] != only:
+            raise InputError(f"{key} {given[key]} has no counterpart here; leave it at {only}")
+    supervised = model.startswith("SemiSup")
+    share = given["model.loss.supervised_loss_weight"] if supervised else 0.0
+    losses: dict[str, Any] = {
+        "photometric": {"weight": 1.0 - share, "ssim_weight": given["model.loss.ssim_loss_weight"]},
+        "smoothness": {"weight": given["model.loss.smooth_loss_weight"] * (1.0 - share)},
+    }
+    if supervised:
+        losses["supervised_depth"] = _supervised(given, share)
+        if model == "SemiSupCompletionModel" and any(_list(given["datasets.train.input_depth_type"])):
+            losses["feature_gap"] = {"weight": 1.0}
+    if model == "VelSupModel":
+        losses["velocity"] = {"weight": given["model.loss.velocity_loss_weight"]}
+    if model == "GenericSelfSupModel":
+        notes.append("a ray surface needs a template of rays: tools/ray_template.py writes one")
+    if share < 1 and given["model.loss.padding_mode"] == "zeros":
+        notes.append("pixels that a source does not see are black there; here a warp repeats the border")
+    if share < 1 and given["model.loss.upsample_depth_maps"]:
+        notes.append("coarse scales are enlarged by the nearest pixel there, bilinearly here")
+    context = [-n for n in range(given["datasets.train.back_context"], 0, -1)]
+    context += [*range(1, given["datasets.train.forward_context"] + 1)]
+    return {
+        "scales": list(range(given["model.loss.num_scales"])),
+        "frame_ids": [0] if share == 1 else [0, *context],
+        "v1_multiscale": not given["model.loss.upsample_depth_maps"],
+        "avg_reprojection": given["model.loss.photometric_reduce_op"] == "mean",
+        "disable_automasking": not given["model.loss.automask_loss"],
+        "losses": losses,
+    }
+
+
+def _supervised(given: Mapping[str, Any], weight: float) -> dict[str, Any]:
+    method = str(given["model.loss.supervised_method"])
+    return {
+        "weight": weight,
+        "error": method.removeprefix("sparse-"),
+        "only_known": method.startswith("sparse"),
+        "num_scales": given["model.loss.supervised_num_scales"],
+    }
+
+
+def _weights(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Checkpoints to start from: one file, whole or one of its networks."""
+    paths = {part: given[f"model.{part}checkpoint_path"] for part in ("", "depth_net.", "pose_net.")}
+    named = {part: path for part, path in paths.items() if path}
+    if len(set(named.values())) > 1:
+        raise InputError(f"weights come from one file here, got {', '.join(map(str, named.values()))}")
+    if not named:
+        return {}
+    options: dict[str, Any] = {"load_weights_folder": next(iter(named.values()))}
+    if len(named) == 1 and "" not in named:
+        pair = given["model.depth_net.name"] == "DepthResNet"
+        options["models_to_load"] = (
+            ["pose"] if "pose_net." in named else ["encoder", "depth"] if pair else ["depth"]
+        )
+    return options
+
+
+def _choice(key: str, given: Mapping[str, Any], choices: Mapping[str, str], *others: str) -> str:
+    value = given[key]
+    if value not in choices:
+        raise InputError(f"{key}: there is no '{value}'{nearest_name(value, [*choices, *others])}")
+    return choices[value]
+
+
+def _list(value: Any) -> list[Any]:
+    """yacs takes a single value for a list of one; an empty string is an empty list."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [] if value in ("", None) else [value]
