@@ -27,7 +27,7 @@ from evaluation import LOSS_GOAL, Goal, Loading, depth_goal, validate_depth
 from processes import Processes
 from utils import InputError
 
-FOR_LOSSES = ("masks", "matches", "max_matches")  # dataset settings that only losses read
+FOR_LOSSES = ("masks", "matches", "max_matches", "pseudo_depth")  # dataset settings that only losses read
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from utils import InputError, check_settings, data_root, settings_of
 
 RIG_ALIGNMENTS = {"scale-ambiguous": "median", "scale-aware": "none"}  # a rig is evaluated by both
 # Dataset settings that only training reads. An evaluation with them would read files for nothing.
-FOR_TRAINING = ("masks", "matches", "max_matches", "poses", "labels")
+FOR_TRAINING = ("masks", "matches", "max_matches", "poses", "labels", "pseudo_depth")
 # Dataset settings that have a flag of their own, and that flag.
 FLAGS = {
     "name": "--dataset",
