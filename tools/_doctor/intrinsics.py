@@ -7,7 +7,7 @@ import numpy as np
 from datasets.sequence import SequenceDataset
 from intrinsics import angle_of_view, diagnose
 from tools._doctor.geometry import FACTORS, scan_focal
-from tools._doctor.reading import STANDING, Finding, Pair, Sample, camera_label, from_to, share_of_width
+from tools._doctor.reading import STANDING, Finding, Look, Pair, Sample, camera_label, from_to, share_of_width
 
 SCANNED = 8  # pairs per camera, those with the largest shift, that are used for its focal length
 
@@ -50,57 +50,71 @@ def check_focal(
         wide: further pairs of frames, farther apart.
         guessed: the given focal length is the doctor's guess, so a better one is suggested.
     """
-    findings, silent = [], 0
-    if not any(pair.frame != "s" for sample in samples for pair in sample.pairs):
+    pairs = [pair for sample in samples for pair in sample.pairs if pair.frame != "s"]
+    if not pairs:
         return []
+    findings = []
     for camera in range(dataset.cameras):
-        pairs = [pair for sample in samples for pair in sample.pairs if pair.frame != "s"] + wide
-        pairs = [pair for pair in pairs if pair.camera == camera]
-        pairs = [pair for pair in pairs if share_of_width(pair, pair.motion.shift) > STANDING]
-        pairs = sorted(pairs, key=lambda pair: -pair.motion.shift)[:SCANNED]
-        scans = [scan_focal(pair.motion.target, pair.motion.source, pair.target.K) for pair in pairs]
-        scans = [scan for scan in scans if scan is not None]
-        if not scans:
-            silent += 1
-            continue
-        costs = np.sum(scans, 0)
-        middle, best = len(FACTORS) // 2, int(costs.argmin())
-        valley = min(costs[0], costs[-1]) / costs[best]  # how clearly the matches prefer a focal length
-        if valley < 1.08 or best in (0, len(FACTORS) - 1):
-            silent += 1
-            continue
-        factor, gain = _valley_floor(costs), costs[middle] / costs[best]
-        far = abs(np.log(factor)) > 0.13
-        agree = np.mean([scan[best] < scan[middle] for scan in scans])
-        clear = gain > 1.1 and agree > 0.6
-        if far and not clear:
-            silent += 1
-            continue
-        look = samples[0].looks[0][camera]
-        (height, width), given = look.size, look.K[0, 0] * look.size[1] / look.image.shape[1]
-        better, label = given * factor, camera_label(dataset, camera)
-        curve = ("fx in pixels", list(zip(given * FACTORS, costs / len(scans))), given)
-        if guessed:
-            line = f"{better:.0f} {better:.0f} {(width - 1) / 2:g} {(height - 1) / 2:g}"
-            text = f"the motion suggests fx of about {better:.0f} px; to begin with, write '{line}'"
-            findings.append(Finding("note", "focal length", text, curve=curve))
-        elif far:
-            text = (
-                f"{label}fx {better:.0f} px explains the motion better than the given {given:.0f} "
-                f"({agree:.0%} of {len(scans)} pairs agree); calibrate, or try this value"
-            )
-            level = "problem" if abs(np.log(factor)) > 0.3 else "warning"
-            findings.append(Finding(level, "focal length", text, curve=curve))
-        else:
-            text = f"{label}the motion agrees with fx {given:.0f} px (best: {better:.0f}, {len(scans)} pairs)"
-            findings.append(Finding("good", "focal length", text, curve=curve))
-    if silent == dataset.cameras:
+        scans = _scans(pairs + wide, camera)
+        if _is_clear(scans):
+            label = camera_label(dataset, camera)
+            findings.append(_focal_finding(scans, samples[0].looks[0][camera], label, guessed))
+    if not findings:
         text = (
             "the motion does not determine the focal length, as when a camera moves without turning; "
             "a calibration has to confirm it"
         )
         findings.append(Finding("note", "focal length", text))
     return findings
+
+
+def _scans(pairs: list[Pair], camera: int) -> list[np.ndarray]:
+    """Costs of FACTORS for the pairs of a camera with the largest shifts."""
+    pairs = [pair for pair in pairs if pair.camera == camera]
+    pairs = [pair for pair in pairs if share_of_width(pair, pair.motion.shift) > STANDING]
+    pairs = sorted(pairs, key=lambda pair: -pair.motion.shift)[:SCANNED]
+    scans = [scan_focal(pair.motion.target, pair.motion.source, pair.target.K) for pair in pairs]
+    return [scan for scan in scans if scan is not None]
+
+
+def _is_clear(scans: list[np.ndarray]) -> bool:
+    """Whether the pairs determine the focal length: a minimum in a valley, on which most pairs agree."""
+    if not scans:
+        return False
+    costs = np.sum(scans, 0)
+    middle, best = len(FACTORS) // 2, int(costs.argmin())
+    if min(costs[0], costs[-1]) / costs[best] < 1.08 or best in (0, len(FACTORS) - 1):
+        return False
+    gain = costs[middle] / costs[best]
+    agree = np.mean([scan[best] < scan[middle] for scan in scans])
+    return not _is_far(_valley_floor(costs)) or (gain > 1.1 and agree > 0.6)
+
+
+def _is_far(factor: float) -> bool:
+    return bool(abs(np.log(factor)) > 0.13)
+
+
+def _focal_finding(scans: list[np.ndarray], look: Look, label: str, guessed: bool) -> Finding:
+    """The focal length of the minimum, compared with the given one."""
+    costs = np.sum(scans, 0)
+    factor = _valley_floor(costs)
+    agree = np.mean([scan[costs.argmin()] < scan[len(FACTORS) // 2] for scan in scans])
+    (height, width), given = look.size, look.K[0, 0] * look.size[1] / look.image.shape[1]
+    better = given * factor
+    curve = ("fx in pixels", list(zip(given * FACTORS, costs / len(scans))), given)
+    if guessed:
+        line = f"{better:.0f} {better:.0f} {(width - 1) / 2:g} {(height - 1) / 2:g}"
+        text = f"the motion suggests fx of about {better:.0f} px; to begin with, write '{line}'"
+        return Finding("note", "focal length", text, curve=curve)
+    if _is_far(factor):
+        text = (
+            f"{label}fx {better:.0f} px explains the motion better than the given {given:.0f} "
+            f"({agree:.0%} of {len(scans)} pairs agree); calibrate, or try this value"
+        )
+        level = "problem" if abs(np.log(factor)) > 0.3 else "warning"
+        return Finding(level, "focal length", text, curve=curve)
+    text = f"{label}the motion agrees with fx {given:.0f} px (best: {better:.0f}, {len(scans)} pairs)"
+    return Finding("good", "focal length", text, curve=curve)
 
 
 def _valley_floor(costs: np.ndarray) -> float:
