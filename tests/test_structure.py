@@ -19,7 +19,7 @@ LEVELS = [
     {"utils"},
     {"structures", "components", "devices", "files", "shards", "workers"},
     {"layers", "processes", "schedule", "segmentation_metrics"},
-    {"cameras", "photometric_error", "metrics", "checkpoints", "images", "trajectories"},
+    {"cameras", "intrinsics", "photometric_error", "metrics", "checkpoints", "images", "trajectories"},
     {"networks", "losses", "datasets"},
     {"views"},
     {"methods"},
@@ -48,14 +48,8 @@ SCRIPTS_AS_LIBRARY = {  # (importing, entry script): why
     ("benchmarks.sift_matches", "tools.make_synthetic"): "renders its world with the tool",
     ("benchmarks.sift_matches", "tools.sift_matches"): "times the tool as it is called",
     ("benchmarks.surround_table", "tools.make_synthetic"): "renders its world with the tool",
-    ("run", "evaluate_depth"): "--eval_only; needs evaluation/ behind a function",
 }
 LONG_FILES = {  # file: why
-    "datasets/_cityscapes.py": "recordings, calibration and labels; to be split",
-    "datasets/_ground_truth.py": "mix-in, reader, writer and export; to be split",
-    "datasets/folder.py": "scenes, intrinsics text and depth files; to be split",
-    "datasets/nuscenes.py": "devkit tables and dataset; to be split",
-    "datasets/nyuv2.py": "labelled file and raw video; to be split",
     "tools/sift_matches.py": "two-view geometry beside the tool; to be split",
     "trainer.py": "schedule and process code inside; both get files of their own",
 }
@@ -63,12 +57,7 @@ LONG_FUNCTIONS = {  # file:function: why
     "tools/_doctor/intrinsics.py:check_focal": "to be told in steps",
 }
 MANY_SETTINGS = {  # file:class: why
-    "datasets/cityscapes.py:Cityscapes": "repeats base settings; takes **settings",
-    "datasets/ddad.py:Ddad": "repeats base settings; takes **settings",
-    "datasets/folder.py:Folder": "repeats base settings; takes **settings",
-    "datasets/kitti.py:Kitti": "repeats base settings; takes **settings",
-    "datasets/nuscenes.py:NuScenes": "repeats base settings; takes **settings",
-    "datasets/nyuv2.py:NyuV2": "repeats base settings; takes **settings",
+    "datasets/folder.py:Folder": "recordings of one's own: each setting is a fact that no file there states",
     "methods/_networks.py:DepthAndMotion": "depth and pose networks; its settings are Monodepth2's options",
 }
 CIRCLES: dict[tuple[str, ...], str] = {}  # files that import each other, in alphabetical order: why
