@@ -30,7 +30,9 @@ from datasets.resizing import resize_intrinsics
 from datasets.sequence import check_folder
 from datasets.splits import SplitLine, load_split
 from datasets.surround import RING, SurroundDataset, ring_order
+from files import inside
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError, nearest_name
 
@@ -236,16 +238,28 @@ class Ddad(Exportable, SurroundDataset):
     def mask_path(self, sample: FrameSet, camera: int) -> Path:
         """Ours, `CAMERA_01/000187.png`, or the published one, `CAMERA_01/000187/mask.png`."""
         scene, sensor = self.scenes[sample.scene].name, self.sensors[camera]
-        ours = [folder / sensor / f"{scene}.png" for folder in self.mask_folders]
+        ours = [inside(folder / sensor, f"{scene}.png") for folder in self.mask_folders]
         published = [folder / sensor / scene / "mask.png" for folder in self.mask_folders]
         return next((path for path in ours + published if path.is_file()), ours[0])
 
     def match_path(self, sample: FrameSet, camera: int) -> Path:
         scene = self.scenes[sample.scene]
         stamp = scene.stamps[sample.number, camera]
-        return self.matches / scene.name / self.sensors[camera] / f"{stamp}.npy"
+        return inside(self.matches, scene.name) / self.sensors[camera] / f"{stamp}.npy"
 
     # Depth.
+
+    def raw_content(self, index: int) -> str:
+        sample, lidar = self.samples[index], len(self.sensors)
+        scene = self.scenes[sample.scene]
+        if self.ground_truth is None or scene.stamps[sample.number, lidar] < 0:
+            return ""
+        path = scene.file(sample.number, lidar)
+        if not path.is_file():
+            return ""
+        poses = [scene.world_from_sensor(sample.number, sensor) for sensor in range(lidar + 1)]
+        K = [scene.calibration(sample.number).K(sensor) for sensor in self.sensors]
+        return content([path], poses, K)
 
     def read_raw_depth(self, index: int) -> SparseDepth | None:
         """From the LiDAR's points; None if the scene has none, or this sample's are missing under

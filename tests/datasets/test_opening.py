@@ -137,7 +137,7 @@ def test_declared_parameters_are_the_settings(name):
 
 
 def test_options_of_the_run_are_not_dataset_settings():
-    with pytest.raises(InputError, match="write --height 128"):
+    with pytest.raises(InputError, match="use --height 128"):
         parse(["--dataset.height", "128", "--height", "64", "--width", "96"])
 
 

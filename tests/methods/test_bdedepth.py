@@ -96,10 +96,10 @@ def test_published_flags_are_translated(words, expected):
 
 
 @pytest.mark.parametrize(
-    "words", ["--method bdedepth --num_layers 50", "--method.name bdedepth --method.num_layers 50"]
+    "words", ["--method bdedepth --num_layers 50", "--method.name bdedepth --num_layers 50"]
 )
 def test_num_layers_is_refused_for_an_encoder_other_than_resnet(words):
-    with pytest.raises(InputError, match="has hrnet18 unless told otherwise; add --encoder resnet50"):
+    with pytest.raises(InputError, match="default encoder of bdedepth is hrnet18; add --encoder resnet50"):
         parse(words.split())
     assert parse([*words.split(), "--encoder", "resnet50"]).encoder == "resnet50"
     assert parse(["--method", "bdedepth", "--num_layers", "18"]).encoder == "hrnet18"  # as published
