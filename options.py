@@ -555,8 +555,8 @@ def _finish(options: argparse.Namespace) -> None:
             raise InputError(f"{name} must be above 0, got {value}")
     if not 0 < options.min_depth < options.max_depth:
         raise InputError(f"need 0 < min_depth < max_depth, got {options.min_depth} and {options.max_depth}")
-    if not options.scales or any(not 0 <= scale <= 3 for scale in options.scales):
-        raise InputError(f"scales are among 0 1 2 3, got {options.scales}")
+    if not options.scales or any(not 0 <= scale <= 4 for scale in options.scales):
+        raise InputError(f"scales are among 0 1 2 3 4, got {options.scales}")
 
 
 def _check_sections(options: argparse.Namespace) -> None:

@@ -173,7 +173,7 @@ def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_s
         ("--decay_step 36 26", "decay_epochs go up, such as 26 36, got"),
         ("--optimizer adam --weight_decay 0.1", "adam has no weight decay, got 0.1; --weight_decay 0, or"),
         ("--beta1 1", "beta1 must be at least 0 and below 1, got 1.0"),
-        ("--scales 0 4", "scales are among 0 1 2 3, got"),
+        ("--scales 0 5", "scales are among 0 1 2 3 4, got"),
         ("--scheduler stepped", "invalid choice: 'stepped'"),
         ("--config nowhere.yaml", "there is no config nowhere.yaml"),
         ("--augment.hue", "--augment.hue needs a value"),
