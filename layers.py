@@ -262,8 +262,9 @@ def edge_aware_gradient(values: Tensor, image: Tensor, sharpness: float = 1.0) -
 def edge_aware_curvature(values: Tensor, image: Tensor, sharpness: float = 1.0) -> Tensor:
     """The sum of mean |d v| exp(-k |d I|) over the second differences d = dxx, dxy, dyx, dyy.
 
-    FeatDepth (Shu et al., ECCV 2020), whose convergent term has k = 1. dxy and dyx are equal, so the mixed difference counts twice. A map of fewer than three rows or columns has
-    no second difference along them, which adds 0.
+    The convergent term of FeatDepth (Shu et al., ECCV 2020) has k = 1. dxy and dyx are equal, so the mixed
+    difference counts twice. A map of fewer than three rows or columns has no second difference along them,
+    which adds 0.
 
     Args:
         values: (B, C, H, W).

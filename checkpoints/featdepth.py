@@ -10,8 +10,8 @@
     Decoder.*               image_decoder.*
 
 The keys tell which of the three it is, and the layers. The size is not in the file; the reader gives that of
-the published KITTI config. Outputs `disp1` to `disp4` of the depth decoder are the published scales 0 to 3, and 1 to 4 here,
-since the finest has half the image's size.
+the published KITTI config. Outputs `disp1` to `disp4` of the depth decoder are the published scales 0 to 3.
+Here they are 1 to 4, since the finest has half the image's size.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
     S2(f) = the same over the four second differences                        convergent
 
 A feature-metric loss (losses/feature_metric.py) descends along the gradient of the features. S1 makes this
-gradient large, also where the image has no texture. S2 keeps its direction over a wide range (FeatDepth, Shu et
-al., ECCV 2020, section 3.2). Nothing in S1 bounds the features; batch norms and reconstruction do.
+gradient large, also where the image has no texture. S2 keeps its direction over a wide range (Shu et al.,
+Feature-metric Loss for Self-supervised Learning of Depth and Egomotion, ECCV 2020). Nothing in S1 bounds the
+features; batch norms and reconstruction do.
 """
 
 from __future__ import annotations

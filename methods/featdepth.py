@@ -132,7 +132,7 @@ class FeatDepth(Monodepth2):
     def train(self, mode: bool = True) -> FeatDepth:
         """As `nn.Module.train`; a frozen extractor keeps its running statistics."""
         super().train(mode)
-        if not self.joint and self.extractor_norms == "running":
+        if mode and not self.joint and self.extractor_norms == "running":
             self.extractor.eval()
         return self
 
