@@ -44,16 +44,7 @@ class FeatDepthAutoencoder(Method):
         InputError: a name that does not exist.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {
-        "num_layers": 50,
-        "frame_ids": [0],
-        "height": 256,
-        "width": 800,
-        "batch_size": 5,
-        "num_epochs": 30,
-        "decay_epochs": [10, 20],
-        "scheduler_gamma": 0.5,
-    }
+    defaults: ClassVar[dict[str, Any]] = {"num_layers": 50, "frame_ids": [0]}
     predicts_depth = False
     provides = ("extra.features.levels", "extra.features.reconstructions")
 
