@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks import NETWORKS
-from networks._blocks import ReflectedConv
-from networks.depth_decoder import WIDTHS, ConvBlock
+from networks._blocks import ConvBlock, ReflectedConv
 from utils import InputError
 
+WIDTHS = (16, 32, 64, 128, 256)  # channels at level 0, the input's size, to 4, a sixteenth of it
 SCALES = (0, 1, 2, 3)
 
 
