@@ -102,8 +102,8 @@ def test_a_loss_and_its_gradients_are_the_published_ones(name, convention):
     names = [f"{part}_{TAGS[frame]}" for frame in TAGS for part in ("axisangle", "translation")]
 
     def close(name, slope, which):
-        # In the joint case one feature lies on the border of a cell, since `sampling_grid` multiplies in another
-        # order, and the minimum over sources switches at one pixel: nine elements of a map, a share of a pose.
+        # The joint case has one feature on the border of a cell, since `sampling_grid` multiplies in another
+        # order, and one pixel where the minimum over sources switches: nine elements, a share of a pose.
         relative = 5e-3 if joint and which in names else 2e-6
         golden.close(name, slope, relative=relative, outliers=2e-3 if joint else 1e-3)
 
