@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 import torch
 
+from cameras import BrownConrady
 from checkpoints import load_weights
 from checkpoints.featdepth import rename_featdepth_key
 from methods.featdepth import FeatDepth
@@ -317,3 +318,20 @@ def test_recorded_keys_are_all_of_the_model():
     ):
         named = {rename_featdepth_key(key) for key in goldens.state_dict(name)} - {""}
         assert named == set(method.state_dict())
+
+
+def test_a_lens_without_distortion_warps_features_like_a_pinhole(drawn_batch):
+    method = build().eval()
+    camera = BrownConrady(drawn_batch.intrinsics, torch.zeros(2, 4))
+    with torch.no_grad():
+        plain = method(drawn_batch).extra["features"].grid
+        lens = method(dataclasses.replace(drawn_batch, camera=camera)).extra["features"].grid
+    assert torch.allclose(plain, lens, atol=1e-5)
+
+
+def test_every_camera_of_a_rig_is_a_sample_of_its_own(drawn_batch):
+    method = build().eval()
+    rig = dataclasses.replace(drawn_batch, cameras=2, index=torch.arange(1))
+    with torch.no_grad():
+        one, two = (method.losses(batch, method(batch)) for batch in (drawn_batch, rig))
+    assert one.keys() == two.keys() and all(one[name] == two[name] for name in one)
