@@ -25,7 +25,7 @@ class PhotometricTarget:
 
     Args:
         target: (B, C, H, W) in [0, 1]; no gradient reaches it.
-        ssim_weight: w; with 0 the error is the absolute difference only.
+        ssim_weight: w; with 0 the error is only the absolute difference.
         l1_epsilon: e of the robust difference; 0 is the absolute one.
     """
 
@@ -46,7 +46,7 @@ class PhotometricTarget:
 def _box_sum(x: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
     """Sum over 3 x 3 windows with a reflected border, (..., H, W); `rows` is scratch space.
 
-    The border is reflected, so the first window holds x0 + 2 x1.
+    Because of the reflection, the first window along an axis holds x0 + 2 x1.
     """
     rows = torch.empty_like(x) if rows is None else rows
     out = torch.empty_like(x) if out is None else out
@@ -62,7 +62,7 @@ def _box_sum(x: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -
 
 
 def _box_sum_adjoint(x: Tensor, out: Tensor, rows: Tensor) -> Tensor:
-    """The transpose of `_box_sum`: its gradient. The border's double weights go to their source."""
+    """The transpose of `_box_sum`, its gradient. The doubled weights of the border go to the inner pixel."""
     torch.add(x[..., :-2, :], x[..., 2:, :], out=rows[..., 1:-1, :])
     rows[..., 0, :] = x[..., 1, :]
     rows[..., -1, :] = x[..., -2, :]
@@ -100,10 +100,10 @@ class _PhotometricError(torch.autograd.Function):
         error = images.new_empty(*images.shape[:2], 1, *images.shape[3:])
         slopes = images.new_empty(3, *images.shape) if with_gradient and weight > 0 else None
         buffers = [torch.empty_like(chunk) for chunk in [next(_chunks(images))[1]] * 7]
-        for place, x in _chunks(images):
-            of_target = [values[place[1]] for values in statistics]
-            kept = None if slopes is None else [slope[place] for slope in slopes]
-            _compare(x, target[place[1]], of_target, weights, error[place], kept, buffers)
+        for index, x in _chunks(images):
+            of_target = [values[index[1]] for values in statistics]
+            kept = None if slopes is None else [slope[index] for slope in slopes]
+            _compare(x, target[index[1]], of_target, weights, error[index], kept, buffers)
         if with_gradient:
             ctx.save_for_backward(images, target, slopes)
             ctx.weight, ctx.epsilon = weight, epsilon
@@ -115,8 +115,8 @@ class _PhotometricError(torch.autograd.Function):
         weight, channels = ctx.weight, images.shape[2]
         result = torch.empty_like(images)
         a, b, rows = (torch.empty_like(chunk) for chunk in [next(_chunks(images))[1]] * 3)
-        for place, x in _chunks(images):
-            y, g, out = target[place[1]], gradient[place], result[place]
+        for index, x in _chunks(images):
+            y, g, out = target[index[1]], gradient[index], result[index]
             torch.sub(x, y, out=out)
             if ctx.epsilon:
                 out /= torch.mul(out, out, out=rows).add_(ctx.epsilon).sqrt_()
@@ -125,7 +125,7 @@ class _PhotometricError(torch.autograd.Function):
             out.mul_((1 - weight) / channels)
             out *= g
             if slopes is not None:
-                by_mean, by_square, by_product = (slope[place] for slope in slopes)
+                by_mean, by_square, by_product = (slope[index] for slope in slopes)
                 g = g * (weight / channels)
                 out += _box_sum_adjoint(torch.mul(by_mean, g, out=a), b, rows)
                 _box_sum_adjoint(torch.mul(by_square, g, out=a), b, rows)
@@ -154,10 +154,10 @@ def _compare(
     slopes: list[Tensor] | None,
     buffers: list[Tensor],
 ) -> None:
-    """Fill `error` (..., 1, H, W) and, where given, the three slopes of (1 - SSIM) / 2 / 9 for `x`.
+    """Fill `error` (..., 1, H, W) and, if given, the three slopes of (1 - SSIM) / 2 / 9 for `x`.
 
-    The order of the sums makes the two factors of SSIM equal to the last bit if the images are equal, so that
-    a pixel that does not change has an error of exactly zero.
+    For equal images, the order of the sums makes A1 and B1, and A2 and B2, equal to the last bit. A pixel
+    that does not change then has an error of exactly zero.
     """
     m, r, s, a1, bb, rows, tmp = buffers
     weight, epsilon = weights
@@ -190,7 +190,7 @@ def _compare(
     torch.mul(a1, s, out=tmp).div_(bb)  # SSIM
     if slopes is not None:
         by_mean, by_square, by_product = slopes
-        # Outside [-1, 1] rounding alone put it there: the error is clamped and its slope is zero.
+        # Only rounding can move SSIM outside [-1, 1]; the error is clamped there and its slope is zero.
         torch.div((tmp.abs() <= 1).to(bb.dtype).mul_(-0.5 / 9), bb, out=bb)
         torch.mul(a1, bb, out=by_product).mul_(2)
         torch.sub(s, a1, out=by_mean).mul_(u).mul_(bb)

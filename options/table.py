@@ -238,6 +238,9 @@ GROUPS: dict[str, list[Option]] = {
     "logs and checkpoints": [
         Option("log_frequency", "steps between log lines and images", whole, 250, check=at_least(1),
                metavar="N"),
+        Option("wandb", "log to Weights & Biases as well; offline writes <run>/wandb for `wandb sync`",
+               choices=("online", "offline")),
+        switch("trackio", "log to trackio as well, a local dashboard"),
         Option("save_frequency", "epochs between validations and checkpoints", whole, 1, check=at_least(1),
                metavar="N"),
         Option("keep_checkpoints", "number of epoch checkpoints kept beside last and best; 0 keeps all",

@@ -545,18 +545,18 @@ def test_what_is_not_there_or_not_known_is_answered_with_what_is(tmp_path):
         load_checkpoint(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(
-        InputError, match=r"holds notes\.txt, which is no known layout \(parallax: .*monodepth2: "
+        InputError, match=r"holds notes\.txt, which is not a known layout \(parallax: .*monodepth2: "
     ):
         load_checkpoint(tmp_path)
     torch.save({"model": 1, "step": 2}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="holds the entries model, step, which is no known layout"):
+    with pytest.raises(InputError, match="holds the entries model, step, which is not a known layout"):
         load_checkpoint(tmp_path / "other.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(InputError, match="holds a list, which is no known layout"):
+    with pytest.raises(InputError, match="holds a list, which is not a known layout"):
         load_checkpoint(tmp_path / "list.pth")
     torch.save("no weights", tmp_path / "depth.pth")
     torch.save({}, tmp_path / "encoder.pth")
-    with pytest.raises(InputError, match=r"encoder\.pth holds no weights by name"):
+    with pytest.raises(InputError, match=r"encoder\.pth holds a .* instead of weights by name"):
         load_checkpoint(tmp_path)
 
 

@@ -92,7 +92,7 @@ def of_another_height(published, folder, tmp_path):
 
 
 def test_another_height_does_not_tell_the_scale_of_depth(of_another_height):
-    words = r"the model's max_depth and focal_scale, .* 384 \(ddad\) or 352 \(nuscenes\) .* are 256; write"
+    words = r"the model's max_depth and focal_scale, .* 384 \(ddad\) or 352 \(nuscenes\) .* is 256; write"
     with pytest.raises(InputError, match=words):
         load_method(of_another_height)
     with pytest.raises(InputError, match=words):

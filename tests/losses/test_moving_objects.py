@@ -163,7 +163,7 @@ def test_the_last_epochs_neither_fail_nor_leave_the_range():
         ({"labels": "predicte"}, "did you mean 'predicted'"),
         ({"schedule": "never"}, "no schedule 'never'"),
         ({"share": 2.0}, "share is in \\[0, 1\\], got 2.0"),
-        ({"classes": [300]}, "classes are train ids of 0 to 254"),
+        ({"classes": [300]}, "classes are train ids from 0 to 254"),
         ({"from_epoch": -1}, "counts from 0, got -1"),
     ],
 )
@@ -205,7 +205,7 @@ def test_all_processes_hold_the_overlaps_of_all(tmp_path):
 @pytest.mark.parametrize(
     "labels, words",
     [
-        ("predicted", "the method predicts none; take --method sgdepth, or labels: files"),
+        ("predicted", "the method predicts none; use --method sgdepth, or labels: files"),
         ("files", r"reads the map labels; give --label_files\.path$"),
         ("instances", r"reads the map instances; give --label_files\.path with instances: true"),
     ],

@@ -244,5 +244,5 @@ def test_half_a_frame_set_and_a_size_that_does_not_reduce_are_refused():
     features = [
         torch.rand(6, c, *size) for c, size in zip(SMALL, ((25, 32), (13, 16), (7, 8), (4, 4), (2, 2)))
     ]
-    with pytest.raises(InputError, match="25 x 32 pixels is not 16 times a smaller one"):
+    with pytest.raises(InputError, match="25 x 32 pixels cannot be reduced 16 times"):
         network(features)

@@ -97,7 +97,9 @@ def test_a_image_too_small_to_reflect_its_coarsest_feature_is_refused():
 
 @pytest.mark.parametrize("scales", [(), (0, 0), (0, 5), (-1,)])
 def test_impossible_scales_are_refused(scales):
-    with pytest.raises(InputError, match=r"scales must be different numbers of 0 to 4, got .*; try 0 1 2 3"):
+    with pytest.raises(
+        InputError, match=r"scales must be different numbers from 0 to 4, got .*; try 0 1 2 3"
+    ):
         DepthDecoder(RESNET18, scales=scales)
 
 

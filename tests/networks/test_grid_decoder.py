@@ -93,7 +93,7 @@ def test_no_weight_begins_as_an_outlier():
 def test_what_it_cannot_join_is_refused():
     with pytest.raises(InputError, match="joins 6 features, the first of the image's own size, got 5"):
         GridDecoder((4, 4, 4, 4, 4))
-    with pytest.raises(InputError, match=r"scales must be different numbers of 0 to 4, got \[5\]; try 0"):
+    with pytest.raises(InputError, match=r"scales must be different numbers from 0 to 4, got \[5\]; try 0"):
         GridDecoder(CHANNELS["hrnet18"], scales=(5,))
     with pytest.raises(InputError, match="num_outputs must be at least 1"):
         GridDecoder(CHANNELS["hrnet18"], num_outputs=0)

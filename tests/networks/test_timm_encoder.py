@@ -60,7 +60,7 @@ def test_an_unknown_model_is_refused_with_the_nearest():
 def test_models_without_a_pyramid_or_of_one_size_are_refused():
     with pytest.raises(InputError, match="'test_vit' has no features of stride 4 and 8 and 32, only of 16"):
         TimmEncoder("test_vit")
-    with pytest.raises(InputError, match="does not take every size that 32 divides; try 'convnext_tiny'"):
+    with pytest.raises(InputError, match="does not accept all multiples of 32 as size; try 'convnext_tiny'"):
         TimmEncoder("efficientformer_l1")
 
 
