@@ -238,22 +238,51 @@ def warp(
     return sample(source, grid, align_corners)
 
 
-def edge_aware_gradient(values: Tensor, image: Tensor) -> Tensor:
-    """mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|), forward differences (Godard et al. 2017, eq. 3).
+def edge_aware_gradient(values: Tensor, image: Tensor, sharpness: float = 1.0) -> Tensor:
+    """mean |dx v| exp(-k |dx I|) + mean |dy v| exp(-k |dy I|), forward differences.
+
+    Godard et al. 2017, eq. 3, with k = 1.
 
     Args:
-        values: (B, 1, H, W).
+        values: (B, C, H, W).
         image: (B, 3, H, W) in [0, 1]; its gradient is averaged over the channels.
+        sharpness: k; a larger one lets edges of the image pass more.
 
     Returns:
         A scalar.
     """
 
     def along(axis: int) -> Tensor:
-        edge = torch.diff(image, dim=axis).abs_().mean(1, keepdim=True).neg_().exp_()
+        edge = torch.diff(image, dim=axis).abs_().mean(1, keepdim=True).mul_(-sharpness).exp_()
         return (torch.diff(values, dim=axis).abs() * edge).mean()
 
     return along(3) + along(2)
+
+
+def edge_aware_curvature(values: Tensor, image: Tensor, sharpness: float = 1.0) -> Tensor:
+    """The sum of mean |d v| exp(-k |d I|) over the second differences d = dxx, dxy, dyx, dyy.
+
+    The convergent term of FeatDepth (Shu et al., ECCV 2020) has k = 1. dxy and dyx are equal, so the mixed
+    difference counts twice. A map of fewer than three rows or columns has no second difference along them,
+    which adds 0.
+
+    Args:
+        values: (B, C, H, W).
+        image: (B, 3, H, W) in [0, 1]; its differences are averaged over the channels.
+        sharpness: k.
+
+    Returns:
+        A scalar.
+    """
+
+    def along(first: int, second: int) -> Tensor:
+        change = torch.diff(torch.diff(values, dim=first), dim=second)
+        if not change.numel():
+            return values.new_zeros(())
+        edge = torch.diff(torch.diff(image, dim=first), dim=second).abs_().mean(1, keepdim=True)
+        return (change.abs() * edge.mul_(-sharpness).exp_()).mean()
+
+    return along(3, 3) + 2 * along(3, 2) + along(2, 2)
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -2,8 +2,9 @@
 
     error = w mean_c (1 - SSIM) / 2 + (1 - w) mean_c |I - J|          (Monodepth2, eq. 2; w = 0.85)
 
-SSIM uses means over 3 x 3 windows (Wang et al. 2004). The comparison is one autograd node with its derivative
-written out, computed in float32.
+SSIM uses means over 3 x 3 windows (Wang et al. 2004). FeatDepth's robust difference is sqrt((I - J)^2 + e)
+with e = 1e-6, which is smooth at 0. The comparison is one autograd node with its derivative written out,
+computed in float32.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ class PhotometricTarget:
     Args:
         target: (B, C, H, W) in [0, 1]; no gradient reaches it.
         ssim_weight: w; with 0 the error is only the absolute difference.
+        l1_epsilon: e of the robust difference; 0 is the absolute one.
     """
 
-    def __init__(self, target: Tensor, ssim_weight: float = 0.85) -> None:
+    def __init__(self, target: Tensor, ssim_weight: float = 0.85, l1_epsilon: float = 0.0) -> None:
         self.target = target.detach().float()
-        self.ssim_weight = ssim_weight
+        self.weights = ssim_weight, l1_epsilon
         self.statistics: tuple[Tensor, ...] = ()
         if ssim_weight > 0:
             mean = _box_sum(self.target) / 9
@@ -38,7 +40,7 @@ class PhotometricTarget:
 
     def error(self, images: Tensor) -> Tensor:
         """Per-pixel error of images against the target: (S, B, C, H, W) to (S, B, 1, H, W)."""
-        return _PhotometricError.apply(images.float(), self.target, self.ssim_weight, *self.statistics)
+        return _PhotometricError.apply(images.float(), self.target, self.weights, *self.statistics)
 
 
 def _box_sum(x: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
@@ -90,7 +92,10 @@ class _PhotometricError(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, images: Tensor, target: Tensor, weight: float, *statistics: Tensor) -> Tensor:
+    def forward(
+        ctx, images: Tensor, target: Tensor, weights: tuple[float, float], *statistics: Tensor
+    ) -> Tensor:
+        weight, epsilon = weights
         with_gradient = ctx.needs_input_grad[0]
         error = images.new_empty(*images.shape[:2], 1, *images.shape[3:])
         slopes = images.new_empty(3, *images.shape) if with_gradient and weight > 0 else None
@@ -98,10 +103,10 @@ class _PhotometricError(torch.autograd.Function):
         for index, x in _chunks(images):
             of_target = [values[index[1]] for values in statistics]
             kept = None if slopes is None else [slope[index] for slope in slopes]
-            _compare(x, target[index[1]], of_target, weight, error[index], kept, buffers)
+            _compare(x, target[index[1]], of_target, weights, error[index], kept, buffers)
         if with_gradient:
             ctx.save_for_backward(images, target, slopes)
-            ctx.weight = weight
+            ctx.weight, ctx.epsilon = weight, epsilon
         return error
 
     @staticmethod
@@ -112,7 +117,12 @@ class _PhotometricError(torch.autograd.Function):
         a, b, rows = (torch.empty_like(chunk) for chunk in [next(_chunks(images))[1]] * 3)
         for index, x in _chunks(images):
             y, g, out = target[index[1]], gradient[index], result[index]
-            torch.sub(x, y, out=out).sign_().mul_((1 - weight) / channels)
+            torch.sub(x, y, out=out)
+            if ctx.epsilon:
+                out /= torch.mul(out, out, out=rows).add_(ctx.epsilon).sqrt_()
+            else:
+                out.sign_()
+            out.mul_((1 - weight) / channels)
             out *= g
             if slopes is not None:
                 by_mean, by_square, by_product = (slope[index] for slope in slopes)
@@ -139,7 +149,7 @@ def _compare(
     x: Tensor,
     y: Tensor,
     of_target: list[Tensor],
-    weight: float,
+    weights: tuple[float, float],
     error: Tensor,
     slopes: list[Tensor] | None,
     buffers: list[Tensor],
@@ -150,7 +160,12 @@ def _compare(
     that does not change then has an error of exactly zero.
     """
     m, r, s, a1, bb, rows, tmp = buffers
-    torch.sub(x, y, out=tmp).abs_()
+    weight, epsilon = weights
+    torch.sub(x, y, out=tmp)
+    if epsilon:
+        tmp.mul_(tmp).add_(epsilon).sqrt_()
+    else:
+        tmp.abs_()
     torch.mean(tmp, -3, keepdim=True, out=error)
     if weight <= 0:
         return

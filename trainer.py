@@ -86,7 +86,9 @@ class Trainer:
         self._stop_requested = False
         self._build_data()
         self._build_method()
-        self.validation = Validation(options, self.processes, metric_scale(self.method, settings))
+        self.validation = Validation(
+            options, self.processes, metric_scale(self.method, settings), self.method.predicts_depth
+        )
         # Ranks share weights and data order, and draw different noise.
         torch.manual_seed(options.seed + 1000 * self.processes.rank)
         if checkpoint := self._checkpoint_to_resume():

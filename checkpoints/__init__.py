@@ -12,6 +12,7 @@ model, and the state of the training if it can be resumed.
     SurroundDepth folder the same files, with the attention over cameras in depth.pth
     SGDepth folder       model.pth [, optim.pth, scheduler.pth, train.pth]
     SC-Depth file        epoch=99-val_loss=0.1411.ckpt; SC-SfMLearner: dispnet_*.pth.tar, exp_pose_*.pth.tar
+    FeatDepth file       epoch_40.pth of the auto-encoder, of mono_fm or mono_fm_joint
     PackNet-SfM file     PackNet01_MR_selfsup_K.ckpt, or .pth.tar of its first release
 
 A new layout is one file here with a `Layout` (`recognise` and `read`) and an entry in LAYOUTS; the first
@@ -40,6 +41,7 @@ from checkpoints._random import random_state, restore_random_state
 from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
 from checkpoints.bdedepth import BDEDEPTH
+from checkpoints.featdepth import FEATDEPTH
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
 from checkpoints.packnet import PACKNET, write_packnet
 from checkpoints.sc_depth import SC_DEPTH
@@ -70,7 +72,7 @@ __all__ = [
 ]
 
 # The first layout that recognises the content reads it.
-LAYOUTS = [PARALLAX, SGDEPTH, BDEDEPTH, PACKNET, SURROUND_DEPTH, SC_DEPTH, MONODEPTH2]
+LAYOUTS = [PARALLAX, SGDEPTH, FEATDEPTH, BDEDEPTH, PACKNET, SURROUND_DEPTH, SC_DEPTH, MONODEPTH2]
 
 
 def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:

@@ -36,6 +36,7 @@ class Photometric(nn.Module):
             unwarped error, in which the mask would otherwise be unstable.
         clip: clip the errors of a source at their mean plus `clip` standard deviations, so that outliers do
             not dominate (PackNet-SfM); 0 clips nothing.
+        l1_epsilon: e of the robust difference sqrt(d^2 + e) in place of the absolute one; FeatDepth has 1e-6.
         moving_objects: leave out moving objects: settings of `losses._moving_objects.MovingObjects`, an empty
             mapping for its defaults; None leaves nothing out.
 
@@ -54,6 +55,7 @@ class Photometric(nn.Module):
         noise: float = 1e-5,
         clip: float = 0.0,
         moving_objects: Mapping[str, Any] | None = None,
+        l1_epsilon: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= ssim_weight <= 1:
@@ -62,7 +64,10 @@ class Photometric(nn.Module):
             raise InputError(f"reduction over sources is 'min' or 'mean', got '{reduction}'")
         if clip < 0:
             raise InputError(f"clip must be at least 0, got {clip}; the published one is 0.5")
+        if l1_epsilon < 0:
+            raise InputError(f"l1_epsilon must be at least 0, got {l1_epsilon}; the published one is 1e-6")
         self.ssim_weight = ssim_weight
+        self.l1_epsilon = l1_epsilon
         self.automask = automask
         self.reduction = reduction
         self.noise = noise
@@ -137,7 +142,7 @@ class Photometric(nn.Module):
     @torch.no_grad()
     def _compare_unwarped(self, batch: Batch, size: torch.Size) -> tuple[PhotometricTarget, Tensor | None]:
         """The target at a size and, for the automask, the error of the unwarped sources."""
-        target = PhotometricTarget(_shrink(batch.images[0], size), self.ssim_weight)
+        target = PhotometricTarget(_shrink(batch.images[0], size), self.ssim_weight, self.l1_epsilon)
         if not self.automask:
             return target, None
         sources = torch.stack([_shrink(batch.images[frame], size) for frame in batch.sources])

@@ -1,10 +1,11 @@
-"""Shared parts of the depth decoders: a convolution with a reflected border, and a check of feature sizes."""
+"""Shared parts of the decoders: convolutions with a reflected border, and a check of feature sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils import InputError
@@ -19,6 +20,17 @@ class ReflectedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
+
+
+class ConvBlock(nn.Module):
+    """Convolution and ELU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = ReflectedConv(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.elu(self.conv(x), inplace=True)
 
 
 def check_sizes(features: Sequence[Tensor]) -> None:

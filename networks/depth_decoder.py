@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks import NETWORKS
-from networks._blocks import ReflectedConv, check_sizes
+from networks._blocks import ConvBlock, ReflectedConv, check_sizes
 from utils import InputError
 
 WIDTHS = (16, 32, 64, 128, 256)  # channels at level 0, the input's size, to 4, a sixteenth of it
@@ -103,14 +103,3 @@ class BilinearDecoder(DepthDecoder):
     def enlarge(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C, 2 h, 2 w)."""
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-class ConvBlock(nn.Module):
-    """Convolution and ELU."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = ReflectedConv(in_channels, out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.elu(self.conv(x), inplace=True)

@@ -66,11 +66,16 @@ class Resnet(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3 num_images, H, W) in [0, 1] to five features (B, num_channels[k], H / stride, W / stride)."""
         net = self.encoder
-        features = [net.relu(net.bn1(net.conv1(self.normalised(image))))]
+        features = [self.first_feature(image)]
         features.append(net.layer1(net.maxpool(features[-1])))
         for stage in (net.layer2, net.layer3, net.layer4):
             features.append(stage(features[-1]))
         return features
+
+    def first_feature(self, image: Tensor) -> Tensor:
+        """The first of the five features alone, (B, 64, H / 2, W / 2)."""
+        net = self.encoder
+        return net.relu(net.bn1(net.conv1(self.normalised(image))))
 
     def normalised(self, image: Tensor) -> Tensor:
         """The input of the first convolution, (B, 3 num_images, H, W)."""
@@ -83,6 +88,10 @@ class Resnet(nn.Module):
         """Use ImageNet's mean and deviation of each channel, as torchvision's own training and SGDepth do."""
         self.mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
         self.std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+
+    def leave_images_raw(self) -> None:
+        """Take images in [0, 1] as they are, as FeatDepth's auto-encoder does."""
+        self.mean, self.std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
 
 
 @NETWORKS.register("resnet_context")

@@ -164,7 +164,7 @@ GROUPS: dict[str, list[Option]] = {
         Option("weights_init", "initial weights of the encoders: pretrained on ImageNet, or random (scratch)",
                text, "pretrained", choices=("pretrained", "scratch")),
         Option("scales", "resolution levels at which the loss is computed; 0 is the finest", whole,
-               (0, 1, 2, 3), several=True, check=at_least(0, 3), metavar="SCALE"),
+               (0, 1, 2, 3), several=True, check=at_least(0, 4), metavar="SCALE"),
         Option("min_depth", "nearest depth the network can predict, in metres (disparity 1)", number, 0.1,
                metavar="METRES"),
         Option("max_depth", "farthest depth the network can predict, in metres (disparity 0)", number, 100.0,

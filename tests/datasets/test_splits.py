@@ -26,6 +26,8 @@ PUBLISHED = SHARED / "splits" / "kitti"  # the published lists, where they are a
 COUNTS = {
     ("eigen", "test"): 697,
     ("eigen_benchmark", "test"): 652,
+    ("eigen_refine", "train"): 697,
+    ("eigen_refine", "val"): 697,
     ("eigen_full", "train"): 45200,
     ("eigen_full", "val"): 1776,
     ("eigen_zhou", "train"): 39810,
