@@ -173,7 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--output", **flags.FOLDER, help="folder of the results; else evaluation/<split> beside the model"
+        "--output", **flags.FOLDER, help="folder of the results; else evaluation/<split> next to the model"
     )
     group.add_argument(
         "--save_pred_disps", **flags.SWITCH, help="write the predictions to disps_<split>_split.npy"

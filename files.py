@@ -19,7 +19,7 @@ NO_SPACE = "the disk is full; free some space and start again"
 
 @contextlib.contextmanager
 def writing(path: str | Path, errors: tuple[type[Exception], ...] = ()) -> Iterator[Path]:
-    """A temporary path beside `path`, which is renamed to `path` when the block ends without an error.
+    """A temporary path next to `path`, which is renamed to `path` when the block ends without an error.
 
     Args:
         path: the file to write.

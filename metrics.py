@@ -24,7 +24,7 @@ from torch import Tensor
 from utils import InputError, nearest_name
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
-ACCURACIES = ("a1", "a2", "a3")  # metrics of which a higher value is better
+ACCURACIES = ("a1", "a2", "a3")  # metrics whose higher values are better
 
 # Evaluated rows and columns, as fractions of height and width: top, bottom, left, right.
 CROPS = {
@@ -40,7 +40,7 @@ MEDIANS = ("middle", "lower")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a benchmark turns a prediction and a ground truth into numbers; printed beside every table.
+    """How a benchmark turns a prediction and a ground truth into numbers; printed with every table.
 
     Attributes:
         name: what papers call it.

@@ -22,7 +22,7 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def torchrun_shard() -> tuple[int, int]:
-    """(which, of how many), counted from 1; (1, 1) without torchrun."""
+    """Number of this process, counted from 1, and number of processes; (1, 1) without torchrun."""
     return int(os.environ.get("RANK", 0)) + 1, int(os.environ.get("WORLD_SIZE", 1))
 
 

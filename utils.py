@@ -208,8 +208,8 @@ def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -
             raise InputError(f"{what} has no setting '{key}'{nearest_name(key, known)}")
         annotation = known[key].annotation
         kind, meant = _KINDS.get(getattr(annotation, "__name__", annotation), (object, ""))
-        truth_value = isinstance(value, bool) and kind not in (bool, object)  # Python counts it as an int
-        if value is not None and (truth_value or not isinstance(value, kind)):
+        is_boolean = isinstance(value, bool) and kind not in (bool, object)  # Python counts it as an int
+        if value is not None and (is_boolean or not isinstance(value, kind)):
             raise InputError(f"{what}: {key} is {meant}, got {value!r}")
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.loader [--height 192 --width 640 --seconds 8]
 
-Draws images of KITTI's size as JPEG and PNG and reads samples of three frames both ways, in turns, so that
-other load slows both. The published pipeline returns float pyramids with jitter. Ours returns uint8 at the
+Draws images of KITTI's size as JPEG and PNG and reads samples of three frames with ours and with the published pipeline,
+in turns, so that other load slows both. The published pipeline returns float pyramids with jitter. Ours returns uint8 at the
 network size; its jitter runs on the device in training and is timed on the same core here.
 """
 

@@ -93,7 +93,7 @@ def upper_rows(height: int, share: float) -> int:
 
 
 class OfficialTree:
-    """The official download: images at full size, with cameras, disparity and labels beside them.
+    """The official download: images at full size, with cameras, disparity and labels.
 
     Args:
         root: holds `leftImg8bit_sequence`, `leftImg8bit`, `camera`, ...
@@ -241,7 +241,7 @@ class PreparedTree:
 
 
 class TripleTree:
-    """Both published preparations: frames -1, 0 and 1 in one image, a camera file beside each."""
+    """Both published preparations: frames -1, 0 and 1 in one image, with a camera file."""
 
     frames = (-1, 0, 1)
 
@@ -275,7 +275,9 @@ class TripleTree:
         for sample in samples:
             path = self._camera_path(sample.folder, sample.frame)
             if path.name not in self._listed(str(path.parent)):
-                raise InputError(f"there is no camera file {path}, which belongs to the triple beside it")
+                raise InputError(
+                    f"there is no camera file {path}, which belongs to the triple in the same folder"
+                )
 
     def _camera_path(self, folder: str, number: int) -> Path:
         return self.root / city_of(folder) / f"{frame_name(folder, number)}_cam.txt"

@@ -1,4 +1,4 @@
-"""Depth files beside a scene's images, in its folder `depth`.
+"""Depth files of a scene, in the folder `depth` next to its images.
 
     .npy    (h, w) metres
     .npz    SciPy's sparse CSR or COO, metres; or a single array

@@ -126,7 +126,7 @@ class SpeedTrack:
 
 
 class SceneSpeed:
-    """Times and speeds of the frames of one scene, from the files beside them.
+    """Times and speeds of the frames of one scene, from files next to them.
 
     Args:
         folder: with `speed.csv` and, unless `fps` is given, `times.txt`.
@@ -211,7 +211,7 @@ def speed_of_motion(T_source_from_target: np.ndarray, time_step: float) -> float
 
 
 def check_speeds(speeds: np.ndarray, source: str, plausible: tuple[float, float] = PLAUSIBLE) -> None:
-    """Refuse speeds that cannot be meant as metres per second.
+    """Refuse speeds that are not plausible as metres per second.
 
     Args:
         speeds: (n,) at least 0.

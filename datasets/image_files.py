@@ -1,7 +1,7 @@
 """Image files: the one set of rules by which training, prediction, odometry and the doctor read them.
 
     orientation   an image is turned as its EXIF entry says; cameras and phones store it as the sensor lies
-    one per name  0001.jpg beside 0001.png is one frame; the first of `FORMATS` is read
+    one per name  0001.jpg and 0001.png are one frame; the first of `FORMATS` is read
     order         natural: frame9 before frame10
     gaps          a missing number or another prefix ends a run; no sample reaches across
 

@@ -119,7 +119,7 @@ def read_grid(path: Path) -> np.ndarray:
     except NotImplementedError:
         raise InputError(
             f"{path} is a MATLAB file of version 7.3; the official ones are of version 5 (save it again with "
-            "-v7, or download it anew)"
+            "-v7, or download it again)"
         ) from None
     except (OSError, ValueError, TypeError, IndexError, MatReadError) as error:
         raise InputError(f"{path} cannot be read as a MATLAB file ({error}); is it truncated?") from None

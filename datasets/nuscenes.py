@@ -162,14 +162,14 @@ class NuScenes(Exportable, SurroundDataset):
                     f"{sample.source}: the sample has no key frame of {CHANNELS[RING[missing]]} in "
                     f"sample_data.json of {self.version}; --skip_missing leaves such samples out"
                 )
-            alone = next((offset for offset, rows in reached.items() if (rows[n] < 0).any()), None)
-            if alone is not None and missing is None and sample.listed and not skip_missing:
-                camera = CHANNELS[RING[cameras[int(np.argmax(reached[alone][n] < 0))]]]
+            absent = next((offset for offset, rows in reached.items() if (rows[n] < 0).any()), None)
+            if absent is not None and missing is None and sample.listed and not skip_missing:
+                camera = CHANNELS[RING[cameras[int(np.argmax(reached[absent][n] < 0))]]]
                 raise InputError(
-                    f"{sample.source}: {camera} has no frame {alone:+d} next to sample {sample.token}, at an "
+                    f"{sample.source}: {camera} has no frame {absent:+d} next to sample {sample.token}, at an "
                     f"end of {sample.scene}; --skip_missing leaves such samples out"
                 )
-            if missing is None and alone is None:
+            if missing is None and absent is None:
                 kept.append(sample)
         if not kept:
             raise InputError(

@@ -110,8 +110,8 @@ def evaluated_part(dataset: str, split: str | None) -> str:
 def eigen_to_benchmark_ids() -> np.ndarray:
     """(652,) int64, strictly increasing: where the frames of `eigen_benchmark` stand in the `eigen` list.
 
-    Predictions saved for the 697 Eigen frames, indexed with it, are those of the 652 with improved ground
-    truth.
+    Index predictions saved for the 697 Eigen frames with it to get those of the 652 frames that have
+    improved ground truth.
     """
     position = {line.key: index for index, line in enumerate(load_split("kitti", "eigen", "test"))}
     benchmark = load_split("kitti", "eigen_benchmark", "test")

@@ -2,7 +2,7 @@
 
 A flag wins over the model's training, and that over the dataset's own protocol. Alignment follows the one
 rule of `methods/metric_scale.py`: a metric model is not aligned, every other model is aligned by each
-image's median. A rig is evaluated both ways from the same predictions, as SurroundDepth does.
+image's median. A rig is evaluated with and without alignment from the same predictions, as SurroundDepth does.
 """
 
 from __future__ import annotations

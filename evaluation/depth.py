@@ -91,7 +91,7 @@ def check_ground_truth(dataset: SequenceDataset) -> None:
         protocol = dataset.protocol
         raise InputError(
             f"none of the {len(dataset)} samples of {protocol.name} has ground truth "
-            f"({protocol.ground_truth}); is it unpacked beside the images?"
+            f"({protocol.ground_truth}); is it unpacked next to the images?"
         )
 
 

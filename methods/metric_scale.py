@@ -2,7 +2,7 @@
 
     depth in metres = metric_scale(method, options) * depth of the network
 
-Video alone never shows how large the world is: depth is known up to a scale factor. A stereo pair's
+Video by itself never shows how large the world is: depth is known up to a scale factor. A stereo pair's
 baseline fixes the factor, and so does a loss term that declares `gives_metric_scale = True`: the overlap of
 cameras with known extrinsics, known speed, measured depth. This rule is the only one; training, validation,
 prediction and evaluation ask it.
@@ -35,7 +35,7 @@ def metric_scale(method: nn.Module | None, options: Mapping[str, Any]) -> float 
         options: of its training: dataset, frame_ids, use_stereo.
 
     Raises:
-        InputError: a stereo baseline that is not in metres beside a loss term that teaches metres.
+        InputError: a stereo baseline that is not in metres together with a loss term that teaches metres.
     """
     metric = [name for name, term in loss_terms(method).items() if getattr(term, "gives_metric_scale", False)]
     if not trained_with_stereo(options):

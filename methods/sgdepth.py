@@ -33,7 +33,7 @@ class SGDepth(Monodepth2):
         classes: channels of the segmentation; the published 20 hold one that is never trained.
         depth_gradient: factor of the depth loss in the gradient of shared layers.
         segmentation_gradient: factor of the segmentation loss in the gradient of shared layers.
-        losses: as Monodepth2's; `segmentation` has the weight 1. With its weight 0 depth alone is trained,
+        losses: as Monodepth2's; `segmentation` has the weight 1. With its weight 0 only depth is trained,
             and no companion is needed.
     """
 
@@ -52,7 +52,7 @@ class SGDepth(Monodepth2):
             raise InputError("sgdepth splits a decoder of its own; leave out --method.depth_network")
         if settings.get("pose_model_type") == "shared":
             raise InputError(
-                "sgdepth's encoder sees targets and companion alone; --pose_model_type separate_resnet or "
+                "sgdepth's encoder sees only targets and companion; --pose_model_type separate_resnet or "
                 "posecnn have an encoder of their own"
             )
         given = dict(losses or {})

@@ -78,7 +78,7 @@ def _add(group: Any, option: Option) -> None:
         facts |= {"nargs": "+"}
     if option.name == "config":
         facts |= {"action": "extend"}
-    if option.name == "local_rank":  # written in both ways by torch.distributed.launch
+    if option.name == "local_rank":  # torch.distributed.launch writes either spelling
         names.append("local-rank")
     group.add_argument(*(f"--{name}" for name in names), **facts)
 

@@ -100,7 +100,7 @@ def predict_images(
 
 
 def name_outputs(images: Sequence[Path], output: str | Path | None = None) -> dict[Path, Path]:
-    """Image → path of its outputs without ending: beside the image, or in the same tree below `output`.
+    """Image → path of its outputs without ending: next to the image, or in the same tree below `output`.
 
     Images that differ only in their ending keep it: left.png and left.jpg become left.png_disp.png and
     left.jpg_disp.png.
@@ -128,7 +128,7 @@ def find_intrinsics(
 ) -> tuple[np.ndarray | None, str]:
     """(3, 3) pixels of an image, and where they are from.
 
-    In this order: `wanted.intrinsics`, cam.txt beside the image, the training's intrinsics if they fit the
+    In this order: `wanted.intrinsics`, cam.txt next to the image, the training's intrinsics if they fit the
     size of the image, a guess.
 
     Returns:

@@ -123,7 +123,7 @@ def test_rpe_is_given_as_root_mean_square_and_as_mean():
 
 @pytest.mark.parametrize(("alignment", "error"), [("7dof", 0), ("scale", 0), ("6dof", 15), ("none", 21.2)])
 def test_alignment_takes_away_what_it_names(alignment, error):
-    """A circle of 15 m beside one of 30 m: concentric 15 m apart, from one start R / sqrt(2) on average."""
+    """A circle of 15 m and one of 30 m: concentric 15 m apart, from one start R / sqrt(2) on average."""
     ground_truth = circle()
     ground_truth[:, :3, 3] += [5, 2, -7]
     path = circle()

@@ -192,7 +192,7 @@ def test_an_image_of_zeros_is_clamped_and_not_nan(tmp_path):
 @pytest.mark.parametrize(
     ("value", "word"), [(np.nan, "not finite"), (np.inf, "not finite"), (-0.5, "negative")]
 )
-def test_saved_values_that_are_no_depth_are_named(tmp_path, value, word):
+def test_saved_values_without_depth_are_named(tmp_path, value, word):
     wall = Wall(tmp_path, count=3)
     array = np.ones((3, 8, 8), np.float32)
     array[1, 2, 3] = value

@@ -114,7 +114,7 @@ def test_a_model_of_two_cameras_sees_the_two_that_it_was_trained_on(tiny_ddad, t
         (("--intrinsics", "1 1 1 1", "--ply"), "leave --intrinsics out"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(metric_run, tiny_ddad, more, sentence):
+def test_contradictory_flags_are_refused(metric_run, tiny_ddad, more, sentence):
     with pytest.raises(InputError, match=sentence):
         main(words(metric_run, tiny_ddad, *more))
 

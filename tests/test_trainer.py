@@ -206,9 +206,7 @@ def test_sigterm_in_the_last_step_leaves_only_the_validation(tiny_kitti, tmp_pat
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_run_that_is_killed_while_it_validates_has_lost_the_validation_alone(
-    tiny_kitti, tmp_path, monkeypatch
-):
+def test_run_killed_in_validation_loses_only_the_validation(tiny_kitti, tmp_path, monkeypatch):
     words = runs.arguments(tiny_kitti, tmp_path, num_epochs=2, save_frequency=2)
     trainer = runs.build(words)
     monkeypatch.setattr(trainer, "validate", lambda: 1 / 0)
@@ -291,7 +289,7 @@ def test_fine_tuning_starts_from_weights_and_restarts_from_itself(tiny_kitti, tm
     assert loaded == {"encoder"}
 
 
-def test_weights_alone_cannot_be_resumed(tiny_kitti, tmp_path):
+def test_weights_without_training_state_cannot_be_resumed(tiny_kitti, tmp_path):
     trainer = runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1))
     torch.save(
         {"parallax": 1, "weights": trainer.method.state_dict(), "options": {}}, tmp_path / "weights.pt"
@@ -330,7 +328,7 @@ def test_a_resumed_run_keeps_its_moments_and_takes_the_settings_of_today(tiny_ki
 
 
 @pytest.mark.parametrize("was, wanted", [("adam", "sgd"), ("sgd", "adamw")])
-def test_moments_of_another_kind_of_optimiser_are_refused(was, wanted, tiny_kitti, tmp_path):
+def test_state_of_another_kind_of_optimiser_is_refused(was, wanted, tiny_kitti, tmp_path):
     runs.train(runs.arguments(tiny_kitti, tmp_path, max_steps=1, optimizer=was))
     with pytest.raises(InputError, match=f"trained with {was}, whose state is of no use to .*resume without"):
         runs.build(runs.arguments(tiny_kitti, tmp_path, optimizer=wanted, resume="auto"))
@@ -370,7 +368,7 @@ def test_a_group_of_parameters_has_its_own_factor_of_the_rate(tiny_kitti, tmp_pa
     assert moved == {"depth", "pose"}
 
 
-def test_validation_leaves_statistics_and_random_numbers_alone(tiny_folder, tmp_path):
+def test_validation_keeps_statistics_and_random_numbers(tiny_folder, tmp_path):
     trainer = runs.build(runs.arguments(tiny_folder, tmp_path, batch_size=2))
     state = {name: value.clone() for name, value in trainer.method.state_dict().items()}
     drawn = torch.get_rng_state()
@@ -386,7 +384,7 @@ def test_networks_are_laid_out_and_compiled_as_asked(tiny_kitti, tmp_path):
     assert all(child._compiled_call_impl for child in (method.encoder, method.depth, method.pose))
 
 
-def test_max_steps_stops_and_leaves_the_schedule_alone(tiny_kitti, tmp_path):
+def test_max_steps_stops_and_keeps_the_schedule(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, scheduler="cosine", max_steps=3)
     assert [runs.build(words).last_step, runs.build(words).schedule.total_steps] == [3, 8]
 

@@ -161,7 +161,7 @@ def test_what_is_wrong_with_a_file_is_told_although_the_folder_refuses_it(broken
     assert "cam.txt: fx 290, fy 290" in words and "belong to an image of 4" in words
 
 
-def test_intrinsics_are_guessed_for_the_images_not_for_the_depth_beside_them(tmp_path):
+def test_intrinsics_are_guessed_for_images_not_for_depth_files(tmp_path):
     (tmp_path / "depth").mkdir()
     for n in range(4):
         Image.new("RGB", (96, 64)).save(tmp_path / f"{n}.png")
@@ -265,9 +265,9 @@ def test_every_ground_truth_file_is_opened_on_request(broken, tmp_path, capsys):
     assert status == 1 and "ground truth cannot be read: 003.png" in words
 
 
-def test_targets_alone_are_evaluated_for_evaluation(walk, tmp_path, capsys):
+def test_targets_without_sources_are_checked_for_evaluation(walk, tmp_path, capsys):
     status, words, _ = ask(walk, tmp_path, capsys, "--frame_ids", "0")
-    assert status == 0 and "can be evaluated on; training needs frames beside 0" in words
+    assert status == 0 and "can be evaluated on; training needs frames in addition to 0" in words
 
 
 def test_a_setting_that_there_is_not_is_a_slip_and_no_finding(walk, tmp_path):
@@ -425,7 +425,7 @@ def test_exact_matches_give_back_the_motion_and_the_depth(drawn):
     assert np.abs(epipolar_distance(R, t, target, source, K)).max() < 1e-9
 
 
-def test_the_scan_finds_the_focal_length_and_says_nothing_of_a_step_without_a_turn(drawn):
+def test_scan_finds_the_focal_length_only_with_rotation(drawn):
     target, source, _, t, depth = drawn
     given = K * np.array([[1.5, 1, 1], [1, 1.5, 1], [1, 1, 1]])
     costs = scan_focal(target, source, given)

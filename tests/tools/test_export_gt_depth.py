@@ -102,7 +102,7 @@ def test_a_shard_without_samples_says_that_it_wrote_nothing(root, capsys):
 
 
 def test_a_shard_whose_samples_have_no_ground_truth_is_exported_where_others_have_some(root):
-    for frame in (1, 3):  # as of recordings of which every other image is annotated
+    for frame in (1, 3):  # as in recordings where every other image is annotated
         (root / DRIVE / f"proj_depth/groundtruth/image_02/{frame:010d}.png").unlink()
     for shard in ("1/2", "2/2"):
         run(root, "--shard", shard)
@@ -194,7 +194,7 @@ def test_the_exported_file_needs_no_pickle_and_appears_only_when_complete(tmp_pa
 
 
 def rig(known: float, seed: int = 0) -> np.ndarray:
-    """(6, 40, 60) metres, of which a share is known."""
+    """(6, 40, 60) metres, known at the share `known` of the pixels and 0 elsewhere."""
     rng = np.random.default_rng(seed)
     return np.where(rng.random((6, 40, 60)) < known, rng.uniform(1, 200, (6, 40, 60)), 0).astype(np.float32)
 
@@ -325,7 +325,7 @@ def test_a_killed_export_loses_what_it_had_not_saved(tmp_path):
     assert np.array_equal(exported.get("2"), rig(0.1, 2)) and exported.get("1") is None
 
 
-def test_a_finished_export_is_written_anew(root, monkeypatch):
+def test_a_finished_export_is_written_again(root, monkeypatch):
     run(root)
     assert stop_and_run(root, monkeypatch) == [0, 1, 2, 3, 4]
 

@@ -1,4 +1,4 @@
-"""The synthetic world on disk: every listed file is there and agrees with the calibration beside it."""
+"""The synthetic world on disk: every listed file is there and agrees with its calibration."""
 
 import json
 
@@ -26,7 +26,7 @@ def kitti(tmp_path_factory):
 
 
 def read_calibration(path) -> dict[str, np.ndarray]:
-    """Key to numbers, as pykitti reads these files: lines of `key: v v v`; what is no number is left out."""
+    """Key to numbers, as pykitti reads these files: lines of `key: v v v`; other values are left out."""
     values = {}
     for line in path.read_text().splitlines():
         key, text = line.split(":", 1)
@@ -263,7 +263,7 @@ def test_what_cannot_be_written_is_refused_in_a_sentence(tmp_path, arguments, se
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_in_use_is_left_alone(tmp_path):
+def test_a_folder_in_use_is_not_changed(tmp_path):
     (tmp_path / "precious").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
         main(["--out", str(tmp_path), *SMALL])
@@ -271,7 +271,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("made", ["gt_depths", "matches"])
-def test_what_was_made_from_other_images_is_not_left_beside_new_ones(tmp_path, made):
+def test_files_made_from_earlier_images_are_removed(tmp_path, made):
     (tmp_path / made).mkdir()
     main(["--out", str(tmp_path), *SMALL, "--overwrite"])
     (tmp_path / made / "test.npz").write_text("of the former images")
@@ -288,7 +288,7 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
         main(["--out", str(tmp_path / "out"), *SMALL])
 
 
-def test_a_fisheye_folder_has_its_camera_times_and_speed_beside_it(tmp_path):
+def test_a_fisheye_folder_has_its_camera_times_and_speed(tmp_path):
     main(["--layout", "folder", "--camera", "fisheye", "--out", str(tmp_path / "out"), *SMALL])
     scene = tmp_path / "out/training/scene_000"
     camera = read_camera(scene / "camera.yaml")

@@ -79,7 +79,7 @@ def test_what_the_synthetic_lists_train_and_validate_on_is_prepared(city, tmp_pa
         assert dataset[len(dataset) - 1].images[0].shape == (1, 3, 64, 96)
 
 
-def test_what_is_there_is_left_alone_and_what_is_missing_is_made_again(city, tmp_path, capsys):
+def test_existing_files_are_kept_and_missing_ones_made_again(city, tmp_path, capsys):
     before = prepare(city, tmp_path / "out")
     assert "21 images were written now" in capsys.readouterr().out
     lost = [tmp_path / "out/aachen/000001/000004.jpg", tmp_path / "out/aachen/000002/cam.txt"]

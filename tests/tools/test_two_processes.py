@@ -152,7 +152,7 @@ export_gt_depth.main(sys.argv[1:])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are started anew, and are not slowed")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are spawned, and are not slowed")
 def test_an_export_that_was_killed_goes_on_to_the_same_bytes(rig, tmp_path):
     """Killed outright, with two workers: what it had saved is kept, and no worker lives on."""
     words = ["--data_path", str(rig), "--dataset", "ddad", "--part", "train", "--workers", "2", "--out"]

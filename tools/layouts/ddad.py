@@ -26,8 +26,8 @@ class DdadScenes(Layout):
     """DDAD: ddad.json and numbered scenes of six cameras and a LiDAR.
 
     As in the real recordings the world's origin is far away, the LiDAR comes a little after the cameras, its
-    points are given in the vehicle's frame, and half of the clocks run tenfold. Beside what those hold, in
-    `ground_truth`: dense depth (uint16, depth * 256), and where each camera sees its own vehicle.
+    points are given in the vehicle's frame, and half of the clocks run tenfold. In addition to
+    the recordings' files, `ground_truth` holds dense depth (uint16, depth * 256) and ego masks.
     """
 
     def __init__(self, plan: Plan) -> None:

@@ -14,7 +14,7 @@ from tools.layouts._base import RATE, Layout, Plan, looking_ahead, numbers, save
 class SceneFolders(Layout):
     """SC-Depth's folders: training/<scene>/*.jpg with cam.txt and depth/*.png (uint16, depth * 256).
 
-    Beside them: times.txt (seconds of each frame) and speed.csv (seconds, metres per second). A fisheye also
+    In addition: times.txt (seconds of each frame) and speed.csv (seconds, metres per second). A fisheye also
     has camera.yaml; its cam.txt is the nearest pinhole and its depth the distance along the ray.
     """
 
