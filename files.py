@@ -38,7 +38,7 @@ def explained(place: str | Path, errors: tuple[type[Exception], ...] = ()) -> It
     """Replace a failed write to `place`, a file or folder, by one sentence.
 
     Args:
-        place: what the block writes to.
+        place: file or folder that the block writes to.
         errors: further exceptions that stand for a failed write.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a run reports while it trains: a progress bar, the sinks, options.yaml and revision.txt."""
+"""Reports of a run during training: a progress bar, the sinks, options.yaml and revision.txt."""
 
 from __future__ import annotations
 

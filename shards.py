@@ -1,4 +1,4 @@
-"""Which share of the work is this process's: `--shard 2/4`, or its rank under torchrun.
+"""The share of the work that this process does: `--shard 2/4`, or its rank under torchrun.
 
 A share is cut from the whole work, never from the part that is left: the other processes work at the same
 time, so that what is left changes from second to second.

@@ -138,7 +138,7 @@ def segment_errors(
 
     Args:
         path, ground_truth: (N, 4, 4) world_from_camera of the same frames.
-        lengths: of the segments, metres.
+        lengths: lengths of the segments, metres.
         step: frames between the starts of segments.
 
     Returns:

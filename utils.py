@@ -146,7 +146,7 @@ class Registry:
         Args:
             section: `method` or `dataset`. The option is a name, or a section `{"name": ..., setting: value}`
                 whose settings win over options of the same name.
-            options: of a run.
+            options: options of a run.
             overrides: settings that win over both.
 
         Raises:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.step [--height 192 --width 640 --batch_size 4 --steps 5]
 
-Ours is compared with the published warp and loss, written plainly (benchmarks/published.py). Both train the same
-ResNet-18 depth and pose networks on the same images. Their steps alternate; the median is reported.
+Ours is compared with the published warp and loss, written plainly (benchmarks/published.py). Both train
+the same ResNet-18 depth and pose networks on the same images. Their steps alternate; the median is reported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each part of SurroundDepth adds on the synthetic rig, and how long the parts of a step take.
+"""Effect of each part of SurroundDepth on the synthetic rig, and duration of the parts of a step.
 
     python -m benchmarks.surround_table --data_path /tmp/rig --out runs/surround_table --steps 1500
     python -m benchmarks.surround_table --data_path /tmp/rig --start RUN --steps 250

@@ -198,7 +198,7 @@ class OfficialTree:
 
 
 class PreparedTree:
-    """What tools/prepare_cityscapes.py writes: each frame once, its camera once a sequence."""
+    """The output of tools/prepare_cityscapes.py: each frame once, one camera file per sequence."""
 
     frames = None
 
@@ -263,7 +263,7 @@ class TripleTree:
         return self._last[1][frame + 1]
 
     def intrinsics(self, folder: str, number: int, height: int, width: int) -> np.ndarray:
-        """Of the file, whose principal point was scaled as if (0, 0) were a pixel's corner."""
+        """Intrinsics from the file, whose principal point was scaled as if (0, 0) were a pixel's corner."""
         path = self._camera_path(folder, number)
         K = _rows(path, 9)[0].reshape(3, 3)
         check_fit(K, height, width, path)

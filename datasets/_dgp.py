@@ -339,7 +339,7 @@ def project_points(
         world: (3, N) float64 metres.
         world_from_camera: (4, 4) float64.
         K: (3, 3) float32 pixels.
-        height, width: of the image.
+        height, width: size of the image.
 
     Returns:
         Rows, columns and metres along the optical axis, (K,) each, in the order of the points.

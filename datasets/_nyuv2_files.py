@@ -23,7 +23,7 @@ class LabelledFile:
     MATLAB stores columns first, so HDF5 sees `images` as (1449, 3, 640, 480), `depths` as (1449, 640, 480).
 
     Args:
-        path: of the file; it may be missing.
+        path: path of the file; it may be missing.
     """
 
     def __init__(self, path: Path) -> None:

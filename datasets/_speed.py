@@ -161,7 +161,7 @@ def read_speed_csv(path: str | Path, **settings) -> SpeedTrack:
     """`speed.csv`: two columns, seconds and metres per second, with or without a line of names.
 
     Args:
-        path: of the file.
+        path: path of the file.
         settings: `plausible` and `longest_gap` of `SpeedTrack`.
 
     Raises:

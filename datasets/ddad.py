@@ -214,7 +214,7 @@ class Ddad(Exportable, SurroundDataset):
         return height, width
 
     def intrinsics(self, sample: FrameSet, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the recording; they follow where the images on disk were made smaller."""
+        """Intrinsics of the recording, scaled if the images on disk were made smaller."""
         K = self.scenes[sample.scene].calibration(sample.number).K(self.sensors[camera])
         return resize_intrinsics(K, self.image_size(sample, camera), (height, width))
 

@@ -116,7 +116,7 @@ def is_image(name: str) -> bool:
 
 
 def one_per_name(names: Iterable[str]) -> list[str]:
-    """Of names that differ only in their format, the one that comes first in `FORMATS`."""
+    """One of the names that differ only in their format: the one that comes first in `FORMATS`."""
     best: dict[str, str] = {}
     for name in names:
         stem = Path(name).stem

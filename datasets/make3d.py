@@ -90,7 +90,7 @@ class Make3D(Exportable, SequenceDataset):
         return [image[:, TOP:BOTTOM]]
 
     def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the one camera, in pixels of the band."""
+        """Intrinsics of the only camera, in pixels of the band."""
         return K - np.array([[0, 0, 0], [0, 0, TOP], [0, 0, 0]])
 
     def read_raw_depth(self, index: int) -> np.ndarray:

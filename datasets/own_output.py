@@ -19,7 +19,7 @@ def is_own_output(path: Path, ending: str = OWN_IMAGE, kinds: Iterable[str] = IM
     """Whether the file from which `path` was predicted lies next to it: left.png for left_disp.jpg.
 
     Args:
-        path: of the file in question.
+        path: path of the file to check.
         ending: end of the stem of our output.
         kinds: suffixes that the source may have.
     """

@@ -158,7 +158,7 @@ def read_split_file(path: str | Path) -> list[SplitLine]:
 
 
 def _read(path: Path, readers: tuple[Path, ...]) -> list[SplitLine]:
-    """As `read_split_file`; `readers` are the lists whose `include` or `without` led here."""
+    """Same as `read_split_file`; `readers` are the lists whose `include` or `without` led here."""
     if path.resolve() in readers:
         raise InputError(f"{_name(path)} includes itself")
     try:

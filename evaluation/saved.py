@@ -74,7 +74,7 @@ def check_inverse_depth(inverse_depth: np.ndarray, number: int, source: str | Pa
 
     Args:
         inverse_depth: (h, w), at least 0.
-        number: of the map in its file, from 0 on.
+        number: number of the map in its file, from 0.
         source: the file.
 
     Raises:

@@ -32,7 +32,7 @@ def metric_scale(method: nn.Module | None, options: Mapping[str, Any]) -> float 
 
     Args:
         method: a Method; its `loss_terms` declare `gives_metric_scale`. None for saved predictions.
-        options: of its training: dataset, frame_ids, use_stereo.
+        options: options of its training: dataset, frame_ids, use_stereo.
 
     Raises:
         InputError: a stereo baseline that is not in metres together with a loss term that teaches metres.
@@ -57,10 +57,10 @@ def loss_terms(method: nn.Module | None) -> dict[str, nn.Module]:
 
 
 def learned_from(method: nn.Module | None, options: Mapping[str, Any]) -> str:
-    """What a model learned from, for the protocol card: "video", "stereo pairs", "video, camera rig", ...
+    """Training signal of a model, for the protocol card: "video", "stereo pairs", "video, camera rig", ...
 
     Args:
-        method, options: as `metric_scale`.
+        method, options: same as for `metric_scale`.
     """
     offsets = [frame for frame in options.get("frame_ids", (0, -1, 1)) if frame not in (0, "s")]
     sources = ["video"] if offsets else []
@@ -78,7 +78,7 @@ def scale_error(method: nn.Module | None, options: Mapping[str, Any]) -> float |
 
     Args:
         method: with `validation_metrics`, those of its checkpoint, as `methods.load_method` sets them.
-        options: as `metric_scale`.
+        options: same as for `metric_scale`.
     """
     metrics = getattr(method, "validation_metrics", None) or {}
     ratio = metrics.get(RATIO, metrics.get("truth_per_prediction"))  # the second is of older checkpoints

@@ -30,7 +30,7 @@ class ImageDecoder(nn.Module):
     finest.
 
     Args:
-        num_channels: of an encoder's five features, finest first; only the last is read.
+        num_channels: channels of an encoder's five features, finest first; only the last is read.
 
     Raises:
         InputError: not five features.

@@ -98,7 +98,7 @@ def _reader(option: Option) -> Any:
 
 
 def read_command_line(arguments: Sequence[str]) -> dict[str, Any]:
-    """What was typed: option → value and section → its settings; values of settings are `Typed` text.
+    """The typed options: option → value and section → its settings; values of settings are `Typed` text.
 
     Raises:
         InputError: an unknown flag or an impossible value; the sentence says what to type instead.

@@ -71,7 +71,7 @@ def read_values(source: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         source: the file, or `SAVED`; errors begin with it.
-        settings: as `read_config` gives them.
+        settings: result of `read_config`.
 
     Raises:
         InputError: an unknown option, with the nearest one; an impossible value; a value given twice.

@@ -1,6 +1,6 @@
 """The options of a run: each stands here once, with its name, type, default, help and check.
 
-Components have settings in addition to these (`--losses.smoothness.weight`), declared by their constructors. Flags of
+Components have further settings (`--losses.smoothness.weight`), declared by their constructors. Flags of
 other systems that mean one of these options are in `options/aliases.py`.
 """
 
@@ -22,7 +22,7 @@ class Option:
     """One option.
 
     Attributes:
-        name: of the flag and in configs.
+        name: name of the flag; the same in configs.
         help: a phrase that can be understood without the lines around it.
         kind: reads one value from its text; see `options/values.py`.
         default: its value if it is not given. An option whose default is None accepts `none`.
@@ -243,7 +243,7 @@ GROUPS: dict[str, list[Option]] = {
         switch("trackio", "log to trackio as well, a local dashboard"),
         Option("save_frequency", "epochs between validations and checkpoints", whole, 1, check=at_least(1),
                metavar="N"),
-        Option("keep_checkpoints", "number of epoch checkpoints kept in addition to last and best; 0 keeps all",
+        Option("keep_checkpoints", "number of epoch checkpoints kept besides last and best; 0 keeps all",
                whole, 5, check=at_least(0), metavar="N"),
         Option("num_val", "number of validation samples, evenly spaced; 0 takes all", whole, 500,
                check=at_least(0), metavar="N"),

@@ -27,7 +27,7 @@ GUESSED = "guessed"  # source of intrinsics that nothing gives
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is written for each image besides the coloured inverse depth.
+    """Outputs for each image in addition to the coloured inverse depth.
 
     Attributes:
         ext: format of the coloured image, such as `png`.
@@ -50,7 +50,7 @@ class Wanted:
 
 @dataclass
 class Report:
-    """What happened to the images of one call.
+    """Report on the images of one call.
 
     Attributes:
         failed: a sentence for each image that could not be read.
@@ -71,7 +71,7 @@ def predict_images(
     Args:
         predictor: a model of single images.
         outputs: image → path of its outputs without ending, see `name_outputs`.
-        wanted: what is written.
+        wanted: the outputs to write.
         report: filled in on the way.
         batch_size: images predicted at a time.
     """
@@ -163,7 +163,7 @@ def write_outputs(
         inverse_depth: (1, H, W) at the network's size.
         K: (3, 3) pixels of the image, for points.
         unit: unit of depth in words.
-        wanted: what is written.
+        wanted: the outputs to write.
     """
     inverse = enlarge(inverse_depth[None], *image.shape[-2:])[0, 0].cpu().numpy()
     depth = 1 / inverse

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md gives as examples runs, and passes what every component must."""
+"""The examples in CONTRIBUTING.md run and pass the tests of every component."""
 
 import re
 import sys

@@ -82,7 +82,7 @@ def test_motions_chain_to_the_path_they_come_from():
 
 
 def test_a_step_forward_moves_the_world_backward():
-    """What is ahead comes nearer: T_later_from_earlier has a negative z."""
+    """Objects ahead come nearer: T_later_from_earlier has a negative z."""
     assert motions_of(straight(1))[0, 2, 3] == pytest.approx(-0.25)
 
 

@@ -172,7 +172,7 @@ def test_saved_predictions_get_the_numbers_of_their_model(tmp_path):
 
 @pytest.mark.parametrize("resize", ["disparity", "depth", "nearest"])
 def test_a_saved_zero_is_an_infinite_depth_that_is_clamped(tmp_path, resize):
-    """As a depth of 1e30 m is, in each way to resize."""
+    """A saved zero gives the errors of a depth of 1e30 m, with each kind of resizing."""
     wall = Wall(tmp_path, count=1)
     zero, far = saved(from_brightness, wall), saved(from_brightness, wall)
     zero[0, 16, 32], far[0, 16, 32] = 0, 1e-30

@@ -1,8 +1,8 @@
 """The project's prose keeps to the field's terms and to plain English.
 
 The tests read comments, strings and names of Python files, and all lines of Markdown and YAML files. Each
-forbidden word has a replacement. `ALLOWED` lists proper uses. `COVERED` lists the paths that are read: the whole
-tree except the golden files.
+forbidden word has a replacement. `ALLOWED` lists proper uses. `COVERED` lists the paths that are read: the
+whole tree except the golden files.
 """
 
 from __future__ import annotations

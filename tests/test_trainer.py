@@ -260,7 +260,7 @@ def test_another_batch_size_goes_on_at_the_same_sample(tiny_kitti, tmp_path):
 
 
 def test_another_batch_size_leaves_as_many_epochs_and_the_same_place_in_the_schedule(tiny_kitti, tmp_path):
-    """Of 16 samples, eight steps in one epoch; then two in each."""
+    """16 samples: eight steps in one epoch, then two in each."""
     settings = {"scheduler": "cosine", "learning_rate": 1.0}
     runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=2, num_epochs=1, **settings))
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=8, num_epochs=3, resume="auto", **settings)

@@ -37,7 +37,7 @@ class Task:
         recordings: image paths of each recording, in time.
         masks: the files to write.
         root: folder that the origin's paths are relative to.
-        settings: of the origin; `width`, `frames` and `min_frames` are flags of the tool.
+        settings: settings of the origin; `width`, `frames` and `min_frames` are flags of the tool.
     """
 
     camera: str
@@ -48,7 +48,7 @@ class Task:
 
 
 def settings_of(given: argparse.Namespace) -> dict[str, Any]:
-    """What a mask depends on besides its images."""
+    """Settings that a mask depends on, in addition to its images."""
     flags = {name: getattr(given, name) for name in ("pool", "width", "frames", "min_frames")}
     return {"tool": "make_masks", "version": VERSION, **flags}
 

@@ -105,8 +105,8 @@ def selected(images: Iterable[np.ndarray], rule: Rule, intrinsics: np.ndarray | 
     Args:
         images: (H, W) uint8 grey, in order of time.
         rule: condition for keeping a frame.
-        intrinsics: (3, 3) pixels. The flow rule needs them to remove rotation from the flow; not needed if the
-            rule includes rotation.
+        intrinsics: (3, 3) pixels. The flow rule needs them to remove rotation from the flow, unless the
+            rule counts rotation as motion.
     """
     kept, last = [], None
     for number, image in enumerate(images):

@@ -39,13 +39,13 @@ def city(tmp_path_factory) -> Path:
 
 
 def share(tool: str, *words: str | Path) -> str:
-    """What two processes of torchrun printed."""
+    """The printed text of two processes of torchrun."""
     launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", runs.free_port())
     return runs.finish(runs.start(*launch, tool, *words))
 
 
 def numbers(pattern: str, output: str) -> list[int]:
-    """What each process counted, sorted."""
+    """The counts of each process, sorted."""
     return sorted(int(number) for number in re.findall(pattern, output))
 
 

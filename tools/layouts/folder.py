@@ -36,7 +36,7 @@ class SceneFolders(Layout):
         return self.plan.world(sequence).ego_pose(time) @ looking_ahead(0, 0, 1.65)
 
     def speed(self, sequence: int, time: float) -> float:
-        """Of the camera, metres per second."""
+        """Speed of the camera, metres per second."""
         before, after = self.pose(sequence, time - 0.005), self.pose(sequence, time + 0.005)
         return float(np.linalg.norm((after - before)[:3, 3]) / 0.01)
 

@@ -41,11 +41,11 @@ class Shot:
 class NuScenesTables(Layout):
     """nuScenes: tables, key frames in `samples`, the images between in `sweeps`.
 
-    Every fifth frame is a key frame; in sequences of less than twelve frames, every second one. The first key
-    frame is frame 1, which has a neighbour on either side. As in the real recordings, each camera fires at its
-    own time and each record has its own vehicle pose. LiDAR scans are written only for key frames. In addition
-    to the real dataset's files, `ground_truth` holds dense depth of the key frames (uint16, depth * 256) and
-    `ground_truth/masks` holds the ego masks.
+    Every fifth frame is a key frame; in sequences of less than twelve frames, every second one. The first
+    key frame is frame 1, which has a neighbour on either side. As in the real recordings, each camera fires
+    at its own time and each record has its own vehicle pose. LiDAR scans are written only for key frames. In
+    addition to the real dataset's files, `ground_truth` holds dense depth of the key frames (uint16,
+    depth * 256) and `ground_truth/masks` holds the ego masks.
     """
 
     def __init__(self, plan: Plan) -> None:
