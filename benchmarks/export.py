@@ -6,8 +6,8 @@ Draws calibrations and LiDAR scans of each dataset's size (images are empty file
 and writes their depth maps with our export and with a plain one. The plain exports are written from their
 descriptions: KITTI's searches points that share a pixel in a loop and compresses full maps; SurroundDepth's
 save each full float32 map as .npy. Our time includes starting processes and joining chunks. Every map of the
-plain export is compared with ours. Processor time sums all processes and does not depend on other load; on two free cores the
-speed-up is twice its ratio.
+plain export is compared with ours. Processor time sums all processes and does not depend on other load; on
+two free cores the speed-up is twice its ratio.
 """
 
 from __future__ import annotations

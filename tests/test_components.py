@@ -91,7 +91,7 @@ def build_small_dataset(name, tmp_path):
 
 
 @each
-def test_its_file_says_in_words_what_it_is_and_its_class_explains_every_setting(folder, name):
+def test_file_has_an_idea_and_class_explains_every_setting(folder, name):
     component = REGISTRIES[folder].get(name)
     where = component.__module__
     idea = importlib.import_module(where).__doc__ or ""

@@ -20,27 +20,25 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests/golden"  # recorded by the published code
 SUFFIXES = (".py", ".md", ".yaml")
 
-# Files of the root, and folders.
 COVERED = (
-    "*.py",
-    "*.md",
-    "benchmarks",
-    "cameras",
-    "checkpoints",
-    "configs",
-    "datasets",
-    "docs",
-    "evaluation",
-    "losses",
-    "methods",
-    "networks",
-    "options",
-    "prediction",
-    "published_configs",
-    "splits",
-    "tests",
-    "tools",
-    "views",
+    "*",
+    "benchmarks/**/*",
+    "cameras/**/*",
+    "checkpoints/**/*",
+    "configs/**/*",
+    "datasets/**/*",
+    "docs/**/*",
+    "evaluation/**/*",
+    "losses/**/*",
+    "methods/**/*",
+    "networks/**/*",
+    "options/**/*",
+    "prediction/**/*",
+    "published_configs/**/*",
+    "splits/**/*",
+    "tests/**/*",
+    "tools/**/*",
+    "views/**/*",
 )
 
 # Forbidden in names and prose → replacement. `_` separates words as a space does.
@@ -102,13 +100,10 @@ LONGEST_TEST_NAME = 60
 
 def covered_files() -> list[Path]:
     files: list[Path] = []
-    for entry in COVERED:
-        folder = ROOT / entry
-        found = (
-            [p for p in folder.rglob("*") if p.suffix in SUFFIXES] if "*" not in entry else ROOT.glob(entry)
-        )
-        files += (found := list(found))
-        assert found, f"COVERED names {entry}, which does not exist"
+    for pattern in COVERED:
+        found = [path for path in ROOT.glob(pattern) if path.suffix in SUFFIXES]
+        assert found, f"COVERED names {pattern}, which has no files"
+        files += found
     excluded = (Path(__file__), GOLDEN)
     return sorted(file for file in files if not any(file.is_relative_to(path) for path in excluded))
 

@@ -156,9 +156,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(run, tmp_path):
     assert beside == {Path("x/0.png"): Path("x/0"), Path("y/0.png"): Path("y/0")}
 
 
-def test_every_output_lies_below_the_output_folder_however_its_image_is_named(
-    run, tmp_path, monkeypatch, capsys
-):
+def test_every_output_lies_below_the_output_folder(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     images = [draw(tmp_path / name) for name in ("here/a.png", "there/b.png", "here/c.png", "here/c.jpg")]

@@ -106,7 +106,7 @@ def test_a_video_becomes_a_video_at_its_own_speed(run, video, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.mp4", "walk_depth.mp4"]
 
 
-def test_frames_are_read_in_the_order_of_their_numbers_and_every_nth(frames, video):
+def test_frames_are_read_in_numeric_order_and_every_nth(frames, video):
     opened = open_frames([str(frames)], every=2)
     assert opened.count == 3 and opened.fps == 5
     brightness = [frame.float().mean().item() for frame in open_frames([str(video)], every=3).images]
@@ -171,7 +171,7 @@ def test_wide_images_stand_one_above_the_other():
     assert arrange(torch.zeros(3, 101, 203), 101, 640, True).width % 2 == 0
 
 
-def test_colours_keep_their_meaning_when_something_near_drives_by():
+def test_colours_keep_their_meaning_when_a_bus_drives_by():
     street = torch.linspace(0, 1, 400).view(20, 20)
     bus = torch.cat([street[:10], torch.full((10, 20), 5.0)])
     colours = SteadyRange()

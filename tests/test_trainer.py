@@ -114,9 +114,7 @@ def test_best_stays_the_epoch_with_the_least_error(tiny_kitti, tmp_path, monkeyp
     assert kept == ["best.pt", "epoch_0003.pt", "last.pt"]
 
 
-def test_save_frequency_spares_validations_and_keep_checkpoints_0_keeps_all(
-    tiny_kitti, tmp_path, monkeypatch
-):
+def test_save_frequency_and_keep_checkpoints_select_epochs(tiny_kitti, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "validate", lambda self: {"abs_rel": 0.3})
     words = runs.arguments(
         tiny_kitti, tmp_path, batch_size=16, num_epochs=5, keep_checkpoints=0, save_frequency=2
@@ -219,9 +217,7 @@ def test_run_killed_in_validation_loses_only_the_validation(tiny_kitti, tmp_path
 
 
 @pytest.mark.parametrize("world, look", [("tiny_kitti", "predict"), ("tiny_folder", "losses")])
-def test_loaders_of_a_validation_outlive_a_sigterm_to_the_whole_group(
-    world, look, request, tmp_path, monkeypatch
-):
+def test_validation_loaders_survive_a_sigterm_to_the_group(world, look, request, tmp_path, monkeypatch):
     trainer = runs.build(runs.arguments(request.getfixturevalue(world), tmp_path, num_workers=1))
     inner, reached = getattr(trainer.method, look), []
 
@@ -259,7 +255,7 @@ def test_another_batch_size_goes_on_at_the_same_sample(tiny_kitti, tmp_path):
     assert (trainer.progress.step, trainer.progress.position) == (4, 2)
 
 
-def test_another_batch_size_leaves_as_many_epochs_and_the_same_place_in_the_schedule(tiny_kitti, tmp_path):
+def test_another_batch_size_keeps_epochs_and_schedule(tiny_kitti, tmp_path):
     """16 samples: eight steps in one epoch, then two in each."""
     settings = {"scheduler": "cosine", "learning_rate": 1.0}
     runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=2, num_epochs=1, **settings))
@@ -273,7 +269,7 @@ def test_another_batch_size_leaves_as_many_epochs_and_the_same_place_in_the_sche
     assert (trainer.progress.epoch, trainer.progress.step) == (3, 12)
 
 
-def test_fine_tuning_starts_from_weights_and_restarts_from_itself(tiny_kitti, tmp_path):
+def test_fine_tuning_starts_from_weights_and_resumes_itself(tiny_kitti, tmp_path):
     runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1))
     settings = {"model_name": "tuned", "load_weights_folder": tmp_path / "run", "resume": "auto", "seed": 1}
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1, **settings)
@@ -313,7 +309,7 @@ def test_the_optimiser_is_the_one_named(tiny_kitti, tmp_path, settings, kind, ex
     assert {key: optimizer.defaults[key] for key in expected} == expected
 
 
-def test_a_resumed_run_keeps_its_moments_and_takes_the_settings_of_today(tiny_kitti, tmp_path):
+def test_resumed_run_keeps_moments_and_takes_new_settings(tiny_kitti, tmp_path):
     runs.train(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
     changed = {"optimizer": "adamw", "weight_decay": 0.3, "beta1": 0.5, "resume": "auto"}
     resumed = runs.build(runs.arguments(tiny_kitti, tmp_path, **changed)).optimizer
@@ -421,7 +417,7 @@ def test_a_step_that_is_not_finite_is_named_kept_and_left_out(tiny_kitti, tmp_pa
     assert kept["images"][0].shape == (4, 3, 64, 96) and kept["index"].shape == (4,)
 
 
-def test_a_run_gives_up_after_a_few_steps_in_a_row_that_are_not_finite(tiny_kitti, tmp_path):
+def test_run_stops_after_three_steps_that_are_not_finite(tiny_kitti, tmp_path):
     trainer = runs.build(runs.arguments(tiny_kitti, tmp_path))
     poison(trainer, "photometric", {1, 2, 4, 5, 6})  # step 3 is well, so the count begins again
     with pytest.raises(InputError, match=r"step 6: photometric is not finite.*3 in a row, so the run stops"):
@@ -481,7 +477,7 @@ def test_what_cannot_be_is_refused_before_the_first_step(settings, sentence, tin
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_folder_that_cannot_be_written_is_refused_before_the_first_step(tiny_kitti, tmp_path):
+def test_run_folder_that_cannot_be_written_is_refused_early(tiny_kitti, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/run cannot be written; give another with --log_dir"):
         runs.build(runs.arguments(tiny_kitti, tmp_path / "file"))

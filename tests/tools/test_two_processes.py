@@ -94,7 +94,7 @@ def test_masks_are_made_by_two_as_by_one(rig):
     assert files(rig / "masks") == two and len(two) == 24
 
 
-def test_the_share_of_a_process_does_not_depend_on_what_others_have_done(rig, capsys):
+def test_share_of_a_process_does_not_depend_on_the_others(rig, capsys):
     """It looks while the first is at work: of the masks that are left it would take other ones."""
     words = ["--data_path", str(rig), "--workers", "1", "--min_frames", "4"]
     make_masks.main(words)
@@ -105,7 +105,7 @@ def test_the_share_of_a_process_does_not_depend_on_what_others_have_done(rig, ca
     assert capsys.readouterr().out.count("wrote 6 masks") == 2
 
 
-def test_matches_are_found_by_two_as_by_one_and_the_report_is_of_samples_that_are_there(rig, tmp_path):
+def test_two_processes_find_the_matches_of_one(rig, tmp_path):
     words = ["--data_path", str(rig), "--workers", "1", "--out"]
     output = share("tools/sift_matches.py", *words, tmp_path / "two")
     sift_matches.main([*words, str(tmp_path / "one"), "--report", "0"])
