@@ -189,7 +189,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("protocol")
     group.add_argument(
-        "--eval_mono", **flags.SWITCH, help="align each image by its median; else as the model was trained"
+        "--eval_mono",
+        **flags.SWITCH,
+        help="align each image by its median (default: alignment that fits the model's training)",
     )
     group.add_argument(
         "--eval_stereo", **flags.SWITCH, help="metric: depth x 5.4 / (baseline / 0.1), no alignment"
@@ -229,7 +231,7 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def protocol_setting(text: str) -> tuple[str, Any]:
-    """`median=lower` as ("median", "lower"); an older name of a setting is accepted with one line."""
+    """Key and value of a setting: ("median", "lower") for `median=lower`. An old name prints the new one."""
     key, equals, value = text.partition("=")
     if new := RENAMED.get(key):
         print(f"--protocol {key} is called {new} now", file=sys.stderr)

@@ -60,7 +60,7 @@ def explained(place: str | Path, errors: tuple[type[Exception], ...] = ()) -> It
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """The error under a RuntimeError: torch reports a failed write as one about positions in the file."""
+    """The first cause that is not a RuntimeError, since torch wraps a failed write in a RuntimeError."""
     cause: BaseException | None = error
     while isinstance(cause, RuntimeError):
         cause = cause.__cause__ or cause.__context__

@@ -116,7 +116,7 @@ class OfficialTree:
         return f"{self.root}/{kind}/{self._part(city)}/{city}/{frame_name(folder, number)}_{ending}"
 
     def image_path(self, folder: str, number: int, frame: int = 0) -> Path:
-        """Where a frame lies: among the sequences, or among the single annotated ones."""
+        """Path of a frame, in the folder of sequences or in the folder of single annotated images."""
         for kind in self.kinds:
             path = self.file(kind, folder, number, "leftImg8bit.png")
             if kind == self.kinds[-1] or os.path.basename(path) in self._listed(os.path.dirname(path)):

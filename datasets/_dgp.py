@@ -176,7 +176,7 @@ def scene_files(path: str | Path) -> dict[str, list[Path]]:
 
 @_in_words
 def read_scene(path: str | Path, sensors: Sequence[str]) -> Scene:
-    """The entries of a scene JSON for `sensors`; upper and lower case of names are equal.
+    """The entries of a scene JSON for `sensors`; case of names is ignored.
 
     Raises:
         InputError: it is truncated or of another format, or a sample names data that it does not hold.

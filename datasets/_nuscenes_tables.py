@@ -250,7 +250,10 @@ def _sizes(records: list[dict[str, Any]], folder: Path) -> np.ndarray:
 
 
 def _vehicle_poses(devkit: Devkit, records: list[dict[str, Any]], folder: Path) -> np.ndarray:
-    """(R, 7) rotations and translations; the first that is not a rotation is refused with its file's name."""
+    """Vehicle poses of records: (R, 7), a quaternion and a translation each.
+
+    Raises:
+        InputError: a quaternion is invalid; the sentence names the file of its record."""
     poses = [devkit.get("ego_pose", record["ego_pose_token"]) for record in records]
     try:
         ego = np.array([[*pose["rotation"], *pose["translation"]] for pose in poses], np.float64)

@@ -26,7 +26,7 @@ STREAM = 15485863  # added to the seed, so that crops do not follow the draws of
 
 @dataclass(frozen=True)
 class Window:
-    """A rescaled image's size and the window that is kept, pixels."""
+    """Size of the rescaled image, and top left corner of the crop in it, pixels."""
 
     height: int
     width: int

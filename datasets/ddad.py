@@ -310,10 +310,11 @@ def find_index(root: Path, index: str | Path | None = None) -> Path:
 
 
 def published_samples(stamps: Sequence[np.ndarray], part: str) -> list[tuple[int, int]]:
-    """SurroundDepth's samples: in training each time stamp once, without the ends of scenes; else all.
+    """SurroundDepth's samples. Training uses each time stamp once and leaves out the ends of scenes.
 
-    Some scenes overlap in time, so two may hold the same time stamp. In training it is used once, in the
-    first of the two scenes, and not at all if it is the first or last of either. In validation both are used.
+    Scenes may overlap in time, so two scenes may hold the same time stamp. Training then takes it from the
+    first of them, and leaves it out if it is the first or last time stamp of either scene. Validation uses
+    every sample of every scene.
 
     Args:
         stamps: (S,) time stamps of the cameras for each scene, in order.

@@ -184,7 +184,7 @@ class SequenceDataset(Dataset):
         return {"depth": torch.from_numpy(resized)[:, None]}
 
     def _detailed(self, images: dict[Frame, Tensor], intrinsics: np.ndarray, index: int) -> Batch:
-        """The sample with larger images; `intrinsics` (N, 3, 3) are those at network size."""
+        """The sample with images of `detail` times the size; `intrinsics` (N, 3, 3) are at network size."""
         sizes = (self.height, self.width), (self.detail * self.height, self.detail * self.width)
         larger = np.stack([resize_intrinsics(K, *sizes) for K in intrinsics]).astype(np.float32)
         return Batch(images, torch.from_numpy(larger), torch.tensor([int(index)]), cameras=self.cameras)

@@ -282,7 +282,7 @@ def _parse_published(tokens: list[str], width: int) -> tuple[str, int, str | Non
 
 
 def _folder_of(drive: str) -> str:
-    """`2011_09_26_drive_0001` to its folder, `2011_09_26/2011_09_26_drive_0001_sync`; others as they are."""
+    """Folder `2011_09_26/2011_09_26_drive_0001_sync` of `2011_09_26_drive_0001`; other names unchanged."""
     return f"{drive[:10]}/{drive}_sync" if KITTI_DRIVE.fullmatch(drive) else drive
 
 
@@ -299,8 +299,8 @@ def compact_lines(samples: Iterable[SplitLine], keep_order: bool = False) -> lis
     """Samples as lines of the compact form.
 
     Args:
-        samples: in any order; repeated ones stay repeated.
-        keep_order: keep it, at the cost of longer lines; otherwise sorted by drive, frame and side.
+        samples: samples in any order; repetitions are kept.
+        keep_order: keep the order, which needs more lines; False sorts by drive, frame and side.
     """
     groups = _groups_in_order(samples) if keep_order else _sorted_groups(samples)
     return [f"{_drive_of(folder)} {sides} {_runs(frames)}" for folder, sides, frames in groups]
@@ -350,6 +350,6 @@ def _runs(frames: list[int]) -> str:
 
 
 def _drive_of(folder: str) -> str:
-    """The inverse of `_folder_of`."""
+    """Drive of a KITTI folder, the inverse of `_folder_of`; other folders unchanged."""
     drive = folder.rpartition("/")[2].removesuffix("_sync")
     return drive if _folder_of(drive) == folder else folder

@@ -55,7 +55,7 @@ class Report:
     Attributes:
         failed: a sentence for each image that could not be read.
         dark: a sentence for each image that is nearly black because of its bits.
-        sources: where intrinsics were taken from → number of images.
+        sources: origin of the intrinsics → number of images.
     """
 
     failed: list[InputError] = field(default_factory=list)

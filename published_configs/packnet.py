@@ -76,7 +76,7 @@ def packnet(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys. Strings that are Python literals become their values, as yacs reads them."""
+    """Nested settings as one dictionary with dotted keys. Python lists in strings are parsed, as in yacs."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):

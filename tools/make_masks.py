@@ -77,7 +77,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     for name in ("width", "frames", "min_frames", "workers"):
         if getattr(given, name) < 1:
-            raise InputError(f"--{name} cannot be {getattr(given, name)}")
+            raise InputError(f"--{name} must be at least 1, got {getattr(given, name)}")
     return given
 
 

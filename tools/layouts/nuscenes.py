@@ -63,7 +63,9 @@ class NuScenesTables(Layout):
         names = [line.folder for line in load_split("nuscenes", "official", part)]
         number = held_out.index(sequence) if sequence in held_out else sequence
         if number >= len(names):
-            raise InputError(f"nuScenes has {len(names)} {part} scenes, fewer than --sequences asks for")
+            raise InputError(
+                f"--sequences needs more {part} scenes than nuScenes has ({len(names)}); try fewer"
+            )
         return names[number]
 
     def log(self, sequence: int) -> str:
