@@ -14,6 +14,9 @@ model, and the state of the training where there is one to go on with.
     SC-Depth file        epoch=99-val_loss=0.1411.ckpt; of SC-SfMLearner dispnet_*.pth.tar, exp_pose_*.pth.tar
     PackNet-SfM file     PackNet01_MR_selfsup_K.ckpt, or .pth.tar of its first release
 
+Names that wrappers added (`module.`, `_orig_mod.`, profilers) are removed first, and a state dict is found in
+other nestings too. A file of a related system is refused in a sentence that says what it is.
+
 Another layout is one file here with a `Layout` in it, `recognise` and `read`, and its place in LAYOUTS; the
 first that recognises wins. Both get a file's content as plain values; a folder of .pth files reads like one
 dict, file name to content.
@@ -39,6 +42,8 @@ from checkpoints._own import (
 from checkpoints._random import random_state, restore_random_state
 from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
+from checkpoints._relatives import describe_file
+from checkpoints._wrappers import alternatives, without_wrappers
 from checkpoints.bdedepth import BDEDEPTH
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
 from checkpoints.packnet import PACKNET, write_packnet
@@ -89,12 +94,20 @@ def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
         raise InputError(f"there is no file or folder {path}")
     if path.is_dir():
         path = file_of_run(path, which) or path
-    content = Folder(path) if path.is_dir() else read_file(path)
-    if isinstance(content, Mapping):
+    content: Any = Folder(path) if path.is_dir() else read_file(path)
+    if isinstance(content, Folder):
+        candidates, counters = iter([content]), content.counters
+    elif isinstance(content, Mapping) and PARALLAX.recognise(content):
+        candidates, counters = iter([content]), []
+    else:
+        content, counters = without_wrappers(content)
+        candidates = alternatives(content) if isinstance(content, Mapping) else iter(())
+    for candidate in candidates:
         for layout in LAYOUTS:
-            if layout.recognise(content):
-                checkpoint = layout.read(content, path)
+            if layout.recognise(candidate):
+                checkpoint = layout.read(candidate, path)
                 checkpoint.layout = layout.name
+                checkpoint.ignored += counters
                 return checkpoint
     raise InputError(_unrecognised(path, content))
 
@@ -110,4 +123,6 @@ def _unrecognised(path: Path, content: Any) -> str:
             held += f" (one file of a Monodepth2 folder? then name the folder, {path.parent})"
     else:
         held = f"{path} holds a {type(content).__name__}"
+    if not path.is_dir() and (kind := describe_file(content)):
+        held += f" and looks like {kind}"
     return f"{held}, which is no known layout ({known})"

@@ -12,6 +12,7 @@ from typing import Any
 
 import safetensors.torch
 
+from checkpoints._checksum import checksum
 from checkpoints._record import Checkpoint, Layout, split_state_dict
 from checkpoints._writing import storable, write, writing
 from utils import InputError
@@ -21,6 +22,8 @@ FORMAT = 1  # of our files; raised when an older Parallax could not read them
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write our file. It takes its place only once complete, so an earlier `path` survives a full disk.
+
+    The file carries the checksum of its content, which `load_checkpoint` verifies.
 
     Raises:
         InputError: it could not be written, and why.
@@ -32,7 +35,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "options": checkpoint.options,
         "training": checkpoint.training,
     }
-    write(path, {name: storable(value, name) for name, value in content.items()})
+    content = {name: storable(value, name) for name, value in content.items()}
+    write(path, {**content, "checksum": checksum(content)})
 
 
 def export_weights(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -40,8 +44,14 @@ def export_weights(path: str | Path, checkpoint: Checkpoint) -> None:
 
     Options that name a place on this machine (absolute paths) stay out of it.
     """
-    metadata = {"parallax": str(FORMAT), "options": json.dumps(_without_paths(checkpoint.options))}
     weights = {key: value.detach().cpu().clone().contiguous() for key, value in checkpoint.weights.items()}
+    options = json.loads(json.dumps(_without_paths(checkpoint.options)))  # tuples become lists, as when read
+    content = {"parallax": FORMAT, "weights": dict(sorted(weights.items())), "options": options}
+    metadata = {
+        "parallax": str(FORMAT),
+        "options": json.dumps(options),
+        "checksum": checksum(content),
+    }
     with writing(path) as temporary:
         safetensors.torch.save_file(weights, temporary, metadata)
 
@@ -103,8 +113,23 @@ def _read_ours(content: Mapping[str, Any], path: Path) -> Checkpoint:
             f"{path} is of checkpoint format {content['parallax']}, this Parallax reads format {FORMAT}; "
             "load it with the version that wrote it"
         )
+    verify(content, path)
     weights, _ = split_state_dict(content.get("weights"), path)
     return Checkpoint(weights, content.get("options") or {}, training=content.get("training"))
+
+
+def verify(content: Mapping[str, Any], path: Path) -> None:
+    """Compare the content with the checksum that was written with it; files before version 0.3 have none.
+
+    Raises:
+        InputError: they differ.
+    """
+    held = {key: value for key, value in content.items() if key != "checksum"}
+    if "checksum" in content and checksum(held) != content["checksum"]:
+        raise InputError(
+            f"{path} is damaged: its content does not match the checksum that was written with it; copy it "
+            "again, or use another checkpoint of the run"
+        )
 
 
 PARALLAX = Layout("parallax", "a run folder, or our .pt or .safetensors file", _is_ours, _read_ours)

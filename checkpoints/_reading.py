@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 import torch
 
+from checkpoints._wrappers import nested_state, without_wrappers
 from utils import InputError
 
 
@@ -55,11 +56,12 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         metadata = file.metadata() or {}
     if "parallax" not in metadata:
         return weights
-    return {
+    content = {
         "parallax": int(metadata["parallax"]),
+        "weights": dict(sorted(weights.items())),
         "options": json.loads(metadata["options"]),
-        "weights": weights,
     }
+    return content | ({"checksum": metadata["checksum"]} if "checksum" in metadata else {})
 
 
 class Folder(Mapping):
@@ -68,10 +70,13 @@ class Folder(Mapping):
     def __init__(self, path: Path) -> None:
         self.files = {file.stem: file for file in sorted(path.glob("*.pth"))}
         self.contents: dict[str, Any] = {}
+        self.counters: list[str] = []  # entries of a profiler, which are left out
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.contents:
-            self.contents[name] = read_file(self.files[name])
+            content, counters = without_wrappers(nested_state(read_file(self.files[name])))
+            self.contents[name] = content
+            self.counters += [f"{name}.{counter}" for counter in counters]
         return self.contents[name]
 
     def __contains__(self, name: object) -> bool:
