@@ -1,7 +1,7 @@
 """Names that wrappers leave in a state dict are removed before a layout reads it.
 
 module.encoder.conv1.weight         DataParallel, DistributedDataParallel, AveragedModel
-encoder._orig_mod.conv1.weight      torch.compile; FSDP and activation checkpointing have names of their own
+encoder._orig_mod.conv1.weight      torch.compile; FSDP and others add theirs
 model.encoder.conv1.weight          a LightningModule that keeps the network in `self.model`
 encoder.total_ops                   counters of the profiler thop
 {"state_dict": {...}, "epoch": 3}   a state dict among other entries

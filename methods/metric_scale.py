@@ -118,8 +118,8 @@ def dataset_to_evaluate(options: Mapping[str, Any]) -> str:
     method = section.get("name") if isinstance(section, Mapping) else section
     if method == "surround_depth" and not options.get("dataset"):
         raise InputError(
-            "the checkpoint does not name its dataset; give one with --dataset, or write it into the opt.json "
-            'beside the checkpoint, as in {"dataset": "ddad"} or {"dataset": "nusc"}'
+            "the checkpoint does not name its dataset; give one with --dataset, or write it into an "
+            'opt.json beside the checkpoint, as in {"dataset": "ddad"} or {"dataset": "nusc"}'
         )
     return trained_on(options)[0]
 
