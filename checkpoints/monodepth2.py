@@ -1,7 +1,7 @@
 """Monodepth2's folder: encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth].
 
-One file that holds the same networks, nested or under `encoder.`, `depth.`, is read as well. Keys and shapes tell
-most options, encoder.pth the size, and an opt.json in the folder or above it the rest.
+One file that holds the same networks, nested or under `encoder.`, `depth.`, is read as well. Keys and shapes
+tell most options, encoder.pth the size, and an opt.json in the folder or above it the rest.
 """
 
 from __future__ import annotations
