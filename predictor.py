@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor, nn
 
-from datasets._sequence import as_rgb, check_size, read_image, resize_image, resize_intrinsics
-from datasets.folder import IMAGES, is_own_output, natural_key
+from datasets.image_files import IMAGES, as_rgb, natural_key, read_image
+from datasets.own_output import is_own_output
+from datasets.resizing import check_size, resize_image, resize_intrinsics
 from devices import pick_device
 from methods import load_method
 from methods.metric_scale import metric_scale, unit_of
@@ -39,7 +40,7 @@ class Predictor(nn.Module):
         depth = predictor(image)  # a path, PIL image, array or tensor, or a list: (B, 1, h, w)
 
     A model of a rig predicts all cameras of a frame set together: its images come as whole frame sets, in
-    ring order (`datasets/_surround.py`), with their intrinsics if its depth follows the focal length.
+    ring order (`datasets/surround.py`), with their intrinsics if its depth follows the focal length.
 
     Args:
         method: a trained Method.

@@ -45,8 +45,7 @@ from tqdm import tqdm
 
 import flags
 from datasets import DATASETS, build_dataset
-from datasets._surround import SurroundDataset
-from datasets.folder import INTRINSICS_FILES, parse_intrinsics
+from datasets.surround import SurroundDataset
 from images import (
     IMAGE_FORMATS,
     check_format,
@@ -58,6 +57,8 @@ from images import (
     write_ply,
     writing,
 )
+from intrinsics import FILES as INTRINSICS_FILES
+from intrinsics import parse_intrinsics
 from methods.metric_scale import trained_on
 from predictor import Predictor, enlarge, find_images, read_upright
 from utils import InputError, data_root, read_text, run_main
@@ -232,7 +233,7 @@ def predict_sample(args: argparse.Namespace) -> None:
         raise InputError("--pred_metric_depth needs metres, and this model's depth lacks a factor")
     dataset = open_rig(args, predictor)
     index = find_sample(dataset, args.sample)
-    line = dataset.lines[index]
+    line = dataset.samples[index]
     images = dataset.read_images(line, 0)
     K = [dataset.intrinsics(line, n, *image.shape[-2:]) for n, image in enumerate(images)]
     inverse = predictor.inverse_depth(images, torch.from_numpy(np.stack(K)).float())
@@ -272,9 +273,11 @@ def open_rig(args: argparse.Namespace, predictor: Predictor) -> SurroundDataset:
     places = {"data_path": args.data_path or data_root() / args.dataset, "split": args.split}
     trained_name, settings = trained_on(predictor.options)
     kept = ["index", "version"] if trained_name == args.dataset else []
-    kept += ["masks"] if args.ply and trained_name == args.dataset else []  # for the points alone
+    with_masks = args.ply and trained_name == args.dataset and settings.get("masks")
     kept += ["camera_names"] if predictor.cameras > 1 else []  # a model of one camera takes any
     section = {"name": args.dataset, **{key: settings[key] for key in kept if key in settings}}
+    if with_masks:  # only the cloud uses them, so they may be missing
+        section["masks"] = "auto" if with_masks is True else with_masks
     dataset = build_dataset({**sizes, **places, "dataset": section}, frame_ids=(0,), **part)
     if dataset.cameras % predictor.cameras:
         raise InputError(

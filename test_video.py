@@ -25,8 +25,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import flags
-from datasets._sequence import resize_image
-from datasets._video import VIDEOS, open_capture
+from datasets.resizing import resize_image
+from datasets.video import VIDEOS, open_capture
 from images import FILM_FORMATS, check_format, colourise, video
 from predictor import enlarge, find_images, read_upright
 from utils import InputError, run_main

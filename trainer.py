@@ -34,11 +34,9 @@ from checkpoints import (
     save_checkpoint,
     update_link,
 )
-from datasets import build_dataset
-from datasets._augment import Augment
-from datasets._companion import with_companion
-from datasets._label_files import with_label_files
-from datasets._loading import EpochBatches, Guarded, collate, outlive_sigterm
+from datasets import open_dataset
+from datasets.loading import EpochBatches, Guarded, collate, outlive_sigterm
+from datasets.opening import build_augmentation
 from devices import seed_everything
 from logs import RunLog
 from methods import build_method, check_needs
@@ -46,7 +44,7 @@ from methods.metric_scale import metric_scale
 from processes import Processes, start_processes
 from schedule import Progress, Schedule
 from structures import Batch
-from utils import InputError, atomic_path, can_write, check_settings
+from utils import InputError, atomic_path, can_write
 from validation import Best, Validation, saved_best
 from views import with_views
 
@@ -102,16 +100,16 @@ class Trainer:
 
     def _build_data(self) -> None:
         options, processes = self.options, self.processes
-        labelled = with_label_files(build_dataset(vars(options), part="train"), vars(options))
-        self.train_set = with_companion(labelled, vars(options), "train")
-        check_settings("augment", Augment, options.augment)
-        self.augment = Augment(**{"seed": options.seed, **options.augment})
+        self.train_set = open_dataset(vars(options), "train")
+        self.augment = build_augmentation(vars(options))
         batches = EpochBatches(
             len(self.train_set),
             options.batch_size,
             seed=options.seed,
             rank=processes.rank,
             world=processes.world,
+            steps_per_epoch=options.steps_per_epoch,
+            replacement=options.sample_with_replacement,
         )
         workers = options.num_workers
         self.loader = DataLoader(

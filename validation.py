@@ -20,14 +20,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from datasets import build_dataset
-from datasets._companion import with_companion
-from datasets._loading import Guarded, collate, outlive_sigterm
+from datasets import open_dataset
+from datasets.loading import Guarded, collate, outlive_sigterm
 from evaluation import LOSS_GOAL, Goal, Loading, depth_goal, validate_depth
 from processes import Processes
 from utils import InputError
-
-FOR_LOSSES = ("masks", "matches", "max_matches", "pseudo_depth")  # dataset settings that only losses read
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,11 @@ class Validation:
 
     def __init__(self, options: argparse.Namespace, processes: Processes, scale: float | None) -> None:
         self.options, self.processes, self.scale = options, processes, scale
-        plain = {key: value for key, value in options.dataset.items() if key not in FOR_LOSSES}
-        self.dataset = build_dataset({**vars(options), "dataset": plain}, part="val", frame_ids=(0,))
+        self.dataset = open_dataset(vars(options), "val")
         self.indices = evenly_spaced(len(self.dataset), options.num_val)
         self.has_ground_truth = any(self.dataset.depth(index) is not None for index in self.indices)
         if not self.has_ground_truth:
-            self.dataset = with_companion(build_dataset(vars(options), part="val"), vars(options), "val")
+            self.dataset = open_dataset(vars(options), "train", part="val")
             self.indices = evenly_spaced(len(self.dataset), options.num_val)
             self.goal: Goal = LOSS_GOAL
         else:

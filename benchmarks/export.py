@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets import build_dataset
-from datasets._sequence import SequenceDataset
 from datasets.kitti import Kitti
+from datasets.sequence import SequenceDataset
 from evaluation.export import export
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_text
@@ -114,8 +114,8 @@ def plain_kitti(dataset: Kitti, index: int, folder: Path) -> None:
 
     The published file holds all maps at once, each deflated; here each is a file of its own.
     """
-    line = dataset.lines[index]
-    date = dataset.data_path / line.folder.split("/")[0]
+    sample = dataset.samples[index]
+    date = dataset.data_path / sample.folder.split("/")[0]
     cameras, velodyne = (
         read_calibration(date / "calib_cam_to_cam.txt"),
         read_calibration(date / "calib_velo_to_cam.txt"),
@@ -126,7 +126,7 @@ def plain_kitti(dataset: Kitti, index: int, folder: Path) -> None:
     projection = cameras["P_rect_02"].reshape(3, 4) @ rectified @ camera_from_velodyne
     width, height = cameras["S_rect_02"].astype(int)
 
-    scan = dataset.data_path / line.folder / f"velodyne_points/data/{line.frame:010d}.bin"
+    scan = dataset.data_path / sample.folder / f"velodyne_points/data/{sample.frame:010d}.bin"
     points = np.fromfile(scan, np.float32).reshape(-1, 4)
     points[:, 3] = 1
     points = points[points[:, 0] >= 0]
@@ -156,26 +156,26 @@ def read_calibration(path: Path) -> dict[str, np.ndarray]:
 
 def plain_ddad(dataset: SequenceDataset, index: int, folder: Path) -> None:
     """SurroundDepth's with the DGP library's rules; calibrations and poses come from our reader."""
-    line, lidar = dataset.lines[index], len(dataset.sensors)
-    scene = dataset.scenes[line.scene]
-    points = np.load(scene.file(line.sample, lidar))["data"][:, :3]
+    sample, lidar = dataset.samples[index], len(dataset.sensors)
+    scene = dataset.scenes[sample.scene]
+    points = np.load(scene.file(sample.number, lidar))["data"][:, :3]
     points = np.hstack([points, np.ones((len(points), 1))])
-    world = scene.world_from_sensor(line.sample, lidar) @ points.T
+    world = scene.world_from_sensor(sample.number, lidar) @ points.T
     for camera, sensor in enumerate(dataset.sensors):
-        seen = np.linalg.inv(scene.world_from_sensor(line.sample, camera)) @ world
-        K = scene.calibration(line.sample).K(sensor).astype(np.float64)
+        seen = np.linalg.inv(scene.world_from_sensor(sample.number, camera)) @ world
+        K = scene.calibration(sample.number).K(sensor).astype(np.float64)
         save_seen(seen, K, SIZES["ddad"], np.trunc, folder / f"{index}_{camera}.npy")
 
 
 def plain_nuscenes(dataset: SequenceDataset, index: int, folder: Path) -> None:
     """SurroundDepth's of a key frame; calibrations and poses come from our reader."""
-    line = dataset.lines[index]
-    row = dataset._scans[line.number]
+    sample = dataset.samples[index]
+    row = dataset._scans[sample.number]
     points = np.fromfile(dataset.data_path / dataset._index.filename(row), np.float32).reshape(-1, 5)[:, :3]
     points = np.hstack([points, np.ones((len(points), 1))])
     world = dataset._index.world_from_sensor(row) @ points.T
-    for camera, world_from_camera in enumerate(dataset._world_from_camera(line, 0)):
-        K = dataset._recorded_intrinsics(line, camera)
+    for camera, world_from_camera in enumerate(dataset._world_from_camera(sample, 0)):
+        K = dataset._recorded_intrinsics(sample, camera)
         seen = np.linalg.inv(world_from_camera) @ world
         save_seen(seen, K, SIZES["nuscenes"], np.round, folder / f"{index}_{camera}.npy")
 

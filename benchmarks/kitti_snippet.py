@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from datasets._sequence import read_image, resize_image
+from datasets.image_files import read_image
+from datasets.resizing import resize_image
 from images import as_image, colourise, image_grid
 from methods import load_method
 from metrics import METRICS, depth_errors

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from benchmarks.published import load_sample
-from datasets._augment import Augment
+from datasets.augmentation import Augment
 from datasets.folder import Folder
 from structures import Batch
 from utils import run_main

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.prepare_cityscapes import timed
 from datasets import build_dataset
-from datasets._surround import SurroundDataset
+from datasets.surround import SurroundDataset
 from tools.layouts._base import Plan
 from tools.make_synthetic import make
 from tools.sift_matches import labels, match_paths, neighbours, write_matches
@@ -86,7 +86,7 @@ def add_plain(found: list, dataset: SurroundDataset, indices: Iterable[int], fol
 
 def plain_matches(dataset: SurroundDataset, index: int, folder: Path) -> list[np.ndarray]:
     """The published steps for one sample: (K, 6) float64 a camera."""
-    line = dataset.lines[index]
+    line = dataset.samples[index]
     paths = dataset.paths(line, 0)
     sizes = []
     for camera, path in enumerate(paths):  # the first tool

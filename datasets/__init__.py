@@ -1,15 +1,29 @@
-"""Datasets, one file each. `DATASETS.get(name)` finds one by its file's name."""
+"""Datasets, one file each. `DATASETS.get(name)` finds one by the name of its file.
+
+A dataset extends `SequenceDataset` (one camera) or `SurroundDataset` (a rig of cameras). `open_dataset` opens
+the one that the options of a run name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
 from typing import Any
 
 from utils import Registry
 
 DATASETS = Registry("datasets")
 
+# Loaded on first use, so that the registry is there before torch is imported.
+_HOMES = {
+    "SequenceDataset": "sequence",
+    "SurroundDataset": "surround",
+    "build_dataset": "opening",
+    "network_size": "sizes",
+    "open_dataset": "opening",
+}
 
-def build_dataset(options: Mapping[str, Any], **overrides: Any) -> Any:
-    """The dataset that `options["dataset"]` names; overrides win. See `Registry.build`."""
-    return DATASETS.build("dataset", options, **overrides)
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'datasets' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"datasets.{_HOMES[name]}"), name)

@@ -5,10 +5,10 @@
     prepared   aachen/000000/000002.jpg, aachen/000000/cam.txt            tools/prepare_cityscapes.py
     triples    aachen/aachen_000000_000002.png, aachen/aachen_000000_000002_cam.txt
 
-Of each frame the upper three quarters are kept; below is the car's own bonnet. A prepared sequence has each
-frame once, and in its `cam.txt` a row `frame fx fy cx cy` for each official camera file, of which the nearest
-counts. A triple is three frames in one image, two raw frames apart: side by side as ManyDepth and
-SfMLearner write them, one below the other as BDEdepth does. Which it is shows in its shape.
+The upper three quarters of each frame are kept; the car's bonnet is below. A prepared sequence has each frame
+once. Its `cam.txt` has a row `frame fx fy cx cy` for each official camera file; the nearest row is used.
+A triple is three frames in one image, two raw frames apart: side by side as ManyDepth and SfMLearner write
+them, one below the other as BDEdepth does. The shape of the image tells them apart.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from datasets._sequence import read_image, resize_intrinsics
-from datasets._splits import SplitLine
+from datasets.image_files import image_size, read_image
+from datasets.resizing import resize_intrinsics
+from datasets.splits import SplitLine
 from utils import InputError
 
-NATIVE = (1024, 2048)  # height and width that the camera files speak of, whatever the images were made
+NATIVE = (1024, 2048)  # height and width that the camera files refer to, also for smaller images
 PARTS = ("train", "val", "test")
 VIDEO, SINGLE = "leftImg8bit_sequence", "leftImg8bit"
 UPPER, LEAST_ROWS = 0.75, 0.55  # of the rows: the published share, and the least with the optical axis inside
@@ -71,7 +71,7 @@ def read_camera(path: str | Path) -> Camera:
 
 
 def to_train_ids(labels: np.ndarray) -> np.ndarray:
-    """Label ids to train ids, uint8 of any shape; what is not trained on is 255."""
+    """Label ids to train ids, uint8 of any shape; ids without a train id become 255."""
     table = np.full(256, IGNORED, np.uint8)
     table[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
     return table[labels]
@@ -88,7 +88,7 @@ def city_of(folder: str) -> str:
 
 
 def upper_rows(height: int, share: float) -> int:
-    """How many rows are kept of an image."""
+    """Number of rows of an image that are kept."""
     return int(share * height)
 
 
@@ -140,7 +140,7 @@ class OfficialTree:
         return self._size
 
     def intrinsics(self, folder: str, number: int, height: int, width: int) -> np.ndarray:
-        """(3, 3) pixels; what is cut off below changes nothing."""
+        """(3, 3) pixels; rows that are cut off at the bottom do not change them."""
         return resize_intrinsics(self.camera(folder, number).intrinsics, NATIVE, self.size(folder, number))
 
     def camera(self, folder: str, number: int) -> Camera:
@@ -149,30 +149,30 @@ class OfficialTree:
 
     def camera_path(self, folder: str, number: int) -> Path:
         city = city_of(folder)
-        place = self.root / "camera" / self._part(city) / city
+        cameras = self.root / "camera" / self._part(city) / city
         if city not in self._cameras:
-            self._cameras[city] = _group_by_sequence(place, "_camera.json")
+            self._cameras[city] = _group_by_sequence(cameras, "_camera.json")
         files = self._cameras[city].get(folder)
         if not files:
             raise InputError(
-                f"there is no camera file {place}/{folder}_*_camera.json; unpack camera_trainvaltest.zip "
+                f"there is no camera file {cameras}/{folder}_*_camera.json; unpack camera_trainvaltest.zip "
                 f"into {self.root}"
             )
-        return place / min(files, key=lambda file: (abs(file[0] - number), file[0]))[1]
+        return cameras / min(files, key=lambda file: (abs(file[0] - number), file[0]))[1]
 
     def cameras(self, folder: str) -> list[tuple[int, Camera]]:
         """Every camera file of a sequence, with the frame it belongs to."""
         self.camera_path(folder, 0)
-        place = self.root / "camera" / self._part(city_of(folder)) / city_of(folder)
+        cameras = self.root / "camera" / self._part(city_of(folder)) / city_of(folder)
         return [
-            (number, _read_camera_once(place / name))
+            (number, _read_camera_once(cameras / name))
             for number, name in self._cameras[city_of(folder)][folder]
         ]
 
-    def check(self, lines: Iterable[SplitLine]) -> None:
+    def check(self, samples: Iterable[SplitLine]) -> None:
         """Refuse a sequence without a camera file."""
-        for line in {line.folder: line for line in lines}.values():
-            self.camera_path(line.folder, line.frame)
+        for sample in {sample.folder: sample for sample in samples}.values():
+            self.camera_path(sample.folder, sample.frame)
 
     def annotated(self, part: str) -> list[SplitLine]:
         """Every frame of a part that has labels, sorted by name."""
@@ -186,8 +186,8 @@ class OfficialTree:
         """train, val or test: whichever holds the city."""
         if city not in self._parts:
             kinds = (*self.kinds, "camera")
-            places = ((kind, part) for kind in kinds for part in PARTS)
-            found = (part for kind, part in places if (self.root / kind / part / city).is_dir())
+            pairs = ((kind, part) for kind in kinds for part in PARTS)
+            found = (part for kind, part in pairs if (self.root / kind / part / city).is_dir())
             self._parts[city] = next(found, "train")
         return self._parts[city]
 
@@ -208,11 +208,11 @@ class PreparedTree:
         self._cameras: dict[str, np.ndarray] = {}
 
     def image_path(self, folder: str, number: int, frame: int = 0) -> Path:
-        place = f"{self.root}/{self._place(folder)}"
-        if place not in self._names:
-            self._names[place] = frozenset(os.listdir(place) if os.path.isdir(place) else ())
-        ending = "png" if f"{number:06d}.png" in self._names[place] else "jpg"
-        return Path(f"{place}/{number:06d}.{ending}")
+        directory = f"{self.root}/{self._sequence_folder(folder)}"
+        if directory not in self._names:
+            self._names[directory] = frozenset(os.listdir(directory) if os.path.isdir(directory) else ())
+        ending = "png" if f"{number:06d}.png" in self._names[directory] else "jpg"
+        return Path(f"{directory}/{number:06d}.{ending}")
 
     def image(self, folder: str, number: int, frame: int = 0) -> Tensor:
         return read_image(self.image_path(folder, number))
@@ -227,17 +227,17 @@ class PreparedTree:
         check_fit(K, height, width, path)
         return K
 
-    def check(self, lines: Iterable[SplitLine]) -> None:
-        for folder in {line.folder for line in lines}:
+    def check(self, samples: Iterable[SplitLine]) -> None:
+        for folder in {sample.folder for sample in samples}:
             if not (path := self._camera_path(folder)).is_file():
                 raise InputError(f"there is no {path}; run tools/prepare_cityscapes.py again, it fills gaps")
 
-    def _place(self, folder: str) -> str:
+    def _sequence_folder(self, folder: str) -> str:
         city, _, sequence = folder.rpartition("_")
         return f"{city}/{sequence}"
 
     def _camera_path(self, folder: str) -> Path:
-        return self.root / self._place(folder) / "cam.txt"
+        return self.root / self._sequence_folder(folder) / "cam.txt"
 
 
 class TripleTree:
@@ -252,9 +252,9 @@ class TripleTree:
 
     def image_path(self, folder: str, number: int, frame: int = 0) -> Path:
         """The triple that holds the frame; `number` is the target's."""
-        place = f"{self.root}/{city_of(folder)}"
-        ending = "jpg" if f"{frame_name(folder, number)}.jpg" in self._listed(place) else "png"
-        return Path(f"{place}/{frame_name(folder, number)}.{ending}")
+        directory = f"{self.root}/{city_of(folder)}"
+        ending = "jpg" if f"{frame_name(folder, number)}.jpg" in self._listed(directory) else "png"
+        return Path(f"{directory}/{frame_name(folder, number)}.{ending}")
 
     def image(self, folder: str, number: int, frame: int = 0) -> Tensor:
         path = self.image_path(folder, number)
@@ -271,9 +271,9 @@ class TripleTree:
         K[1, 2] += (height / UPPER / NATIVE[0] - 1) / 2
         return K
 
-    def check(self, lines: Iterable[SplitLine]) -> None:
-        for line in lines:
-            path = self._camera_path(line.folder, line.frame)
+    def check(self, samples: Iterable[SplitLine]) -> None:
+        for sample in samples:
+            path = self._camera_path(sample.folder, sample.frame)
             if path.name not in self._listed(str(path.parent)):
                 raise InputError(f"there is no camera file {path}, which belongs to the triple beside it")
 
@@ -290,7 +290,7 @@ Tree = OfficialTree | PreparedTree | TripleTree
 
 
 def open_tree(root: Path, top_rows: float = UPPER) -> Tree:
-    """Whichever of the four layouts a folder has.
+    """The layout of a folder, one of four.
 
     Raises:
         InputError: none of them.
@@ -305,7 +305,7 @@ def open_tree(root: Path, top_rows: float = UPPER) -> Tree:
         if any(NAME.fullmatch(os.path.splitext(name)[0]) for name in names):
             return TripleTree(root)
     raise InputError(
-        f"{root} is no Cityscapes folder: expected {VIDEO} or {SINGLE} in it, or a city's sequences as "
+        f"{root} is not a Cityscapes folder: expected {VIDEO} or {SINGLE} in it, or a city's sequences as "
         "tools/prepare_cityscapes.py writes them"
     )
 
@@ -363,21 +363,6 @@ def check_fit(K: np.ndarray, height: int, width: int, path: Path) -> None:
             f"{path} (fx {K[0, 0]:g}, cx {K[0, 2]:g}, cy {K[1, 2]:g}) does not belong to images of "
             f"{_by((height, width))}; was one of the two resized later?"
         )
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width without decoding.
-
-    Raises:
-        InputError: missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        raise InputError(f"there is no image at {path}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); is it truncated?") from None
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,14 +1,14 @@
-"""TRI's DGP format, the one DDAD comes in: JSON files that say what each sensor saw, when and from where.
+"""TRI's DGP format, in which DDAD is published: JSON files with each sensor's data, time stamps and poses.
 
     <root>/ddad.json                                  which scenes are train, val, test
     <root>/000187/scene_<sha1>.json                   samples, and for each sensor a file, time stamp and pose
-    <root>/000187/calibration/<calibration_key>.json  intrinsics, and each sensor's place on the vehicle
+    <root>/000187/calibration/<calibration_key>.json  intrinsics, and each sensor's extrinsics
     <root>/000187/rgb/CAMERA_01/15616458249936530.png
     <root>/000187/point_cloud/LIDAR/15616458250027900.npz
 
-The files are protobuf messages written as JSON: snake_case and camelCase, numbers and enums in words or
-digits, and whatever has its default value may be absent. All of that is read; what is not known is passed
-over. Neither the DGP library nor its caches are needed.
+The files are protobuf messages written as JSON: names in snake_case or camelCase, enums as words or numbers,
+and values equal to their default may be absent. All forms are read; unknown fields are ignored. Neither the
+DGP library nor its caches are needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from datasets._surround import pose_from_quaternion
+from datasets.surround import pose_from_quaternion
 from utils import InputError
 
 PARTS = {"0": "train", "1": "val", "2": "test", "3": "train_overfit"}
@@ -38,16 +38,16 @@ Read = TypeVar("Read", bound=Callable)
 
 @dataclass(frozen=True)
 class Scene:
-    """One recording of S samples, of the D sensors that were asked for.
+    """One recording of S samples and the D requested sensors.
 
     Attributes:
         path: its JSON file.
-        sensors: their names, in the order asked for.
-        stamps: (S, D) int64 microseconds as files are named by them; -1 where a sample lacks the sensor.
-        files: S x D, relative to the scene's folder; "" where lacking.
-        sizes: (S, D, 2) height and width of an image, 0 where the file does not say.
+        sensors: names of the sensors, in the requested order.
+        stamps: (S, D) int64 microseconds, as in the file names; -1 if a sample lacks the sensor.
+        files: S x D paths relative to the scene's folder; "" if lacking.
+        sizes: (S, D, 2) height and width of an image, 0 if the file does not give them.
         quaternions, translations: (S, D, 4) w x y z and (S, D, 3) metres, world_from_sensor at the sensor's
-            own time; nan where the file does not say.
+            own time; nan if the file does not give them.
         calibration_keys: S names of calibration files.
     """
 
@@ -65,7 +65,7 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """Its folder, such as 000187."""
+        """Name of its folder, such as 000187."""
         return self.path.parent.name
 
     def missing(self, sensors: Sequence[int]) -> np.ndarray:
@@ -73,14 +73,14 @@ class Scene:
         return (self.stamps[:, list(sensors)] < 0).any(1)
 
     def file(self, sample: int, sensor: int) -> Path:
-        """Where a sensor's image or points lie."""
+        """The file of a sensor's image or points."""
         return self.path.parent / self.files[sample][sensor]
 
     def world_from_sensor(self, sample: int, sensor: int) -> np.ndarray:
         """(4, 4) float64 of numbers rounded to float32, as the reference library reads them.
 
         Raises:
-            InputError: no pose in the file, or no rotation.
+            InputError: no pose in the file, or one that is not a rotation.
         """
         q, t = self.quaternions[sample, sensor], self.translations[sample, sensor]
         where = f"{self.path}, sample {sample}, {self.sensors[sensor]}"
@@ -89,7 +89,7 @@ class Scene:
         return pose_from_quaternion(q.astype(np.float32), t.astype(np.float32), where)
 
     def calibration(self, sample: int) -> Calibration:
-        """Of the sample; each file is read once.
+        """The calibration of a sample; each file is read once.
 
         Raises:
             InputError: the sample names none, or there is no such file.
@@ -112,12 +112,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibration file says.
+    """The contents of a calibration file.
 
     Attributes:
         path: its file.
         intrinsics: sensor, upper case → (3, 3) float32 pixels; cameras only.
-        rig_from_sensor: sensor, upper case → (4, 4) float64, its place on the vehicle, metres.
+        rig_from_sensor: sensor, upper case → (4, 4) float64, its extrinsics, metres.
     """
 
     path: Path
@@ -128,7 +128,7 @@ class Calibration:
         """(3, 3) float32, pixels."""
         return self._of(self.intrinsics, camera, "camera")
 
-    def place(self, sensor: str) -> np.ndarray:
+    def extrinsics(self, sensor: str) -> np.ndarray:
         """(4, 4) rig_from_sensor, metres."""
         return self._of(self.rig_from_sensor, sensor, "sensor")
 
@@ -142,7 +142,7 @@ class Calibration:
 
 
 def _in_words(read: Read) -> Read:
-    """`read(path, ...)` with a sentence where the file holds something else than the format has there."""
+    """`read(path, ...)` with a sentence if a value has a type that the format does not allow."""
 
     @functools.wraps(read)
     def guarded(path: str | Path, *more: Any) -> Any:
@@ -176,7 +176,7 @@ def scene_files(path: str | Path) -> dict[str, list[Path]]:
 
 @_in_words
 def read_scene(path: str | Path, sensors: Sequence[str]) -> Scene:
-    """A scene JSON, as far as it is about `sensors`; their names count in any case.
+    """The entries of a scene JSON for `sensors`; upper and lower case of names are equal.
 
     Raises:
         InputError: it is truncated or of another format, or a sample names data that it does not hold.
@@ -184,7 +184,12 @@ def read_scene(path: str | Path, sensors: Sequence[str]) -> Scene:
     path = Path(path)
     message = _read_json(path)
     columns = {name.upper(): column for column, name in enumerate(sensors)}
-    data = {datum.get("key"): datum for datum in _field(message, "data", [])}
+    data: dict[Any, Mapping[str, Any]] = {}
+    for datum in _field(message, "data", []):
+        if data.setdefault(datum.get("key"), datum) != datum:
+            raise InputError(
+                f"{path} holds two different entries with the key {datum.get('key')}; {EXTRACT_AGAIN}"
+            )
     samples = _field(message, "samples", [])
     count = (len(samples), len(columns))
     stamps, sizes = np.full(count, -1, np.int64), np.zeros((*count, 2), np.int32)
@@ -213,29 +218,29 @@ def read_scene(path: str | Path, sensors: Sequence[str]) -> Scene:
 
 @_in_words
 def read_calibration(path: str | Path) -> Calibration:
-    """A calibration JSON: three parallel lists, and a sensor without a focal length is no camera.
+    """A calibration JSON: three parallel lists; a sensor without a focal length is not a camera.
 
     Raises:
         InputError: it is truncated or of another format, its lists differ in length, intrinsics are not
-            finite, or a place on the vehicle is no rotation.
+            finite, or extrinsics are not a rotation.
     """
     path = Path(path)
     message = _read_json(path)
     names = [str(name).upper() for name in _field(message, "names", [])]
-    cameras, places = _field(message, "intrinsics", []), _field(message, "extrinsics", [])
-    if not len(names) == len(cameras) == len(places):
+    cameras, extrinsics = _field(message, "intrinsics", []), _field(message, "extrinsics", [])
+    if not len(names) == len(cameras) == len(extrinsics):
         raise InputError(
-            f"{path}: {len(names)} names, {len(cameras)} intrinsics and {len(places)} extrinsics; "
+            f"{path}: {len(names)} names, {len(cameras)} intrinsics and {len(extrinsics)} extrinsics; "
             "they must be as many"
         )
     intrinsics, rig_from_sensor = {}, {}
-    for name, camera, place in zip(names, cameras, places):
+    for name, camera, pose in zip(names, cameras, extrinsics):
         fx, fy, cx, cy = (float(camera.get(key, 0)) for key in ("fx", "fy", "cx", "cy"))
         if not np.isfinite([fx, fy, cx, cy]).all():
             raise InputError(f"{path}, {name}: fx, fy, cx and cy are pixels, got {fx}, {fy}, {cx}, {cy}")
         if fx > 0 and fy > 0:
             intrinsics[name] = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float32)
-        quaternion, translation = (np.array(part, np.float32) for part in _pose(place))
+        quaternion, translation = (np.array(part, np.float32) for part in _pose(pose))
         rig_from_sensor[name] = pose_from_quaternion(quaternion, translation, f"{path}, {name}")
     return Calibration(path, intrinsics, rig_from_sensor)
 
@@ -296,7 +301,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}; {EXTRACT_AGAIN}") from None
     except ValueError as error:
-        raise InputError(f"{path} is no JSON file ({error}); is it truncated? extract it again") from None
+        raise InputError(f"{path} is not a JSON file ({error}); is it truncated? extract it again") from None
     if not isinstance(message, dict):
         raise InputError(f"{path}: expected a JSON object, got a {type(message).__name__}")
     return message
@@ -312,7 +317,7 @@ def _field(message: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 def _pose(pose: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Quaternion w, x, y, z and translation; what is absent of a message is 0."""
+    """Quaternion w, x, y, z and translation; absent values are 0."""
     rotation, translation = _field(pose, "rotation", {}), _field(pose, "translation", {})
     quaternion = [float(rotation.get(key, 0)) for key in ("qw", "qx", "qy", "qz")]
     return quaternion, [float(translation.get(key, 0)) for key in "xyz"]
@@ -324,11 +329,11 @@ def _pose(pose: Mapping[str, Any]) -> tuple[list[float], list[float]]:
 def project_points(
     world: np.ndarray, world_from_camera: np.ndarray, K: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where LiDAR points fall in a camera's image, by the DGP library's rules.
+    """Pixels of LiDAR points in a camera's image, by the DGP library's rules.
 
-    A pixel is found by truncation towards zero, so what lies up to one pixel left of or above the image
-    counts for its first column or row. Nothing is too near or too far, and nothing is hidden; several points
-    may share a pixel, of which the library keeps the last, as numpy does in `depth[rows, columns] = metres`.
+    Pixel coordinates are truncated towards zero, so points up to one pixel left of or above the image fall
+    into its first column or row. There is no depth range and no occlusion test. Of several points in a pixel
+    the library keeps the last, as numpy does in `depth[rows, columns] = metres`.
 
     Args:
         world: (3, N) float64 metres.

@@ -1,15 +1,16 @@
-"""What KITTI raw and KITTI odometry share: a rectified stereo pair, numbered images, calibration files."""
+"""Shared by KITTI raw and KITTI odometry: a rectified stereo pair, numbered images, calibration files."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from datasets._sequence import SequenceDataset
-from datasets._splits import SplitLine
+from datasets.sequence import SequenceDataset
+from datasets.splits import SplitLine
 from structures import Frame
 from utils import InputError, nearest_name
 
@@ -18,73 +19,70 @@ OTHER_SIDE = {"l": "r", "r": "l"}
 
 
 class KittiImages(SequenceDataset):
-    """Numbered images of a stereo pair, png or jpg. A subclass says in which folder, and reads calibration.
+    """Numbered images of a stereo pair, png or jpg. A subclass gives the folders and reads calibration.
 
     Args:
-        intrinsics: `calibration`, each drive's own matrix from its calibration file, or `fixed`, the one
-            normalised matrix that Monodepth2 and its successors use for every drive.
-        baseline: distance of the two cameras in the unit of the depth that is to be learned. See `pose`.
+        data_path: root folder of the dataset.
+        frame_ids: 0 and the sources: offsets in frames, "s" for the other camera.
+        intrinsics: `calibration`, the matrix in each drive's calibration file, or `fixed`, the one normalised
+            matrix that Monodepth2 and its successors use for all of KITTI.
+        baseline: distance of the stereo cameras in the unit of the learned depth. The published 0.1 makes
+            learned depths metres / 5.4, 0.54 makes them metres.
     """
 
-    lines: list[SplitLine]
+    samples: list[SplitLine]
 
     def __init__(
         self,
         data_path: str | Path,
-        lines: list[SplitLine],
-        intrinsics: str,
-        baseline: float,
-        frame_ids: Sequence[Frame],
-        height: int,
-        width: int,
-        resize: str,
-        skip_missing: bool,
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        intrinsics: str = "calibration",
+        baseline: float = 0.1,
+        **settings: Any,
     ) -> None:
         if intrinsics not in ("calibration", "fixed"):
-            raise InputError(f"intrinsics is 'calibration' or 'fixed', got '{intrinsics}'")
+            raise InputError(f"--dataset.intrinsics is 'calibration' or 'fixed', got '{intrinsics}'")
         if baseline <= 0:
             raise InputError(
-                f"baseline must be positive, got {baseline}; 0.1 is the published one, 0.54 metres"
+                f"--dataset.baseline must be positive, got {baseline}; 0.1 is the published one, 0.54 metres"
             )
-        if "s" in frame_ids and any(line.side is None for line in lines):
+        if "s" in frame_ids and any(sample.side is None for sample in self.samples):
             raise InputError("frame 's' needs a split that names a side, l or r, for every frame")
-        self.lines = lines
         self.fixed_intrinsics = intrinsics == "fixed"
         self.baseline = baseline
         self._suffixes: dict[str, tuple[str, frozenset[str]]] = {}
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
 
     def name(self, index: int) -> str:
-        line = self.lines[index]
-        return f"{line.folder} {line.frame} {line.side or ''}".rstrip()
+        sample = self.samples[index]
+        return f"{sample.folder} {sample.frame} {sample.side or ''}".rstrip()
 
-    def pose(self, line: SplitLine, frame: Frame) -> np.ndarray | None:
-        """The stereo partner: a step of one baseline sideways.
+    def pose(self, sample: SplitLine, frame: Frame) -> np.ndarray | None:
+        """The pose of the stereo partner: one baseline sideways.
 
-        Monodepth2 calls the baseline 0.1 where the rig's is 0.54 m. Depths learned from stereo with
-        `baseline=0.1` are therefore metres / 5.4, which is the factor its stereo evaluation multiplies by;
-        with `baseline=0.54` they are metres and need none. What changes with it is the range of the
-        network's output: min_depth and max_depth are in the same unit.
+        The rig's baseline is 0.54 m; Monodepth2 sets it to 0.1. With `baseline=0.1`, depths learned from
+        stereo are metres / 5.4, and the published stereo evaluation multiplies them by 5.4. With
+        `baseline=0.54` they are metres. min_depth and max_depth are in the same unit as the baseline.
         """
         if frame != "s":
             return None
         T_source_from_target = np.eye(4)
         # The right camera is at +baseline, so a point's x is smaller there.
-        T_source_from_target[0, 3] = -self.baseline if line.side == "l" else self.baseline
+        T_source_from_target[0, 3] = -self.baseline if sample.side == "l" else self.baseline
         return T_source_from_target[None]
 
-    def network_intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+    def network_intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
         if self.fixed_intrinsics:
             return fixed_intrinsics(self.height, self.width)
-        return super().network_intrinsics(line, camera, height, width)
+        return super().network_intrinsics(sample, camera, height, width)
 
-    def side_of(self, line: SplitLine, frame: Frame) -> str | None:
+    def side_of(self, sample: SplitLine, frame: Frame) -> str | None:
         """The camera that took `frame`."""
-        return OTHER_SIDE[line.side] if frame == "s" else line.side
+        return OTHER_SIDE[sample.side] if frame == "s" else sample.side
 
     def image(self, folder: str, stem: str) -> Path:
-        """An image's path with the ending it has; jpg where it is there as png too, as published recipes
-        train on jpg. Each folder is listed once."""
+        """An image's path with its ending; jpg if both exist, as published recipes train on jpg. Each folder
+        is listed once."""
         if folder not in self._suffixes:
             self._suffixes[folder] = _list_suffixes(folder)
         usual, png_only = self._suffixes[folder]
@@ -92,7 +90,7 @@ class KittiImages(SequenceDataset):
 
 
 def _list_suffixes(folder: str) -> tuple[str, frozenset[str]]:
-    """The ending that counts in a folder, and the names without it that are .png all the same."""
+    """The usual ending of a folder's images, and the stems that exist only as .png."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     jpg = {name[:-4] for name in names if name.endswith(".jpg")}
     png = {name[:-4] for name in names if name.endswith(".png")}
@@ -108,7 +106,7 @@ class CalibrationFile:
     """KITTI's `key: numbers` files.
 
     Raises:
-        InputError: there is no such file; the sentence says `way_out`.
+        InputError: there is no such file; `way_out` ends the sentence.
     """
 
     def __init__(self, path: str | Path, way_out: str = "") -> None:
@@ -118,7 +116,7 @@ class CalibrationFile:
         except FileNotFoundError:
             raise InputError(f"there is no calibration file {path}{way_out}") from None
         except UnicodeDecodeError:
-            raise InputError(f"{path} is no text file of calibration{way_out}") from None
+            raise InputError(f"{path} is not a text file of calibration{way_out}") from None
         pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
         self._values = {key.strip(): value.strip() for key, value in pairs}
 
@@ -126,7 +124,7 @@ class CalibrationFile:
         """The float64 array called `key`, row by row.
 
         Raises:
-            InputError: no such key, something that is no number, or another count of them.
+            InputError: no such key, not numbers, or another count of numbers.
         """
         if key not in self._values:
             raise InputError(f"{self.path} has no entry '{key}'{nearest_name(key, self._values)}")

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets._cityscapes import image_size
 from datasets._labels import load_label_table, read_label_image
-from datasets._sequence import SequenceDataset
+from datasets.image_files import image_size
+from datasets.sequence import SequenceDataset
 from structures import Batch, Frame
 from utils import InputError, check_settings
 
@@ -57,21 +57,21 @@ class WithLabelFiles(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Batch:
-        sample, line = self.dataset[index], self.dataset.lines[index]
-        sample.maps[self.name] = self._read(line, 0)
-        sources = [self._read(line, frame) for frame in sample.sources]
+        batch, sample = self.dataset[index], self.dataset.samples[index]
+        batch.maps[self.name] = self._read(sample, 0)
+        sources = [self._read(sample, frame) for frame in batch.sources]
         if sources:
-            sample.maps[f"source_{self.name}"] = torch.cat(sources, 1)
-        return sample
+            batch.maps[f"source_{self.name}"] = torch.cat(sources, 1)
+        return batch
 
     def file(self, image: Path) -> Path:
         """The label file of an image file."""
         return self.path / image.relative_to(self.dataset.data_path).with_suffix(".png")
 
-    def _read(self, line: Any, frame: Frame) -> Tensor:
+    def _read(self, sample: Any, frame: Frame) -> Tensor:
         """(N, 1, H, W) of one frame at network size, by the nearest pixel."""
         maps = []
-        for image in self.dataset.paths(line, frame):
+        for image in self.dataset.paths(sample, frame):
             file = self.file(image)
             values = self.table.read(file) if self.table else read_label_image(file)
             if values.shape != (size := image_size(image)):
@@ -86,9 +86,9 @@ class WithLabelFiles(Dataset):
 
     def _check_files(self) -> None:
         listed: dict[str, set[str]] = {}
-        for line in self.dataset.lines:
+        for sample in self.dataset.samples:
             for frame in self.dataset.frame_ids:
-                for image in self.dataset.paths(line, frame):
+                for image in self.dataset.paths(sample, frame):
                     folder, name = os.path.split(self.file(image))
                     if folder not in listed:
                         listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()

@@ -4,7 +4,7 @@
 
 SGDepth trains segmentation this way, on 192 x 640 windows of Cityscapes images of 512 x 1024 with shrink 1.5
 (Klingner et al., ECCV 2020, section 4). Draws are a function of (seed, epoch, sample), as in
-datasets/_augment.py.
+datasets/augmentation.py.
 """
 
 from __future__ import annotations

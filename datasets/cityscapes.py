@@ -1,20 +1,21 @@
 """Cityscapes: street scenes of fifty cities, 30 frames of video a recording (Cordts et al. 2016).
 
-It is read from the official download, from sequences made small by tools/prepare_cityscapes.py, and from the
-triples of both published preparations; see datasets/_cityscapes.py. The camera of each recording is its own.
+It is read from the official download, from sequences that tools/prepare_cityscapes.py made smaller, and from
+the triples of both published preparations; see datasets/_cityscapes.py. Each recording has its own camera.
 
 Ground truth is stereo: with the disparity d of a rectified pair, in pixels of the full image,
 
     depth = baseline * fx / d,   d = (p - 1) / 256 for the value p of a disparity image, 0 for unknown,
 
-or the files of ManyDepth, which were made from it. As in every published table the lower quarter, where the
-car's bonnet is, is cut off images and ground truth.
+or ManyDepth's files, which were made from it. As in every published table, the lower quarter with the car's
+bonnet is cut off images and ground truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,15 +36,15 @@ from datasets._cityscapes import (
     to_train_ids,
     upper_rows,
 )
-from datasets._ground_truth import FOLDER, Exportable, check_ground_truth, read_values
 from datasets._labels import LabelTable, cityscapes_table, read_label_image
-from datasets._sequence import SequenceDataset, check_folder, check_offsets
-from datasets._splits import SplitLine, load_split
+from datasets.ground_truth import DEPTH, FOLDER, Exportable, check_ground_truth, read_values
+from datasets.sequence import SequenceDataset, check_folder, check_offsets, check_stride
+from datasets.splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, nearest_name
 
-# What `ground_truth` may be, and how a protocol card words it.
+# Values of `ground_truth`, and their words on the protocol card.
 GROUND_TRUTHS = {
     "published": "ManyDepth's files, from Cityscapes' disparity",
     "disparity": "Cityscapes' disparity (semi-global matching), baseline x focal / disparity",
@@ -62,20 +63,22 @@ class Cityscapes(Exportable, SequenceDataset):
             `aachen aachen_000000_000002`).
         part: train, val or test.
         frame_ids: 0 and the sources: offsets in steps of `stride`.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic`, `lanczos` or `bilinear`.
-        skip_missing: leave out samples that lack an image.
         stride: raw frames from a target to its next source; the published 2 is 0.12 s.
         top_rows: share of the rows that is kept of the official images, from the top; 1 keeps the bonnet.
-        ground_truth: `published`, `disparity`, None for no depth, or `auto`: published where its files are
-            there, otherwise disparity.
+        ground_truth: `published`, `disparity`, None for no depth, or `auto`: published if its files
+            exist, otherwise disparity.
         gt_path: folder of ground truth, the published `000_depth.npy`, ... or exported files;
-            `<data_path>/gt_depths` where not given.
-        labels: read the map `labels`, train ids, 255 where none counts. The official tree only.
+            `<data_path>/gt_depths` if not given.
+        labels: read the map `labels`, train ids, 255 for ignored pixels. The official tree only.
     """
 
-    lines: list[SplitLine]
+    samples: list[SplitLine]
+    default_width: ClassVar[int] = 512
+    for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "labels")
+    provides: ClassVar[Mapping[str, str]] = {
+        **DEPTH,
+        "maps.labels": "--split fine --dataset.labels true reads them",
+    }
 
     def __init__(
         self,
@@ -83,36 +86,32 @@ class Cityscapes(Exportable, SequenceDataset):
         split: str = "manydepth",
         part: str = "train",
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 192,
-        width: int = 512,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
         stride: int = 2,
         top_rows: float = UPPER,
         ground_truth: str | None = "auto",
         gt_path: str | Path | None = None,
         labels: bool = False,
+        **settings: Any,
     ) -> None:
         check_rows(top_rows)
-        if stride < 1:
-            raise InputError(f"stride is a whole number of frames from 1 on, got {stride}")
+        check_stride(stride)
         check_offsets(frame_ids, "Cityscapes, read as video,")
         root = Path(data_path)
         check_folder(root)
         self.stride, self.top_rows, self.labels = stride, top_rows, labels
         self.tree = open_tree(root, top_rows)
         fine = str(split) == "fine"
-        self.lines = self._annotated(part) if fine else load_split("cityscapes", str(split), part)
+        self.samples = self._annotated(part) if fine else load_split("cityscapes", str(split), part)
         self.gt_folder = Path(gt_path) if gt_path else root / FOLDER
         published = load_split("cityscapes", "manydepth", "test")
-        self._numbers = {line.sample: number for number, line in enumerate(published)}
+        self._numbers = {sample.key: number for number, sample in enumerate(published)}
         self.ground_truth = self._choose_ground_truth(ground_truth)
         self._check_frames(frame_ids)
-        super().__init__(root, frame_ids, height, width, resize, skip_missing)
+        super().__init__(root, gt_path=gt_path, frame_ids=frame_ids, **settings)
         cut = [] if top_rows == UPPER else [f"{top_rows:g}"]  # exported maps are cut
-        self.find_exported(gt_path, split, part, cut, at_first=self.ground_truth == "disparity")
-        self.tree.check(self.lines)
-        self.network_intrinsics(self.lines[0], 0, *self.read_images(self.lines[0], 0)[0].shape[1:])
+        self.find_exported(split, part, cut, at_first=self.ground_truth == "disparity")
+        self.tree.check(self.samples)
+        self.network_intrinsics(self.samples[0], 0, *self.read_images(self.samples[0], 0)[0].shape[1:])
         if labels:
             self._check_labels()
 
@@ -132,23 +131,23 @@ class Cityscapes(Exportable, SequenceDataset):
         )
 
     def name(self, index: int) -> str:
-        line = self.lines[index]
-        return frame_name(line.folder, line.frame)
+        sample = self.samples[index]
+        return frame_name(sample.folder, sample.frame)
 
-    def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
-        return [self.tree.image_path(line.folder, self._number(line, frame), frame)]
+    def paths(self, sample: SplitLine, frame: Frame) -> list[Path]:
+        return [self.tree.image_path(sample.folder, self._number(sample, frame), frame)]
 
-    def read_images(self, line: SplitLine, frame: Frame) -> list[Tensor]:
-        return [self.tree.image(line.folder, self._number(line, frame), frame)]
+    def read_images(self, sample: SplitLine, frame: Frame) -> list[Tensor]:
+        return [self.tree.image(sample.folder, self._number(sample, frame), frame)]
 
-    def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
-        return self.tree.intrinsics(line.folder, line.frame, height, width)
+    def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+        return self.tree.intrinsics(sample.folder, sample.frame, height, width)
 
-    def maps(self, line: SplitLine) -> dict[str, Tensor]:
+    def maps(self, sample: SplitLine) -> dict[str, Tensor]:
         """`labels` (1, 1, height, width) uint8 train ids, by the nearest pixel."""
         if not self.labels:
             return {}
-        ids = torch.from_numpy(self.train_ids(line))[None, None]
+        ids = torch.from_numpy(self.train_ids(sample))[None, None]
         return {"labels": F.interpolate(ids, (self.height, self.width), mode="nearest-exact")}
 
     @property
@@ -156,9 +155,9 @@ class Cityscapes(Exportable, SequenceDataset):
         """Names, colours and movability of the 19 classes."""
         return cityscapes_table()
 
-    def train_ids(self, line: SplitLine) -> np.ndarray:
+    def train_ids(self, sample: SplitLine) -> np.ndarray:
         """(h, w) uint8, the labels of a frame at their own size, cut as its image is."""
-        path = self._label_path(line)
+        path = self._label_path(sample)
         labels = read_label_image(path)
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise InputError(
@@ -169,26 +168,26 @@ class Cityscapes(Exportable, SequenceDataset):
             return to_train_ids(labels)
         return np.where(labels < len(LABEL_IDS), labels, IGNORED).astype(np.uint8)
 
-    def known_depth(self, index: int) -> np.ndarray | None:
+    def read_raw_depth(self, index: int) -> np.ndarray | None:
         """From the published files or the disparity, of the rows that are kept."""
-        line = self.lines[index]
+        sample = self.samples[index]
         if self.ground_truth == "published":
-            depth = self._published_depth(line)
+            depth = self._published_depth(sample)
         elif self.ground_truth == "disparity":
-            depth = self._depth_from_disparity(line)
+            depth = self._depth_from_disparity(sample)
         else:
             return None
         return None if depth is None else depth[None, : upper_rows(len(depth), self.top_rows)]
 
-    def _published_file(self, line: SplitLine) -> Path | None:
+    def _published_file(self, sample: SplitLine) -> Path | None:
         """ManyDepth's file of a frame, if it is there: numbered by the published test list."""
-        if line.sample not in self._numbers:
+        if sample.key not in self._numbers:
             return None
-        path = self.gt_folder / f"{self._numbers[line.sample]:03d}_depth.npy"
+        path = self.gt_folder / f"{self._numbers[sample.key]:03d}_depth.npy"
         return path if path.is_file() else None
 
-    def _published_depth(self, line: SplitLine) -> np.ndarray | None:
-        path = self._published_file(line)
+    def _published_depth(self, sample: SplitLine) -> np.ndarray | None:
+        path = self._published_file(sample)
         if path is None:
             return None
         try:
@@ -199,20 +198,20 @@ class Cityscapes(Exportable, SequenceDataset):
             raise InputError(f"{path} must be one (h, w) depth map, got {depth.dtype} {depth.shape}")
         return depth.astype(np.float32)
 
-    def _depth_from_disparity(self, line: SplitLine) -> np.ndarray | None:
+    def _depth_from_disparity(self, sample: SplitLine) -> np.ndarray | None:
         if not isinstance(self.tree, OfficialTree):
             return None
-        files = (self.tree.file(kind, line.folder, line.frame, "disparity.png") for kind in DISPARITIES)
+        files = (self.tree.file(kind, sample.folder, sample.frame, "disparity.png") for kind in DISPARITIES)
         path = next((path for path in map(Path, files) if path.is_file()), None)
         if path is None:
             return None
         values = read_values(path, "disparity")
-        camera = self.tree.camera(line.folder, line.frame)
+        camera = self.tree.camera(sample.folder, sample.frame)
         return depth_from_disparity(values, camera.baseline * camera.intrinsics[0, 0])
 
-    def _number(self, line: SplitLine, frame: Frame) -> int:
-        """The raw frame's number; a triple is named by its target."""
-        return line.frame if isinstance(self.tree, TripleTree) else line.frame + int(frame) * self.stride
+    def _number(self, sample: SplitLine, frame: Frame) -> int:
+        """Number of the raw frame; a triple is named by its target."""
+        return sample.frame if isinstance(self.tree, TripleTree) else sample.frame + int(frame) * self.stride
 
     def _annotated(self, part: str) -> list[SplitLine]:
         root = self.tree.root
@@ -222,22 +221,22 @@ class Cityscapes(Exportable, SequenceDataset):
             raise InputError(
                 f"split 'fine' is read off the official tree's gtFine, which {self.tree.root} is not"
             )
-        lines = self.tree.annotated(part)
-        if not lines:
+        samples = self.tree.annotated(part)
+        if not samples:
             raise InputError(
                 f"there are no labels {root}/gtFine/{part}/*/*_gtFine_labelIds.png; unpack "
                 f"gtFine_trainvaltest.zip into {root}"
             )
-        return lines
+        return samples
 
     def _choose_ground_truth(self, ground_truth: str | None) -> str | None:
         if ground_truth == "auto":
-            return "published" if any(map(self._published_file, self.lines)) else "disparity"
-        check_ground_truth(ground_truth, GROUND_TRUTHS)
-        if ground_truth == "published" and not any(line.sample in self._numbers for line in self.lines):
+            return "published" if any(map(self._published_file, self.samples)) else "disparity"
+        ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
+        if ground_truth == "published" and not any(sample.key in self._numbers for sample in self.samples):
             raise InputError(
                 "the published ground truth is that of the test list of split manydepth, which lists none of "
-                "these frames; ground_truth=disparity goes with any frame"
+                "these frames; --ground_truth disparity works for any frame"
             )
         return ground_truth
 
@@ -255,21 +254,21 @@ class Cityscapes(Exportable, SequenceDataset):
                 f"{self.tree.root} holds triples of frames two apart, so stride must be 2, got {self.stride}"
             )
 
-    def _label_path(self, line: SplitLine) -> Path:
+    def _label_path(self, sample: SplitLine) -> Path:
         if not isinstance(self.tree, OfficialTree):
             raise InputError(
                 f"labels are read from the official tree's gtFine, which {self.tree.root} is not"
             )
         endings = ("gtFine_labelTrainIds.png", "gtFine_labelIds.png")
-        paths = [Path(self.tree.file("gtFine", line.folder, line.frame, ending)) for ending in endings]
+        paths = [Path(self.tree.file("gtFine", sample.folder, sample.frame, ending)) for ending in endings]
         return paths[0] if paths[0].is_file() else paths[1]
 
     def _check_labels(self) -> None:
-        for line in self.lines:
-            path = self._label_path(line)
+        for sample in self.samples:
+            path = self._label_path(sample)
             if not path.is_file():
                 raise InputError(
-                    f"{line.source}: there are no labels {path}; split=fine lists the frames that have some"
+                    f"{sample.source}: there are no labels {path}; --split fine lists frames with labels"
                 )
 
 

@@ -6,29 +6,30 @@
     <root>/000187/point_cloud/LIDAR/15616458250027900.npz
     <root>/masks/CAMERA_01/000187.png                          tools/make_masks.py writes these
 
-A sample is one frame set, named by the time stamp that its cameras share, ten a second. Depth is known where
-a LiDAR point lands: points go through the LiDAR's own pose and the camera's own pose, which makes up for the
-car's motion between both time stamps. What SurroundDepth trains and evaluates on follows from the JSON files
-by a rule, so that no list and no index need be fetched.
+A sample is one frame set, ten per second, named by the time stamp that its cameras share. Depth is known at
+the pixels of LiDAR points. Points are moved by the LiDAR's own pose and the camera's own pose, which
+compensates the car's motion between both time stamps. SurroundDepth's samples follow from the JSON files by
+a rule, so no list has to be downloaded.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from datasets import DATASETS
 from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, read_scene, scene_files
-from datasets._ground_truth import Exportable, KnownDepth, check_ground_truth
-from datasets._sequence import check_folder, resize_intrinsics
-from datasets._splits import SplitLine, load_split
-from datasets._surround import RING, SurroundDataset, ring_order
+from datasets.ground_truth import DEPTH, Exportable, SparseDepth, check_ground_truth
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import check_folder
+from datasets.splits import SplitLine, load_split
+from datasets.surround import RING, SurroundDataset, ring_order
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, nearest_name
@@ -41,16 +42,16 @@ GROUND_TRUTHS = {"lidar": "LiDAR of the same sample, moved to the camera's time"
 
 @dataclass(frozen=True, slots=True)
 class FrameSet:
-    """One sample: a place in a scene.
+    """One sample: an entry of a scene.
 
     Attributes:
-        scene: its number among the scenes that are open.
-        sample: its number in the scene's file.
-        source: what asked for it, for error sentences.
+        scene: index of its scene among the open scenes.
+        number: index of the sample in the scene's file.
+        source: list or rule it comes from, for errors.
     """
 
     scene: int
-    sample: int
+    number: int
     source: str
 
 
@@ -63,24 +64,16 @@ class Ddad(Exportable, SurroundDataset):
         split: `surrounddepth`, the published rule, or a folder with lists of your own in the published form
             (`train.txt`, `val.txt` of one time stamp a line).
         part: train, val or test.
-        camera_names: which cameras, in ring order; all six where not given.
+        camera_names: cameras to read, in ring order; all six if not given.
         frame_ids: 0 and the sources: offsets in samples.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out scenes that are not there and samples that lack an image.
-        masks: read where each camera sees its own vehicle: True (from `<data_path>/masks` or `mask`), False
-            for none, or the folder they lie in.
-        matches: read what tools/sift_matches.py wrote: True (from `<data_path>/matches`), None for none, or
-            the folder they lie in.
-        max_matches: rows of matches a camera; the rest is padding.
         poses: give the recorded motion between frames, metres, as `T_source_from_target`.
         ground_truth: `lidar`, or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
-        index: the dataset's JSON file, where the folder holds several.
+        index: the dataset's JSON file, if the folder holds several.
 
     Raises:
-        InputError: a scene, calibration or camera is not there, or no rotation; see `SurroundDataset`.
+        InputError: a missing scene, calibration or camera, a pose that is not a rotation; see
+            `SurroundDataset`.
     """
 
     overlap: ClassVar[float] = 600 / 1936  # as SurroundDepth matches
@@ -91,6 +84,12 @@ class Ddad(Exportable, SurroundDataset):
         max_depth=200.0,
         resize="depth",
     )
+    for_losses: ClassVar[tuple[str, ...]] = (*SurroundDataset.for_losses, "poses")
+    provides: ClassVar[Mapping[str, str]] = {
+        **DEPTH,
+        **SurroundDataset.provides,
+        "T_source_from_target": "--dataset.poses true adds the recorded motion",
+    }
 
     def __init__(
         self,
@@ -99,44 +98,32 @@ class Ddad(Exportable, SurroundDataset):
         part: str = "train",
         camera_names: Sequence[str] = RING,
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 384,
-        width: int = 640,
-        resize: str = "bicubic",
         skip_missing: bool = False,
-        masks: bool | str | Path = False,
-        matches: bool | str | Path | None = None,
-        max_matches: int = 1024,
         poses: bool = False,
         ground_truth: str | None = "lidar",
-        gt_path: str | Path | None = None,
         index: str | Path | None = None,
+        **settings: Any,
     ) -> None:
-        check_ground_truth(ground_truth, GROUND_TRUTHS)
-        self.poses, self.ground_truth = poses, ground_truth
+        self.ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
+        self.poses = poses
         root = Path(data_path)
-        self.mask_folders = [root / "masks", root / "mask"] if isinstance(masks, bool) else [Path(masks)]
         self.index = find_index(root, index)
         self.sensors = [CAMERAS[name] for name in ring_order(camera_names)]
         offsets = [frame for frame in frame_ids if frame != "s"]  # which SurroundDataset refuses
-        self.lines = self._find_lines(str(split), part, offsets, skip_missing)
+        self.samples = self._find_samples(str(split), part, offsets, skip_missing)
         super().__init__(
             data_path,
-            camera_names,
-            frame_ids,
-            height,
-            width,
-            resize,
-            skip_missing,
-            bool(masks),
-            matches,
-            max_matches,
+            camera_names=camera_names,
+            frame_ids=frame_ids,
+            skip_missing=skip_missing,
+            **settings,
         )
-        self.find_exported(gt_path, split, part, () if self.cameras == len(RING) else self.camera_names)
+        self.find_exported(split, part, () if self.cameras == len(RING) else self.camera_names)
         self._check_calibration()
 
     # Which samples.
 
-    def _find_lines(self, split: str, part: str, frames: list[int], skip_missing: bool) -> list[FrameSet]:
+    def _find_samples(self, split: str, part: str, frames: list[int], skip_missing: bool) -> list[FrameSet]:
         parts = scene_files(self.index)
         by_rule = split == RULE
         if by_rule and not parts.get(part):
@@ -147,19 +134,19 @@ class Ddad(Exportable, SurroundDataset):
         self._report_lacking(missing)
         stamps = [scene.stamps[:, 0] for scene in self.scenes]
         if by_rule:
-            places = published_samples(stamps, part)
-            sources = [f"{self.index}, {part}"] * len(places)
+            found = published_samples(stamps, part)
+            sources = [f"{self.index}, {part}"] * len(found)
         else:
             lines = load_split("ddad", split, part)
-            places, sources = find_stamps(lines, stamps), [line.source for line in lines]
+            found, sources = find_stamps(lines, stamps), [line.source for line in lines]
         frame_sets = []
-        for (scene, sample), source in zip(places, sources):
-            around = [sample + frame for frame in frames]
+        for (scene, number), source in zip(found, sources):
+            around = [number + frame for frame in frames]
             inside = min(around) >= 0 and max(around) < len(self.scenes[scene])
             if inside and not missing[scene][around].any():
-                frame_sets.append(FrameSet(scene, sample, source))
+                frame_sets.append(FrameSet(scene, number, source))
             elif not by_rule and not skip_missing:
-                name = f"{source}: {self.scenes[scene].name} {stamps[scene][sample]}"
+                name = f"{source}: {self.scenes[scene].name} {stamps[scene][number]}"
                 why = "a camera" if inside else "a neighbour in its scene"
                 raise InputError(f"{name} lacks {why} (frames {frames}); --skip_missing leaves it out")
         return frame_sets
@@ -176,7 +163,7 @@ class Ddad(Exportable, SurroundDataset):
         return [read_scene(path, sensors) for path in paths if path not in set(missing)]
 
     def _report_lacking(self, missing: list[np.ndarray]) -> None:
-        """Say which samples are left out for want of a camera; the DGP library drops them silently."""
+        """Warn of samples that lack a camera and are left out; the DGP library drops them silently."""
         total, count = sum(map(len, missing)), sum(int(each.sum()) for each in missing)
         if not count:
             return
@@ -186,100 +173,105 @@ class Ddad(Exportable, SurroundDataset):
         where = f"{scene.path}, sample {sample}: {camera}"
         sentence = f"{count} of {total} samples lack a camera; the first is {where}"
         if count == total:
-            raise InputError(f"{sentence}; choose others with camera_names, or {EXTRACT_AGAIN}")
+            raise InputError(f"{sentence}; choose others with --dataset.camera_names, or {EXTRACT_AGAIN}")
         warnings.warn(f"{sentence}. They are left out.", stacklevel=4)
 
     def _check_calibration(self) -> None:
         """Read each calibration, and refuse one that lacks a camera, before the first image."""
         seen = set()
-        for line in self.lines:
-            scene = self.scenes[line.scene]
-            key = line.scene, scene.calibration_keys[line.sample]
+        for sample in self.samples:
+            scene = self.scenes[sample.scene]
+            key = sample.scene, scene.calibration_keys[sample.number]
             if key not in seen:
                 seen.add(key)
                 for camera in self.sensors:
-                    scene.calibration(line.sample).K(camera)
-                    scene.calibration(line.sample).place(camera)
+                    scene.calibration(sample.number).K(camera)
+                    scene.calibration(sample.number).extrinsics(camera)
+
+    @staticmethod
+    def _own_mask_folders(root: Path) -> list[Path]:
+        """Ours, and the published one."""
+        return [root / "masks", root / "mask"]
 
     # One sample.
 
     def name(self, index: int) -> str:
         """Scene and time stamp: `000187 15616458249936530`."""
-        line = self.lines[index]
-        return f"{self.scenes[line.scene].name} {self.scenes[line.scene].stamps[line.sample, 0]}"
+        sample = self.samples[index]
+        return f"{self.scenes[sample.scene].name} {self.scenes[sample.scene].stamps[sample.number, 0]}"
 
-    def paths(self, line: FrameSet, frame: Frame) -> list[Path]:
-        scene = self.scenes[line.scene]
-        return [scene.file(line.sample + frame, camera) for camera in range(self.cameras)]
+    def paths(self, sample: FrameSet, frame: Frame) -> list[Path]:
+        scene = self.scenes[sample.scene]
+        return [scene.file(sample.number + frame, camera) for camera in range(self.cameras)]
 
-    def image_size(self, line: FrameSet, camera: int) -> tuple[int, int]:
-        height, width = self.scenes[line.scene].sizes[line.sample, camera].tolist()
+    def image_size(self, sample: FrameSet, camera: int) -> tuple[int, int]:
+        height, width = self.scenes[sample.scene].sizes[sample.number, camera].tolist()
         if not (height and width):
-            with Image.open(self.paths(line, 0)[camera]) as image:
+            with Image.open(self.paths(sample, 0)[camera]) as image:
                 width, height = image.size
         return height, width
 
-    def intrinsics(self, line: FrameSet, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: FrameSet, camera: int, height: int, width: int) -> np.ndarray:
         """Of the recording; they follow where the images on disk were made smaller."""
-        K = self.scenes[line.scene].calibration(line.sample).K(self.sensors[camera])
-        return resize_intrinsics(K, self.image_size(line, camera), (height, width))
+        K = self.scenes[sample.scene].calibration(sample.number).K(self.sensors[camera])
+        return resize_intrinsics(K, self.image_size(sample, camera), (height, width))
 
-    def rig_from_camera(self, line: FrameSet) -> np.ndarray:
-        calibration = self.scenes[line.scene].calibration(line.sample)
-        return np.stack([calibration.place(camera) for camera in self.sensors])
+    def rig_from_camera(self, sample: FrameSet) -> np.ndarray:
+        calibration = self.scenes[sample.scene].calibration(sample.number)
+        return np.stack([calibration.extrinsics(camera) for camera in self.sensors])
 
-    def pose(self, line: FrameSet, frame: Frame) -> np.ndarray | None:
+    def pose(self, sample: FrameSet, frame: Frame) -> np.ndarray | None:
         """(N, 4, 4) each camera's recorded motion, metres; None where `poses` is off."""
         if not self.poses:
             return None
-        scene = self.scenes[line.scene]
+        scene = self.scenes[sample.scene]
         return np.stack(
             [
-                np.linalg.inv(scene.world_from_sensor(line.sample + frame, camera))
-                @ scene.world_from_sensor(line.sample, camera)
+                np.linalg.inv(scene.world_from_sensor(sample.number + frame, camera))
+                @ scene.world_from_sensor(sample.number, camera)
                 for camera in range(self.cameras)
             ]
         )
 
-    def mask_path(self, line: FrameSet, camera: int) -> Path:
+    def mask_path(self, sample: FrameSet, camera: int) -> Path:
         """Ours, `CAMERA_01/000187.png`, or the published one, `CAMERA_01/000187/mask.png`."""
-        scene, sensor = self.scenes[line.scene].name, self.sensors[camera]
-        places = [folder / sensor / f"{scene}.png" for folder in self.mask_folders]
+        scene, sensor = self.scenes[sample.scene].name, self.sensors[camera]
+        ours = [folder / sensor / f"{scene}.png" for folder in self.mask_folders]
         published = [folder / sensor / scene / "mask.png" for folder in self.mask_folders]
-        return next((path for path in places + published if path.is_file()), places[0])
+        return next((path for path in ours + published if path.is_file()), ours[0])
 
-    def match_path(self, line: FrameSet, camera: int) -> Path:
-        scene = self.scenes[line.scene]
-        stamp = scene.stamps[line.sample, camera]
+    def match_path(self, sample: FrameSet, camera: int) -> Path:
+        scene = self.scenes[sample.scene]
+        stamp = scene.stamps[sample.number, camera]
         return self.matches / scene.name / self.sensors[camera] / f"{stamp}.npy"
 
     # Depth.
 
-    def known_depth(self, index: int) -> KnownDepth | None:
-        """From the LiDAR's points; None where the scene has none.
+    def read_raw_depth(self, index: int) -> SparseDepth | None:
+        """From the LiDAR's points; None if the scene has none, or this sample's are missing under
+        `skip_missing`.
 
         Raises:
-            InputError: some points of the scene are missing (None with `skip_missing`) or truncated, or a
-                pose is.
+            InputError: some points of the scene are missing or truncated, or a pose is.
         """
-        line, lidar = self.lines[index], len(self.sensors)
-        scene = self.scenes[line.scene]
-        if self.ground_truth is None or scene.stamps[line.sample, lidar] < 0:
+        sample, lidar = self.samples[index], len(self.sensors)
+        scene = self.scenes[sample.scene]
+        if self.ground_truth is None or scene.stamps[sample.number, lidar] < 0:
             return None
-        path = scene.file(line.sample, lidar)
+        path = scene.file(sample.number, lidar)
         if not path.parent.is_dir():  # left out when the archive was extracted, or removed after the export
             return None
         if self.skip_missing and not path.is_file():
             return None
-        world_from_lidar = scene.world_from_sensor(line.sample, lidar)
+        world_from_lidar = scene.world_from_sensor(sample.number, lidar)
         world = world_from_lidar[:3, :3] @ read_points(path).T + world_from_lidar[:3, 3:]
-        height, width = self.image_size(line, 0)
+        height, width = self.image_size(sample, 0)
         landed = []
         for camera in range(self.cameras):
-            world_from_camera = scene.world_from_sensor(line.sample, camera)
-            K = scene.calibration(line.sample).K(self.sensors[camera])
+            world_from_camera = scene.world_from_sensor(sample.number, camera)
+            K = scene.calibration(sample.number).K(self.sensors[camera])
             landed.append(project_points(world, world_from_camera, K, height, width))
-        return KnownDepth.of_pixels(height, width, landed)
+        return SparseDepth.of_pixels(height, width, landed)
 
 
 def find_index(root: Path, index: str | Path | None = None) -> Path:
@@ -299,20 +291,18 @@ def find_index(root: Path, index: str | Path | None = None) -> Path:
         raise InputError(f"{root} holds no ddad.json; --data_path is the folder that holds it and the scenes")
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise InputError(
-            f"{root} holds {names}; say which one with --dataset.index, of tools --set index=..."
-        )
+        raise InputError(f"{root} holds {names}; choose one with --dataset.index (in tools: --set index=...)")
     return found[0]
 
 
 def published_samples(stamps: Sequence[np.ndarray], part: str) -> list[tuple[int, int]]:
-    """SurroundDepth's choice: to train, each time stamp once but the ends of all scenes; else every sample.
+    """SurroundDepth's samples: in training each time stamp once, without the ends of scenes; else all.
 
-    Some scenes overlap in time, so one time stamp may lie in two of them. To train it counts once, in the
-    first of both, and not at all if it is the first or last of either. In validation it counts twice.
+    Some scenes overlap in time, so two may hold the same time stamp. In training it is used once, in the
+    first of the two scenes, and not at all if it is the first or last of either. In validation both are used.
 
     Args:
-        stamps: of each scene in order, (S,) the cameras' time stamps in order.
+        stamps: (S,) time stamps of the cameras for each scene, in order.
         part: train or another.
 
     Returns:
@@ -325,23 +315,23 @@ def published_samples(stamps: Sequence[np.ndarray], part: str) -> list[tuple[int
     first: dict[int, tuple[int, int]] = {}
     for scene, sample in every:
         first.setdefault(int(stamps[scene][sample]), (scene, sample))
-    return [place for stamp, place in first.items() if stamp not in ends]
+    return [position for stamp, position in first.items() if stamp not in ends]
 
 
 def find_stamps(lines: Sequence[SplitLine], stamps: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Where the time stamps of a list are: (scene, sample), in the first scene that has them.
+    """(scene, sample) of the time stamps of a list, in the first scene that has them.
 
     Raises:
         InputError: one is in no scene.
     """
-    places: dict[str, tuple[int, int]] = {}
+    positions: dict[str, tuple[int, int]] = {}
     for scene, column in enumerate(stamps):
         for sample, stamp in enumerate(column.tolist()):
-            places.setdefault(str(stamp), (scene, sample))
-    unknown = [line for line in lines if line.folder not in places]
+            positions.setdefault(str(stamp), (scene, sample))
+    unknown = [line for line in lines if line.folder not in positions]
     if unknown:
         raise InputError(
             f"{unknown[0].source}: no scene has a sample at {unknown[0].folder}; {len(unknown)} of "
             f"{len(lines)} time stamps are in none of the {len(stamps)} scenes: {EXTRACT_AGAIN}"
         )
-    return [places[line.folder] for line in lines]
+    return [positions[line.folder] for line in lines]

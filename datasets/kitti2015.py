@@ -8,7 +8,7 @@ With the rectified focal length f and the distance b of the cameras, both from t
 
     depth = f b / d,   d = p / 256 for the value p of a disparity image, 0 for unknown.
 
-It is an evaluation set: there is no video and no list, every part is all of it.
+It is an evaluation set without video and lists; every part holds all scenes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable, check_ground_truth, read_values
 from datasets._kitti import CalibrationFile
-from datasets._sequence import SequenceDataset, resize_intrinsics
+from datasets.ground_truth import Exportable, check_ground_truth, read_values
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import SequenceDataset
 from metrics import Protocol
 from structures import Frame
 from utils import InputError
 
 FRAMES = {0: ("image_2", "10"), 1: ("image_2", "11"), "s": ("image_3", "10")}
-# What `ground_truth` may be, where it lies, and how a protocol card words it.
+# Values of `ground_truth`: their folder, and their words on the protocol card.
 GROUND_TRUTHS = {
     "occ": ("disp_occ_0", "KITTI 2015 disparity, every pixel"),
     "noc": ("disp_noc_0", "KITTI 2015 disparity, pixels that both cameras see"),
@@ -54,30 +55,21 @@ class Kitti2015(Exportable, SequenceDataset):
     Args:
         data_path: the folder that holds `training`.
         part: train, val or test; each is every scene.
-        frame_ids: 0, and 1 the frame set after or "s" the right camera where they are wanted.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic`, `lanczos` or `bilinear`.
-        skip_missing: leave out scenes that lack an image.
+        frame_ids: 0, with 1 for the next frame and "s" for the right camera.
         ground_truth: `occ` (every pixel), `noc` (those that both cameras see), or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
-    lines: list[Scene]
+    samples: list[Scene]
 
     def __init__(
         self,
         data_path: str | Path,
         part: str = "test",
         frame_ids: Sequence[Frame] = (0,),
-        height: int = 192,
-        width: int = 640,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
         ground_truth: str | None = "occ",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
-        check_ground_truth(ground_truth, GROUND_TRUTHS)
+        ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
         for frame in frame_ids:
             if frame not in FRAMES:
                 raise InputError(
@@ -90,16 +82,16 @@ class Kitti2015(Exportable, SequenceDataset):
         folder = Path(data_path) / "training" / "image_2"
         names = sorted(path.name for path in folder.glob("*_10.png")) if folder.is_dir() else []
         found = [re.fullmatch(r"(\d{6})_10\.png", name) for name in names]
-        self.lines = [Scene(int(match[1])) for match in found if match]
-        if Path(data_path).is_dir() and not self.lines:
+        self.samples = [Scene(int(match[1])) for match in found if match]
+        if Path(data_path).is_dir() and not self.samples:
             raise InputError(
                 f"there are no images {folder}/000000_10.png, ...; "
                 f"unpack data_scene_flow.zip into {data_path}"
             )
         self._cameras: dict[int, CalibrationFile] = {}
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
-        self.find_exported(gt_path, None, part)
-        for scene in self.lines:
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
+        self.find_exported(None, part)
+        for scene in self.samples:
             self._projections(scene)
 
     @property
@@ -109,32 +101,32 @@ class Kitti2015(Exportable, SequenceDataset):
         return Protocol("KITTI 2015", words, max_depth=80.0, cap_ground_truth=True, crop="none")
 
     def name(self, index: int) -> str:
-        return f"{self.lines[index].stem}_10"
+        return f"{self.samples[index].stem}_10"
 
-    def paths(self, line: Scene, frame: Frame) -> list[Path]:
+    def paths(self, sample: Scene, frame: Frame) -> list[Path]:
         folder, frame_set = FRAMES[frame]
-        return [self.data_path / "training" / folder / f"{line.stem}_{frame_set}.png"]
+        return [self.data_path / "training" / folder / f"{sample.stem}_{frame_set}.png"]
 
-    def pose(self, line: Scene, frame: Frame) -> np.ndarray | None:
-        """The right camera stands one baseline to the right, in metres."""
+    def pose(self, sample: Scene, frame: Frame) -> np.ndarray | None:
+        """The right camera is one baseline to the right, in metres."""
         if frame != "s":
             return None
-        P_left, P_right = self._projections(line)
+        P_left, P_right = self._projections(sample)
         T_source_from_target = np.eye(4)
         T_source_from_target[0, 3] = (P_right[0, 3] - P_left[0, 3]) / P_left[0, 0]
         return T_source_from_target[None]
 
-    def intrinsics(self, line: Scene, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: Scene, camera: int, height: int, width: int) -> np.ndarray:
         """Of the rectified camera; they follow where the images on disk were made smaller."""
-        calibration = self._calibration(line)
-        P, _ = self._projections(line)
+        calibration = self._calibration(sample)
+        P, _ = self._projections(sample)
         native_width, native_height = calibration.matrix("S_rect_02", 2).astype(int)
         return resize_intrinsics(P[:, :3], (native_height, native_width), (height, width))
 
-    def known_depth(self, index: int) -> np.ndarray | None:
+    def read_raw_depth(self, index: int) -> np.ndarray | None:
         if self.ground_truth is None:
             return None
-        scene = self.lines[index]
+        scene = self.samples[index]
         folder = self.data_path / "training" / GROUND_TRUTHS[self.ground_truth][0]
         path = folder / f"{scene.stem}_10.png"
         if not path.is_file():
@@ -151,7 +143,7 @@ class Kitti2015(Exportable, SequenceDataset):
         if not (left[0, 0] > 0 and left[1, 1] > 0):
             raise InputError(f"{calibration.path}: camera 2 must have a focal length, got {left[0, 0]}")
         if not right[0, 3] < left[0, 3]:
-            raise InputError(f"{calibration.path}: camera 3 must stand to the right of camera 2")
+            raise InputError(f"{calibration.path}: camera 3 must be to the right of camera 2")
         return left, right
 
     def _calibration(self, scene: Scene) -> CalibrationFile:

@@ -4,22 +4,28 @@
     <root>/sequences/00/calib.txt               P2 and P3, the projections of the two
     <root>/poses/00.txt                         twelve numbers a frame: camera to world
 
-There is no depth here; training is evaluated by its trajectory.
+There is no ground-truth depth; models are evaluated by their trajectory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from datasets import DATASETS
 from datasets._kitti import CAMERAS, CalibrationFile, KittiImages, fixed_intrinsics
-from datasets._splits import SplitLine, load_split
+from datasets.image_files import image_size
+from datasets.resizing import resize_intrinsics
+from datasets.splits import SplitLine, load_split
+from intrinsics import check_intrinsics
 from metrics import Protocol
 from structures import Frame
 from utils import InputError
+
+# Focal length in calib.txt → height and width of the recording, pixels: calib.txt does not hold the size.
+RECORDED = {718.856: (376, 1241), 721.5377: (375, 1242), 707.0912: (370, 1226)}
 
 
 @DATASETS.register
@@ -31,15 +37,6 @@ class KittiOdom(KittiImages):
         split: a name under `splits/kitti`, or a folder with lists of your own in the published form
             (`train_files.txt`, ... of lines `<sequence> <frame> <l or r>`).
         part: train, val, test_09 or test_10.
-        frame_ids: 0 and the sources: offsets in frames, "s" the other camera.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic`, `lanczos` or `bilinear`.
-        skip_missing: leave out samples that lack an image.
-        intrinsics: `calibration`, the matrix of the sequence, or `fixed`, the one that Monodepth2 uses
-            for all of KITTI, raw and odometry alike.
-        baseline: distance of the stereo cameras. The published 0.1 makes learned depths metres / 5.4,
-            0.54 makes them metres.
     """
 
     protocol = Protocol("KITTI odometry", "none: this dataset has no depth")
@@ -49,43 +46,41 @@ class KittiOdom(KittiImages):
         data_path: str | Path,
         split: str = "odom",
         part: str = "train",
-        frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 192,
-        width: int = 640,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
-        intrinsics: str = "calibration",
-        baseline: float = 0.1,
+        **settings: Any,
     ) -> None:
         self._calibration: dict[str, CalibrationFile] = {}
-        lines = load_split("kitti", str(split), part)
-        for line in lines:
-            if not line.folder.isdecimal() or line.side is None:
+        self.samples = load_split("kitti", str(split), part)
+        for sample in self.samples:
+            if not sample.folder.isdecimal() or sample.side is None:
                 raise InputError(
-                    f"{line.source}: expected '<sequence> <frame> <l or r>', got folder '{line.folder}'; "
+                    f"{sample.source}: expected '<sequence> <frame> <l or r>', got folder '{sample.folder}'; "
                     "splits with drives belong to dataset 'kitti'"
                 )
-        super().__init__(
-            data_path, lines, intrinsics, baseline, frame_ids, height, width, resize, skip_missing
-        )
+        super().__init__(data_path, **settings)
         if not self.fixed_intrinsics:  # found now, not at step 30,000
-            for line in {(line.folder, line.side): line for line in self.lines}.values():
-                self.intrinsics(line, 0, self.height, self.width)
+            for sample in {(sample.folder, sample.side): sample for sample in self.samples}.values():
+                self.intrinsics(sample, 0, *image_size(self.paths(sample, 0)[0]))
 
-    def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
-        camera = CAMERAS[self.side_of(line, frame)]
-        number = line.frame + (0 if frame == "s" else frame)
-        return [self.image(f"{self._sequence(line.folder)}/image_{camera}", f"{number:06d}")]
+    def paths(self, sample: SplitLine, frame: Frame) -> list[Path]:
+        camera = CAMERAS[self.side_of(sample, frame)]
+        number = sample.frame + (0 if frame == "s" else frame)
+        return [self.image(f"{self._sequence(sample.folder)}/image_{camera}", f"{number:06d}")]
 
-    def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+        """Of KITTI's own sequences they follow smaller copies of the images; others must fit the size."""
         if self.fixed_intrinsics:
             return fixed_intrinsics(height, width)
-        if line.folder not in self._calibration:
-            path = self._sequence(line.folder) / "calib.txt"
-            self._calibration[line.folder] = CalibrationFile(
-                path, "; intrinsics=fixed trains without, with the matrix Monodepth2 uses for all drives"
+        if sample.folder not in self._calibration:
+            path = self._sequence(sample.folder) / "calib.txt"
+            self._calibration[sample.folder] = CalibrationFile(
+                path,
+                "; --dataset.intrinsics fixed needs none: it is the matrix Monodepth2 uses for all drives",
             )
-        return self._calibration[line.folder].matrix(f"P{CAMERAS[line.side]}", 3, 4)[:, :3]
+        calibration = self._calibration[sample.folder]
+        K = calibration.matrix(f"P{CAMERAS[sample.side]}", 3, 4)[:, :3]
+        if recorded := RECORDED.get(round(K[0, 0], 4)):
+            return resize_intrinsics(K, recorded, (height, width))
+        return check_intrinsics(K, str(calibration.path), height, width)
 
     def poses(self, sequence: int | str) -> np.ndarray:
         """(frames, 4, 4) world from camera, metres; the world is the sequence's first camera.

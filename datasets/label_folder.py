@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datasets import DATASETS
-from datasets._cityscapes import image_size
 from datasets._labels import LabelTable, read_label_settings, table_of
-from datasets._sequence import SequenceDataset, check_folder
+from datasets.image_files import image_size
+from datasets.sequence import SequenceDataset, check_folder
 from metrics import Protocol
 from structures import Frame
 from utils import InputError
@@ -49,9 +49,6 @@ class LabelFolder(SequenceDataset):
         data_path: folder with the images and label files.
         part: train, val, test or all.
         frame_ids: only 0, since the images are single.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic`, `lanczos` or `bilinear`.
         skip_missing: leave out images without a label file instead of refusing to start.
         table: the label table: `labels.yaml` of the folder if not given, another file, or a name of
             configs/labels/.
@@ -69,12 +66,10 @@ class LabelFolder(SequenceDataset):
         data_path: str | Path,
         part: str = "train",
         frame_ids: Sequence[Frame] = (0,),
-        height: int = 192,
-        width: int = 640,
-        resize: str = "bicubic",
         skip_missing: bool = False,
         table: str | Path | None = None,
         val_fraction: float = 0.1,
+        **settings: Any,
     ) -> None:
         if part not in PARTS:
             raise InputError(f"a label folder has the parts {', '.join(PARTS)}, got '{part}'")
@@ -87,40 +82,40 @@ class LabelFolder(SequenceDataset):
         root = Path(data_path)
         check_folder(root)
         source = str(table or root / TABLE)
-        settings = read_label_settings(source)
-        self.label_table: LabelTable = table_of(settings, source)
-        self.lines = _find_pairs(root, settings, part, val_fraction, skip_missing, source)
-        super().__init__(root, frame_ids, height, width, resize, skip_missing)
+        described = read_label_settings(source)
+        self.label_table: LabelTable = table_of(described, source)
+        self.samples = _find_pairs(root, described, part, val_fraction, skip_missing, source)
+        super().__init__(root, frame_ids=frame_ids, skip_missing=skip_missing, **settings)
 
-    def paths(self, line: Pair, frame: Frame) -> list[Path]:
-        return [line.image]
+    def paths(self, sample: Pair, frame: Frame) -> list[Path]:
+        return [sample.image]
 
-    def intrinsics(self, line: Pair, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: Pair, camera: int, height: int, width: int) -> np.ndarray:
         """A nominal camera whose focal length is the width; label files come without intrinsics."""
         return np.array([[width, 0, (width - 1) / 2], [0, width, (height - 1) / 2], [0, 0, 1.0]])
 
-    def maps(self, line: Pair) -> dict[str, Tensor]:
+    def maps(self, sample: Pair) -> dict[str, Tensor]:
         """`labels` (1, 1, height, width) uint8 train ids, by the nearest pixel."""
-        ids = torch.from_numpy(self.train_ids(line))[None, None]
+        ids = torch.from_numpy(self.train_ids(sample))[None, None]
         return {"labels": F.interpolate(ids, (self.height, self.width), mode="nearest-exact")}
 
-    def train_ids(self, line: Pair) -> np.ndarray:
+    def train_ids(self, sample: Pair) -> np.ndarray:
         """(h, w) uint8, the labels of an image at their own size.
 
         Raises:
             InputError: a label file of another size than its image, or what the table refuses.
         """
-        labels = self.label_table.read(line.labels)
-        size = image_size(line.image)
+        labels = self.label_table.read(sample.labels)
+        size = image_size(sample.image)
         if labels.shape != size:
             raise InputError(
-                f"{line.labels} is {labels.shape[1]}x{labels.shape[0]} and its image {line.image} is "
+                f"{sample.labels} is {labels.shape[1]}x{labels.shape[0]} and its image {sample.image} is "
                 f"{size[1]}x{size[0]}; both must have one size"
             )
         return labels
 
     def name(self, index: int) -> str:
-        return self.lines[index].image.relative_to(self.data_path).as_posix()
+        return self.samples[index].image.relative_to(self.data_path).as_posix()
 
 
 def _find_pairs(

@@ -3,30 +3,31 @@
     <root>/Test134/img-math1-p-282t0.jpg                     2272 rows, 1704 columns
     <root>/Gridlaserdata/depth_sph_corr-math1-p-282t0.mat    `Position3DGrid` (55, 305, 4), the last is depth
 
-Images are upright and networks want them wide, so a band of half their width counts: rows 710 to 1561 of
-the image, and of the laser's grid the rows 17 to 37 that cover it. Ground truth up to 70 m counts (criterion
-C1).
+Images are in portrait format, and networks expect landscape, so a band of half the image's width in height is
+evaluated: rows 710 to 1561 of the image and rows 17 to 37 of the laser's grid. Ground truth up to 70 m is
+used (criterion C1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable, check_ground_truth
-from datasets._sequence import SequenceDataset, read_image
-from datasets._splits import SplitLine, load_split
+from datasets.ground_truth import Exportable, check_ground_truth
+from datasets.image_files import read_image
+from datasets.sequence import SequenceDataset
+from datasets.splits import SplitLine, load_split
 from metrics import Protocol
 from structures import Frame
 from utils import InputError
 
 SIZE = (2272, 1704)
-TOP, BOTTOM = 710, 1562  # rows of the image that count, the last one beyond them
+TOP, BOTTOM = 710, 1562  # first row of the band, and the row after its last
 GRID = (55, 305, 4)
 GRID_TOP, GRID_BOTTOM = 17, 38  # and of the laser's grid
 K = np.array(  # the one camera, as Make3D's own tools have it
@@ -42,13 +43,8 @@ class Make3D(Exportable, SequenceDataset):
         data_path: the folder that holds `Test134` and `Gridlaserdata`.
         split: `official`, or a folder with lists of your own (`test_files.txt`, an id a line).
         part: test.
-        frame_ids: 0 alone.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic`, `lanczos` or `bilinear`.
-        skip_missing: leave out samples that lack an image.
+        frame_ids: only 0, since the images are single.
         ground_truth: `laser`, or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
     protocol: ClassVar[Protocol] = Protocol(
@@ -68,48 +64,43 @@ class Make3D(Exportable, SequenceDataset):
         split: str = "official",
         part: str = "test",
         frame_ids: Sequence[Frame] = (0,),
-        height: int = 192,
-        width: int = 640,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
         ground_truth: str | None = "laser",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
-        check_ground_truth(ground_truth, ["laser"])
         if part == "train" or tuple(frame_ids) != (0,):
             raise InputError(
                 "Make3D holds single images to evaluate on, and no video to train from; its part is 'test' "
                 f"and frame_ids are 0, got '{part}' and {' '.join(map(str, frame_ids))}"
             )
-        self.ground_truth = ground_truth
-        self.lines = load_split("make3d", str(split), part)
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
-        self.find_exported(gt_path, split, part, at_first=False)
+        self.ground_truth = check_ground_truth(ground_truth, ["laser"])
+        self.samples = load_split("make3d", str(split), part)
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
+        self.find_exported(split, part, at_first=False)
 
-    def paths(self, line: SplitLine, frame: Frame) -> list[Path]:
-        return [self.data_path / "Test134" / f"img-{line.folder}.jpg"]
+    def paths(self, sample: SplitLine, frame: Frame) -> list[Path]:
+        return [self.data_path / "Test134" / f"img-{sample.folder}.jpg"]
 
-    def read_images(self, line: SplitLine, frame: Frame) -> list[Tensor]:
-        """(3, 852, 1704) uint8, the band that counts."""
-        path = self.paths(line, frame)[0]
+    def read_images(self, sample: SplitLine, frame: Frame) -> list[Tensor]:
+        """(3, 852, 1704) uint8, the evaluated band."""
+        path = self.paths(sample, frame)[0]
         image = read_image(path)
         if image.shape[1:] != SIZE:
             height, width = image.shape[1:]
             raise InputError(f"{path} is {width}x{height}; Make3D's test images are 1704x2272, upright")
         return [image[:, TOP:BOTTOM]]
 
-    def intrinsics(self, line: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
         """Of the one camera, in pixels of the band."""
         return K - np.array([[0, 0, 0], [0, 0, TOP], [0, 0, 0]])
 
-    def known_depth(self, index: int) -> np.ndarray:
+    def read_raw_depth(self, index: int) -> np.ndarray:
         """(1, 21, 305) metres."""
-        name = self.lines[index].folder
+        name = self.samples[index].folder
         grid = read_grid(self.data_path / "Gridlaserdata" / f"depth_sph_corr-{name}.mat")
         return grid[None, GRID_TOP:GRID_BOTTOM, :, 3].astype(np.float32)
 
     def name(self, index: int) -> str:
-        return self.lines[index].folder
+        return self.samples[index].folder
 
 
 def read_grid(path: Path) -> np.ndarray:

@@ -5,9 +5,9 @@
     <root>/nyu_depth_v2_labeled.mat                          1449 images with depth, 654 of them for testing
     <root>/nyu_test/00001.h5                                 or these, converted one by one: `rgb`, `depth`
 
-Training images are straightened: the colour camera's distortion is taken out, and a border of 16 pixels of
-640 x 480 with it, where straightening leaves no image. Test images are straight already; what counts is
-the window of 427 rows and 561 columns that the Kinect's depth covers.
+Training images are undistorted, and a border is removed in which undistortion leaves no image: 16 pixels at
+640 x 480. Test images are already undistorted; the window of 427 rows and 561 columns that the Kinect's depth
+covers is evaluated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -25,15 +25,17 @@ import torch
 from torch import Tensor
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable, check_ground_truth
-from datasets._sequence import SequenceDataset, check_offsets, read_image, resize_intrinsics
-from datasets._splits import SplitLine, load_split, split_names
+from datasets._nyuv2_files import SIZE, LabelledFile, read_converted
+from datasets.ground_truth import Exportable, check_ground_truth
+from datasets.image_files import read_image
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import SequenceDataset, check_offsets, check_stride
+from datasets.splits import SplitLine, load_split, split_names
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, read_lines
 
 # The Kinect's colour camera at 640 x 480, as the makers of the dataset calibrated it.
-SIZE = (480, 640)
 K = np.array(
     [[518.85790117450188, 0, 325.58244941119034], [0, 519.46961112127485, 253.73616633400465], [0, 0, 1]]
 )
@@ -41,19 +43,19 @@ DISTORTION = np.array(  # k1, k2, p1, p2, k3 in OpenCV's order
     [0.20796615318809061, -0.58613825163911781, 0.00072231363135888329, 0.0010479627195765181,
      0.49856986684705107]
 )  # fmt: skip
-BORDER = 16  # pixels that go on each side of a straightened image, of 640 x 480
-TOP, BOTTOM, LEFT, RIGHT = 44, 471, 40, 601  # rows and columns of a test image that count
+BORDER = 16  # pixels removed on each side of an undistorted image of 640 x 480
+TOP, BOTTOM, LEFT, RIGHT = 44, 471, 40, 601  # rows and columns of a test image that are evaluated
 
 OFFICIAL = "official"
 MAT = "nyu_depth_v2_labeled.mat"
 IMAGES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp"}
 COLOUR_NAMES = ("r-", "rgb_")  # where a folder holds depth images, too, those in colour begin like this
 COLUMNS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)  # of the nine images in a line of a published list, in time
-PUBLISHED_ORDER = (0, -4, -3, -2, -1, 1, 2, 3, 4)  # and as they stand in the line
+PUBLISHED_ORDER = (0, -4, -3, -2, -1, 1, 2, 3, 4)  # and their order in the line
 
 
 @dataclass(frozen=True)
-class Clip:
+class VideoSample:
     """A sample of video: number `frame` of the images of a scene, paths below the root."""
 
     scene: Sequence[str] = field(repr=False)
@@ -66,7 +68,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Still:
+class LabelledSample:
     """An image with depth: `number` in the .mat, counted from 1, or the converted file `path`."""
 
     number: int
@@ -76,6 +78,9 @@ class Still:
     @property
     def name(self) -> str:
         return self.path.removesuffix(".h5")
+
+
+Sample = VideoSample | LabelledSample
 
 
 @DATASETS.register
@@ -90,18 +95,15 @@ class NyuV2(Exportable, SequenceDataset):
             target, four images before it and four after it: 0 -4 -3 -2 -1 1 2 3 4, as published) or one
             test image (`nyu_test/00001.h5`).
         part: train, val or test.
-        frame_ids: 0 and the sources: offsets in steps of `stride`; test images have 0 alone.
-        height: network input height, pixels, a multiple of 32.
-        width: network input width, pixels, a multiple of 32.
-        resize: `bicubic`, `lanczos` or `bilinear`.
-        skip_missing: leave out samples that lack an image.
-        undistort: straighten training images. Off for images that are straight already.
-        stride: images from a target to its next source. The Kinect took some 20 to 30 a second, of which
-            neighbours hardly differ; 10 is what published lists were made with.
+        frame_ids: 0 and the sources: offsets in steps of `stride`; only 0 for test images.
+        undistort: remove the lens distortion of training images. Off for images without distortion.
+        stride: images from a target to its next source. The Kinect took 20 to 30 per second, so
+            neighbours hardly differ; published lists were made with 10.
         ground_truth: `kinect`, of test images, or None for no depth.
-        gt_path: folder of exported ground truth; `<data_path>/gt_depths` where not given.
     """
 
+    default_height: ClassVar[int] = 288
+    default_width: ClassVar[int] = 384
     protocol: ClassVar[Protocol] = Protocol(
         "NYUv2",
         "Kinect depth of the labelled set, holes filled in",
@@ -117,47 +119,40 @@ class NyuV2(Exportable, SequenceDataset):
         split: str = OFFICIAL,
         part: str = "train",
         frame_ids: Sequence[Frame] = (0, -1, 1),
-        height: int = 288,
-        width: int = 384,
-        resize: str = "bicubic",
-        skip_missing: bool = False,
         undistort: bool = True,
         stride: int = 1,
         ground_truth: str | None = "kinect",
-        gt_path: str | Path | None = None,
+        **settings: Any,
     ) -> None:
         check_offsets(frame_ids, "NYUv2")
-        check_ground_truth(ground_truth, ["kinect"])
-        if stride < 1:
-            raise InputError(f"stride is a whole number of images from 1 on, got {stride}")
-        self.undistort, self.stride, self.ground_truth = undistort, stride, ground_truth
+        check_stride(stride)
+        self.undistort, self.stride = undistort, stride
+        self.ground_truth = check_ground_truth(ground_truth, ["kinect"])
         self._maps: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
         self._labelled = LabelledFile(Path(data_path) / MAT)
         offsets = [frame * stride for frame in frame_ids]
         if str(split) == OFFICIAL and part in ("train", "val"):
-            self.lines = self._clips_of_folders(Path(data_path), part, offsets)
+            self.samples = self._video_samples(Path(data_path), part, offsets)
         else:
-            self.lines = _read_list(str(split), part, offsets)
-        single = isinstance(self.lines[0], Still)
+            self.samples = _read_list(str(split), part, offsets)
+        single = isinstance(self.samples[0], LabelledSample)
         if single and set(frame_ids) != {0}:
-            raise InputError(
-                f"{self.lines[0].source}: test images are single; frame_ids must be 0, got {tuple(frame_ids)}"
-            )
-        super().__init__(data_path, frame_ids, height, width, resize, skip_missing)
-        self.find_exported(gt_path, split, part, at_first=False)
+            raise InputError(f"{self.samples[0].source}: test images are single; --frame_ids must be 0")
+        super().__init__(data_path, frame_ids=frame_ids, **settings)
+        self.find_exported(split, part, at_first=False)
         if single:
-            self._read(self.lines[0])  # a wrong file shows now and not in a worker
+            self._read(self.samples[0])  # a wrong file shows now and not in a worker
 
-    def paths(self, line: Clip | Still, frame: Frame) -> list[Path]:
-        if isinstance(line, Clip):
-            return [self.data_path / line.scene[line.frame + frame * self.stride]]
-        return [self._file(line)]
+    def paths(self, sample: Sample, frame: Frame) -> list[Path]:
+        if isinstance(sample, VideoSample):
+            return [self.data_path / sample.scene[sample.frame + frame * self.stride]]
+        return [self._file(sample)]
 
-    def read_images(self, line: Clip | Still, frame: Frame) -> list[Tensor]:
-        """(3, h, w) uint8: straightened without its border, or the window of a test image that counts."""
-        if isinstance(line, Still):
-            return [torch.from_numpy(self._read(line)[0][:, TOP:BOTTOM, LEFT:RIGHT].copy())]
-        image = read_image(self.paths(line, frame)[0])
+    def read_images(self, sample: Sample, frame: Frame) -> list[Tensor]:
+        """(3, h, w) uint8: undistorted without its border, or the evaluated window of a test image."""
+        if isinstance(sample, LabelledSample):
+            return [torch.from_numpy(self._read(sample)[0][:, TOP:BOTTOM, LEFT:RIGHT].copy())]
+        image = read_image(self.paths(sample, frame)[0])
         height, width = image.shape[1:]
         dy, dx = border(height, width)
         if not self.undistort:
@@ -168,39 +163,39 @@ class NyuV2(Exportable, SequenceDataset):
         straight = cv2.remap(pixels, *self._maps[height, width], cv2.INTER_LINEAR)
         return [torch.from_numpy(straight).permute(2, 0, 1)]
 
-    def intrinsics(self, line: Clip | Still, camera: int, height: int, width: int) -> np.ndarray:
+    def intrinsics(self, sample: Sample, camera: int, height: int, width: int) -> np.ndarray:
         """Of the one calibrated camera, for what `images` gives; it follows where copies are smaller."""
-        if isinstance(line, Still):
+        if isinstance(sample, LabelledSample):
             return _shifted(K, LEFT, TOP)
         whole = _whole_size(height, width)
         dy, dx = border(*whole)
         return _shifted(resize_intrinsics(K, SIZE, whole), dx, dy)
 
-    def known_depth(self, index: int) -> np.ndarray | None:
+    def read_raw_depth(self, index: int) -> np.ndarray | None:
         """(1, 427, 561) metres of a test image; None for video."""
-        line = self.lines[index]
-        if isinstance(line, Clip):
+        sample = self.samples[index]
+        if isinstance(sample, VideoSample):
             return None
-        return self._read(line)[1][None, TOP:BOTTOM, LEFT:RIGHT].astype(np.float32)
+        return self._read(sample)[1][None, TOP:BOTTOM, LEFT:RIGHT].astype(np.float32)
 
     def name(self, index: int) -> str:
-        return self.lines[index].name
+        return self.samples[index].name
 
     # Test images.
 
-    def _file(self, line: Still) -> Path:
-        """The converted file where it is there, else the .mat."""
-        path = self.data_path / line.path
+    def _file(self, sample: LabelledSample) -> Path:
+        """The converted file if it exists, else the .mat."""
+        path = self.data_path / sample.path
         return path if path.is_file() or not self._labelled.path.is_file() else self._labelled.path
 
-    def _read(self, line: Still) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, sample: LabelledSample) -> tuple[np.ndarray, np.ndarray]:
         """(3, 480, 640) uint8 and (480, 640) metres."""
-        path = self._file(line)
-        return self._labelled.image(line.number) if path == self._labelled.path else read_converted(path)
+        path = self._file(sample)
+        return self._labelled.image(sample.number) if path == self._labelled.path else read_converted(path)
 
     # Scene folders.
 
-    def _clips_of_folders(self, root: Path, part: str, offsets: list[int]) -> list[Clip]:
+    def _video_samples(self, root: Path, part: str, offsets: list[int]) -> list[VideoSample]:
         scenes = find_scenes(root)
         if not scenes:
             raise InputError(
@@ -208,13 +203,13 @@ class NyuV2(Exportable, SequenceDataset):
                 "folder of a published list (train_files.txt) with --split"
             )
         if self._labelled.path.is_file():
-            tested = self._labelled.scenes([line.number for line in official_test()])
-            places = {_place(name) for name in tested}
-            scenes = {name: frames for name, frames in scenes.items() if _place(name) not in places}
+            tested = self._labelled.scenes([sample.number for sample in official_test()])
+            rooms = {_room(name) for name in tested}
+            scenes = {name: frames for name, frames in scenes.items() if _room(name) not in rooms}
             if not scenes:
                 raise InputError(f"every scene under {root} is one that test images were taken in")
         clips = [
-            Clip(frames, frame, name)
+            VideoSample(frames, frame, name)
             for name, frames in _held_back(scenes, part).items()
             for frame in range(len(frames))
             if all(0 <= frame + offset < len(frames) for offset in offsets)
@@ -232,12 +227,12 @@ class NyuV2(Exportable, SequenceDataset):
 
 
 def border(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that go on each side of a straightened image: 16 at 640 x 480."""
+    """Rows and columns removed on each side of an undistorted image: 16 at 640 x 480."""
     return round(BORDER * height / SIZE[0]), round(BORDER * width / SIZE[1])
 
 
 def undistortion_maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `cv2.remap` straightens an image of this size with; its border is left out already."""
+    """Maps with which `cv2.remap` undistorts an image of this size and removes its border."""
     camera = resize_intrinsics(K, SIZE, (height, width))
     dy, dx = border(height, width)
     maps = cv2.initUndistortRectifyMap(camera, DISTORTION, None, camera, (width, height), cv2.CV_16SC2)
@@ -245,7 +240,7 @@ def undistortion_maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole_size(height: int, width: int) -> tuple[int, int]:
-    """The size of which (height, width) is left without the border."""
+    """The size of an image that is (height, width) without its border."""
     whole = []
     for side, full in zip((height, width), SIZE):
         near = round(side * BORDER / (full - 2 * BORDER))  # of several sizes that rounding allows, the first
@@ -259,128 +254,32 @@ def _shifted(camera: np.ndarray, dx: int, dy: int) -> np.ndarray:
     return camera - np.array([[0, 0, dx], [0, 0, dy], [0, 0, 0]])
 
 
-# ----------------------------------------------------------------------------- images with depth
-
-
-class LabelledFile:
-    """The official `nyu_depth_v2_labeled.mat`, read image by image: it is HDF5 (MATLAB 7.3).
-
-    MATLAB stores columns first, so HDF5 sees `images` as (1449, 3, 640, 480), `depths` as (1449, 640, 480).
-
-    Args:
-        path: of the file; nothing need be there.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = None
-        self._process = -1
-
-    def __getstate__(self) -> dict:
-        return {"path": self.path, "_file": None, "_process": -1}
-
-    def image(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """(3, 480, 640) uint8 and (480, 640) metres of image `number`, counted from 1 as MATLAB does.
-
-        Raises:
-            InputError: no HDF5, another content, fewer images.
-        """
-        file = self._open()
-        images, depths = (_variable(file, name, self.path) for name in ("images", "depths"))
-        fits = images.shape[1:] == (3, 640, 480) and depths.shape == (len(images), 640, 480)
-        if not (fits and images.dtype == np.uint8):
-            raise InputError(
-                f"{self.path} is no labelled set: expected images (n, 3, 640, 480) of uint8 and depths "
-                f"(n, 640, 480), got {images.shape} of {images.dtype} and {depths.shape}"
-            )
-        if not 1 <= number <= len(images):
-            raise InputError(f"{self.path} holds {len(images)} images, number {number} is asked for")
-        image, depth = _rows(images, number - 1, self.path), _rows(depths, number - 1, self.path)
-        return image.transpose(0, 2, 1), depth.T
-
-    def scenes(self, numbers: Sequence[int]) -> list[str]:
-        """The names of the scenes that images were taken in; those the file does not know are left out."""
-        file = self._open()
-        references = np.ravel(_variable(file, "scenes", self.path))
-        within = [number for number in numbers if number <= len(references)]
-        return ["".join(map(chr, np.ravel(file[references[number - 1]]))) for number in within]
-
-    def _open(self):  # an h5py.File
-        if self._file is None or self._process != os.getpid():  # forked workers must not share a position
-            self._file, self._process = _open_hdf5(self.path), os.getpid()
-        return self._file
-
-
-def read_converted(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One converted .h5: (3, 480, 640) uint8 and (480, 640) metres.
-
-    Raises:
-        InputError: not readable, or with other contents.
-    """
-    with _open_hdf5(path) as file:
-        rgb, depth = (_rows(_variable(file, name, path), ..., path) for name in ("rgb", "depth"))
-    if rgb.shape != (3, *SIZE) or rgb.dtype != np.uint8 or depth.shape != SIZE:
-        raise InputError(
-            f"{path} is no NYUv2 image: expected rgb (3, 480, 640) of uint8 and depth (480, 640), "
-            f"got {rgb.shape} of {rgb.dtype} and {depth.shape}"
-        )
-    return rgb, depth
-
-
-def _open_hdf5(path: Path):  # an h5py.File
-    import h5py
-
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except OSError as error:
-        head = path.read_bytes()[:116] if path.is_file() else b""
-        if head.startswith(b"MATLAB 5.0"):
-            raise InputError(
-                f"{path} is a MATLAB file of version 5; the official one is of version 7.3 (save it again "
-                "with -v7.3, or download it anew)"
-            ) from None
-        raise InputError(f"{path} cannot be read as HDF5 ({error}); is it truncated?") from None
-
-
-def _variable(file, name: str, path: Path):  # an h5py.Dataset
-    if not hasattr(file.get(name), "shape"):  # a group has none
-        raise InputError(f"{path} has no variable '{name}', only {', '.join(sorted(file)) or 'none'}")
-    return file[name]
-
-
-def _rows(variable, rows, path: Path) -> np.ndarray:
-    try:
-        return np.asarray(variable[rows])
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}); is it truncated?") from None
-
-
 # ----------------------------------------------------------------------------- lists and folders
 
 
-def official_test() -> list[Still]:
+def official_test() -> list[LabelledSample]:
     """The 654 official test images."""
-    return [_still(line) for line in load_split("nyuv2", OFFICIAL, "test")]
+    return [_labelled_sample(sample) for sample in load_split("nyuv2", OFFICIAL, "test")]
 
 
-def _still(line: SplitLine) -> Still:
+def _labelled_sample(sample: SplitLine) -> LabelledSample:
     """From `nyu_test 1`, as our lists have it, or `nyu_test/00001.h5`, as published."""
-    path = line.folder if line.folder.endswith(".h5") else f"{line.folder}/{line.frame:05d}.h5"
+    path = sample.folder if sample.folder.endswith(".h5") else f"{sample.folder}/{sample.frame:05d}.h5"
     stem = Path(path).stem
     if not stem.isdecimal():
-        raise InputError(f"{line.source}: expected a numbered image such as nyu_test/00001.h5, got '{path}'")
-    return Still(int(stem), path, line.source)
+        raise InputError(
+            f"{sample.source}: expected a numbered image such as nyu_test/00001.h5, got '{path}'"
+        )
+    return LabelledSample(int(stem), path, sample.source)
 
 
-def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
+def _read_list(split: str, part: str, offsets: list[int]) -> list[Sample]:
     """A list of clips, nine paths a line, or of test images."""
     path = Path(split) / f"{part}_files.txt"
     listed = split not in split_names("nyuv2") and path.is_file()
     rows = [line.split() for line in read_lines(path)] if listed else []
     if not rows or len(rows[0]) == 1:
-        return [_still(line) for line in load_split("nyuv2", split, part)]
+        return [_labelled_sample(line) for line in load_split("nyuv2", split, part)]
     beyond = [offset for offset in offsets if offset not in COLUMNS]
     if beyond:
         raise InputError(
@@ -396,13 +295,13 @@ def _read_list(split: str, part: str, offsets: list[int]) -> list[Clip | Still]:
                 f"got {len(row)}"
             )
         by_offset = dict(zip(PUBLISHED_ORDER, row))
-        clips.append(Clip([by_offset[offset] for offset in COLUMNS], COLUMNS.index(0), source))
+        clips.append(VideoSample([by_offset[offset] for offset in COLUMNS], COLUMNS.index(0), source))
     return clips
 
 
 def find_scenes(root: Path) -> dict[str, list[str]]:
     """Name → images in time, paths below the root, of every folder that holds three images or more."""
-    scenes, seen = {}, set()  # places, since a link may lead back to a folder above it
+    scenes, seen = {}, set()  # real paths, since a link may lead back to a folder above it
     for folder, inner, names in os.walk(root, followlinks=True):
         if (there := os.path.realpath(folder)) in seen:
             inner.clear()
@@ -412,9 +311,9 @@ def find_scenes(root: Path) -> dict[str, list[str]]:
         names = [name for name in names if Path(name).suffix.lower() in IMAGES]
         coloured = [name for name in names if name.startswith(COLOUR_NAMES)]
         frames = sorted(coloured or names, key=_natural_key)
-        place = Path(folder).relative_to(root)
-        if len(frames) > 2 and place != Path("."):
-            scenes[place.as_posix()] = [(place / name).as_posix() for name in frames]
+        scene = Path(folder).relative_to(root)
+        if len(frames) > 2 and scene != Path("."):
+            scenes[scene.as_posix()] = [(scene / name).as_posix() for name in frames]
     return dict(sorted(scenes.items()))
 
 
@@ -423,7 +322,7 @@ def _natural_key(name: str) -> list[str | int]:
     return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", name)]
 
 
-def _place(scene: str) -> str:
+def _room(scene: str) -> str:
     """`kitchens/kitchen_0028b` to `kitchen_0028`: a room recorded several times has a letter for each."""
     return re.sub(r"(?<=\d)[a-z]$", "", Path(scene).name)
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from evaluation.loop import Predict
 from structures import Batch, Prediction
 from utils import InputError

@@ -19,9 +19,9 @@ from typing import Any
 from torch import nn
 
 from datasets import DATASETS, build_dataset
-from datasets._sequence import SequenceDataset
-from datasets._splits import evaluated_part, split_names
-from datasets._surround import SurroundDataset
+from datasets.sequence import SequenceDataset
+from datasets.splits import evaluated_part, split_names
+from datasets.surround import SurroundDataset
 from evaluation.loop import Predict
 from methods.metric_scale import (
     learned_from,

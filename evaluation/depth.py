@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from evaluation.loop import Loading, Predict, Samples, predict_samples
 from evaluation.result import Result, Row
 from metrics import METRICS, GroundTruth, Measured, Protocol, errors_at_points, sample_prediction

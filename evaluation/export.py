@@ -1,7 +1,7 @@
 """Ground truth measured once: the maps of a dataset, written to one file that the dataset finds by itself.
 
 The first evaluation does this for ground truth that comes from LiDAR scans; tools/export_gt_depth.py does it
-beforehand, and in shards. The format is described in `datasets/_ground_truth.py`.
+beforehand, and in shards. The format is described in `datasets/ground_truth.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets._ground_truth import Export, Exportable, Member, encode, shard_path
-from datasets._sequence import SequenceDataset
+from datasets.exported_depth import shard_path
+from datasets.exporting import Export, Member, encode
+from datasets.ground_truth import Exportable
+from datasets.sequence import SequenceDataset
 from shards import torchrun_shard
 from utils import InputError, can_write
 from workers import run_tasks, writing
@@ -46,7 +48,7 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
 
 def has_ground_truth(dataset: SequenceDataset) -> bool:
     """Whether the ground truth of any sample can be measured."""
-    return any(dataset.measured_depth(index) is not None for index in range(len(dataset)))
+    return any(dataset.depth_from_raw(index) is not None for index in range(len(dataset)))
 
 
 def export(
@@ -110,5 +112,5 @@ def measure(dataset: SequenceDataset, indices: Sequence[int], workers: int) -> I
 
 
 def _encoded(dataset: SequenceDataset, index: int) -> list[Member] | None:
-    depth = dataset.known_depth(index)
+    depth = dataset.read_raw_depth(index)
     return None if depth is None else encode(depth)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from evaluation.depth import evaluate
 from evaluation.loop import Loading, Predict
 from evaluation.result import gather

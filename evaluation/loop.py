@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from datasets._augment import mirror
-from datasets._loading import outlive_sigterm
-from datasets._sequence import SequenceDataset
+from datasets.augmentation import mirror
+from datasets.loading import outlive_sigterm
+from datasets.sequence import SequenceDataset
 from structures import Batch, Prediction
 from utils import InputError
 

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datasets._sequence import read_image, resize_image
-from datasets.folder import FRAMES_FILE, IMAGES, frame_names
+from datasets.image_files import IMAGES, read_image
+from datasets.resizing import resize_image
+from datasets.scenes import FRAMES_FILE, frame_names
 from evaluation.loop import Loading
 from trajectories import (
     align,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets._surround import RING
+from datasets.surround import RING
 from metrics import METRICS, Protocol
 from processes import Processes
 from utils import InputError, atomic_path

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from checkpoints import load_ground_truth_npz
-from datasets._sequence import SequenceDataset
-from datasets._splits import eigen_to_benchmark_ids, load_split
+from datasets.sequence import SequenceDataset
+from datasets.splits import eigen_to_benchmark_ids, load_split
 from metrics import Protocol
 from structures import Batch, Prediction
 from utils import InputError, atomic_path

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datasets._loading import outlive_sigterm
+from datasets.loading import outlive_sigterm
 from images import colourise, save_image, writing
 from segmentation_metrics import SUMMARY, Confusion, SegmentationProtocol
 from structures import Batch, Prediction
@@ -171,7 +171,7 @@ def default_protocol(dataset: Any, **settings: Any) -> SegmentationProtocol:
 
 
 class _Labelled(Dataset):
-    """Samples with their labels at their own size; an error travels as an item, see datasets/_loading.py."""
+    """Samples with their labels at their own size; an error travels as an item, see datasets/loading.py."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -181,7 +181,7 @@ class _Labelled(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Batch, Tensor] | InputError:
         try:
-            labels = self.dataset.train_ids(self.dataset.lines[index])
+            labels = self.dataset.train_ids(self.dataset.samples[index])
             return self.dataset[index], torch.from_numpy(labels)
         except InputError as error:
             return error

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets._surround import RING
+from datasets.surround import RING
 from images import as_image, colourise, ring_grid, surround_cloud
 from layers import disparity_to_depth, invert_rigid
 from methods import METHODS

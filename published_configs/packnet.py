@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from checkpoints.packnet import DATASETS, DEPTH_NETWORKS, POSE_NETWORKS
-from datasets._surround import RING
+from datasets.surround import RING
 from published_configs._packnet_keys import LEFT_OUT, MAP, SECTIONS, TRANSLATED
 from utils import InputError, nearest_name
 

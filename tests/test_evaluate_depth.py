@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import methods
-from datasets._ground_truth import write_exported
-from datasets._splits import eigen_to_benchmark_ids
+from datasets.exporting import write_exported
+from datasets.splits import eigen_to_benchmark_ids
 from evaluate_depth import main, parse
 from evaluation import benchmarks
 from evaluation.benchmarks import evaluate_model

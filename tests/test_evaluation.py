@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from evaluation import (
     LOSS_GOAL,
     Loading,
@@ -47,8 +47,8 @@ class Wall(SequenceDataset):
         self, root: Path, count: int = 5, cameras: int = 1, ground_truth: set[int] | None = None
     ) -> None:
         self.cameras = cameras
-        self.lines = list(range(count))
-        self.ground_truth = set(self.lines) if ground_truth is None else ground_truth
+        self.samples = list(range(count))
+        self.ground_truth = set(self.samples) if ground_truth is None else ground_truth
         for n in range(count * cameras):
             grey = np.rint(255 / self.metres(40 + n // cameras)).astype(np.uint8)
             Image.fromarray(np.stack([grey] * 3, -1)).save(root / f"{n}.png")
@@ -58,10 +58,10 @@ class Wall(SequenceDataset):
     def metres(height: int) -> np.ndarray:
         return np.linspace(8, 24, 96)[None].repeat(height, 0)
 
-    def paths(self, line, frame):
-        return [self.data_path / f"{line * self.cameras + n}.png" for n in range(self.cameras)]
+    def paths(self, sample, frame):
+        return [self.data_path / f"{sample * self.cameras + n}.png" for n in range(self.cameras)]
 
-    def intrinsics(self, line, camera, height, width):
+    def intrinsics(self, sample, camera, height, width):
         return np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
 
     def depth(self, index):

@@ -55,8 +55,8 @@ def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, t
         export_gt_depth.main(list(map(str, words)))
         assert images.exported.path.is_file()
         images.exported.refresh()
-        index = next(n for n in range(len(images)) if images.measured_depth(n) is not None)
-        np.testing.assert_array_equal(images.exported.get(images.name(index)), images.measured_depth(index))
+        index = next(n for n in range(len(images)) if images.depth_from_raw(n) is not None)
+        np.testing.assert_array_equal(images.exported.get(images.name(index)), images.depth_from_raw(index))
 
     if name not in NO_TRUTH:
         words = ["--run", model, "--dataset", name, "--data_path", root, "--num_workers", 0]
@@ -68,7 +68,7 @@ def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, t
         for path in results:
             assert math.isfinite(json.loads(path.read_text())["mean"]["abs_rel"])
 
-    image = images.read_images(images.lines[0], 0)[0]
+    image = images.read_images(images.samples[0], 0)[0]
     saved = tmp_path / "image.png"
     runs.save_image(saved, image)
     test_simple.main(["--run", str(model), "--image_path", str(saved), "--output", str(tmp_path / "seen")])

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import methods
-from datasets._sequence import read_image
-from datasets._video import extract_video
+from datasets.image_files import read_image
+from datasets.video import extract_video
 from test_video import SteadyRange, arrange, main, open_frames
 from tests.test_images import read_video
 from tests.test_test_simple import draw

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import build_dataset
-from datasets._sequence import SequenceDataset
+import datasets
+from datasets.sequence import SequenceDataset
 from shards import own_cores, shard_of, torchrun_shard
 from utils import read_setting
 
@@ -90,7 +90,7 @@ def open_dataset(given: argparse.Namespace, **settings: Any) -> SequenceDataset:
     settings = {key: value for key, value in settings.items() if value is not None}
     section = {"name": given.dataset, **settings, **dict(given.set)}
     options = {"dataset": section, "data_path": given.data_path, "skip_missing": given.skip_missing}
-    return build_dataset(options, frame_ids=(0,))
+    return datasets.open_dataset(options, "inspect", frame_ids=(0,))
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

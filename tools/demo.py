@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from datasets import build_dataset
-from datasets._sequence import read_image
+from datasets.image_files import read_image
 from evaluation import Loading, Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
 from images import as_image, colourise, image_grid, save_image
 from predictor import Predictor, load_predictor
@@ -122,7 +122,7 @@ def draw(path: Path, predictor: Predictor, dataset: torch.utils.data.Dataset) ->
     """Rows of image, learned depth and true depth at the images' own size, near things bright."""
     rows = []
     for index in torch.linspace(0, len(dataset) - 1, SHOWN).round().int().tolist():
-        image = read_image(dataset.paths(dataset.lines[index], 0)[0])
+        image = read_image(dataset.paths(dataset.samples[index], 0)[0])
         depth = torch.from_numpy(dataset.depth(index))[0]
         nearness = torch.where(depth > 0, 1 / depth.clamp(min=1e-3), 0)  # the sky has none
         learned = 1 / predictor(image)[0, 0]

@@ -27,9 +27,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets import DATASETS, build_dataset
-from datasets._sequence import SequenceDataset, read_image
-from datasets.folder import IMAGES, INTRINSICS_FILES, find_scenes, parse_intrinsics
+import datasets
+from datasets import DATASETS
+from datasets.image_files import IMAGES, read_image
+from datasets.scenes import find_scenes
+from datasets.sequence import SequenceDataset
+from intrinsics import FILES as INTRINSICS_FILES
+from intrinsics import parse_intrinsics
 from options import frame_id
 from tools._doctor import files, ground_truth, intrinsics, motion, rig, warp
 from tools._doctor.page import write_page
@@ -150,7 +154,7 @@ def _try(
     """The dataset, or why it refuses."""
     section = {"name": given.dataset, **settings}
     try:
-        return build_dataset({"dataset": section, "data_path": given.data_path}), None
+        return datasets.open_dataset({"dataset": section, "data_path": given.data_path}, "inspect"), None
     except InputError as error:
         return None, str(error)
 

@@ -5,7 +5,7 @@
     python tools/export_gt_depth.py --data_path data/ddad --dataset ddad
     python tools/export_gt_depth.py --data_path data/synthetic --split data/synthetic/splits --part val test
 
-The file lies in `<data_path>/gt_depths`, where the dataset finds it by itself; datasets/_ground_truth.py
+The file lies in `<data_path>/gt_depths`, where the dataset finds it by itself; datasets/ground_truth.py
 tells what is in it. Images without ground truth are left out. It can be stopped at any time: started again
 it goes on where it was. To share the work among machines, give each a `--shard 1/4` to `--shard 4/4`, or
 start it under torchrun.
@@ -21,9 +21,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
-from datasets._ground_truth import Exportable
-from datasets._sequence import SequenceDataset
-from datasets._splits import evaluated_part
+from datasets.ground_truth import Exportable
+from datasets.sequence import SequenceDataset
+from datasets.splits import evaluated_part
 from evaluation.export import export
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
 from utils import InputError, run_main

@@ -35,8 +35,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
-from datasets._sequence import read_image
-from datasets._surround import SurroundDataset
+from datasets.image_files import read_image
+from datasets.surround import SurroundDataset
 from tools._options import add_dataset, add_workers, new_parser, open_dataset
 from utils import InputError, atomic_path, run_main
 from workers import run_tasks, writing
@@ -97,7 +97,7 @@ def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> list[Task
     """This process's share of the masks that are not there yet."""
     images: dict[tuple[int, Path], list[Path]] = defaultdict(list)
     groups: dict[tuple[int, bytes | Path], list[Path]] = defaultdict(list)
-    for line in dataset.lines:
+    for line in dataset.samples:
         for camera, image in enumerate(dataset.paths(line, 0)):
             mask = dataset.mask_path(line, camera)
             if (camera, mask) not in images:

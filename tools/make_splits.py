@@ -1,10 +1,10 @@
-"""Split lists in and out of our compact form (see datasets/_splits.py).
+"""Split lists in and out of our compact form (see datasets/splits.py).
 
-python tools/make_splits.py --export lists
+python tools/makelists.py --export lists
     writes lists/kitti/eigen_zhou/train_files.txt and so on, one sample per line as published code reads
     them, and lists/kitti/benchmark/eigen_to_benchmark_ids.npy
 
-python tools/make_splits.py --pack train_files.txt --without val.txt --out splits/kitti/mine/train.txt
+python tools/makelists.py --pack train_files.txt --without val.txt --out splits/kitti/mine/train.txt
     writes a list of your own in the compact form
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets import _splits
+from datasets import splits as lists
 from tools._options import new_parser, place
 from utils import InputError, atomic_path, run_main
 
@@ -56,17 +56,17 @@ def parse_arguments() -> argparse.Namespace:
 
 def export(folder: Path, dataset: str, split: str | None) -> None:
     """Write every part of the split, or of all splits, as `<folder>/<dataset>/<split>/<part>_files.txt`."""
-    splits = [split] if split else _splits.split_names(dataset)
+    splits = [split] if split else lists.split_names(dataset)
     for name in splits:
-        for part in _splits.parts(dataset, name):
-            samples = _splits.load_split(dataset, name, part)
+        for part in lists.parts(dataset, name):
+            samples = lists.load_split(dataset, name, part)
             # Published test lists of odometry are called test_files_09.txt.
             kind, _, which = part.partition("_")
             path = folder / dataset / Path(name).name / f"{kind}_files{'_' if which else ''}{which}.txt"
-            write_lines(path, _splits.published_lines(samples))
+            write_lines(path, lists.published_lines(samples))
             print(f"{path}: {len(samples)} samples")
     if dataset == "kitti" and "eigen_benchmark" in splits:
-        ids = _splits.eigen_to_benchmark_ids()
+        ids = lists.eigen_to_benchmark_ids()
         path = folder / dataset / "benchmark" / "eigen_to_benchmark_ids.npy"
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.save(file, ids)
@@ -75,15 +75,15 @@ def export(folder: Path, dataset: str, split: str | None) -> None:
 
 def pack(path: Path, out: Path, without: str | None, keep_order: bool) -> None:
     """Write the list in the compact form; `without` is a list beside `out`."""
-    samples = _splits.read_split_file(path)
-    removed = _splits.read_split_file(out.parent / without) if without else []
-    shared = {line.sample for line in samples} & {line.sample for line in removed}
+    samples = lists.read_split_file(path)
+    removed = lists.read_split_file(out.parent / without) if without else []
+    shared = {line.key for line in samples} & {line.key for line in removed}
     if shared:
         raise InputError(f"{path} and {without} share {len(shared)} samples; --without needs none in common")
-    lines = _splits.compact_lines([*samples, *removed], keep_order)
+    lines = lists.compact_lines([*samples, *removed], keep_order)
     if without:
         lines.append(f"without {without}")
-    write_lines(out, [f"# {len(samples)} samples, packed from {path.name} by tools/make_splits.py", *lines])
+    write_lines(out, [f"# {len(samples)} samples, packed from {path.name} by tools/makelists.py", *lines])
     print(f"{out}: {len(samples)} samples in {len(lines)} lines ({out.stat().st_size / 1000:.1f} kB)")
 
 

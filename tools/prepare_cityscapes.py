@@ -39,7 +39,7 @@ from datasets._cityscapes import (
     frame_name,
     upper_rows,
 )
-from datasets._sequence import resize_intrinsics
+from datasets.resizing import resize_intrinsics
 from tools._options import add_workers, new_parser, place
 from utils import InputError, atomic_path, read_yaml, run_main, to_yaml
 from workers import run_tasks, writing

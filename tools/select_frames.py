@@ -34,7 +34,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.folder import FRAMES_FILE, INTRINSICS_FILES, find_scenes, frame_names, parse_intrinsics
+from datasets.scenes import FRAMES_FILE, find_scenes, frame_names
+from intrinsics import FILES as INTRINSICS_FILES
+from intrinsics import parse_intrinsics
 from tools._options import add_workers, new_parser, place
 from utils import InputError, atomic_path, read_text, read_yaml, run_main, to_yaml
 from workers import run_tasks, writing

@@ -32,8 +32,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
-from datasets._sequence import read_image
-from datasets._surround import RING, SurroundDataset, read_mask, read_matches
+from datasets.image_files import read_image
+from datasets.surround import RING, SurroundDataset, read_mask, read_matches
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
 from utils import InputError, atomic_path, run_main
 from workers import run_tasks, writing
@@ -97,7 +97,7 @@ def neighbours(names: Sequence[str]) -> list[tuple[int, int]]:
 
 def sample_matches(dataset: SurroundDataset, index: int, published_grey: bool = False) -> list[np.ndarray]:
     """The matches of every camera of a sample, each (K, 6) float32; this file's head tells the columns."""
-    line = dataset.lines[index]
+    line = dataset.samples[index]
     paths = dataset.paths(line, 0)
     rig = dataset.rig_from_camera(line)
     pairs = neighbours(dataset.camera_names)
@@ -305,7 +305,7 @@ def write_matches(
 
 def match_paths(dataset: SurroundDataset, index: int) -> list[Path]:
     """The files of a sample, one a camera."""
-    return [dataset.match_path(dataset.lines[index], camera) for camera in range(dataset.cameras)]
+    return [dataset.match_path(dataset.samples[index], camera) for camera in range(dataset.cameras)]
 
 
 def write_sample(dataset: SurroundDataset, index: int, published_grey: bool = False) -> None:
@@ -323,7 +323,7 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
     """How many matches there are and how far their depths are from the LiDAR's, as text and as JSON.
 
     Args:
-        dataset: its `measured_depth` is the ground truth.
+        dataset: its `depth_from_raw` is the ground truth.
         indices: of samples with matches.
         samples: how many of them to look at, spread evenly.
         path: of the JSON file.
@@ -333,7 +333,7 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
     counts = {name: [0, 0] for name in names}  # matches, and those that training would take
     errors: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for index in tqdm(chosen, "LiDAR", unit="sample", leave=False):
-        ground_truth = dataset.measured_depth(index)
+        ground_truth = dataset.depth_from_raw(index)
         for camera, match_file in enumerate(match_paths(dataset, index)):
             rows = read_matches(match_file)
             good = rows[usable(rows)]

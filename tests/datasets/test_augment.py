@@ -8,7 +8,7 @@ import torch
 import torchvision.transforms.functional as tvf
 
 from cameras import BrownConrady
-from datasets._augment import Augment, mirror
+from datasets.augmentation import Augment, mirror
 from layers import backproject, project
 from structures import Batch
 from utils import InputError

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from datasets._cityscapes import LABEL_IDS, UPPER, split_triple, to_train_ids
-from datasets._splits import load_split, parts, published_lines, read_split_file
 from datasets.cityscapes import Cityscapes, depth_from_disparity
+from datasets.splits import load_split, parts, published_lines, read_split_file
 from evaluation import Loading, evaluate
 from layers import disparity_to_depth
 from metrics import METRICS, GroundTruth, measure
@@ -156,14 +156,14 @@ def test_depth_is_baseline_times_focal_over_disparity():
 def test_the_drawn_disparity_gives_the_drawn_depth_back(city):
     dataset = open_city(city, part="test", frame_ids=(0,))
     tree = CityscapesTree(Plan("cityscapes", city, **PLAN))
-    true = tree.view(2, dataset.lines[0].frame).depth[:UPPER_HEIGHT]
+    true = tree.view(2, dataset.samples[0].frame).depth[:UPPER_HEIGHT]
     depth = dataset.depth(0)[0]
     assert np.array_equal(depth > 0, true > 0)
     assert np.allclose(depth[true > 0], true[true > 0], rtol=1e-2)
 
 
 def test_published_ground_truth_is_numbered_by_the_published_list_whatever_list_is_evaluated(copy):
-    published = [line.sample for line in load_split("cityscapes", "manydepth", "test")]
+    published = [line.key for line in load_split("cityscapes", "manydepth", "test")]
     number = published.index(("berlin_000002", 19, ""))
     frame = copy / "leftImg8bit_sequence/test/berlin/berlin_000002_000003_leftImg8bit.png"
     shutil.copy(frame, frame.with_name("berlin_000002_000019_leftImg8bit.png"))
@@ -185,7 +185,7 @@ def test_ground_truth_and_labels_have_the_rows_of_their_image_whatever_its_heigh
     make(Plan("cityscapes", tmp_path, **{**PLAN, "sequences": 2, "frames": 5, "height": 65}))
     for rows, height in ((0.75, 48), (0.7, 45), (1, 65)):
         dataset = open_city(tmp_path, part="test", frame_ids=(0,), top_rows=rows)
-        (line,) = dataset.lines
+        (line,) = dataset.samples
         assert dataset.read_images(line, 0)[0].shape == (3, height, WIDTH)
         assert dataset.depth(0).shape == (1, height, WIDTH)
         assert dataset.train_ids(line).shape == (height, WIDTH)
@@ -222,7 +222,7 @@ def test_the_true_depth_is_perfect_from_writer_over_exporter_to_evaluator(copy):
         shutil.rmtree(copy / kind)
     dataset = open_city(copy, part="test", frame_ids=(0,))
     tree = CityscapesTree(Plan("cityscapes", copy, **PLAN))
-    true = [tree.view(2, line.frame).depth[:UPPER_HEIGHT] for line in dataset.lines]
+    true = [tree.view(2, line.frame).depth[:UPPER_HEIGHT] for line in dataset.samples]
     perfect = predictor_of(torch.from_numpy(np.where(depth > 0, depth, 1e3))[None, None] for depth in true)
     result = evaluate(perfect, dataset, loading=Loading(batch_size=1))[""]
     assert result.mean["abs_rel"] < 5e-4 and result.mean["a1"] == 1  # disparity comes in 1 / 256 pixels
@@ -247,7 +247,7 @@ def test_labels_travel_as_train_ids_by_the_nearest_pixel(city):
     tree = CityscapesTree(Plan("cityscapes", city, **PLAN))
     semantics = tree.view(0, 3).semantics[:UPPER_HEIGHT]
     assert np.array_equal(labels[0, 0].numpy(), semantics[1::3, 1::3])
-    assert np.array_equal(dataset.train_ids(dataset.lines[0]), semantics)
+    assert np.array_equal(dataset.train_ids(dataset.samples[0]), semantics)
 
 
 def test_labels_that_are_train_ids_already_count_first(copy):
@@ -265,7 +265,7 @@ def test_labels_that_are_train_ids_already_count_first(copy):
 
 @pytest.mark.parametrize("part, count", [("train", 69731), ("val", 7386), ("test", 1525)])
 def test_the_lists_hold_as_many_frames_as_published_and_none_twice(part, count):
-    samples = [line.sample for line in load_split("cityscapes", "manydepth", part)]
+    samples = [line.key for line in load_split("cityscapes", "manydepth", part)]
     assert len(samples) == len(set(samples)) == count
     assert parts("cityscapes", "manydepth") == ["test", "train", "val"]
 
@@ -283,7 +283,7 @@ def test_sequences_come_as_runs_and_go_as_published_lines(tmp_path):
 
 def test_no_frame_is_trained_and_validated_on():
     training, validation = (
-        {line.sample for line in load_split("cityscapes", "manydepth", part)} for part in ("train", "val")
+        {line.key for line in load_split("cityscapes", "manydepth", part)} for part in ("train", "val")
     )
     assert not training & validation
 
@@ -294,7 +294,7 @@ def test_a_list_holds_what_the_published_one_does(part):
         pytest.skip("the published lists are not at hand")
     ours = load_split("cityscapes", "manydepth", part)
     theirs = read_split_file(PUBLISHED / f"{part}_files.txt")
-    assert Counter(line.sample for line in ours) == Counter(line.sample for line in theirs)
+    assert Counter(line.key for line in ours) == Counter(line.key for line in theirs)
     if part == "test":  # its order numbers the published ground truth
         written = (PUBLISHED / "test_files.txt").read_text().split("\n")
         assert published_lines(ours) == [line.strip() for line in written if line.strip()]
@@ -349,7 +349,7 @@ def nothing_at_all(root):
         (half_a_camera, "cannot be read as a Cityscapes camera .*'fy'"),
         (normalised_camera, "fx 1.1, cx 0.53.* does not belong to images of 2048 x 1024"),
         (lose_image, "no image at .*aachen_000001_000005_leftImg8bit.png; 1 of 5 samples lack"),
-        (nothing_at_all, "is no Cityscapes folder: expected leftImg8bit_sequence"),
+        (nothing_at_all, "is not a Cityscapes folder: expected leftImg8bit_sequence"),
     ],
 )
 def test_a_broken_official_tree_is_located_when_it_is_opened(copy, damage, words):
@@ -426,7 +426,7 @@ def test_a_broken_preparation_is_located_when_it_is_opened(city, small, tmp_path
             "test list .* lists none of these frames",
         ),
         (None, {"ground_truth": "disparities"}, "did you mean 'disparity'"),
-        (None, {"labels": True}, "there are no labels .*; split=fine lists the frames"),
+        (None, {"labels": True}, "there are no labels .*; --split fine lists frames"),
         (None, {"frame_ids": (0, "s")}, "no stereo partner"),
         (None, {"top_rows": 0}, r"share of the rows from 0\.55 to 1, got 0"),
         (None, {"stride": 0}, "from 1 on, got 0"),
@@ -439,16 +439,16 @@ def test_what_a_layout_does_not_hold_is_refused_in_words(city, small, layout, se
 
 def test_broken_ground_truth_and_labels_are_located(copy):
     dataset = open_city(copy, part="test", frame_ids=(0,))
-    path = dataset.tree.file("disparity_sequence", "berlin_000002", dataset.lines[0].frame, "disparity.png")
+    path = dataset.tree.file("disparity_sequence", "berlin_000002", dataset.samples[0].frame, "disparity.png")
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(path)
-    with pytest.raises(InputError, match="no disparity image: expected one 16-bit channel, got uint8"):
+    with pytest.raises(InputError, match="not a disparity image: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
     Path(path).write_bytes(b"no image")
     with pytest.raises(InputError, match="cannot be read as a disparity image"):
         dataset.depth(0)
     labelled = open_city(copy, split="fine", frame_ids=(0,), labels=True)
     path = labelled.tree.file(
-        "gtFine", labelled.lines[0].folder, labelled.lines[0].frame, "gtFine_labelIds.png"
+        "gtFine", labelled.samples[0].folder, labelled.samples[0].frame, "gtFine_labelIds.png"
     )
     Image.new("RGB", (WIDTH, HEIGHT)).save(path)
     with pytest.raises(InputError, match="holds no ids: expected one 8-bit channel"):

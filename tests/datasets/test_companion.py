@@ -1,12 +1,13 @@
 """Companion data: which sample of another dataset goes with which, and how it travels."""
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from datasets._augment import Augment
-from datasets._companion import WithCompanion, with_companion
-from datasets._loading import Guarded, collate
+from datasets.augmentation import Augment
+from datasets.companion import WithCompanion, with_companion
+from datasets.loading import EpochBatches, EpochIndex, Guarded, collate
 from structures import Batch
 from tools.layouts._base import Plan
 from tools.make_synthetic import make
@@ -29,14 +30,51 @@ class Numbered(Dataset):
         return Batch({0: image}, torch.eye(3)[None], torch.tensor([index]), maps={"labels": labels})
 
 
-def test_companions_are_dealt_like_cards_and_the_same_way_again():
+def companions(dataset, epoch=0):
+    return [dataset[EpochIndex(n, epoch)].companion.index.item() for n in range(len(dataset))]
+
+
+def test_companions_repeat_only_after_all_came():
     dataset = WithCompanion(Numbered(9), Numbered(4), seed=3)
-    dealt = [dataset[index].companion.index.item() for index in range(len(dataset))]
+    dealt = companions(dataset)
     assert sorted(dealt[:4]) == sorted(dealt[4:8]) == [0, 1, 2, 3]
-    again = WithCompanion(Numbered(9), Numbered(4), seed=3)
-    assert dealt == [again[index].companion.index.item() for index in range(9)]
-    other = [WithCompanion(Numbered(9), Numbered(4), seed=seed).deal.tolist() for seed in range(5)]
-    assert len({tuple(deal) for deal in other}) > 1
+    assert dealt == companions(WithCompanion(Numbered(9), Numbered(4), seed=3))
+    assert len({tuple(companions(WithCompanion(Numbered(9), Numbered(4), seed=n))) for n in range(5)}) > 1
+
+
+def test_every_companion_is_seen_over_the_epochs():
+    dataset = WithCompanion(Numbered(4), Numbered(9))
+    seen = [companions(dataset, epoch) for epoch in range(20)]
+    assert {index for epoch in seen for index in epoch} == set(range(9))
+    counts = np.bincount(np.ravel(seen))
+    assert counts.max() - counts.min() <= 1
+
+
+def test_a_sample_meets_other_companions_in_other_epochs():
+    dataset = WithCompanion(Numbered(9), Numbered(9))
+    pairs = np.array([companions(dataset, epoch) for epoch in range(6)])
+    assert all(len(set(column)) > 1 for column in pairs.T)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_that_stay_get_the_epoch_with_the_index(workers):
+    dataset = WithCompanion(Numbered(4), Numbered(9), seed=1)
+    batches = EpochBatches(4, 2, seed=1)
+    loader = DataLoader(
+        Guarded(dataset),
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    for epoch in range(3):
+        batches.go_to(epoch)
+        pairs = {
+            (main, other)
+            for batch in loader
+            for main, other in zip(batch.index.tolist(), batch.companion.index.tolist())
+        }
+        assert pairs == set(enumerate(companions(dataset, epoch)))
 
 
 def test_a_companion_of_another_size_is_collated_and_moved_with_its_sample():
@@ -51,7 +89,7 @@ def test_a_companion_of_another_size_is_collated_and_moved_with_its_sample():
 
 def test_a_companion_is_augmented_by_draws_of_its_own_labels_and_image_alike():
     dataset = WithCompanion(Numbered(64), Numbered(64))
-    dataset.deal = torch.arange(64).numpy()  # equal indices: equal draws would show
+    dataset.companion_of = int  # equal indices: equal draws would show
     batch = Batch.cat([dataset[index] for index in range(64)]).to("cpu")
     for record in (batch, batch.companion):
         record.images[0][..., 0] = 1.0  # the left column, to see what was mirrored
@@ -80,6 +118,9 @@ def test_the_options_name_a_companion_that_takes_the_runs_size(city):
     }
     sample = with_companion(Numbered(3), options, "train")[0]
     assert sample.companion.images[0].shape == (1, 3, 32, 64)
+    own = {**section, "height": 64, "width": 128, "augment": {"jitter": 1.0}}
+    larger = with_companion(Numbered(3), {**options, "companion": own}, "train")[0]
+    assert larger.companion.images[0].shape == (1, 3, 64, 128)
     assert sample.companion.maps["labels"].shape == (1, 1, 32, 64)
     main = Numbered(3)
     assert with_companion(main, {"companion": {}}, "train") is main

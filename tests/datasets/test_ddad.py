@@ -86,7 +86,7 @@ def real(shared_data):
 
 def test_the_real_scenes_maps_are_those_of_the_dgp_library(real):
     for index in range(3):
-        maps = real.measured_depth(index)
+        maps = real.depth_from_raw(index)
         assert maps.shape == (6, 1216, 1936) and maps.dtype == np.float32
         for camera, depth in zip(CAMERAS, maps):
             count, total, nearest, farthest = LIBRARY[index, camera]
@@ -187,14 +187,14 @@ def test_recorded_poses_and_true_depth_rebuild_each_image(drive):
 
 def test_lidar_points_fall_on_the_true_depth_through_their_own_time_stamps(drive):
     dataset = open_drive(drive)
-    line, scene = dataset.lines[0], dataset.scenes[0]
-    lidar = scene.world_from_sensor(line.sample, 6)
-    points = read_points(scene.file(line.sample, 6))
+    sample, scene = dataset.samples[0], dataset.scenes[0]
+    lidar = scene.world_from_sensor(sample.number, 6)
+    points = read_points(scene.file(sample.number, 6))
     world = lidar @ np.c_[points, np.ones(len(points))].T
     _, stamp = dataset.name(0).split()
     for number, camera in enumerate(CAMERAS):
-        x, y, z = np.linalg.inv(scene.world_from_sensor(line.sample, number))[:3] @ world
-        K = scene.calibration(line.sample).K(camera)
+        x, y, z = np.linalg.inv(scene.world_from_sensor(sample.number, number))[:3] @ world
+        K = scene.calibration(sample.number).K(camera)
         u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
         seen = (z > 0) & (u >= 0) & (v >= 0) & (u < 95) & (v < 63)
         u, v, z = u[seen], v[seen], z[seen]
@@ -215,11 +215,11 @@ def run_export(root, part):
 
 def test_the_true_depth_is_perfect_through_writer_exporter_reader_and_evaluator(mine):
     """Exported, then evaluated with the LiDAR gone; a mirror of the file that lacks it measures instead."""
-    measured = [open_drive(mine, part="val", frame_ids=(0,)).measured_depth(index) for index in range(4)]
+    measured = [open_drive(mine, part="val", frame_ids=(0,)).depth_from_raw(index) for index in range(4)]
     run_export(mine, "val")
     shutil.rmtree(mine / "000001/point_cloud")
     dataset = open_drive(mine, part="val", frame_ids=(0,))
-    assert dataset.measured_depth(0) is None
+    assert dataset.depth_from_raw(0) is None
     assert all(np.array_equal(dataset.depth(index), measured[index]) for index in range(4))
     batches = (np.concatenate(measured[:3]), measured[3])
     in_another_unit = predictor_of(3 * torch.from_numpy(d).clamp(min=0.01)[:, None] for d in batches)
@@ -233,7 +233,7 @@ def test_some_cameras_have_an_exported_file_of_their_own(drive):
     assert open_drive(drive).exported.path.name == "surrounddepth_train_lidar.npz"
     some = open_drive(drive, camera_names=("back", "front"))
     assert some.exported.path.name == "surrounddepth_train_lidar_front_back.npz"
-    assert some.measured_depth(0).shape == (2, 64, 96)
+    assert some.depth_from_raw(0).shape == (2, 64, 96)
     assert open_drive(drive, ground_truth=None).depth(0) is None
 
 
@@ -325,6 +325,7 @@ def test_a_half_extracted_archive_is_named(mine):
     lidar.unlink()
     with pytest.raises(InputError, match=r"no LiDAR points .*npz; is the archive extracted whole"):
         open_drive(mine).depth(0)
+    assert open_drive(mine, skip_missing=True).depth(0) is None
     shutil.rmtree(mine / "000000/rgb/CAMERA_09")
     with pytest.raises(InputError, match=r"no image at .*CAMERA_09.*; 2 of 2 samples lack an image"):
         open_drive(mine)
@@ -358,7 +359,7 @@ def test_a_calibration_that_is_no_rotation_is_refused_before_the_first_image(min
 
 def test_the_dataset_file_is_found_or_asked_for(mine):
     (mine / "other.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds ddad\.json, other\.json; say which .* --dataset\.index"):
+    with pytest.raises(InputError, match=r"holds ddad\.json, other\.json; choose one .* --dataset\.index"):
         open_drive(mine)
     assert len(open_drive(mine, index="ddad.json")) == 2
     with pytest.raises(InputError, match=r"no dataset file .*ddad2\.json"):

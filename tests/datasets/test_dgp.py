@@ -75,8 +75,8 @@ def test_a_scene_says_what_each_sensor_saw_when_and_from_where(scene):
     assert forward[:3, 3].tolist() == [1.5, 0.25, np.float32(1.6)]
     calibration = read.calibration(0)
     assert calibration.K("CAMERA_01").tolist() == [[50.5, 0, 32], [0, 50, 24], [0, 0, 1]]
-    np.testing.assert_allclose(calibration.place("CAMERA_01"), forward, atol=1e-7)
-    assert calibration.place("LIDAR").tolist() == np.eye(4).tolist()
+    np.testing.assert_allclose(calibration.extrinsics("CAMERA_01"), forward, atol=1e-7)
+    assert calibration.extrinsics("LIDAR").tolist() == np.eye(4).tolist()
 
 
 def test_camel_case_numbers_in_words_and_unknown_fields_read_the_same(scene):
@@ -188,8 +188,12 @@ def test_broken_scenes_are_named(scene):
     message["data"][0]["id"]["name"] = "CAMERA_01"
     with pytest.raises(InputError, match="sample 0 has CAMERA_01 twice"):
         read_scene(write(scene, message), ["CAMERA_01"])
+    message = scene_message()
+    message["data"].append({**message["data"][0], "datum": {}})
+    with pytest.raises(InputError, match=r"scene_a\.json holds two different entries with the key"):
+        read_scene(write(scene, message), ["LIDAR"])
     scene.write_text(json.dumps(scene_message())[:100])
-    with pytest.raises(InputError, match=r"scene_a\.json is no JSON file .*truncated"):
+    with pytest.raises(InputError, match=r"scene_a\.json is not a JSON file .*truncated"):
         read_scene(scene, ["LIDAR"])
     with pytest.raises(InputError, match="lists no scene under scene_splits"):
         scene_files(write(scene, {"scene_splits": {}}))

@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._video import extract_video
-from datasets.folder import Folder, find_scenes, natural_key, parse_intrinsics
+from datasets.folder import Folder
+from datasets.image_files import natural_key
+from datasets.scenes import find_scenes
+from datasets.video import extract_video
+from intrinsics import parse_intrinsics
 from tools import export_gt_depth
 from utils import InputError
 
@@ -106,7 +109,7 @@ def test_text_files_with_a_byte_order_mark_are_read_and_those_that_are_no_utf_8_
     assert targets(open_folder(tmp_path)) == ["a/9.png"]
     for file, text in texts.items():
         (tmp_path / file).write_bytes(text.encode("utf-16"))
-        with pytest.raises(InputError, match=rf"{file} is no text in UTF-8; save it as UTF-8"):
+        with pytest.raises(InputError, match=rf"{file} is not text in UTF-8; save it as UTF-8"):
             open_folder(tmp_path)
         (tmp_path / file).write_bytes(text.encode())
 
@@ -124,7 +127,7 @@ def test_of_a_single_scene_the_last_frames_are_held_back_and_no_image_is_shared(
     images = {}
     for part in ("train", "val"):
         dataset = open_folder(tmp_path, part=part, val_fraction=0.25)
-        every = [dataset.paths(line, frame)[0].name for line in dataset.lines for frame in (0, -1, 1)]
+        every = [dataset.paths(sample, frame)[0].name for sample in dataset.samples for frame in (0, -1, 1)]
         images[part] = set(every)
     assert len(images["train"]) == 30 and len(images["val"]) == 10
     assert not images["train"] & images["val"]
@@ -305,7 +308,7 @@ def test_a_depth_image_of_eight_bits_is_refused(tmp_path):
     scene = draw_scene(tmp_path, 3)
     draw(scene / "depth/8.png", 7)
     with pytest.raises(
-        InputError, match=r"depth/8.png is no depth image: expected one 16-bit channel, got uint8"
+        InputError, match=r"depth/8.png is not a depth image: expected one 16-bit channel, got uint8"
     ):
         open_folder(scene, part="all", frame_ids=(0,)).depth(0)
 
@@ -317,15 +320,15 @@ def test_a_depth_image_of_eight_bits_is_refused(tmp_path):
         ("60 61 47 x", r"cam.txt: intrinsics are the numbers fx fy cx cy, in pixels .*'x'"),
         (
             "0.625 1.25 0.5 0.5",
-            r"look normalised, but pixels are wanted; .*96x48 images that is '60 60 48 24'",
+            r"cam.txt: .*96x48 images look normalised; in pixels they are '60 60 48 24'",
         ),
-        ("600 600 470 230", r"principal point \(470, 230\) lies outside of .*8.png, which is 96x48"),
+        ("600 600 470 230", r"cam.txt: .* belong to an image of 940x460; for this size they are"),
         ("nan 61 47 23", "intrinsics are finite numbers, got nan 61 47 23"),
         ("60 0 0 0 61 0 47 23 1", r"must end in 0 0 1, got \[47.0, 23.0, 1.0\]; is it transposed\?"),
         ("-60 61 47 23", r"fx and fy must be positive, got -60 and 61"),
         (
             None,
-            r"no intrinsics for .*: write 'fx fy cx cy' in pixels into .*cam.txt .*try \"83 83 47.5 23.5\"",
+            r"no intrinsics for .*: write 'fx fy cx cy' in pixels into .*cam.txt, .*try \"83 83 47.5 23.5\"",
         ),
     ],
 )
@@ -348,7 +351,7 @@ def test_two_sizes_in_one_scene_are_refused_with_both(tmp_path):
 def test_a_truncated_image_is_found_when_the_folder_is_opened(tmp_path):
     draw_scene(tmp_path, 3)
     (tmp_path / "9.png").write_bytes((tmp_path / "9.png").read_bytes()[:20])
-    with pytest.raises(InputError, match=r"9.png cannot be read as an image; is it truncated"):
+    with pytest.raises(InputError, match=r"9.png cannot be read as an image .*; is it truncated"):
         open_folder(tmp_path)
 
 
@@ -359,8 +362,8 @@ def test_a_truncated_image_is_found_when_the_folder_is_opened(tmp_path):
         ({"frame_ids": (0, "s")}, "no stereo partner"),
         ({"stride": 0}, "stride is a whole number of frames from 1 on, got 0"),
         ({"val_fraction": 1.5}, r"val_fraction is in \[0, 1\), got 1.5"),
-        ({}, "5 frames are too few to hold 3 of them back for validation; val_fraction=0"),
-        ({"stride": 4}, "a target and its neighbours at stride 4 take 9 frames, got 5"),
+        ({}, "5 frames are too few to hold 3 of them back for validation; --dataset.val_fraction 0"),
+        ({"stride": 4}, "a target and its neighbours take 9 frames, got 5"),
         ({"val_fraction": 0, "stride": 4}, "no frame has all of its neighbours"),
         ({"split": "eigen_zhou"}, "eigen_zhou holds none of train.txt"),
     ],
@@ -376,7 +379,7 @@ def test_a_folder_without_images_says_what_it_looked_for(tmp_path):
     with pytest.raises(InputError, match="there is no folder or video"):
         open_folder(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match=r"notes.txt is no folder and no video"):
+    with pytest.raises(InputError, match=r"notes.txt is neither a folder nor a video"):
         open_folder(tmp_path / "notes.txt")
 
 
@@ -388,8 +391,83 @@ def test_six_real_images_open_in_the_order_they_were_taken(tmp_path):
     (tmp_path / "frames.txt").write_text("left.png\n0*.png\n")
     dataset = open_folder(tmp_path, val_fraction=0, height=128, width=416)
     assert targets(dataset) == [f"00000{number}.png" for number in range(1, 5)]
-    assert dataset.paths(dataset.lines[0], -1) == [tmp_path / "left.png"]
+    assert dataset.paths(dataset.samples[0], -1) == [tmp_path / "left.png"]
     assert dataset[0].images[0].shape == (1, 3, 128, 416)
     # Neighbours in time look alike; the disparity is no frame.
     previous, target, later = (dataset[1].images[frame].float() for frame in (-1, 0, 1))
     assert (target - previous).abs().mean() < 25 and (target - later).abs().mean() < 25
+
+
+# ----------------------------------------------------------------------------- missing and double frames
+
+
+def listed(folder: Path, **settings) -> list[str]:
+    dataset = open_folder(folder, part="all", **settings)
+    return [dataset.paths(sample, 0)[0].name for sample in dataset.samples]
+
+
+def draw_frames(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for n, name in enumerate(names):
+        draw(folder / name, n)
+    (folder / "cam.txt").write_text("60 60 48 24")
+    return folder
+
+
+def test_no_sample_reaches_across_a_missing_frame(tmp_path):
+    draw_frames(tmp_path, *(f"{n:03d}.png" for n in (0, 1, 2, 3, 7, 8, 9)))
+    assert listed(tmp_path) == ["001.png", "002.png", "008.png"]
+    (tmp_path / "frames.txt").write_text("*.png")  # a list is taken as it stands
+    assert len(listed(tmp_path)) == 5
+
+
+def test_no_sample_joins_two_clips(tmp_path):
+    draw_frames(tmp_path, "clip1_0002.png", "clip1_0003.png", "clip1_0004.png", "clip2_0000.png")
+    assert listed(tmp_path) == ["clip1_0003.png"]
+
+
+def test_frames_in_even_steps_have_no_gap(tmp_path):
+    draw_frames(tmp_path, *(f"{n:03d}.png" for n in (0, 5, 10, 15)))
+    assert listed(tmp_path) == ["005.png", "010.png"]
+
+
+def test_a_frame_in_two_formats_counts_once(tmp_path):
+    names = [f"{n}{ending}" for n in range(4) for ending in (".jpg", ".png")]
+    draw_frames(tmp_path, *names)
+    assert listed(tmp_path) == ["1.jpg", "2.jpg"]
+    (tmp_path / "frames.txt").write_text("*.png\n")
+    with pytest.raises(InputError, match="no image matches"):
+        open_folder(tmp_path)
+    (tmp_path / "frames.txt").write_text("0.png\n1.png\n2.png\n")
+    assert listed(tmp_path) == ["1.png"]
+
+
+def test_validation_holds_a_sample_of_wide_frames(tmp_path):
+    draw_frames(tmp_path, *(f"{n:02d}.png" for n in range(30)))
+    train, val = (open_folder(tmp_path, part=part, frame_ids=(0, -2, 2)) for part in ("train", "val"))
+    assert len(val) == 1 and len(train) == 21
+
+
+def test_images_that_are_not_read_are_named(tmp_path):
+    draw_frames(tmp_path / "a", "0.png", "1.png", "2.png")
+    (tmp_path / "b").mkdir()
+    draw_frames(tmp_path / "b" / "rgb", "0.png", "1.png", "2.png")
+    with pytest.warns(UserWarning, match=r"b/rgb hold images that are not read"):
+        open_folder(tmp_path, part="all")
+
+
+def test_a_lying_image_is_turned_for_training_as_well(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to see it upright
+    tmp_path.mkdir(exist_ok=True)
+    for n in range(3):
+        Image.new("RGB", (96, 48), (n, 0, 0)).save(tmp_path / f"{n}.jpg", exif=exif)
+    (tmp_path / "cam.txt").write_text("60 60 24 48")
+    dataset = open_folder(tmp_path, part="all")
+    assert dataset.read_images(dataset.samples[0], 0)[0].shape == (3, 96, 48)
+    assert dataset.scenes[0].size == (96, 48)
+
+
+def test_one_number_is_refused_as_intrinsics(tmp_path):
+    with pytest.raises(InputError, match=r"--dataset.intrinsics: expected 4 .* got 1"):
+        open_folder(draw_scene(tmp_path, 3), part="all", intrinsics=87)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._ground_truth import KnownDepth
+from datasets.ground_truth import SparseDepth
 from datasets.kitti import Kitti, read_depth_png, read_velodyne, velodyne_pixels
 from structures import Batch
 from tests.goldens import Golden
@@ -133,7 +133,7 @@ def test_depth_maps_meet_the_goldens(root, index, camera, ground_truth, name):
 
 def project_velodyne(*arguments, **settings) -> np.ndarray:
     """(h, w) metres; arguments are those of `velodyne_pixels`."""
-    return KnownDepth.of_pixels(*arguments[2:4], [velodyne_pixels(*arguments, **settings)]).dense()[0]
+    return SparseDepth.of_pixels(*arguments[2:4], [velodyne_pixels(*arguments, **settings)]).dense()[0]
 
 
 def test_the_last_pixel_of_a_row_is_the_next_rows_first_only_as_published():
@@ -190,7 +190,7 @@ def test_the_benchmarks_test_images_are_found_with_their_own_intrinsics(root):
     (root / "lists/test_files.txt").write_text("image 3\n")
     dataset = open_kitti(root, part="test", frame_ids=(0,))
     assert dataset[0].images[0][0, 0, 5, 5] == 70 and dataset.depth(0) is None
-    assert dataset.intrinsics(dataset.lines[0], 0, HEIGHT, WIDTH)[1, 1] == 61
+    assert dataset.intrinsics(dataset.samples[0], 0, HEIGHT, WIDTH)[1, 1] == 61
     with pytest.raises(InputError, match="single; frame_ids must be 0"):
         open_kitti(root, part="test", frame_ids=(0, -1, 1))
 
@@ -220,7 +220,7 @@ def cut_calibration(root):
             lose_image,
             r"train_files.txt, line 2: no image at .*image_03/data/0000000003.jpg; 1 of 2 samples",
         ),
-        (lose_calibration, r"no calibration file .*calib_cam_to_cam.txt; intrinsics=fixed"),
+        (lose_calibration, r"no calibration file .*calib_cam_to_cam.txt; --dataset.intrinsics fixed"),
         (lose_calibration_key, r"calib_cam_to_cam.txt has no entry 'P_rect_03'; did you mean"),
         (cut_calibration, r"calib_cam_to_cam.txt, entry 'P_rect_02': expected 12 numbers, got 3"),
     ],
@@ -254,7 +254,7 @@ def test_samples_without_a_image_can_be_left_out(root):
 def test_a_truncated_scan_or_ground_truth_names_its_file(root):
     scan = write_scan(root, GOLDEN["points"])
     scan.write_bytes(scan.read_bytes()[:-5])
-    with pytest.raises(InputError, match=r"0000000001.bin is no whole LiDAR scan: its 11195 bytes"):
+    with pytest.raises(InputError, match=r"0000000001.bin is not a whole LiDAR scan: its 11195 bytes"):
         open_kitti(root).depth(0)
     ground_truth = write_ground_truth(root / DRIVE / "proj_depth/groundtruth/image_02/0000000001.png", 5)
     ground_truth.write_bytes(ground_truth.read_bytes()[:60])
@@ -287,3 +287,9 @@ def test_a_real_scan_lands_on_its_image(frame):
     assert np.count_nonzero(depth) > 10_000 and np.count_nonzero(depth[: height // 5]) < 100
     near, far = depth[-60:][depth[-60:] > 0], depth[170:200][depth[170:200] > 0]
     assert 3 < np.median(near) < np.median(far) < 80
+
+
+def test_a_list_without_the_camera_is_refused(root):
+    (root / "lists/train_files.txt").write_text(f"{DRIVE} 1\n")
+    with pytest.raises(InputError, match=r"train_files.txt, line 1: the camera is missing; expected"):
+        open_kitti(root)

@@ -125,7 +125,7 @@ def test_broken_disparity_and_cameras_that_are_swapped_are_located(copy):
     dataset = open_scenes(copy)
     path = copy / "training/disp_occ_0/000000_10.png"
     Image.new("L", (WIDTH, HEIGHT)).save(path)
-    with pytest.raises(InputError, match="no disparity image: expected one 16-bit channel, got uint8"):
+    with pytest.raises(InputError, match="not a disparity image: expected one 16-bit channel, got uint8"):
         dataset.depth(0)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(InputError, match="cannot be read as a disparity image"):
@@ -134,11 +134,11 @@ def test_broken_disparity_and_cameras_that_are_swapped_are_located(copy):
     text = calibration.read_text()
     swapped = text.replace("P_rect_02", "P_rect").replace("P_rect_03", "P_rect_02")
     calibration.write_text(swapped.replace("P_rect:", "P_rect_03:"))
-    with pytest.raises(InputError, match=r"000001\.txt: camera 3 must stand to the right of camera 2"):
+    with pytest.raises(InputError, match=r"000001\.txt: camera 3 must be to the right of camera 2"):
         open_scenes(copy)
     calibration.write_text(re.sub(r"P_rect_02: \S+", "P_rect_02: 0", text))
     with pytest.raises(InputError, match=r"000001\.txt: camera 2 must have a focal length, got 0"):
         open_scenes(copy)
     calibration.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"000001\.txt is no text file of calibration; unpack data_scene"):
+    with pytest.raises(InputError, match=r"000001\.txt is not a text file of calibration; unpack data_scene"):
         open_scenes(copy)

@@ -47,7 +47,7 @@ def test_a_sample_holds_neighbours_and_the_stereo_partner(root):
 
 def test_each_camera_has_the_matrix_of_its_sequence(root):
     dataset = open_odom(root)
-    left, right = (dataset.intrinsics(line, 0, 48, 96) for line in dataset.lines)
+    left, right = (dataset.intrinsics(line, 0, 48, 96) for line in dataset.samples)
     assert np.array_equal(left, [[60, 0, 47], [0, 61, 23], [0, 0, 1]]) and right[0, 2] == 46
     assert dataset[0].intrinsics[0, 0, 0] == pytest.approx(60 * 64 / 96)
 
@@ -81,7 +81,7 @@ def test_what_is_missing_or_broken_is_named(root):
     with pytest.raises(InputError, match=r"calib.txt has no entry 'P3'"):
         open_odom(root)
     (root / "sequences/09/calib.txt").unlink()
-    with pytest.raises(InputError, match=r"no calibration file .*09/calib.txt; intrinsics=fixed"):
+    with pytest.raises(InputError, match=r"no calibration file .*09/calib.txt; --dataset.intrinsics fixed"):
         open_odom(root)
     (root / "sequences/09/image_2/000002.jpg").unlink()
     with pytest.raises(InputError, match=r"line 1: no image at .*image_2/000002.*; 1 of 2 samples"):
@@ -91,4 +91,21 @@ def test_what_is_missing_or_broken_is_named(root):
 def test_a_split_of_drives_belongs_to_the_raw_dataset(root):
     (root / "lists/train_files.txt").write_text("2011_09_26/2011_09_26_drive_0001_sync 1 l\n")
     with pytest.raises(InputError, match=r"line 1: expected '<sequence> <frame> <l or r>'.*dataset 'kitti'"):
+        open_odom(root)
+
+
+def test_intrinsics_follow_smaller_copies_of_kittis_images(root):
+    kitti = "707.0912 0 601.8873 0 0 707.0912 183.1104 0 0 0 1 0"
+    (root / "sequences/09/calib.txt").write_text(f"P2: {kitti}\nP3: {kitti}\n")
+    dataset = open_odom(root)
+    K = dataset.intrinsics(dataset.samples[0], 0, 185, 613)
+    assert K[0, 0] == pytest.approx(707.0912 / 2) and K[0, 2] == pytest.approx((601.8873 + 0.5) / 2 - 0.5)
+    assert dataset.intrinsics(dataset.samples[0], 0, 370, 1226)[0, 0] == 707.0912
+
+
+def test_intrinsics_of_another_image_size_are_refused(root):
+    for camera in (2, 3):
+        for path in (root / f"sequences/09/image_{camera}").iterdir():
+            Image.open(path).resize((48, 24)).save(path)
+    with pytest.raises(InputError, match=r"09/calib.txt: .* for 48x24 images belong to an image of"):
         open_odom(root)

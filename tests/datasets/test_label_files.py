@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from datasets import build_dataset
-from datasets._augment import mirror
 from datasets._label_files import with_label_files
+from datasets.augmentation import mirror
 from losses._moving_objects import MovingObjects
 from structures import Batch, Prediction
 from utils import InputError

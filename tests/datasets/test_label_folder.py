@@ -52,7 +52,7 @@ def test_a_folder_gives_images_with_train_ids_at_network_size(tmp_path):
     assert sample.images[0].shape == (1, 3, 32, 96) and labels.shape == (1, 1, 32, 96)
     assert labels.dtype == torch.uint8 and set(labels.unique().tolist()) <= {0, 1, 255}
     assert (labels[0, 0, 5, :48] == 0).all() and (labels[0, 0, 5, 48:] == 1).all()
-    assert (dataset.train_ids(dataset.lines[0])[0] == 255).all()
+    assert (dataset.train_ids(dataset.samples[0])[0] == 255).all()
     assert dataset.label_table.names == ("road", "car") and dataset.label_table.moves == (1,)
 
 
@@ -64,7 +64,7 @@ def test_parts_may_have_other_names_on_disk(tmp_path):
 
 def test_without_parts_a_share_is_held_back(tmp_path):
     root = draw(tmp_path, TABLE.replace("{part}/", ""))
-    parts = {p: {pair.image for pair in open_folder(root, part=p).lines} for p in ("train", "val", "all")}
+    parts = {p: {pair.image for pair in open_folder(root, part=p).samples} for p in ("train", "val", "all")}
     assert len(parts["all"]) == 4 and len(parts["val"]) == 1
     assert parts["train"] | parts["val"] == parts["all"] and not parts["train"] & parts["val"]
 
@@ -76,7 +76,7 @@ def test_colours_in_the_files_are_read_if_the_table_lists_them(tmp_path):
     colours[:, 50:] = 200, 0, 7
     for name in "ab":
         save(root / "labels/train" / f"{name}.png", colours)
-    labels = open_folder(root, part="train").train_ids(open_folder(root, part="train").lines[0])
+    labels = open_folder(root, part="train").train_ids(open_folder(root, part="train").samples[0])
     assert (labels[:, :50] == 0).all() and (labels[:, 50:] == 1).all()
     colours[3, 3] = 1, 2, 3
     save(root / "labels/train/a.png", colours)

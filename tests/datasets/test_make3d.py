@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from datasets._splits import load_split
 from datasets.make3d import GRID, SIZE, Make3D, read_grid
+from datasets.splits import load_split
 from datasets.synthetic import Camera
 from evaluation import Loading, evaluate
 from metrics import GroundTruth, measure
@@ -61,7 +61,7 @@ def test_a_image_and_its_depth_are_cropped_as_published(tmp_path):
     dataset = open_one(tmp_path, resize="lanczos")
     golden.close("make3d_color", dataset[0].images[0][0])
     golden.close("make3d_depth", dataset.depth(0)[0])
-    assert dataset.name(0) == "one" and dataset.read_images(dataset.lines[0], 0)[0].shape == (3, 852, 1704)
+    assert dataset.name(0) == "one" and dataset.read_images(dataset.samples[0], 0)[0].shape == (3, 852, 1704)
 
 
 @pytest.mark.parametrize("case", ["make3d", "make3d_stereo"])

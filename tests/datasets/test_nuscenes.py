@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import nuscenes as ours
-from datasets._ground_truth import KnownDepth
-from datasets._splits import load_split
-from datasets._surround import RING
+from datasets import _nuscenes_tables as ours
+from datasets.ground_truth import SparseDepth
 from datasets.nuscenes import CHANNELS, NuScenes, lidar_pixels
+from datasets.splits import load_split
+from datasets.surround import RING
 from evaluation import Loading, evaluate
 from tests import runs
 from tests.predictors import predictor_of
@@ -84,7 +84,7 @@ def test_a_key_frame_comes_with_the_images_just_before_and_after_it_of_the_same_
     dataset = open_nuscenes(drawn, frame_ids=(0, -1, 1))
     sample = dataset[0]
     assert sample.images[1].shape == (6, 3, 64, 96) and sample.cameras == 6
-    paths = {frame: dataset.paths(dataset.lines[0], frame) for frame in (-1, 0, 1)}
+    paths = {frame: dataset.paths(dataset.samples[0], frame) for frame in (-1, 0, 1)}
     for camera, channel in enumerate(CHANNELS.values()):
         names = [paths[frame][camera].relative_to(drawn).as_posix() for frame in (-1, 0, 1)]
         folders = [f"{kind}/{channel}/" for kind in ("sweeps", "samples", "sweeps")]
@@ -128,11 +128,11 @@ def test_masks_and_matches_lie_by_channel(drawn, tmp_path):
     dataset = open_nuscenes(drawn, masks=drawn / "ground_truth/masks")
     visible = ~dataset[0].maps["ego_mask"]
     assert visible[0].all() and not visible[2, 0, -1, 48] and visible[2, 0, 0].all()
-    for path in dataset.paths(dataset.lines[0], 0):
+    for path in dataset.paths(dataset.samples[0], 0):
         match = tmp_path / path.relative_to(drawn).with_suffix(".npy")
         match.parent.mkdir(parents=True, exist_ok=True)
         np.save(match, np.array([[47.5, 31.5, 8.0, 2.0, 0.1, 0.2]]))
-    scene = lists(tmp_path / "lists", dataset.lines[0].token)
+    scene = lists(tmp_path / "lists", dataset.samples[0].token)
     sample = open_nuscenes(drawn, matches=tmp_path, max_matches=2, **scene)[0]
     assert sample.points["matches"].shape == (6, 2, 6) and sample.points["matches"][5, 0, 2] == 8
 
@@ -144,7 +144,7 @@ def test_a_point_lands_in_the_nearest_pixel_with_halves_to_the_even_and_the_last
     K = np.array([[10.0, 0, 4], [0, 10.0, 3], [0, 0, 1]])
     at = [(4, 3, 5), (4, 3, 9), (1.5, 2.5, 4), (2.5, -0.4, 4), (-0.6, 3, 4), (8.4, 6.4, 4), (8.6, 3, 4)]
     points = np.array([[(u - 4) / 10 * z, (v - 3) / 10 * z, z] for u, v, z in at] + [[0, 0, -5]])
-    depth = KnownDepth.of_pixels(7, 9, [lidar_pixels(points.T, np.eye(4), K, 7, 9)]).dense()[0]
+    depth = SparseDepth.of_pixels(7, 9, [lidar_pixels(points.T, np.eye(4), K, 7, 9)]).dense()[0]
     found = {(v, u): depth[v, u] for v, u in zip(*np.nonzero(depth))}
     assert found == {(3, 4): 9, (2, 2): 4, (0, 2): 4, (6, 8): 4}
 
@@ -162,8 +162,8 @@ def test_a_scan_lands_on_what_is_drawn_although_each_camera_fires_at_its_own_tim
 def errors_on_flat_surfaces(dataset, root) -> np.ndarray:
     """Share of the true depth that scans are off, where a pixel spans hardly a range of depths."""
     errors = []
-    for index, line in enumerate(dataset.lines):
-        for path, depth in zip(dataset.paths(line, 0), dataset.measured_depth(index)):
+    for index, sample in enumerate(dataset.samples):
+        for path, depth in zip(dataset.paths(sample, 0), dataset.depth_from_raw(index)):
             ground_truth = (
                 np.array(Image.open((root / "ground_truth" / path.relative_to(root)).with_suffix(".png")))
                 / 256
@@ -177,8 +177,8 @@ def errors_on_flat_surfaces(dataset, root) -> np.ndarray:
 def test_depth_equals_what_the_devkit_makes_of_the_same_scan(drawn):
     dataset = open_nuscenes(drawn, part="val", frame_ids=(0,))
     kit = devkit.NuScenes("v1.0-trainval", str(drawn), verbose=False)
-    data = kit.get("sample", dataset.lines[1].token)["data"]
-    for channel, depth in zip(CHANNELS.values(), dataset.measured_depth(1)):
+    data = kit.get("sample", dataset.samples[1].token)["data"]
+    for channel, depth in zip(CHANNELS.values(), dataset.depth_from_raw(1)):
         seen = kit.explorer.map_pointcloud_to_image(data["LIDAR_TOP"], data[channel], min_dist=0.0)
         u, v = np.rint(seen[0][:2]).astype(int)
         expected = np.zeros_like(depth)
@@ -195,7 +195,7 @@ def test_the_six_maps_of_a_real_key_frame_are_those_of_the_published_export(shar
     dataset = NuScenes(tmp_path / "data", frame_ids=(0,), **sample)
     assert dataset.version == "v1.0-mini" and dataset.name(0) == f"scene-0061 {REAL_TOKEN}"
     assert NuScenes(tmp_path / "data", split="mini", frame_ids=(0,)).name(0) == dataset.name(0)
-    maps = dataset.measured_depth(0)
+    maps = dataset.depth_from_raw(0)
     assert maps.shape == (6, 900, 1600) and maps.dtype == np.float32
     for name, depth in zip(RING, maps):
         known = depth[depth > 0].astype(np.float64)
@@ -207,10 +207,10 @@ def test_the_six_maps_of_a_real_key_frame_are_those_of_the_published_export(shar
 def test_true_depth_through_writer_exporter_and_evaluator_is_perfect(copy):
     export(["--data_path", str(copy), "--dataset", "nuscenes", "--part", "val", "--workers", "1"])
     dataset = open_nuscenes(copy, part="val", frame_ids=(0,))
-    measured = [dataset.measured_depth(index) for index in range(len(dataset))]
+    measured = [dataset.depth_from_raw(index) for index in range(len(dataset))]
     shutil.rmtree(copy / "samples/LIDAR_TOP")
     dataset = open_nuscenes(copy, part="val", frame_ids=(0,))
-    assert dataset.measured_depth(0) is None
+    assert dataset.depth_from_raw(0) is None
     assert all(np.array_equal(dataset.depth(n), depth) for n, depth in enumerate(measured))
     perfect = predictor_of(torch.from_numpy(dataset.depth(n))[:, None] for n in range(len(dataset)))
     result = evaluate(perfect, dataset, loading=Loading(batch_size=1))[""]
@@ -265,7 +265,7 @@ def test_our_scene_lists_are_the_official_ones():
 def test_published_lists_of_tokens_are_read_as_they_are(drawn, tmp_path):
     tokens = [record["token"] for record in table(drawn, "sample")][::-2]
     dataset = open_nuscenes(drawn, frame_ids=(0,), **lists(tmp_path / "lists", *tokens))
-    assert [line.token for line in dataset.lines] == tokens
+    assert [sample.token for sample in dataset.samples] == tokens
     if PUBLISHED.is_dir():
         for part, count in (("train", 20096), ("val", 6019)):
             assert len({line.folder for line in load_split("nuscenes", str(PUBLISHED), part)}) == count
@@ -280,9 +280,9 @@ def test_a_token_that_is_not_in_the_tables_is_named_with_its_line(drawn, tmp_pat
 def test_a_listed_sample_without_neighbours_is_named_or_left_out(drawn, tmp_path):
     tokens = [record["token"] for record in table(drawn, "sample")][1:3]
     split = lists(tmp_path / "lists", *tokens)
-    with pytest.raises(InputError, match=r"line 2: CAM_FRONT has no frame \+1 beside sample .* scene-0001"):
+    with pytest.raises(InputError, match=r"line 2: CAM_FRONT has no frame \+1 next to sample .* scene-0001"):
         open_nuscenes(drawn, **split)
-    assert [line.token for line in open_nuscenes(drawn, skip_missing=True, **split).lines] == tokens[:1]
+    assert [sample.token for sample in open_nuscenes(drawn, skip_missing=True, **split).samples] == tokens[:1]
     with pytest.raises(InputError, match="none of the 1 samples has the frames"):
         open_nuscenes(drawn, skip_missing=True, **lists(tmp_path / "lists", tokens[1]))
 
@@ -293,12 +293,12 @@ def test_a_split_that_the_tables_do_not_hold_is_refused(copy):
     with pytest.raises(InputError, match=r"has none of the scenes of splits/nuscenes/mini/train\.txt"):
         open_nuscenes(copy, split="mini")
     (copy / "v1.0-trainval").rename(copy / "v1.0-mini")
-    with pytest.raises(InputError, match=r"the tables are v1.0-mini; take split mini"):
+    with pytest.raises(InputError, match=r"has none of the scenes of splits/nuscenes/mini/train\.txt"):
         open_nuscenes(copy)
     with pytest.raises(InputError, match=r"no tables 'v1.0-miny'; did you mean 'v1.0-mini'"):
         open_nuscenes(copy, version="v1.0-miny")
     (copy / "v1.0-test").mkdir()
-    with pytest.raises(InputError, match=r"v1\.0-mini and v1\.0-test; choose with version"):
+    with pytest.raises(InputError, match=r"v1\.0-mini and v1\.0-test; choose one with --dataset.version"):
         open_nuscenes(copy)
 
 
@@ -330,7 +330,7 @@ def test_later_runs_read_the_index_beside_the_tables_until_these_change(copy, mo
     with monkeypatch.context() as patch:
         patch.setattr(ours, "build_index", None)
         again = open_nuscenes(copy)
-    assert np.array_equal(again.measured_depth(0), first.measured_depth(0))
+    assert np.array_equal(again.depth_from_raw(0), first.depth_from_raw(0))
     scenes = table(copy, "scene")
     rewrite(copy, "scene", [{**scene, "name": scene["name"].replace("1", "2")} for scene in scenes])
     assert open_nuscenes(copy).name(0).startswith("scene-0002 ")
@@ -385,7 +385,7 @@ def test_a_truncated_scan_is_refused_and_a_missing_one_is_no_ground_truth(copy):
     scan = sorted((copy / "samples/LIDAR_TOP").iterdir())[0]
     scan.write_bytes(scan.read_bytes()[:-3])
     with pytest.raises(
-        InputError, match=r"pcd\.bin is no whole LiDAR scan: its \d+ bytes are no multiple of 20"
+        InputError, match=r"pcd\.bin is not a whole LiDAR scan: its \d+ bytes are not a multiple of 20"
     ):
         dataset.depth(0)
     scan.unlink()
@@ -398,12 +398,12 @@ def test_a_truncated_scan_is_refused_and_a_missing_one_is_no_ground_truth(copy):
         (
             "calibrated_sensor",
             {"rotation": [1, 1, 0, 0]},
-            "calibrated_sensor.json, CAM_FRONT .* this one 1.41421",
+            "calibrated_sensor.json, CAM_FRONT .* got 1.41421",
         ),
         ("calibrated_sensor", {"camera_intrinsic": []}, r"CAM_FRONT .* expected a 3 x 3 matrix .* got \[\]"),
-        ("ego_pose", {"rotation": [0, 0, 0, 0]}, r"ego_pose.json, sweeps/CAM_FRONT/.*length 1, this one 0"),
-        ("ego_pose", {"rotation": [1, 0, 0]}, r"ego_pose.json, sweeps/CAM_FRONT/.* expected 4 \+ 3 finite"),
-        ("ego_pose", {"translation": ["a", 0, 0]}, r"ego_pose.json, sweeps/CAM_FRONT/.* expected 4 \+ 3"),
+        ("ego_pose", {"rotation": [0, 0, 0, 0]}, r"ego_pose.json, sweeps/CAM_FRONT/.*length 1, got 0"),
+        ("ego_pose", {"rotation": [1, 0, 0]}, r"ego_pose.json, sweeps/CAM_FRONT/.* a pose is 4 \+ 3 finite"),
+        ("ego_pose", {"translation": ["a", 0, 0]}, r"ego_pose.json, sweeps/CAM_FRONT/.* a pose is 4 \+ 3"),
         ("sample_data", {"height": 0}, r"sample_data.json, sweeps/CAM_FRONT/.* are pixels, got 0 and 96"),
         ("ego_pose", {"token": "lost"}, "do not fit together: '[0-9a-f]{32}' is missing"),
         ("scene", {"token": "lost"}, "do not fit together"),
@@ -418,7 +418,7 @@ def test_tables_that_cannot_be_right_are_refused(copy, name, change, words):
 
 def test_a_truncated_table_is_named(copy):
     (copy / "v1.0-trainval/ego_pose.json").write_text('[{"token": "1", "rot')
-    with pytest.raises(InputError, match=r"ego_pose\.json is no JSON file .* truncated\? extract the"):
+    with pytest.raises(InputError, match=r"ego_pose\.json is not a JSON file .* truncated\? extract the"):
         open_nuscenes(copy)
 
 
@@ -442,3 +442,21 @@ def test_missing_tables_sweeps_and_images_are_named(copy, tmp_path):
         open_nuscenes(tmp_path / "sweeps")
     with pytest.raises(InputError, match="there is no folder"):
         open_nuscenes(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["../../outside/evil0", "/tmp/evil0", "a/b"])
+def test_a_scene_name_cannot_lead_out_of_the_folder(copy, name):
+    scenes = table(copy, "scene")
+    rewrite(copy, "scene", [{**scenes[0], "name": name}, *scenes[1:]])
+    with pytest.raises(InputError, match=r"scene\.json: '.*' would lead out of the dataset's folder"):
+        open_nuscenes(copy)
+
+
+def test_the_official_split_of_mini_tables_is_minis(copy):
+    mini = load_split("nuscenes", "mini", "val")[0].folder
+    scenes = table(copy, "scene")
+    rewrite(copy, "scene", [{**scenes[0], "name": mini}, *scenes[1:]])
+    (copy / "v1.0-trainval").rename(copy / "v1.0-mini")
+    dataset = open_nuscenes(copy, part="val", frame_ids=(0,))
+    assert {sample.scene for sample in dataset.samples} == {mini}
+    assert dataset.exported.path.name == "mini_val_lidar.npz"

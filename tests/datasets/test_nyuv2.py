@@ -71,12 +71,12 @@ def test_a_training_image_is_straightened_and_cropped_as_published(golden, tmp_p
     Image.fromarray(drawn_image()).save(tmp_path / "b.png")
     split = write_list(tmp_path, "train", NINE + "\n")
     dataset = NyuV2(tmp_path, split, frame_ids=(0,))
-    image = dataset.read_images(dataset.lines[0], 0)[0]
+    image = dataset.read_images(dataset.samples[0], 0)[0]
     assert image.shape == (3, 448, 608)
     golden.close("nyu_train_full", image.permute(1, 2, 0)[::4, ::4])
     golden.close("nyu_train_full_flip", image.flip(2).permute(1, 2, 0)[::4, ::4])
     K = np.eye(4)
-    K[:3, :3] = np.diag([1 / 608, 1 / 448, 1]) @ dataset.intrinsics(dataset.lines[0], 0, 448, 608)
+    K[:3, :3] = np.diag([1 / 608, 1 / 448, 1]) @ dataset.intrinsics(dataset.samples[0], 0, 448, 608)
     golden.close("nyu_train_K", K)
 
 
@@ -87,7 +87,7 @@ def test_a_test_image_and_its_depth_are_cropped_as_published(golden, tmp_path):
     golden.close("nyu_test_color", dataset[0].images[0][0])
     golden.close("nyu_test_depth", dataset.depth(0)[0])
     K = np.eye(4)
-    K[:3, :3] = np.diag([1 / 561, 1 / 427, 1]) @ dataset.intrinsics(dataset.lines[0], 0, 427, 561)
+    K[:3, :3] = np.diag([1 / 561, 1 / 427, 1]) @ dataset.intrinsics(dataset.samples[0], 0, 427, 561)
     golden.close("nyu_test_K", K)
 
 
@@ -107,7 +107,7 @@ def test_the_official_test_set_are_the_654_published_images():
     assert (official[0].number, official[-1].number) == (1, 1449)  # the .mat holds 1449: counted from 1
     if not PUBLISHED.exists():
         pytest.skip("the published list is not at hand")
-    assert [line.path for line in official] == PUBLISHED.read_text().split()
+    assert [sample.path for sample in official] == PUBLISHED.read_text().split()
 
 
 # ------------------------------------------------------------------------------------- writer to evaluator
@@ -140,7 +140,7 @@ def test_a_test_image_and_its_depth_are_what_the_intrinsics_beside_them_say(room
     assert len(dataset) == 2 and dataset.name(1) == "nyu_test/00002"
     for index, time in ((0, 1 / RATE), (1, 5 / RATE)):
         pose = room.ego_pose(time) @ looking_ahead(0, 0, 0)
-        camera = Camera(dataset.intrinsics(dataset.lines[0], 0, 427, 561), 561, 427)
+        camera = Camera(dataset.intrinsics(dataset.samples[0], 0, 427, 561), 561, 427)
         np.testing.assert_allclose(dataset.depth(index)[0], room.render(camera, pose, time).depth, atol=1e-5)
         small = Camera(dataset[index].intrinsics[0].numpy().astype(float), 96, 64)
         image = dataset[index].images[0][0].permute(1, 2, 0).numpy().astype(float)
@@ -169,7 +169,7 @@ def test_the_official_mat_and_the_converted_files_hold_the_same(rooms, tmp_path)
     for index in range(2):
         assert torch.equal(converted[index].images[0], official[index].images[0])
         np.testing.assert_array_equal(converted.depth(index), official.depth(index))
-    assert official.lines[0].name == "nyu_test/00001"
+    assert official.samples[0].name == "nyu_test/00001"
     assert (rooms / MAT).read_bytes()[:10] == b"MATLAB 7.3"
 
 
@@ -188,9 +188,9 @@ def test_the_columns_of_a_published_line_are_the_offsets_0_then_minus_4_to_4(tmp
     images_in(tmp_path, names)
     split = write_list(tmp_path, "train", " ".join(names) + "\n")
     dataset = NyuV2(tmp_path, split, frame_ids=(0, -4, -1, 1, 4))
-    found = [dataset.paths(dataset.lines[0], frame)[0].name for frame in dataset.frame_ids]
+    found = [dataset.paths(dataset.samples[0], frame)[0].name for frame in dataset.frame_ids]
     assert found == ["p0.png", "p1.png", "p4.png", "p5.png", "p8.png"]
-    assert NyuV2(tmp_path, split, frame_ids=(0, 1), stride=3).paths(dataset.lines[0], 1)[0].name == "p7.png"
+    assert NyuV2(tmp_path, split, frame_ids=(0, 1), stride=3).paths(dataset.samples[0], 1)[0].name == "p7.png"
     with pytest.raises(InputError, match=r"after a target; there is none at 5: --dataset.stride 1"):
         NyuV2(tmp_path, split, frame_ids=(0, 5))
 
@@ -207,7 +207,7 @@ def test_scene_folders_are_videoed_in_order_and_the_last_tenth_validates(tmp_pat
                      "kitchen_0001/2.jpg", "kitchen_0001/9.jpg"]  # fmt: skip
     assert [val.name(0), len(val), val.depth(0)] == ["study_0002/b.png", 1, None]
     far = NyuV2(tmp_path, frame_ids=(0, 1), height=32, width=32, stride=3)
-    assert [line.frame for line in far.lines] == [0, 0]
+    assert [sample.frame for sample in far.samples] == [0, 0]
 
 
 def test_scenes_may_be_links_and_a_link_back_to_the_root_ends(tmp_path):
@@ -223,8 +223,8 @@ def test_scenes_may_be_links_and_a_link_back_to_the_root_ends(tmp_path):
 def test_a_single_scene_is_cut_in_time(tmp_path):
     images_in(tmp_path, [f"office/{n:02d}.png" for n in range(12)])
     train, val = (NyuV2(tmp_path, part=part, height=32, width=32) for part in ("train", "val"))
-    seen = {path for line in train.lines for frame in (-1, 0, 1) for path in train.paths(line, frame)}
-    held = {path for line in val.lines for frame in (-1, 0, 1) for path in val.paths(line, frame)}
+    seen = {path for sample in train.samples for frame in (-1, 0, 1) for path in train.paths(sample, frame)}
+    held = {path for sample in val.samples for frame in (-1, 0, 1) for path in val.paths(sample, frame)}
     assert len(seen) == 9 and len(held) == 3 and not seen & held
 
 
@@ -244,9 +244,9 @@ def test_a_smaller_copy_has_a_smaller_border_and_intrinsics_that_follow(tmp_path
     assert border(480, 640) == (16, 16) and border(240, 320) == (8, 8)
     images_in(tmp_path, [f"office/{n}.png" for n in range(12)], size=(240, 320))
     dataset = NyuV2(tmp_path, frame_ids=(0,))
-    height, width = dataset.read_images(dataset.lines[0], 0)[0].shape[1:]
+    height, width = dataset.read_images(dataset.samples[0], 0)[0].shape[1:]
     assert (height, width) == (224, 304)
-    K = dataset.intrinsics(dataset.lines[0], 0, height, width)
+    K = dataset.intrinsics(dataset.samples[0], 0, height, width)
     np.testing.assert_allclose(np.diag(K)[:2], np.array([518.857901, 519.469611]) / 2)
     np.testing.assert_allclose(K[0, 2], (325.582449 + 0.5) / 2 - 0.5 - 8)
     assert DISTORTION.shape == (5,)
@@ -276,7 +276,7 @@ def test_a_mat_of_another_version_or_content_is_named(tmp_path):
     with h5py.File(tmp_path / MAT, "w") as file:
         file.create_dataset("images", (2, 3, 640, 480), np.uint8)
         file.create_dataset("depths", (2, 640, 480), np.float32)
-    with pytest.raises(InputError, match="holds 2 images, number 3 is asked for"):
+    with pytest.raises(InputError, match="holds 2 images; there is no number 3"):
         stills(tmp_path, split)
     (tmp_path / MAT).write_bytes((tmp_path / MAT).read_bytes()[:300])
     with pytest.raises(InputError, match=r"cannot be read as HDF5 .* truncated\?"):
@@ -306,14 +306,14 @@ def test_a_test_set_that_is_not_there_and_a_line_that_does_not_parse_are_named(t
         stills(tmp_path, write_list(tmp_path / "two", "test", "x.h5\n"))
     with pytest.raises(InputError, match=r"train_files.txt, line 2: expected nine paths .* got 3"):
         NyuV2(tmp_path, write_list(tmp_path, "train", NINE + "\na b c\n"))
-    with pytest.raises(InputError, match="test images are single; frame_ids must be 0"):
+    with pytest.raises(InputError, match="test images are single; --frame_ids must be 0"):
         NyuV2(tmp_path, split, "test")
 
 
 def test_what_it_cannot_do_is_refused(tmp_path):
     with pytest.raises(InputError, match="no stereo partner"):
         NyuV2(tmp_path, frame_ids=(0, "s"))
-    with pytest.raises(InputError, match="stride is a whole number of images from 1 on, got 0"):
+    with pytest.raises(InputError, match="stride is a whole number of frames from 1 on, got 0"):
         NyuV2(tmp_path, stride=0)
     with pytest.raises(InputError, match="there are no folders of images under"):
         NyuV2(tmp_path)

@@ -32,7 +32,7 @@ def test_each_target_has_its_own_at_the_networks_size(scene):
     dataset = opened(scene)
     for index in (0, 5):
         pseudo = dataset[index].maps["pseudo_depth"]
-        number = dataset.lines[index].frame
+        number = dataset.samples[index].frame
         assert pseudo.shape == (1, 1, 64, 96) and pseudo.dtype == torch.float32
         assert (pseudo[..., :48] == 1000 + number).all() and not pseudo[..., 48:].any()
 
@@ -46,7 +46,7 @@ def test_scdepths_folder_is_matched_by_order(scene):
     for number, file in enumerate(sorted((scene / "leres_depth").glob("*.png"))):
         file.rename(file.with_name(f"{number:03d}-depth_raw.png"))
     dataset = opened(scene)
-    assert dataset[3].maps["pseudo_depth"].max() == 1000 + dataset.lines[3].frame
+    assert dataset[3].maps["pseudo_depth"].max() == 1000 + dataset.samples[3].frame
 
 
 def test_a_missing_folder_or_file_is_named(scene):

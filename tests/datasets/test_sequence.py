@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._sequence import SequenceDataset, read_image, resize_image, resize_intrinsics
+from datasets.image_files import read_image
+from datasets.resizing import resize_image, resize_intrinsics
+from datasets.sequence import SequenceDataset
 from structures import Batch
 from utils import InputError
 
@@ -17,13 +19,13 @@ class Drawn(SequenceDataset):
     """Frame n of the folder is n.png; samples are the given frames."""
 
     def __init__(self, data_path, lines, **settings):
-        self.lines = lines
+        self.samples = lines
         super().__init__(data_path, **{"height": 32, "width": 64, **settings})
 
-    def paths(self, line, frame):
-        return [self.data_path / f"{line + frame}.png"]
+    def paths(self, sample, frame):
+        return [self.data_path / f"{sample + frame}.png"]
 
-    def intrinsics(self, line, camera, height, width):
+    def intrinsics(self, sample, camera, height, width):
         return np.array([[50.0, 0, width / 2], [0, 60.0, height / 2], [0, 0, 1]])
 
 
@@ -111,7 +113,7 @@ def test_gaps_are_found_when_the_dataset_is_opened(images):
     (images / "3.png").unlink()
     with pytest.raises(InputError, match=r"no image at .*3\.png; 2 of 3 samples lack an image \("):
         Drawn(images, [1, 2, 3])
-    assert Drawn(images, [1, 2, 3], skip_missing=True).lines == [1]
+    assert Drawn(images, [1, 2, 3], skip_missing=True).samples == [1]
     with pytest.raises(InputError, match=r"2 of 2 samples lack an image$"):
         Drawn(images, [2, 3], skip_missing=True)
 
@@ -119,9 +121,9 @@ def test_gaps_are_found_when_the_dataset_is_opened(images):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"height": 100}, "height must be a multiple of 32, got 100; try 96"),
-        ({"width": 0}, "width must be a multiple of 32, got 0; try 32"),
-        ({"resize": "nearest"}, "resize is 'bicubic' or 'lanczos', got 'nearest'"),
+        ({"height": 100}, "--height must be a multiple of 32, got 100; try --height 96"),
+        ({"width": 0}, "--width must be a multiple of 32, got 0; try --width 32"),
+        ({"resize": "nearest"}, "--resize is one of bicubic, lanczos, bilinear, got 'nearest'"),
         ({"lines": []}, "Drawn has no samples under"),
         ({"data_path": "/nowhere"}, "there is no folder /nowhere; give the dataset's root with --data_path"),
     ],
@@ -138,3 +140,22 @@ def test_a_broken_image_is_named(tmp_path, name):
         read_image(tmp_path / name)
     with pytest.raises(InputError, match="there is no image at"):
         read_image(tmp_path / "missing.png")
+
+
+class Measured(Drawn):
+    """Drawn, with ground truth of the recording's size for every second sample."""
+
+    def depth(self, index):
+        depth = np.zeros((1, 48, 96), np.float32)
+        depth[0, 10, 20] = 7.5
+        return depth if index % 2 == 0 else None
+
+
+def test_supervision_puts_every_known_point_into_the_batch(images):
+    dataset = Measured(images, [1, 2], supervision=True)
+    batch = Batch.cat([dataset[0], dataset[1]])
+    depth = batch.maps["depth"]
+    assert depth.shape == (2, 1, 32, 64) and depth.dtype == torch.float32
+    assert torch.nonzero(depth).tolist() == [[0, 0, int(10.5 * 32 / 48), int(20.5 * 64 / 96)]]
+    assert depth.max() == 7.5
+    assert Measured(images, [1, 2])[0].maps == {}

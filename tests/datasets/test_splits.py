@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import _splits
-from datasets._splits import (
+from datasets import splits
+from datasets.splits import (
     SplitLine,
     compact_lines,
     eigen_to_benchmark_ids,
@@ -42,7 +42,7 @@ EACH_LIST = pytest.mark.parametrize(("split", "part"), COUNTS, ids=[" ".join(key
 
 
 def kitti(split, part):
-    return [line.sample for line in load_split("kitti", split, part)]
+    return [line.key for line in load_split("kitti", split, part)]
 
 
 def drives(split, part):
@@ -76,7 +76,7 @@ def test_a_list_holds_what_the_published_one_does(split, part):
     published = PUBLISHED / split / f"{kind}_files{'_' if which else ''}{which}.txt"
     if not published.exists():
         pytest.skip("the published lists are not at hand")
-    expected = [line.sample for line in read_split_file(published)]
+    expected = [line.key for line in read_split_file(published)]
     ours = kitti(split, part)
     assert ours == expected if kind == "test" else Counter(ours) == Counter(expected)
 
@@ -86,7 +86,7 @@ def test_kitti_has_these_splits_and_parts():
 
 
 def test_every_split_tells_its_source():
-    assert all((_splits.SPLITS / "kitti" / split / "README.md").is_file() for split in split_names("kitti"))
+    assert all((splits.SPLITS / "kitti" / split / "README.md").is_file() for split in split_names("kitti"))
 
 
 def test_the_eigen_list_keeps_its_order():
@@ -170,7 +170,7 @@ def test_the_server_s_images_have_a_number_and_no_side():
 
 
 def test_all_kitti_lists_together_stay_small():
-    assert sum(path.stat().st_size for path in (_splits.SPLITS / "kitti").rglob("*.txt")) < 60_000
+    assert sum(path.stat().st_size for path in (splits.SPLITS / "kitti").rglob("*.txt")) < 60_000
 
 
 def test_the_longest_list_loads_at_once():
@@ -194,7 +194,7 @@ def test_a_list_includes_another_and_leaves_out_a_third(tmp_path):
     write(tmp_path, "all.txt", "8 lr 0-3\n9 l 7\n")
     write(tmp_path, "val.txt", "8 r 2\n")
     path = write(tmp_path, "train.txt", "include all.txt\nwithout val.txt\nwithout 8 l 0-1\n")
-    samples = [line.sample for line in read_split_file(path)]
+    samples = [line.key for line in read_split_file(path)]
     assert samples == [
         ("8", 0, "r"),
         ("8", 1, "r"),
@@ -207,7 +207,7 @@ def test_a_list_includes_another_and_leaves_out_a_third(tmp_path):
 
 def test_a_published_line_holds_folder_frame_and_side(tmp_path):
     path = write(tmp_path, "a.txt", "a/b 0000000069 l\na/b 3 r\n\na/b 4 2\na/b 4 3\n")
-    samples = [line.sample for line in read_split_file(path)]
+    samples = [line.key for line in read_split_file(path)]
     assert samples == [("a/b", 69, "l"), ("a/b", 3, "r"), ("a/b", 4, "l"), ("a/b", 4, "r")]
 
 
@@ -216,8 +216,8 @@ def test_a_published_list_of_images_leaves_out_side_or_frame(tmp_path):
         write(tmp_path, "a.txt", "image 0\nimage 7\n"),
         write(tmp_path, "b.txt", "one.jpg\ntwo.jpg\n"),
     )
-    assert [line.sample for line in read_split_file(numbered)] == [("image", 0, ""), ("image", 7, "")]
-    assert [line.sample for line in read_split_file(named)] == [("one.jpg", 0, ""), ("two.jpg", 0, "")]
+    assert [line.key for line in read_split_file(numbered)] == [("image", 0, ""), ("image", 7, "")]
+    assert [line.key for line in read_split_file(named)] == [("one.jpg", 0, ""), ("two.jpg", 0, "")]
     assert read_split_file(numbered)[0].side is None
 
 
@@ -231,7 +231,7 @@ def test_a_sample_knows_the_line_it_comes_from(tmp_path):
 def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfa/b 5 l\r\na/b 6 r\r\n")
-    assert [line.sample for line in read_split_file(path)] == [("a/b", 5, "l"), ("a/b", 6, "r")]
+    assert [line.key for line in read_split_file(path)] == [("a/b", 5, "l"), ("a/b", 6, "r")]
 
 
 def test_a_folder_of_your_own_is_a_split(tmp_path, monkeypatch):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._augment import mirror
-from datasets._surround import RING, SurroundDataset, pose_from_quaternion
+from datasets.augmentation import mirror
+from datasets.surround import RING, SurroundDataset, pose_from_quaternion
 from metrics import Protocol
 from structures import Batch
 from utils import InputError
@@ -18,25 +18,25 @@ class Ring(SurroundDataset):
     protocol = Protocol("ring", "none")
 
     def __init__(self, data_path, **settings):
-        self.lines = ["000"]
+        self.samples = ["000"]
         super().__init__(data_path, **{"frame_ids": (0,), "height": 32, "width": 64, **settings})
 
-    def paths(self, line, frame):
-        return [self.data_path / f"{name}_{line}.png" for name in self.camera_names]
+    def paths(self, sample, frame):
+        return [self.data_path / f"{name}_{sample}.png" for name in self.camera_names]
 
-    def intrinsics(self, line, camera, height, width):
+    def intrinsics(self, sample, camera, height, width):
         return np.array([[60.0 + camera, 0, (width - 1) / 2 + 4], [0, 60.0, (height - 1) / 2], [0, 0, 1]])
 
-    def rig_from_camera(self, line):
+    def rig_from_camera(self, sample):
         return np.stack([looking(60 * RING.index(name)) for name in self.camera_names])
 
-    def mask_path(self, line, camera):
+    def mask_path(self, sample, camera):
         return self.data_path / f"mask_{self.camera_names[camera]}.png"
 
-    def match_path(self, line, camera):
+    def match_path(self, sample, camera):
         return self.matches / f"{self.camera_names[camera]}.npy"
 
-    def image_size(self, line, camera):
+    def image_size(self, sample, camera):
         return 64, 128
 
 
@@ -130,10 +130,10 @@ def test_a_missing_camera_mask_or_match_is_named(ring):
 
 
 def test_what_is_no_rotation_is_refused():
-    with pytest.raises(InputError, match="calib, LIDAR: a rotation's quaternion has length 1, this one 2"):
+    with pytest.raises(InputError, match="calib, LIDAR: a rotation's quaternion has length 1, got 2"):
         pose_from_quaternion((2, 0, 0, 0), (0, 0, 0), "calib, LIDAR")
     with pytest.raises(InputError, match="finite"):
         pose_from_quaternion((1, 0, 0, 0), (0, float("nan"), 0), "x")
     for quaternion in ([1, 0, 0], ["w", 0, 0, 0], None):
-        with pytest.raises(InputError, match="x: expected 4 \\+ 3 finite numbers of a pose, got"):
+        with pytest.raises(InputError, match="x: a pose is 4 \\+ 3 finite numbers, got"):
             pose_from_quaternion(quaternion, (0, 0, 0), "x")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cameras import BrownConrady, KannalaBrandt
-from datasets._surround import pose_from_quaternion
+from datasets.surround import pose_from_quaternion
 from layers import warp
 from losses.spatial import Neighbours, Spatial
 from methods import check_needs

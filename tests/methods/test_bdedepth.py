@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datasets._augment import Augment
+from datasets.augmentation import Augment
 from layers import pose_matrix
 from methods.bdedepth import BDEdepth
 from networks import NETWORKS

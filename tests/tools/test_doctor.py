@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets._surround import RING
+from datasets.surround import RING
 from datasets.synthetic import Camera, World, rotation
 from tools import doctor
 from tools._doctor import intrinsics
@@ -140,7 +140,7 @@ def test_real_grey_frames_pass_with_a_note(shared_data, tmp_path, capsys):
     [
         ("0.58 0.97 0.49 0.47", "look normalised"),
         (f"{K[0, 0]} {K[1, 1]} {K[1, 2]} {K[0, 2]}", "width and height are swapped, the middle is (100, 60)"),
-        ("58 58 49 28", "belong to an image of 98x56; for this size: '1"),
+        ("58 58 49 28", "belong to an image of 98x56; for this size they are '1"),
         ("232 232 195 112", "belong to an image of 390x224"),
         ("15 15 99 59", "fx means a view 163 degrees wide"),
         ("116 300 99 59", "pixels would not be square"),
@@ -352,7 +352,7 @@ def rig(*angles: float) -> SimpleNamespace:
     poses = [rotation(np.radians(angle)) @ looking_ahead(1, 0, 1.5) for angle in angles]
     names = RING[: len(angles)]
     return SimpleNamespace(
-        cameras=len(angles), camera_names=names, lines=[0], rig_from_camera=lambda _: np.stack(poses)
+        cameras=len(angles), camera_names=names, samples=[0], rig_from_camera=lambda _: np.stack(poses)
     )
 
 

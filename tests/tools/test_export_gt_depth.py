@@ -10,16 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import _ground_truth
-from datasets._ground_truth import (
-    Export,
-    ExportedDepth,
-    KnownDepth,
-    encode,
-    exported_path,
-    shard_path,
-    write_exported,
-)
+from datasets import exporting
+from datasets.exported_depth import ExportedDepth, exported_path, shard_path
+from datasets.exporting import Export, encode, write_exported
+from datasets.ground_truth import SparseDepth
 from datasets.kitti import Kitti
 from evaluation import export
 from tools import export_gt_depth
@@ -72,9 +66,9 @@ def test_of_points_that_share_a_pixel_the_last_counts_on_images_of_any_size():
     for camera in range(6):
         for row, column, depth in zip(rows[camera], columns[camera], metres[camera]):
             expected[camera, row, column] = depth
-    known = KnownDepth.of_pixels(*shape[1:], list(zip(rows, columns, metres)))
+    known = SparseDepth.of_pixels(*shape[1:], list(zip(rows, columns, metres)))
     np.testing.assert_array_equal(known.dense(), expected)
-    assert (np.diff(known.places) > 0).all() and (known.metres != 0).all()
+    assert (np.diff(known.indices) > 0).all() and (known.metres != 0).all()
 
 
 def test_what_was_exported_is_read_back_when_the_measurements_are_gone(root, capsys):
@@ -152,7 +146,7 @@ def test_a_disk_that_fills_up_is_named_and_the_export_goes_on_later(root, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_ground_truth.Archive, "close", full)
+        patch.setattr(exporting.Archive, "close", full)
         with pytest.raises(InputError, match="gt_depths cannot be written: the disk is full"):
             run(root)
     run(root)
@@ -248,7 +242,7 @@ def stop_at(monkeypatch, frame: int | None) -> list[int]:
         return original(self, line)
 
     monkeypatch.setattr(Kitti, "_improved_depth", improved)
-    monkeypatch.setattr(_ground_truth, "SAVE_EVERY", 0)
+    monkeypatch.setattr(exporting, "SAVE_EVERY", 0)
     return measured
 
 

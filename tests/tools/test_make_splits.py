@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from datasets._splits import eigen_to_benchmark_ids, load_split, read_split_file
+from datasets.splits import eigen_to_benchmark_ids, load_split, read_split_file
 from utils import PROJECT
 
 
@@ -16,7 +16,7 @@ def make_splits(*arguments, cwd):
 
 
 def samples(path):
-    return [line.sample for line in read_split_file(path)]
+    return [line.key for line in read_split_file(path)]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_export_writes_one_sample_per_line(exported):
 @pytest.mark.parametrize("split", ["eigen_zhou", "odom", "benchmark"])
 def test_exported_lists_read_back_as_the_split(exported, split):
     folder, _ = exported
-    ours = [line.sample for line in load_split("kitti", split, "train")]
+    ours = [line.key for line in load_split("kitti", split, "train")]
     assert samples(folder / "kitti" / split / "train_files.txt") == ours
 
 

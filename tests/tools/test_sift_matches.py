@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from datasets import build_dataset
-from datasets._sequence import resize_intrinsics
-from datasets._surround import RING, pose_from_quaternion
+from datasets.resizing import resize_intrinsics
+from datasets.surround import RING, pose_from_quaternion
 from tests.datasets.test_surround import Ring
 from tests.goldens import FOLDER, uniform
 from tools import sift_matches
@@ -148,12 +148,12 @@ class Wall(Ring):
 
     def __init__(self, data_path, **settings):
         super().__init__(data_path, camera_names=("front", "front_left"), **settings)
-        self.lines = ["000", "001"]
+        self.samples = ["000", "001"]
 
-    def intrinsics(self, line, camera, height, width):
+    def intrinsics(self, sample, camera, height, width):
         return np.array([[160.0, 0, (width - 1) / 2], [0, 160.0, (height - 1) / 2], [0, 0, 1]])
 
-    def rig_from_camera(self, line):
+    def rig_from_camera(self, sample):
         forward = pose_from_quaternion((0.5, -0.5, 0.5, -0.5), (0, 0, 0), "forward")
         poses = []
         for side, degrees in ((0.0, 0), (0.8, 20)):
@@ -162,13 +162,13 @@ class Wall(Ring):
             poses.append(pose)
         return np.stack(poses)
 
-    def match_path(self, line, camera):
-        return self.matches / f"{self.camera_names[camera]}_{line}.npy"
+    def match_path(self, sample, camera):
+        return self.matches / f"{self.camera_names[camera]}_{sample}.npy"
 
-    def image_size(self, line, camera):
+    def image_size(self, sample, camera):
         return HEIGHT, WIDTH
 
-    def measured_depth(self, index):
+    def depth_from_raw(self, index):
         return np.stack([wall_points(self, camera)[1] for camera in range(2)]).astype(np.float32)
 
 
@@ -195,9 +195,9 @@ def wall(tmp_path):
         points, _ = wall_points(rig, camera)
         places = ((points[..., 1:] + (12, 4)) * 70).astype(np.float32)
         image = cv2.remap(texture, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
-        for line in rig.lines:
+        for sample in rig.samples:
             pixels = (image.clip(0, 1) * 255).astype(np.uint8)
-            Image.fromarray(pixels).convert("RGB").save(tmp_path / f"{name}_{line}.png")
+            Image.fromarray(pixels).convert("RGB").save(tmp_path / f"{name}_{sample}.png")
     rig.matches = tmp_path / "matches"
     return rig
 
@@ -216,7 +216,7 @@ def test_places_are_pixels_of_the_recording_where_images_on_disk_were_made_small
     found, K = sample_matches(wall, 0), wall.intrinsics(None, 0, HEIGHT, WIDTH)
     larger = resize_intrinsics(K, (HEIGHT, WIDTH), (2 * HEIGHT, 2 * WIDTH))
     monkeypatch.setattr(wall, "image_size", lambda *_: (2 * HEIGHT, 2 * WIDTH))
-    monkeypatch.setattr(wall, "intrinsics", lambda line, camera, *size: {HEIGHT: K}.get(size[0], larger))
+    monkeypatch.setattr(wall, "intrinsics", lambda sample, camera, *size: {HEIGHT: K}.get(size[0], larger))
     for rows, of_recording in zip(found, sample_matches(wall, 0), strict=True):
         np.testing.assert_allclose(of_recording[:, :2] + 0.5, 2 * (rows[:, :2] + 0.5), rtol=1e-5)
         np.testing.assert_allclose(of_recording[:, 2:4], rows[:, 2:4], rtol=1e-3)
@@ -248,7 +248,7 @@ def test_each_pair_compares_the_edges_that_overlap(tiny_ddad, monkeypatch):
     pairs = []
     monkeypatch.setattr(sift_matches, "match", lambda *pair: pairs.append(pair) or match(*pair))
     sample_matches(rig, 0)
-    _, width = rig.image_size(rig.lines[0], 0)
+    _, width = rig.image_size(rig.samples[0], 0)
     assert len(pairs) == 6 and all(len(source.places) and len(target.places) for source, target in pairs)
     assert max(source.places[:, 0].max() for source, _ in pairs) < rig.overlap * width
     assert min(target.places[:, 0].min() for _, target in pairs) > (1 - rig.overlap) * width

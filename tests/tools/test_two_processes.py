@@ -139,7 +139,7 @@ def test_a_run_is_evaluated_by_two_as_by_one(tiny_kitti, tmp_path):
 
 SLOWLY = """
 import sys, time
-from datasets import _ground_truth
+from datasets import ground_truth
 from evaluation import export
 from tools import export_gt_depth
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datasets._augment import Augment
+from datasets.augmentation import Augment
 from layers import sampling_grid, scale_invariant_log_error, warp
 from losses import LOSSES
 from losses.depth_agreement import DepthAgreement

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from structures import Frame
 from tools._doctor.reading import Figure, Finding, Sample, camera_label, spread
 from utils import InputError
@@ -40,7 +40,7 @@ def decode(
     """
     seen: set[Path] = set()
     tasks = []
-    for line in dataset.lines:
+    for line in dataset.samples:
         for frame in dataset.frame_ids:
             paths = dataset.paths(line, frame)
             if not seen.issuperset(paths):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from images import colourise
 from tools._doctor.geometry import FEWEST, Motion, standing_along
 from tools._doctor.reading import Figure, Finding, Pair, Sample, camera_label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from tools._doctor.geometry import FACTORS, scan_focal
 from tools._doctor.reading import STANDING, Finding, Pair, Sample, camera_label, from_to, share_of_width
 
@@ -56,7 +56,9 @@ def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Fi
         label, told = camera_label(dataset, camera), set()
         for sample in samples:
             height, width = sample.looks[0][camera].size
-            K = np.asarray(dataset.intrinsics(dataset.lines[sample.index], camera, height, width), np.float64)
+            K = np.asarray(
+                dataset.intrinsics(dataset.samples[sample.index], camera, height, width), np.float64
+            )
             for level, text in evaluate_intrinsics(K, height, width):
                 if text not in told:
                     findings.append(Finding(level, "intrinsics", label + text))

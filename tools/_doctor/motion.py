@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from tools._doctor.geometry import FEWEST, Motion, find_motion, match, standing_along
 from tools._doctor.reading import (
     STANDING,
@@ -135,7 +135,7 @@ def gap_pairs(dataset: SequenceDataset, samples: list[Sample], workers: int) -> 
         return {}
 
     def pairs_of(sample: Sample) -> list[tuple[int, Pair]]:
-        line, found = dataset.lines[sample.index], []
+        line, found = dataset.samples[sample.index], []
         for gap in (1, *GAPS):
             look = sample.looks.get(gap) or _reach(dataset, line, gap)
             if look is None or look[0].size != sample.looks[0][0].size:

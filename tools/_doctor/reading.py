@@ -10,7 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets._sequence import SequenceDataset, resize_intrinsics
+from datasets.resizing import resize_intrinsics
+from datasets.sequence import SequenceDataset
 from structures import Frame
 from tools._doctor.geometry import Features, Motion, find_features, find_motion, match
 from utils import InputError
@@ -113,7 +114,7 @@ def read_samples(
 
 
 def _read_sample(dataset: SequenceDataset, index: int) -> Sample | Finding:
-    line, name = dataset.lines[index], dataset.name(index)
+    line, name = dataset.samples[index], dataset.name(index)
     try:
         looks = {frame: read_looks(dataset, line, frame) for frame in dataset.frame_ids}
     except (InputError, OSError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from tools._doctor.geometry import FEWEST
 from tools._doctor.reading import Figure, Finding, Pair, Sample, camera_label, from_to, spread
 from utils import InputError
@@ -43,7 +43,7 @@ def check_stereo(dataset: SequenceDataset, samples: list[Sample]) -> list[Findin
         findings.append(Finding(level, "stereo", text, shown))
     wrong = 0
     for pair in pairs:
-        pose = dataset.pose(dataset.lines[pair.sample.index], "s")
+        pose = dataset.pose(dataset.samples[pair.sample.index], "s")
         moved = float(np.median(pair.motion.source[:, 0] - pair.motion.target[:, 0]))
         wrong += pose is not None and moved * pose[pair.camera][0, 3] < 0
     if wrong > 0.5 * len(pairs):
@@ -74,7 +74,7 @@ def _stereo_image(pair: Pair) -> np.ndarray:
 
 def check_rig(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
     """Poses of the cameras are rigid and near each other, and neighbours see some of the same."""
-    rig = dataset.rig_from_camera(dataset.lines[samples[0].index])
+    rig = dataset.rig_from_camera(dataset.samples[samples[0].index])
     if rig is None:
         text = "there are no poses of the cameras on the vehicle"
         return [Finding("note", "rig", text)] if dataset.cameras > 1 else []
@@ -130,7 +130,7 @@ def _overlaps(dataset: SequenceDataset, rig: np.ndarray, sample: Sample) -> list
 def check_masks(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
     """A mask of the own vehicle leaves most of the image."""
     try:
-        ego_mask = dataset.maps(dataset.lines[samples[0].index]).get("ego_mask")
+        ego_mask = dataset.maps(dataset.samples[samples[0].index]).get("ego_mask")
     except (InputError, OSError) as error:
         return [Finding("problem", "masks", str(error))]
     if ego_mask is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from datasets._sequence import SequenceDataset
+from datasets.sequence import SequenceDataset
 from images import colourise
 from tools._doctor.geometry import fill_depth, warp_image
 from tools._doctor.ground_truth import metres_a_step

@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from datasets._cityscapes import LABEL_IDS, NATIVE, frame_name
-from datasets._sequence import resize_intrinsics
+from datasets.resizing import resize_intrinsics
 from datasets.synthetic import Camera, View
 from tools.layouts import LAYOUTS
 from tools.layouts._base import RATE, Layout, Plan, looking_ahead, save_array, save_image, save_text

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from scipy.io import savemat
 
-from datasets._sequence import resize_intrinsics
 from datasets.make3d import GRID, SIZE, K
+from datasets.resizing import resize_intrinsics
 from datasets.synthetic import Camera, View
 from tools.layouts import LAYOUTS
 from tools.layouts._base import RATE, Layout, Plan, looking_ahead, save_image, save_text

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets._splits import load_split
-from datasets.nuscenes import CHANNELS, LIDAR, TABLES
+from datasets._nuscenes_tables import CHANNELS, LIDAR, TABLES
+from datasets.splits import load_split
 from datasets.synthetic import View, rotation
 from tools.layouts import LAYOUTS
 from tools.layouts._base import RATE, Layout, Plan, save_array, save_depth, save_image, save_text

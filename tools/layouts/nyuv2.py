@@ -9,8 +9,8 @@ import cv2
 import h5py
 import numpy as np
 
-from datasets._sequence import resize_intrinsics
 from datasets.nyuv2 import DISTORTION, MAT, PUBLISHED_ORDER, SIZE, K
+from datasets.resizing import resize_intrinsics
 from datasets.synthetic import Camera, View
 from tools.layouts import LAYOUTS
 from tools.layouts._base import RATE, Layout, Plan, looking_ahead, save_image, save_text

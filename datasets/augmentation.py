@@ -21,7 +21,7 @@ from datasets._random_crop import RandomCrop
 from structures import Batch, Frame
 from utils import InputError, check_settings
 
-NUMBERS = 5  # that a method may draw its own views from
+NUMBERS = 5  # random numbers per sample for augmented views
 COMPANION = 7919  # added to the seed, so that a companion does not repeat the draws of its sample
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as Pillow and torchvision weigh RGB
 
@@ -38,7 +38,7 @@ class Augment:
         seed: the run's seed.
         crop: rescale and crop before all else; settings of `datasets._random_crop.RandomCrop`. For a
             companion of single images, since views and larger images of a video would not follow.
-        companion: settings of the companion's own augmentation, where they differ from these.
+        companion: settings of the companion's own augmentation that differ from these.
 
     Raises:
         InputError: a probability outside [0, 1], a negative range, an unknown setting.
@@ -74,7 +74,7 @@ class Augment:
     def __call__(self, batch: Batch, epoch: int) -> Batch:
         """The batch mirrored and with `augmented` filled; drawn for this epoch.
 
-        `extra["draws"]` (B·N, 5), in [0, 1) and on the CPU, is what a method may draw its own views from.
+        `extra["draws"]` (B·N, 5) in [0, 1), on the CPU, are random numbers for augmented views.
         """
         if batch.detailed is not None:  # the same samples, hence the same draws
             batch = dataclasses.replace(batch, detailed=self(batch.detailed, epoch))
@@ -93,9 +93,9 @@ class Augment:
             return batch
         # (B·N, F, 3, H, W): a sample's frames side by side share its draw.
         frames = torch.stack(list(batch.images.values()), 1)
-        for place in range(4):
+        for position in range(4):
             for operation, change in enumerate((_brightness, _contrast, _saturation, _hue)):
-                chosen = [n for n in jittered if draws[n].order[place] == operation]
+                chosen = [n for n in jittered if draws[n].order[position] == operation]
                 if chosen:
                     amount = frames.new_tensor([draws[n].amounts[operation] for n in chosen])
                     rows = torch.tensor(chosen, device=frames.device)
@@ -115,9 +115,9 @@ class Augment:
 @dataclass(frozen=True)
 class _Draw:
     flip: bool
-    order: list[int] | None  # of brightness, contrast, saturation, hue; None leaves the colours alone
+    order: list[int] | None  # order of brightness, contrast, saturation, hue; None: no jitter
     amounts: list[float]
-    numbers: list[float]  # in [0, 1), for what a method draws of its own
+    numbers: list[float]  # in [0, 1), for augmented views
 
 
 def mirror(batch: Batch, flip: Tensor) -> Batch:
@@ -135,7 +135,7 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
     def flipped(values: Tensor) -> Tensor:
         return torch.where(image_flip, values.flip(-1), values)
 
-    def places(points: Tensor) -> Tensor:
+    def mirrored(points: Tensor) -> Tensor:
         x = torch.where(flip[:, None], width - 1 - points[..., 0], points[..., 0])
         return torch.cat([x[..., None], points[..., 1:]], -1)
 
@@ -157,7 +157,7 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
         },
         rig_from_camera=rig,
         maps={name: flipped(values) for name, values in batch.maps.items()},
-        points={name: places(points) for name, points in batch.points.items()},
+        points={name: mirrored(points) for name, points in batch.points.items()},
     )
 
 

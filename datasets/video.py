@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from utils import InputError
 
-VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
+VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts"}
 EXTRACTED = ".frames"  # a video's frames lie beside it, in <video>.frames
 NOTE = ".video"  # says in there which video they come from
 JPEG_QUALITY = 95
@@ -49,10 +49,10 @@ def extract_video(video: Path) -> Path:
 
 
 def open_capture(video: Path) -> Any:
-    """OpenCV's reader of a video, frames turned as its header says: telephones store them lying."""
+    """OpenCV's reader of a video, with frames turned upright as the header says."""
     import cv2
 
-    capture = cv2.VideoCapture(str(video))
+    capture = cv2.VideoCapture(str(video.absolute()))  # FFmpeg takes 12:30.mp4 for a URL of protocol "12"
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # some builds of OpenCV leave it off
     return capture
 

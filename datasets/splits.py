@@ -62,7 +62,7 @@ class SplitLine:
     source: str
 
     @property
-    def sample(self) -> tuple[str, int, str]:
+    def key(self) -> tuple[str, int, str]:
         """Folder, frame and side ("" for none): equal, hashable and sortable whatever the list."""
         return self.folder, self.frame, self.side or ""
 
@@ -113,9 +113,9 @@ def eigen_to_benchmark_ids() -> np.ndarray:
     Predictions saved for the 697 Eigen frames, indexed with it, are those of the 652 with improved ground
     truth.
     """
-    place = {line.sample: index for index, line in enumerate(load_split("kitti", "eigen", "test"))}
+    position = {line.key: index for index, line in enumerate(load_split("kitti", "eigen", "test"))}
     benchmark = load_split("kitti", "eigen_benchmark", "test")
-    return np.array([place[line.sample] for line in benchmark], dtype=np.int64)
+    return np.array([position[line.key] for line in benchmark], dtype=np.int64)
 
 
 def _split_folder(dataset: str, split: str) -> Path:
@@ -198,14 +198,14 @@ def _read_compact(path: Path, lines: NumberedTokens, readers: tuple[Path, ...]) 
             case ["include", other]:
                 samples += _read_named(path.parent / other, source, readers)
             case ["without", other]:
-                removed.update(line.sample for line in _read_named(path.parent / other, source, readers))
+                removed.update(line.key for line in _read_named(path.parent / other, source, readers))
             case ["without", drive, sides, frames]:
-                removed.update(line.sample for line in _expand(drive, sides, frames, source))
+                removed.update(line.key for line in _expand(drive, sides, frames, source))
             case [drive, sides, frames]:
                 samples += _expand(drive, sides, frames, source)
             case _:
                 raise _compact_error(source, tokens)
-    return [line for line in samples if line.sample not in removed] if removed else samples
+    return [line for line in samples if line.key not in removed] if removed else samples
 
 
 def _read_named(path: Path, source: str, readers: tuple[Path, ...]) -> list[SplitLine]:

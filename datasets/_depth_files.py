@@ -1,0 +1,85 @@
+"""Depth files beside a scene's images, in its folder `depth`.
+
+    .npy    (h, w) metres
+    .npz    SciPy's sparse CSR or COO, metres; or a single array
+    .png    16 bits, value / depth_scale metres
+
+0 is unknown. A file belongs to the image of the same name or, if no name is that of an image and there are as
+many files as images, to the image at the same position in natural order (the SC-Depth layout).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from datasets.ground_truth import read_values
+from datasets.image_files import natural_key, visible_files
+from utils import InputError
+
+ENDINGS = (".png", ".npy", ".npz")
+
+
+def find_depths(folder: Path, frames: list[str]) -> dict[str, Path]:
+    """Frame → its file in the scene's folder `depth`; frames without one are left out.
+
+    Raises:
+        InputError: no file has the name of an image, and their number differs from the images'.
+    """
+    depths = folder / "depth"
+    if not depths.is_dir():
+        return {}
+    files = sorted(visible_files(depths), key=natural_key)
+    files = [name for name in files if Path(name).suffix.lower() in ENDINGS]
+    by_stem = {Path(name).stem: depths / name for name in files}
+    named = {frame: by_stem[Path(frame).stem] for frame in frames if Path(frame).stem in by_stem}
+    if named or not files:
+        return named
+    if len(files) != len(frames):
+        raise InputError(
+            f"{depths} holds {len(files)} files for {len(frames)} images, and no name of an image; "
+            "name them like the images they belong to"
+        )
+    return {frame: depths / name for frame, name in zip(frames, files)}
+
+
+def read_depth(path: Path, depth_scale: float) -> np.ndarray:
+    """(h, w) float32 metres, 0 where unknown.
+
+    Args:
+        path: .npy, .npz or 16-bit .png.
+        depth_scale: value of a .png that is one metre.
+
+    Raises:
+        InputError: not readable, not a map, or an image of 8 bits.
+    """
+    try:
+        if path.suffix.lower() == ".png":
+            return read_values(path, "depth").astype(np.float32) / np.float32(depth_scale)
+        values = np.load(path)
+        values = _dense(values) if isinstance(values, np.lib.npyio.NpzFile) else values
+    except InputError:
+        raise
+    except (OSError, EOFError, KeyError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as depth ({error}); is it truncated?") from None
+    values = np.squeeze(values)
+    if values.ndim != 2:
+        raise InputError(f"{path} is not a depth map: expected (height, width), got {values.shape}")
+    return np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+
+
+def _dense(arrays: np.lib.npyio.NpzFile) -> np.ndarray:
+    """SciPy's `save_npz` (CSR or COO) without SciPy; or the file's only array."""
+    if "shape" not in arrays:
+        (name,) = arrays.files
+        return arrays[name]
+    dense = np.zeros(arrays["shape"], arrays["data"].dtype)
+    if "indptr" in arrays:
+        if arrays["format"].item() != b"csr":
+            raise ValueError(f"sparse format {arrays['format'].item()!r}; csr and coo are read")
+        rows = np.repeat(np.arange(len(dense)), np.diff(arrays["indptr"]))
+        dense[rows, arrays["indices"]] = arrays["data"]
+    else:
+        dense[arrays["row"], arrays["col"]] = arrays["data"]
+    return dense

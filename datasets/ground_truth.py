@@ -1,0 +1,139 @@
+"""The ground truth of a dataset: read from raw data, such as LiDAR scans, or from an exported file.
+
+A dataset that takes part is `Exportable`. It defines how a sample's depth is read from the raw data; the
+exported file (datasets/exported_depth.py) is looked up first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from datasets.exported_depth import FOLDER, ExportedDepth, SparseDepth, exported_path
+from utils import InputError, nearest_name
+
+__all__ = ["DEPTH", "FOLDER", "Exportable", "SparseDepth", "check_ground_truth", "read_scan", "read_values"]
+
+
+# What a dataset with ground truth provides: batch entry → the setting that adds it.
+DEPTH = {"maps.depth": "--dataset.supervision true adds the ground truth"}
+
+
+class Exportable:
+    """The ground truth of a dataset that can be exported, mixed into it.
+
+    A subclass sets `ground_truth`, calls `find_exported` at the end of its constructor, and defines
+    `read_raw_depth`. The mix-in stands before the base class: `class Kitti(Exportable, KittiImages)`.
+
+    Args:
+        data_path: root folder of the dataset.
+        gt_path: folder of exported ground truth; `<data_path>/gt_depths` if not given.
+    """
+
+    provides: ClassVar[Mapping[str, str]] = DEPTH
+    ground_truth: str | None
+    exported: ExportedDepth
+
+    def __init__(self, data_path: str | Path, gt_path: str | Path | None = None, **settings: Any) -> None:
+        self.gt_folder = Path(gt_path) if gt_path else Path(data_path) / FOLDER
+        super().__init__(data_path, **settings)
+
+    def find_exported(
+        self,
+        split: str | Path | None,
+        part: str,
+        variant: Sequence[str] = (),
+        at_first: bool = True,
+    ) -> None:
+        """Look for exported ground truth.
+
+        Args:
+            split, part: of the samples.
+            variant: further words in the file's name, for settings that change its maps.
+            at_first: see `ExportedDepth`.
+        """
+        what = "_".join([self.ground_truth or "none", *variant])
+        self.exported = ExportedDepth(exported_path(self.gt_folder, split, part, what), at_first)
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """The ground truth of a sample, from the exported file if it is there, else from the raw data.
+
+        Returns:
+            (N, h, w) metres at the cameras' own size, 0 where unknown; None without ground truth.
+
+        Raises:
+            InputError: the sample belongs to a shard that was not exported, and has no raw data either.
+        """
+        if self.ground_truth is None:
+            return None
+        depth = self.exported.get(self.name(index))
+        depth = self.depth_from_raw(index) if depth is None else depth
+        if depth is None and (missing := self.exported.lacking_shard(index)):
+            raise InputError(
+                f"{self.name(index)} has no ground truth: {missing} is not there, but other shards are; "
+                "export it as well"
+            )
+        return depth
+
+    def depth_from_raw(self, index: int) -> np.ndarray | None:
+        """(N, h, w) metres from the raw data, such as a LiDAR scan; None if there is none."""
+        depth = self.read_raw_depth(index)
+        return depth.dense() if isinstance(depth, SparseDepth) else depth
+
+    def read_raw_depth(self, index: int) -> SparseDepth | np.ndarray | None:
+        """The raw data as a map, or of a LiDAR as the known pixels only; the export needs no more."""
+        raise NotImplementedError
+
+
+def check_ground_truth(ground_truth: str | None, known: Iterable[str]) -> str | None:
+    """The name of a ground truth; None, also written `none`, for no ground truth.
+
+    Raises:
+        InputError: it is not among `known`.
+    """
+    known = list(known)
+    if ground_truth is None or ground_truth == "none":
+        return None
+    if ground_truth not in known:
+        names = [*known, "none"]
+        raise InputError(f"there is no ground truth '{ground_truth}'{nearest_name(ground_truth, names)}")
+    return ground_truth
+
+
+def read_scan(path: str | Path, columns: int) -> np.ndarray:
+    """A LiDAR scan as (P, columns) float32.
+
+    Raises:
+        InputError: the size is not a multiple of a point's bytes.
+    """
+    data = np.fromfile(path, np.uint8)
+    if data.size == 0 or data.size % (4 * columns):
+        raise InputError(
+            f"{path} is not a whole LiDAR scan: its {data.size} bytes are not a multiple of {4 * columns}; "
+            "is it truncated?"
+        )
+    return data.view("<f4").reshape(-1, columns)
+
+
+def read_values(path: str | Path, what: str) -> np.ndarray:
+    """The (h, w) values of a 16-bit image; `what` is "depth" or "disparity".
+
+    Raises:
+        InputError: missing, not readable, or not 16 bit.
+    """
+    try:
+        with Image.open(path) as image:
+            values = np.array(image)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path} of {what}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as a {what} image ({error}); is it truncated?") from None
+    if values.ndim != 2 or values.dtype.itemsize < 2:
+        raise InputError(
+            f"{path} is not a {what} image: expected one 16-bit channel, got {values.dtype} {values.shape}"
+        )
+    return values

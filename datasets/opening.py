@@ -1,0 +1,102 @@
+"""The one way in which a run, an evaluation, a prediction or a tool opens the dataset that its options name.
+
+    purpose    settings of the section `dataset`             frames
+    train      all                                           those of the run
+    val        all except those that only losses read        0
+    evaluate   the same; none of another dataset, and of     0
+    predict    another folder none that describe a folder    0
+    inspect    all                                           those given, else the dataset's own
+
+The dataset classes declare which settings only losses read (`for_losses`) and which describe one folder of
+data (`describes_folder`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import DATASETS
+from datasets._label_files import with_label_files
+from datasets.augmentation import Augment
+from datasets.companion import with_companion
+from datasets.sequence import SequenceDataset
+from datasets.sizes import section_of
+from utils import InputError, check_settings, nearest_name
+
+PURPOSES = ("train", "val", "evaluate", "predict", "inspect")
+IMAGES = ("height", "width", "resize")  # options of a training that its evaluation keeps
+WHERE = ("data_path", "split")  # options of a training that its evaluation keeps on the same dataset
+
+
+def build_dataset(options: Mapping[str, Any], **overrides: Any) -> Any:
+    """The dataset that `options["dataset"]` names; overrides win. See `Registry.build`."""
+    return DATASETS.build("dataset", options, **overrides)
+
+
+def open_dataset(options: Mapping[str, Any], purpose: str, **overrides: Any) -> SequenceDataset:
+    """The dataset that the options of a run name, with the settings that a purpose needs.
+
+    Args:
+        options: of a run: `dataset` is a name or a section of settings.
+        purpose: `train` and `val` for the two parts of a run, `evaluate` for images with ground truth,
+            `predict` for images without, `inspect` for tools.
+        overrides: settings that win, such as part, split or data_path; None stands for not given. `name`
+            chooses another dataset than the run's.
+
+    Returns:
+        The dataset; under `train` with its label files and its companion.
+
+    Raises:
+        InputError: an unknown purpose, dataset or setting; what the dataset refuses.
+    """
+    if purpose not in PURPOSES:
+        raise InputError(f"there is no purpose '{purpose}'{nearest_name(purpose, PURPOSES)}")
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    if purpose == "train":
+        part = overrides.pop("part", "train")
+        labelled = with_label_files(build_dataset(options, part=part, **overrides), options)
+        return with_companion(labelled, options, part)
+    if purpose == "inspect":
+        return build_dataset(options, **overrides)
+    own_name, section = section_of(options)
+    name = overrides.pop("name", own_name)
+    overrides = {"frame_ids": (0,), **overrides}
+    if purpose == "val":
+        shared: Mapping[str, Any] = options
+        overrides = {"part": "val", **overrides}
+    else:
+        shared = {key: options.get(key) for key in (*IMAGES, *(WHERE if name == own_name else ()))}
+    settings = _kept(DATASETS.get(name), section, options, overrides) if name == own_name else {}
+    if purpose == "predict":
+        overrides = {"part": "val", **overrides}
+    check_settings(f"dataset {name}", DATASETS.get(name), overrides)
+    return build_dataset({**shared, "dataset": {**settings, "name": name}}, **overrides)
+
+
+def _kept(
+    cls: type[SequenceDataset],
+    section: Mapping[str, Any],
+    options: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The settings of a training's dataset that hold where it is evaluated."""
+    dropped = set(cls.for_losses)
+    trained_in, opened_in = options.get("data_path"), overrides.get("data_path")
+    if opened_in and trained_in and Path(opened_in).resolve() != Path(trained_in).resolve():
+        dropped |= set(cls.describes_folder)
+    return {key: value for key, value in section.items() if key not in dropped}
+
+
+def build_augmentation(options: Mapping[str, Any]) -> Augment:
+    """The augmentation of a run: its section `augment`, and the section of that name in `companion`.
+
+    Raises:
+        InputError: an unknown or impossible setting.
+    """
+    settings = {"seed": options.get("seed", 0), **(options.get("augment") or {})}
+    if own := (options.get("companion") or {}).get("augment"):
+        settings["companion"] = {**(settings.get("companion") or {}), **own}
+    check_settings("augment", Augment, settings)
+    return Augment(**settings)

@@ -1,0 +1,237 @@
+"""Scenes of a user's data: folders of images and videos, and which of their frames a part holds.
+
+The root is searched for images and videos, then each of its folders. A folder with images is one scene, each
+video is one. The frames of a scene are its images in natural order, or those that `frames.txt` lists.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.ground_truth import FOLDER
+from datasets.image_files import IMAGES, image_size, is_image, list_images, natural_key, visible_files
+from datasets.own_output import OWN_VIDEO, is_own_output
+from datasets.sequence import check_folder
+from datasets.video import EXTRACTED, VIDEOS, extract_video
+from utils import InputError, read_lines, read_text
+
+FRAMES_FILE = "frames.txt"
+NOT_SCENES = {"depth", "pseudo_depth", "leres_depth", "seg_mask", FOLDER}
+SEQUENCE = 3  # images; fewer are a cover or image grid if scenes or videos lie beside them
+PARTS = ("train", "val", "test", "all")
+
+
+# ----------------------------------------------------------------------------- finding scenes
+
+
+def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
+    """The root, and name → folder of images of every scene in natural order; videos are extracted.
+
+    The root is `data_path`, the folder of a video, or `training` in it if scenes lie there (SC-Depth).
+    Folders of images that are not read are named in a warning.
+
+    Raises:
+        InputError: nothing is there, or a folder holds both images and videos.
+    """
+    if data_path.is_file():
+        if data_path.suffix.lower() not in VIDEOS:
+            raise InputError(f"{data_path} is neither a folder nor a video ({', '.join(sorted(VIDEOS))})")
+        return data_path.parent, {data_path.name: extract_video(data_path)}
+    if not data_path.is_dir():
+        raise InputError(f"there is no folder or video {data_path}; give your images with --data_path")
+    check_folder(data_path)
+    training = data_path / "training"
+    root = training if training.is_dir() and _scenes_below(training) else data_path
+    own = _scenes_in(root, ".")
+    if len(images_in(root)) < SEQUENCE and (below := _scenes_below(root)):
+        videos = {name: folder for name, folder in own.items() if folder != root}
+        own = {**videos, **below}
+    if not own:
+        nested = _unread(root, own)
+        hint = f"; {nested[0]} does, give it with --data_path" if nested else ""
+        endings = f"images ({', '.join(sorted(IMAGES))}), no videos ({', '.join(sorted(VIDEOS))})"
+        raise InputError(f"{data_path} holds no {endings} and no folders of them{hint}")
+    if unread := _unread(root, own):
+        others = f" and {len(unread) - 1} more folders" if len(unread) > 1 else ""
+        warnings.warn(
+            f"{unread[0]}{others} hold images that are not read: scenes are the images of {root} itself, or "
+            "else its folders; move the images up into folders of their own",
+            stacklevel=3,
+        )
+    return root, own
+
+
+def images_in(folder: Path) -> list[str]:
+    """Names of the images in a folder, in natural order, without what was predicted from them."""
+    return [name for name in list_images(folder) if not is_own_output(folder / name)]
+
+
+def _scenes_below(root: Path) -> dict[str, Path]:
+    return {
+        name: found for folder in _subfolders(root) for name, found in _scenes_in(folder, folder.name).items()
+    }
+
+
+def _scenes_in(folder: Path, name: str) -> dict[str, Path]:
+    """The folder itself if it holds images, or each of its videos; name → folder of images."""
+    videos = [file for file in visible_files(folder) if Path(file).suffix.lower() in VIDEOS]
+    videos = [file for file in videos if not is_own_output(folder / file, OWN_VIDEO, VIDEOS)]
+    images = images_in(folder)
+    if videos and len(images) >= SEQUENCE:
+        raise InputError(f"{folder} holds both images and videos; put {videos[0]} into a folder of its own")
+    if images and not videos:
+        return {name: folder}
+    videos.sort(key=natural_key)
+    return {(Path(name) / file).as_posix(): extract_video(folder / file) for file in videos}
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Folders that may hold a scene; not the extracted frames of a video that lies beside them."""
+    names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+    names = [name for name in names if name[0] != "." and name not in NOT_SCENES]
+    names = [
+        n for n in names if not (n.endswith(EXTRACTED) and (folder / n.removesuffix(EXTRACTED)).is_file())
+    ]
+    return [folder / name for name in sorted(names, key=natural_key)]
+
+
+def _unread(root: Path, scenes: dict[str, Path]) -> list[Path]:
+    """Folders of at least `SEQUENCE` images, up to two levels below the root, that belong to no scene."""
+    below = [folder for child in _subfolders(root) for folder in (child, *_subfolders(child))]
+    read = set(scenes.values())
+    return [
+        folder
+        for folder in below
+        if folder not in read and sum(map(is_image, visible_files(folder))) >= SEQUENCE and images_in(folder)
+    ]
+
+
+# ----------------------------------------------------------------------------- frames in order
+
+
+def frame_names(folder: Path, patterns: Sequence[str] | None = None) -> list[str]:
+    """The image names of a scene in time: as listed, or all of them in natural order.
+
+    Raises:
+        InputError: a listed image does not exist, or nothing is listed and the names differ in more than
+            numbers.
+    """
+    names = images_in(folder)
+    if (listed := listed_frames(folder, patterns)) is not None:
+        return _matching(folder, names, *listed)
+    kinds: dict[str, str] = {}
+    for name in names:
+        kinds.setdefault(re.sub(r"\d+", "#", Path(name).stem), name)
+    if len(kinds) > 1:
+        raise InputError(
+            f"the images in {folder} are not named alike ({', '.join(list(kinds.values())[:3])}), so their "
+            f"order in time is unclear; list the frames in {folder / FRAMES_FILE}, or give "
+            '--dataset.files "first.png 0*.png"'
+        )
+    return names
+
+
+def listed_frames(folder: Path, patterns: Sequence[str] | None = None) -> tuple[Sequence[str], str] | None:
+    """The patterns that list a scene's frames and where they stand; None if nothing lists them."""
+    if patterns is not None:
+        return patterns, f"--dataset.files, in {folder}"
+    path = folder / FRAMES_FILE
+    return (read_lines(path), str(path)) if path.is_file() else None
+
+
+def _matching(folder: Path, names: list[str], patterns: Sequence[str], where: str) -> list[str]:
+    """Names in the order of the patterns they match, each once."""
+    frames: dict[str, None] = {}
+    for pattern in patterns:
+        # A listed file is read also if another format of the same frame would be the first choice.
+        found = [pattern] if (folder / pattern).is_file() else fnmatch.filter(names, pattern)
+        if not found:
+            raise InputError(f"{where}: no image matches '{pattern}'")
+        frames.update(dict.fromkeys(found))
+    if not frames:
+        raise InputError(f"{where}: no frame is listed")
+    return list(frames)
+
+
+def common_size(folder: Path, frames: list[str]) -> tuple[int, int]:
+    """(height, width) of all images of a scene, from their headers; one camera has one size.
+
+    Raises:
+        InputError: two images differ in size, or one cannot be read.
+    """
+    first = image_size(folder / frames[0])
+    for name in frames[1:]:
+        size = image_size(folder / name)
+        if size != first:
+            raise InputError(
+                f"images of one scene must have one size, but {folder / frames[0]} is "
+                f"{first[1]}x{first[0]} and {name} is {size[1]}x{size[0]}; make them equal, or give "
+                "each size a folder of its own"
+            )
+    return first
+
+
+# ----------------------------------------------------------------------------- parts
+
+
+def listed_part(folder: Path, part: str, names: list[str], required: bool) -> list[str] | None:
+    """The scenes that `<part>.txt` lists; None if there are no lists or the part is `all`.
+
+    Raises:
+        InputError: `required` and there are no lists, no list of this part, an unknown scene.
+    """
+    lists = {name: folder / f"{name}.txt" for name in PARTS[:3]}
+    lists = {name: path for name, path in lists.items() if path.is_file()}
+    if required and not lists:
+        raise InputError(f"{folder} holds none of train.txt, val.txt, test.txt")
+    if part == "all" or not lists:
+        return None
+    path = lists.get(part) or (lists.get("val") if part == "test" else None)
+    if path is None:
+        raise InputError(
+            f"{folder} lists scenes in {', '.join(p.name for p in lists.values())}, but has no {part}.txt"
+        )
+    scenes = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        name = line.strip().rstrip("/")
+        if name and name not in names:
+            raise InputError(f"{path}, line {number}: there is no scene '{name}'")
+        scenes += [name] if name else []
+    if not scenes:
+        raise InputError(f"{path} lists no scene")
+    return scenes
+
+
+def held_back(spans: list[range], part: str, fraction: float, reach: int) -> list[range]:
+    """The frames of each scene that belong to a part: val has the last scenes, or the last frames of one.
+
+    Args:
+        spans: frames of each scene.
+        part: train, or another for val.
+        fraction: share of scenes or frames that val has; 0 gives every part all of them.
+        reach: frames from the first to the last frame of a sample.
+
+    Raises:
+        InputError: a single scene is too short for a sample in both parts.
+    """
+    training = part == "train"
+    if fraction == 0:
+        return spans
+    if len(spans) > 1:
+        cut = max(1, len(spans) - max(1, round(fraction * len(spans))))
+        return [span if (number < cut) == training else range(0) for number, span in enumerate(spans)]
+    count, least = len(spans[0]), reach + 1
+    held = max(round(fraction * count), least)
+    if count < least:
+        raise InputError(f"a target and its neighbours take {least} frames, got {count}")
+    if count - held < least:
+        raise InputError(
+            f"{count} frames are too few to hold {held} of them back for validation; "
+            "--dataset.val_fraction 0 trains on all"
+        )
+    return [range(count - held) if training else range(count - held, count)]

@@ -1,0 +1,256 @@
+"""The base of every dataset: images in time, read as uint8 at network size with their intrinsics.
+
+A dataset lists its samples and says, for each of them, where the images of a frame lie, what the camera's
+intrinsics are and, if it has it, the ground-truth depth. The rest is here: decoding, resizing, intrinsics
+that follow the resize, and a check for missing files when the dataset is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets._sparse_depth import resize_sparse_depth
+from datasets.image_files import read_image
+from datasets.resizing import RESIZES, check_size, resize_image, resize_intrinsics
+from metrics import Protocol
+from structures import Batch, Frame
+from utils import InputError
+
+
+class SequenceDataset(Dataset):
+    """Target and source frames of video, one Batch of one per sample.
+
+    A subclass sets `samples` before it calls `super().__init__` and defines `paths`, `intrinsics` and, if it
+    has them, `pose`, `rig_from_camera`, `maps`, `points` and `depth`. Its constructor lists the settings that
+    it adds and passes `**settings` on.
+
+    Attributes:
+        protocol: how this dataset is evaluated.
+        default_height, default_width: network size if neither the run nor the method gives one, pixels.
+        for_losses: settings that only loss terms read; evaluation and prediction leave them out.
+        describes_folder: settings that describe one folder of data; they are not carried over to another.
+        provides: batch entry → the setting that adds it, as a clause for the error about a missing entry.
+        cameras: cameras of a sample.
+        camera_names: their names in tables, for a rig.
+        detail: if above 1, samples carry `Batch.detailed` at that many times the network size.
+        samples: entries that `paths`, `intrinsics` and the others take.
+
+    Args:
+        data_path: root folder of the dataset.
+        frame_ids: 0 and the sources: offsets in frames, "s" for the other camera of a stereo pair.
+        height: network input height, pixels, a multiple of 32; the dataset's own if not given.
+        width: network input width, pixels, a multiple of 32; the dataset's own if not given.
+        resize: `bicubic` (antialiased, several times faster), `lanczos` (Pillow's; most published systems use
+            it, so their checkpoints are evaluated with it) or `bilinear` (antialiased, as SGDepth does).
+        skip_missing: leave out samples that lack an image instead of refusing to start.
+        supervision: give the ground truth to the losses, as the map `depth` at network size: zeros where it
+            is unknown and in samples without ground truth.
+
+    Raises:
+        InputError: no samples, a size that is not a multiple of 32, a missing image.
+    """
+
+    protocol: ClassVar[Protocol]
+    default_height: ClassVar[int] = 192
+    default_width: ClassVar[int] = 640
+    for_losses: ClassVar[tuple[str, ...]] = ("supervision",)
+    describes_folder: ClassVar[tuple[str, ...]] = ("gt_path",)
+    provides: ClassVar[Mapping[str, str]] = {}
+    cameras: int = 1
+    camera_names: Sequence[str] = ()
+    detail: int = 1
+    samples: Sequence[Any]
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        frame_ids: Sequence[Frame] = (0, -1, 1),
+        height: int | None = None,
+        width: int | None = None,
+        resize: str = "bicubic",
+        skip_missing: bool = False,
+        supervision: bool = False,
+    ) -> None:
+        self.height = self.default_height if height is None else height
+        self.width = self.default_width if width is None else width
+        check_size(self.height, self.width)
+        if resize not in RESIZES:
+            raise InputError(f"--resize is one of {', '.join(RESIZES)}, got '{resize}'")
+        self.data_path = Path(data_path)
+        self.frame_ids = tuple(frame_ids)
+        self.resize, self.supervision, self.skip_missing = resize, supervision, skip_missing
+        if supervision and type(self).depth is SequenceDataset.depth:
+            raise InputError(f"{type(self).__name__} has no ground truth; leave out --dataset.supervision")
+        check_folder(self.data_path)
+        self.samples = self._with_all_images(skip_missing)
+
+    # What a subclass defines.
+
+    def paths(self, sample: Any, frame: Frame) -> list[Path]:
+        """The image of each camera, for frame `frame` relative to the target of `sample`."""
+        raise NotImplementedError
+
+    def read_images(self, sample: Any, frame: Frame) -> list[Tensor]:
+        """(3, h, w) uint8 RGB of each camera; for datasets that crop, rectify or unpack their images."""
+        return [read_image(path) for path in self.paths(sample, frame)]
+
+    def intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
+        """(3, 3) pixels at (height, width), the size of what `read_images` returns."""
+        raise NotImplementedError
+
+    def pose(self, sample: Any, frame: Frame) -> np.ndarray | None:
+        """(N, 4, 4) T_source_from_target if it is known before training, as for "s"; otherwise None."""
+        return None
+
+    def rig_from_camera(self, sample: Any) -> np.ndarray | None:
+        """(N, 4, 4) camera-to-rig pose (extrinsics) of each camera, metres; None if unknown."""
+        return None
+
+    def maps(self, sample: Any) -> dict[str, Tensor]:
+        """Per-pixel data of the target: name → (N, C, height, width) at network size."""
+        return {}
+
+    def points(self, sample: Any) -> dict[str, Tensor]:
+        """Sparse data at pixel coordinates of the target: name → (N, K, 2 + C), see `structures.Batch`."""
+        return {}
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """(N, h, w) metres, the ground truth at its own size, 0 where unknown; None if there is none."""
+        return None
+
+    def name(self, index: int) -> str:
+        """Name of the sample, for errors and per-image tables."""
+        return str(self.samples[index])
+
+    # What every dataset shares.
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Batch:
+        sample = self.samples[index]
+        images: dict[Frame, Tensor] = {}
+        larger: dict[Frame, Tensor] = {}
+        poses: dict[Frame, Tensor] = {}
+        for frame in self.frame_ids:
+            recorded = self.read_images(sample, frame)
+            if frame == 0:
+                sizes = [image.shape[-2:] for image in recorded]
+            images[frame] = torch.stack([self._resize(image) for image in recorded])
+            if self.detail > 1:
+                larger[frame] = torch.stack([self._resize(image, self.detail) for image in recorded])
+            pose = None if frame == 0 else self.pose(sample, frame)
+            if pose is not None:
+                poses[frame] = torch.from_numpy(np.asarray(pose, np.float32))
+        intrinsics = np.stack([self.network_intrinsics(sample, n, *size) for n, size in enumerate(sizes)])
+        rig = self.rig_from_camera(sample)
+        return Batch(
+            images=images,
+            intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
+            index=torch.tensor([int(index)]),
+            detailed=self._detailed(larger, intrinsics, index) if larger else None,
+            T_source_from_target=poses,
+            cameras=self.cameras,
+            rig_from_camera=None if rig is None else torch.from_numpy(np.asarray(rig, np.float32)),
+            maps={**self.maps(sample), **self._depth_map(index)},
+            points=self.points(sample),
+        )
+
+    def network_intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
+        """(3, 3) pixels at network size, of an image that is (height, width) on disk."""
+        K = self.intrinsics(sample, camera, height, width)
+        return resize_intrinsics(K, (height, width), (self.height, self.width))
+
+    def _resize(self, image: Tensor, detail: int = 1) -> Tensor:
+        """(3, h, w) uint8 to (3, H, W) uint8, or to `detail` times that."""
+        return resize_image(image, detail * self.height, detail * self.width, self.resize)
+
+    def _depth_map(self, index: int) -> dict[str, Tensor]:
+        """`depth` (N, 1, height, width) metres under `supervision`; each known point keeps its pixel."""
+        if not self.supervision:
+            return {}
+        depth = self.depth(index)
+        if depth is None:
+            return {"depth": torch.zeros(self.cameras, 1, self.height, self.width)}
+        resized = resize_sparse_depth(np.asarray(depth, np.float32), (self.height, self.width))
+        return {"depth": torch.from_numpy(resized)[:, None]}
+
+    def _detailed(self, images: dict[Frame, Tensor], intrinsics: np.ndarray, index: int) -> Batch:
+        """The sample with larger images; `intrinsics` (N, 3, 3) are those at network size."""
+        sizes = (self.height, self.width), (self.detail * self.height, self.detail * self.width)
+        larger = np.stack([resize_intrinsics(K, *sizes) for K in intrinsics]).astype(np.float32)
+        return Batch(images, torch.from_numpy(larger), torch.tensor([int(index)]), cameras=self.cameras)
+
+    def _with_all_images(self, skip_missing: bool) -> list[Any]:
+        """The samples whose every image exists. Each folder is listed once, which is faster than a look per
+        file."""
+        if not len(self.samples):
+            raise InputError(f"{type(self).__name__} has no samples under {self.data_path}")
+        listed: dict[str, set[str]] = {}
+
+        def exists(path: Path) -> bool:
+            folder, name = os.path.split(path)
+            if folder not in listed:
+                listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            return name in listed[folder]
+
+        kept: list[Any] = []
+        first: tuple[Any, Path] | None = None
+        for sample in self.samples:
+            missing = (p for frame in self.frame_ids for p in self.paths(sample, frame) if not exists(p))
+            path = next(missing, None)
+            if path is None:
+                kept.append(sample)
+            elif first is None:
+                first = sample, path
+        if first is not None and not (skip_missing and kept):
+            where = getattr(first[0], "source", first[0])
+            absent = len(self.samples) - len(kept)
+            raise InputError(
+                f"{where}: no image at {first[1]}; {absent} of {len(self.samples)} samples lack an image"
+                + (" (--skip_missing trains on the others)" if kept else "")
+            )
+        return kept
+
+
+def check_folder(data_path: Path) -> None:
+    """Refuse a root folder that does not exist.
+
+    Raises:
+        InputError: there is no such folder, or it cannot be listed.
+    """
+    if not data_path.is_dir():
+        raise InputError(f"there is no folder {data_path}; give the dataset's root with --data_path")
+    try:
+        os.scandir(data_path).close()
+    except PermissionError:
+        raise InputError(f"the folder {data_path} cannot be read: permission denied") from None
+
+
+def check_offsets(frame_ids: Sequence[Frame], what: str) -> None:
+    """Refuse frame "s" for a dataset of video without stereo.
+
+    Raises:
+        InputError: a frame is not an offset; the sentence begins with `what`.
+    """
+    if not all(isinstance(frame, int) for frame in frame_ids):
+        given = " ".join(map(str, frame_ids))
+        raise InputError(f"{what} has no stereo partner: --frame_ids are offsets such as 0 -1 1, got {given}")
+
+
+def check_stride(stride: int) -> None:
+    """Refuse a stride that is not a positive number of frames.
+
+    Raises:
+        InputError: it is below 1.
+    """
+    if stride < 1:
+        raise InputError(f"--dataset.stride is a whole number of frames from 1 on, got {stride}")
