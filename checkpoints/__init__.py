@@ -28,10 +28,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from checkpoints._folder import RunFolder
 from checkpoints._loading import load_optimizer, load_weights
 from checkpoints._networks import decoder_scales, resnet_layers
 from checkpoints._own import (
     PARALLAX,
+    epoch_files,
     epoch_path,
     export_weights,
     file_of_run,
@@ -56,7 +58,9 @@ __all__ = [
     "LAYOUTS",
     "Checkpoint",
     "Layout",
+    "RunFolder",
     "decoder_scales",
+    "epoch_files",
     "epoch_path",
     "export_weights",
     "load_checkpoint",
@@ -69,6 +73,7 @@ __all__ = [
     "resnet_layers",
     "restore_random_state",
     "save_checkpoint",
+    "to_resume",
     "update_link",
     "write_monodepth2_folder",
     "write_packnet",
@@ -110,6 +115,27 @@ def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
                 checkpoint.ignored += counters
                 return checkpoint
     raise InputError(_unrecognised(path, content))
+
+
+def to_resume(path: str | Path) -> Checkpoint:
+    """The last checkpoint of a run, or one of its files, with the state of the training.
+
+    Raises:
+        InputError: it has none, or it is not one of ours. If it is damaged, names another one.
+    """
+    path = Path(path).expanduser()
+    try:
+        path = (file_of_run(path, "last") or path) if path.is_dir() else path
+        checkpoint = load_checkpoint(path)
+    except InputError as error:
+        others = [file for file in epoch_files(path.parent) if path.is_file() and not file.samefile(path)]
+        if not others:
+            raise
+        raise InputError(f"{error}; --resume {others[-1]} continues from an earlier state") from None
+    if "optimizer" not in (checkpoint.training or {}):
+        held = "weights only" if checkpoint.layout == "parallax" else f"a checkpoint of {checkpoint.layout}"
+        raise InputError(f"{path} holds {held} and cannot be resumed; --load_weights_folder starts from it")
+    return checkpoint
 
 
 def _unrecognised(path: Path, content: Any) -> str:

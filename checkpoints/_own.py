@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any
 import safetensors.torch
 
 from checkpoints._checksum import checksum
+from checkpoints._reading import read_file
 from checkpoints._record import Checkpoint, Layout, split_state_dict
 from checkpoints._writing import storable, write, writing
 from utils import InputError
@@ -78,13 +80,60 @@ def epoch_path(folder: str | Path, epoch: int) -> Path:
 
 def prune_checkpoints(folder: str | Path, keep: int) -> None:
     """Remove all but the `keep` newest epoch files; last.pt and best.pt stay whatever they link to."""
-    files = _epoch_files(Path(folder))
+    files = epoch_files(Path(folder))
     for path in files[: max(0, len(files) - keep)]:
         path.unlink(missing_ok=True)
 
 
-def _epoch_files(folder: Path) -> list[Path]:
+def epoch_files(folder: Path) -> list[Path]:
+    """The files of epochs in a run's `checkpoints` folder, the latest epoch last."""
     return sorted(folder.glob("epoch_*.pt"), key=lambda path: (len(path.name), path.name))
+
+
+def peek(path: Path) -> dict[str, Any]:
+    """The training record of our file, without reading its tensors; empty if it has none."""
+    content = read_file(path, mmap=True)
+    return (content.get("training") or {}) if isinstance(content, Mapping) else {}
+
+
+def records_best(training: Mapping[str, Any], best: Any = None) -> bool:
+    """True for the record of the best checkpoint: its own metric is the best value.
+
+    Args:
+        training: the record.
+        best: the best so far, by a later record; if it is not given, by this one.
+    """
+    best, metrics = best or training.get("best"), training.get("metrics") or {}
+    return isinstance(best, Mapping) and metrics.get(best.get("metric"), math.nan) == best.get("value")
+
+
+def last_file(folder: Path) -> Path | None:
+    """The newest checkpoint in a run's `checkpoints` folder; None if there is none.
+
+    That is last.pt, unless it is missing or a process was killed after it wrote an epoch's file and before it
+    linked last.pt to it.
+    """
+    last, files = folder / "last.pt", epoch_files(folder)
+    if not last.exists():
+        return files[-1] if files else None
+    newest = max(files, key=lambda path: path.stat().st_mtime_ns, default=last)
+    if newest.samefile(last) or newest.stat().st_mtime_ns < last.stat().st_mtime_ns:
+        return last
+    steps = [peek(path).get("step", -1) for path in (newest, last)]
+    # Of the same step, the file of the epoch is the one that has been validated.
+    return newest if steps[0] >= steps[1] else last
+
+
+def best_file(folder: Path) -> Path | None:
+    """The best checkpoint in a run's `checkpoints` folder; None if there is none.
+
+    That is best.pt, unless the newest checkpoint records that it is the best: a process can be killed before
+    it links best.pt to the file it has just written.
+    """
+    best, newest = folder / "best.pt", last_file(folder)
+    if newest is None or not best.exists():
+        return best if best.exists() else newest
+    return best if best.samefile(newest) or not records_best(peek(newest)) else newest
 
 
 def file_of_run(path: Path, which: str) -> Path | None:
@@ -92,15 +141,11 @@ def file_of_run(path: Path, which: str) -> Path | None:
     if which not in ("best", "last"):
         raise InputError(f"which checkpoint of a run is 'best' or 'last', got '{which}'")
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    names = ["best.pt", "last.pt"] if which == "best" else ["last.pt"]
-    # A run killed before its first link was made has an epoch file alone.
-    candidates = [folder / name for name in names] + _epoch_files(folder)[-1:]
-    found = [candidate for candidate in candidates if candidate.is_file()]
-    if not found and (folder != path or (path / "options.yaml").is_file()):
-        raise InputError(
-            f"the run {path} has not saved a checkpoint yet: no {' or '.join(names)} in {folder}"
-        )
-    return found[0] if found else None
+    found = best_file(folder) if which == "best" else last_file(folder)
+    if found is None and (folder != path or (path / "options.yaml").is_file()):
+        names = "best.pt or last.pt" if which == "best" else "last.pt"
+        raise InputError(f"the run {path} has not saved a checkpoint yet: no {names} in {folder}")
+    return found
 
 
 def _is_ours(content: Mapping[str, Any]) -> bool:

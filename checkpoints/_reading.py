@@ -23,8 +23,12 @@ from checkpoints._wrappers import nested_state, without_wrappers
 from utils import InputError
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path, mmap: bool = False) -> Any:
     """The content of a .safetensors or torch file as plain values, read without running any of its code.
+
+    Args:
+        path: the file.
+        mmap: read a tensor's values only when they are used; for a look at the rest.
 
     Raises:
         InputError: it is truncated, something else, or wants to build what is not on the short list above.
@@ -37,7 +41,7 @@ def read_file(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         with _stand_ins_allowed():
-            return _plain(torch.load(path, map_location="cpu", weights_only=True))
+            return _plain(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None))
     except Exception as error:  # a broken file makes torch.load raise nearly anything
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
