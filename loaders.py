@@ -11,6 +11,8 @@ dies without a message, so the need is compared with the free space before the f
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,17 @@ def build_loader(
         worker_init_fn=outlive_sigterm,
         generator=torch.Generator(),  # its own, so that opening a loader draws nothing from the run's
     )
+
+
+def iterate(loader: DataLoader) -> Iterator[Any]:
+    """The loader's batches. A loader process that was killed is an error of the next batch.
+
+    torch would raise it from a signal handler, in the middle of a step, where the state cannot be saved.
+    """
+    batches = iter(loader)
+    if loader.num_workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the loader looks after its processes itself
+    return batches
 
 
 def choose_prefetch(sample: Batch, batch_size: int, workers: int, folder: Path = SHARED_MEMORY) -> int | None:

@@ -27,7 +27,7 @@ from datasets.loading import EpochBatches
 from datasets.opening import build_augmentation
 from devices import seed_everything
 from finite import FiniteSteps
-from loaders import build_loader
+from loaders import build_loader, iterate
 from logs import RunLog
 from methods import build_method, check_needs
 from methods.metric_scale import metric_scale
@@ -269,7 +269,7 @@ class Trainer:
         Ends early if any process must stop, so that all of them stop after the same step.
         """
         self.batches.go_to(self.progress.epoch, self.progress.position * self.accumulate)
-        loader = iter(self.loader)
+        loader = iterate(self.loader)
         for _ in range(self.progress.position, self.schedule.steps_per_epoch):
             started = time.perf_counter()
             batches = self._load(loader)
@@ -350,6 +350,7 @@ class Trainer:
                 **dataclasses.asdict(self.progress),
                 "best": dataclasses.asdict(self.best) if self.best else None,
                 "metrics": metrics or {},
+                "is_best": better,
                 "rng": states,
                 "versions": {"torch": str(torch.__version__), "python": sys.version.split()[0]},
                 "world": self.processes.world,
@@ -412,7 +413,7 @@ class Trainer:
             with self._noise_kept():
                 self._log(self.log.images, self.progress.step, self.model.log_images(batch, prediction))
                 self._log(self.log.clouds, self.progress.step, self.model.log_clouds(batch, prediction))
-                for sentence in self.model.diagnose(batch, prediction):
+                for sentence in self.method.diagnose(batch, prediction):
                     self._say(sentence)
 
     def _stopping(self) -> bool:

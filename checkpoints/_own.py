@@ -97,12 +97,14 @@ def peek(path: Path) -> dict[str, Any]:
 
 
 def records_best(training: Mapping[str, Any], best: Any = None) -> bool:
-    """True for the record of the best checkpoint: its own metric is the best value.
+    """True for the record of the best checkpoint: it says so, and its own metric is the best value.
 
     Args:
         training: the record.
         best: the best so far, by a later record; if it is not given, by this one.
     """
+    if not training.get("is_best"):
+        return False
     best, metrics = best or training.get("best"), training.get("metrics") or {}
     return isinstance(best, Mapping) and metrics.get(best.get("metric"), math.nan) == best.get("value")
 
