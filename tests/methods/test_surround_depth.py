@@ -320,9 +320,9 @@ def test_sources_are_resampled_with_the_pose_networks_unit_by_a_posecnn_too(monk
 
     def grid(depth, K, T, *others):
         moved.append(T[:, :3, 3].detach())
-        return sampling_grid(depth, K, T, *others)
+        return sampling_grid(depth, K, T)
 
-    monkeypatch.setattr("methods.monodepth2.sampling_grid", grid)
+    monkeypatch.setattr("methods.monodepth2.stacked_grid", grid)
     method, batch = small(pose_model_type="posecnn", scales=(0,)).eval(), rig()
     method(batch)
     method.pose_unit = 10.0
