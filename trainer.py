@@ -20,29 +20,27 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from averaging import WeightAverage
-from checkpoints import Checkpoint, RunFolder, load_weights, random_state, restore_random_state, to_resume
+from checkpoints import Checkpoint, RunFolder, load_weights, random_state, restore_random_state
 from datasets import open_dataset
 from datasets.loading import EpochBatches
 from datasets.opening import build_augmentation
 from devices import seed_everything
-from finite import FiniteSteps
-from loaders import build_loader, iterate
 from logs import RunLog
 from methods import build_method, check_needs
 from methods.metric_scale import metric_scale
-from optimizers import build_optimizer, resume_optimizer
 from processes import Processes, start_processes
-from reporting import farewell, greeting, saved
-from resuming import check_agreement, checkpoint_to_resume, start_from
 from schedule import Progress, Schedule
-from stopping import StopRequest, as_sentence, of_loader
 from structures import Batch
+from training.averaging import WeightAverage
+from training.finite import FiniteSteps
+from training.loading import build_loader, iterate, load
+from training.optimizers import build_optimizer, resume_optimizer
+from training.reporting import farewell, greeting, saved
+from training.resuming import check_agreement, checkpoint_to_resume, start_from
+from training.stopping import StopRequest, as_sentence
 from utils import InputError
 from validation import Best, Validation, saved_best
 from views import with_views
-
-__all__ = ["Trainer", "to_resume"]
 
 
 class Trainer:
@@ -185,16 +183,8 @@ class Trainer:
         """
         first = self.progress.step
         with self._writing(), self.stop:
-            self._say(
-                greeting(
-                    self.folder,
-                    self.progress,
-                    self.schedule,
-                    len(self.train_set),
-                    str(self.device),
-                    self.processes.world,
-                )
-            )
+            samples = len(self.train_set)
+            self._say(greeting(self.folder, self.progress, self.schedule, samples, self.processes))
             while not (self.finished or self._stopping()):
                 self._train_epoch()
             if trouble := self.processes.first_error(self._trouble):
@@ -272,22 +262,11 @@ class Trainer:
         loader = iterate(self.loader)
         for _ in range(self.progress.position, self.schedule.steps_per_epoch):
             started = time.perf_counter()
-            batches = self._load(loader)
+            batches, trouble = load(loader, self.accumulate)
+            self._trouble = self._trouble or trouble
             if self._stopping():
                 return
             yield batches, time.perf_counter() - started
-
-    def _load(self, loader: Iterator[Batch | InputError]) -> list[Batch]:
-        """The batches of one step; what keeps one from being loaded becomes the trouble that ends the run."""
-        try:
-            batches = [next(loader) for _ in range(self.accumulate)]
-        except RuntimeError as error:
-            self._trouble = of_loader(error)
-            if self._trouble is None:
-                raise
-            return []
-        self._trouble = next((item for item in batches if isinstance(item, InputError)), self._trouble)
-        return [item for item in batches if isinstance(item, Batch)]
 
     def _step(self, batches: list[Batch]) -> tuple[dict[str, float], Batch, Any]:
         """One update from the mean gradient of some batches; an update that is not finite is left out."""

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from averaging import WeightAverage
 from checkpoints import load_checkpoint
 from options import effective, parse
 from tests import runs
 from tests.test_trainer import assert_same, stop_after
 from trainer import Trainer
+from training.averaging import WeightAverage
 from utils import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

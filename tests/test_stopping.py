@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from checkpoints import load_checkpoint
-from loaders import choose_prefetch
 from logs import RunLog
-from stopping import REPEAT, StopRequest, as_sentence, of_loader
 from structures import Batch
 from tests import runs
 from tests.test_trainer import assert_same
 from trainer import Trainer
+from training.loading import choose_prefetch
+from training.stopping import REPEAT, StopRequest, as_sentence, of_loader
 from utils import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,7 +49,7 @@ def test_ctrl_c_in_a_terminal_saves_and_exits_well(tiny_kitti, tmp_path):
 
 def test_a_second_ctrl_c_ends_at_once(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("stopping.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("training.stopping.time.monotonic", lambda: now[0])
     with StopRequest(speaks=False) as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.requested

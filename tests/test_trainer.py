@@ -15,10 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from checkpoints import load_checkpoint
-from finite import MAX_NOT_FINITE
 from logs import RunLog
 from tests import runs
 from trainer import Trainer
+from training.finite import MAX_NOT_FINITE
 from utils import InputError, read_yaml
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -342,7 +342,7 @@ def test_networks_that_are_not_loaded_get_no_moments(tiny_kitti, tmp_path, monke
     published = runs.last(tmp_path)
     moments = {n: {"exp_avg": torch.ones_like(p)} for n, p in trainer.method.named_parameters()}
     published.training = {"optimizer_by_name": moments}
-    monkeypatch.setattr("resuming.load_checkpoint", lambda path: published)
+    monkeypatch.setattr("training.resuming.load_checkpoint", lambda path: published)
     settings = {"model_name": "part", "load_weights_folder": tmp_path / "run", "models_to_load": "encoder"}
     part = runs.build(runs.arguments(tiny_kitti, tmp_path, **settings))
     found = {n.split(".")[0] for n, p in part.method.named_parameters() if p in part.optimizer.state}

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from processes import Processes
 from schedule import Progress, Schedule
 from validation import Best
 
 
-def greeting(
-    folder: Path, progress: Progress, schedule: Schedule, samples: int, device: str, processes: int
-) -> str:
+def greeting(folder: Path, progress: Progress, schedule: Schedule, samples: int, processes: Processes) -> str:
     """Where the run begins, and how much it has to do."""
-    several = f", {processes} processes" if processes > 1 else ""
+    several = f", {processes.world} processes" if processes.world > 1 else ""
     begin = f"continues after step {progress.step} of" if progress.step else "has"
     return (
         f"{folder} {begin} {schedule.last_step(progress)} steps: {samples} samples, "
-        f"{schedule.steps_per_epoch} steps an epoch, on {device}{several}"
+        f"{schedule.steps_per_epoch} steps an epoch, on {processes.device}{several}"
     )
 
 

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from datasets.loading import EpochBatches, Guarded, collate, outlive_sigterm
 from structures import Batch
+from training.stopping import of_loader
 from utils import InputError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -68,6 +69,18 @@ def iterate(loader: DataLoader) -> Iterator[Any]:
     if loader.num_workers:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the loader looks after its processes itself
     return batches
+
+
+def load(batches: Iterator[Batch | InputError], count: int) -> tuple[list[Batch], InputError | None]:
+    """The next `count` batches, and the error that keeps one of them from being loaded."""
+    try:
+        found = [next(batches) for _ in range(count)]
+    except RuntimeError as error:
+        if sentence := of_loader(error):
+            return [], sentence
+        raise
+    errors = [item for item in found if isinstance(item, InputError)]
+    return [item for item in found if isinstance(item, Batch)], errors[0] if errors else None
 
 
 def choose_prefetch(sample: Batch, batch_size: int, workers: int, folder: Path = SHARED_MEMORY) -> int | None:
