@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from files import writing
 from processes import Processes
 from structures import Batch
-from utils import InputError, atomic_path
+from utils import InputError
 
 MAX_NOT_FINITE = 3  # steps in a row before a run gives up
 
@@ -58,7 +59,7 @@ class FiniteSteps:
         self._in_a_row += 1
         path = self.folder / f"not_finite_step_{step}_rank_{self.processes.rank}.pt"
         batch = Batch.cat(batches) if len(batches) > 1 else batches[0]
-        with atomic_path(path) as temporary:
+        with writing(path) as temporary:
             torch.save(dataclasses.asdict(batch.to("cpu")), temporary)
         bad = [name for name, value in numbers.items() if not math.isfinite(value)]
         bad = list(dict.fromkeys(name for names in self.processes.gather(bad) for name in names))
