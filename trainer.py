@@ -82,7 +82,9 @@ class Trainer:
         self._build_method()
         decay = getattr(options, "ema", None)
         self.average = WeightAverage(self.method, decay) if decay else None
-        self.validation = Validation(options, self.processes, metric_scale(self.method, settings))
+        self.validation = Validation(
+            options, self.processes, metric_scale(self.method, settings), self.method.predicts_depth
+        )
         # Ranks share weights and data order, and draw different noise.
         torch.manual_seed(options.seed + 1000 * self.processes.rank)
         if checkpoint := checkpoint_to_resume(options.resume, self.run_folder, self.processes.first):
@@ -136,7 +138,7 @@ class Trainer:
             method = method.to(memory_format=torch.channels_last)
         self.method = method.to(self.device)
         self.model = with_views(self.method, options.views, options.losses)
-        # A companion wraps the dataset; the setting belongs to the wrapped one. Workers have not started yet.
+        # A companion wraps the dataset; the setting belongs to the wrapped one.
         dataset = self.train_set
         while hasattr(dataset, "dataset"):
             dataset = dataset.dataset
@@ -153,8 +155,7 @@ class Trainer:
         self.optimizer = build_optimizer(groups, options, self.device)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.finite = FiniteSteps(self.method, self.processes, self.folder)
-        dataset = getattr(self.train_set, "dataset", self.train_set)
-        provides = getattr(dataset, "provides", {})
+        provides = getattr(getattr(self.train_set, "dataset", self.train_set), "provides", {})
         sample = self.train_set[0]
         check_needs(self.method.needed_entries(), sample, provides)
         self.loader = build_loader(

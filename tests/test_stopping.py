@@ -9,15 +9,12 @@ import signal
 import time
 
 import pytest
-import torch
 
 from checkpoints import load_checkpoint
 from logs import RunLog
-from structures import Batch
 from tests import runs
 from tests.test_trainer import assert_same
 from trainer import Trainer
-from training.loading import choose_prefetch
 from training.stopping import REPEAT, StopRequest, as_sentence, of_loader
 from utils import InputError
 
@@ -167,21 +164,10 @@ def small_shared_memory(monkeypatch):
     return free
 
 
-@pytest.mark.parametrize("free, prefetch", [(100, 4), (22, 4), (21.9, 3), (17, 3), (16.9, 2), (12, 2)])
-def test_loaders_prefetch_what_fits_into_shared_memory(small_shared_memory, tmp_path, free, prefetch):
-    sample = Batch({0: torch.zeros(1, 1, 1000, 1000, dtype=torch.uint8)}, torch.zeros(0), torch.zeros(0))
-    small_shared_memory(free)  # megabytes, as the sample is one
-    assert choose_prefetch(sample, 1, 5, tmp_path) == prefetch
-    assert choose_prefetch(sample, 1, 0, tmp_path) is None
-    assert choose_prefetch(sample, 1, 5, tmp_path / "none") == 4
-    with pytest.raises(InputError, match=rf"has {free} MB free .*-num_workers 60 .* 1 MB need 122 MB; give"):
-        choose_prefetch(sample, 1, 60, tmp_path)
-
-
 def test_a_small_shared_memory_is_refused_with_what_fits(small_shared_memory, tiny_kitti, tmp_path):
     small_shared_memory(0.3)
     with pytest.raises(
-        InputError, match=r"/dev/shm has 0\.3 MB free .*; give --num_workers 0, or more shared"
+        InputError, match=r"/dev/shm has 0 MB free .*--shm-size 2g\), or give --num_workers 0"
     ):
         runs.build(runs.arguments(tiny_kitti, tmp_path, num_workers=2))
     runs.build(runs.arguments(tiny_kitti, tmp_path, num_workers=0))

@@ -1,34 +1,19 @@
-"""The loader of training batches, and the shared memory that its processes need.
-
-Batches travel through /dev/shm, which containers make small:
-
-    bytes needed = (workers x prefetch + 2) x batch x processes on this machine
-
-The two are the batch that is trained on and the one after it. With a full /dev/shm a loader process waits or
-dies without a message, so the need is compared with the free space before the first step.
-"""
+"""The loader of training batches: what cannot be loaded becomes a sentence between two steps."""
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datasets.loading import EpochBatches, Guarded, collate, outlive_sigterm
+from datasets.shared_memory import fit_loader, local_world
 from structures import Batch
 from training.stopping import of_loader
 from utils import InputError
-
-SHARED_MEMORY = Path("/dev/shm")
-PREFETCH = 4  # batches that each loader process has ready, if they fit
-LEAST = 2  # the same for the loaders of a validation
-IN_USE = 2  # batches
 
 
 def build_loader(
@@ -47,6 +32,7 @@ def build_loader(
     Raises:
         InputError: shared memory is too small.
     """
+    prefetch = fit_loader(sample, batches.batch_size, workers, copies=local_world())
     return DataLoader(
         Guarded(dataset, skip=skip),
         batch_sampler=batches,
@@ -54,7 +40,7 @@ def build_loader(
         num_workers=workers,
         pin_memory=pinned,
         persistent_workers=workers > 0,
-        prefetch_factor=choose_prefetch(sample, batches.batch_size, workers),
+        prefetch_factor=prefetch if workers else None,
         worker_init_fn=outlive_sigterm,
         generator=torch.Generator(),  # its own, so that opening a loader draws nothing from the run's
     )
@@ -81,52 +67,3 @@ def load(batches: Iterator[Batch | InputError], count: int) -> tuple[list[Batch]
         raise
     errors = [item for item in found if isinstance(item, InputError)]
     return [item for item in found if isinstance(item, Batch)], errors[0] if errors else None
-
-
-def choose_prefetch(sample: Batch, batch_size: int, workers: int, folder: Path = SHARED_MEMORY) -> int | None:
-    """The number of batches that each loader process may have ready.
-
-    Args:
-        sample: one sample of the dataset.
-        batch_size: samples per batch.
-        workers: loader processes of this process.
-        folder: where shared memory lies.
-
-    Returns:
-        PREFETCH or less, at least LEAST; None without loader processes.
-
-    Raises:
-        InputError: not even LEAST batches fit; names the number of loader processes that do.
-    """
-    if not workers:
-        return None
-    if not folder.is_dir():
-        return PREFETCH
-    state = os.statvfs(folder)
-    free = state.f_bavail * state.f_frsize // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    batch = batch_size * _bytes(sample)
-    for prefetch in range(PREFETCH, LEAST - 1, -1):
-        if (workers * prefetch + IN_USE) * batch <= free:
-            return prefetch
-    fitting = max(0, (free // batch - IN_USE) // LEAST)
-    needed = (workers * LEAST + IN_USE) * batch
-    raise InputError(
-        f"{folder} has {_megabytes(free)} free for this process, and --num_workers {workers} with batches of "
-        f"{_megabytes(batch)} need {_megabytes(needed)}; give --num_workers {fitting}, or more shared memory "
-        "(docker run --shm-size 2g)"
-    )
-
-
-def _bytes(sample: Batch) -> int:
-    sizes = []
-
-    def add(tensor: Tensor) -> Tensor:
-        sizes.append(tensor.nbytes)
-        return tensor
-
-    sample.map(add)
-    return sum(sizes)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.3g} MB"
