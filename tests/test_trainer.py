@@ -471,7 +471,7 @@ def test_a_gpu_that_is_not_there_is_refused(tiny_kitti, tmp_path):
             {"losses.photometric.weights": 1},
             "loss photometric has no setting 'weights'; did you mean 'weight'",
         ),
-        ({"dataset.baselin": 1}, "dataset kitti has no setting 'baselin'"),
+        ({"dataset.baselin": 1}, "dataset kitti has no setting 'baselin'; did you mean 'baseline'"),
         ({"method": "monodeth2"}, "no methods/monodeth2.py; did you mean 'monodepth2'"),
         ({"encoder": "resnet19"}, "resnet"),
         ({"resume": "nowhere.pt"}, "there is no file or folder nowhere.pt"),
