@@ -15,6 +15,9 @@ model, and the state of the training if it can be resumed.
     FeatDepth file       epoch_40.pth of the auto-encoder, of mono_fm or mono_fm_joint
     PackNet-SfM file     PackNet01_MR_selfsup_K.ckpt, or .pth.tar of its first release
 
+Names that wrappers added (`module.`, `_orig_mod.`, profilers) are removed first, and a state dict is found in
+other nestings too. A file of a related system is refused in a sentence that says what it is.
+
 A new layout is one file here with a `Layout` (`recognise` and `read`) and an entry in LAYOUTS; the first
 layout that recognises the content reads it. Both functions get a file's content as plain values; a folder of
 .pth files is one dict, file name to content.
@@ -26,10 +29,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from checkpoints._folder import RunFolder
 from checkpoints._loading import load_optimizer, load_weights
 from checkpoints._networks import decoder_scales, resnet_layers
 from checkpoints._own import (
     PARALLAX,
+    epoch_files,
     epoch_path,
     export_weights,
     file_of_run,
@@ -40,6 +45,8 @@ from checkpoints._own import (
 from checkpoints._random import random_state, restore_random_state
 from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
+from checkpoints._relatives import describe_file
+from checkpoints._wrappers import alternatives, without_wrappers
 from checkpoints.bdedepth import BDEDEPTH
 from checkpoints.featdepth import FEATDEPTH
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
@@ -53,7 +60,9 @@ __all__ = [
     "LAYOUTS",
     "Checkpoint",
     "Layout",
+    "RunFolder",
     "decoder_scales",
+    "epoch_files",
     "epoch_path",
     "export_weights",
     "load_checkpoint",
@@ -66,6 +75,7 @@ __all__ = [
     "resnet_layers",
     "restore_random_state",
     "save_checkpoint",
+    "to_resume",
     "update_link",
     "write_monodepth2_folder",
     "write_packnet",
@@ -90,14 +100,43 @@ def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
         raise InputError(f"there is no file or folder {path}")
     if path.is_dir():
         path = file_of_run(path, which) or path
-    content = Folder(path) if path.is_dir() else read_file(path)
-    if isinstance(content, Mapping):
+    content: Any = Folder(path) if path.is_dir() else read_file(path)
+    if isinstance(content, Folder):
+        candidates, counters = iter([content]), content.counters
+    elif isinstance(content, Mapping) and PARALLAX.recognise(content):
+        candidates, counters = iter([content]), []
+    else:
+        content, counters = without_wrappers(content)
+        candidates = alternatives(content) if isinstance(content, Mapping) else iter(())
+    for candidate in candidates:
         for layout in LAYOUTS:
-            if layout.recognise(content):
-                checkpoint = layout.read(content, path)
+            if layout.recognise(candidate):
+                checkpoint = layout.read(candidate, path)
                 checkpoint.layout = layout.name
+                checkpoint.ignored += counters
                 return checkpoint
     raise InputError(_unrecognised(path, content))
+
+
+def to_resume(path: str | Path) -> Checkpoint:
+    """The last checkpoint of a run, or one of its files, with the state of the training.
+
+    Raises:
+        InputError: it has none, or it is not one of ours. If it is damaged, names another one.
+    """
+    path = Path(path).expanduser()
+    try:
+        path = (file_of_run(path, "last") or path) if path.is_dir() else path
+        checkpoint = load_checkpoint(path)
+    except InputError as error:
+        others = [file for file in epoch_files(path.parent) if path.is_file() and not file.samefile(path)]
+        if not others:
+            raise
+        raise InputError(f"{error}; --resume {others[-1]} continues from an earlier state") from None
+    if "optimizer" not in (checkpoint.training or {}):
+        held = "weights only" if checkpoint.layout == "parallax" else f"a checkpoint of {checkpoint.layout}"
+        raise InputError(f"{path} holds {held} and cannot be resumed; --load_weights_folder starts from it")
+    return checkpoint
 
 
 def _unrecognised(path: Path, content: Any) -> str:
@@ -111,4 +150,6 @@ def _unrecognised(path: Path, content: Any) -> str:
             held += f" (one file of a Monodepth2 folder? then name the folder, {path.parent})"
     else:
         held = f"{path} holds a {type(content).__name__}"
+    if not path.is_dir() and (kind := describe_file(content)):
+        held += f" and looks like {kind}"
     return f"{held}, which is not a known layout ({known})"

@@ -53,7 +53,7 @@ def decoder_scales(weights: Mapping[str, Tensor], prefix: str) -> list[int] | No
     while (key := f"{prefix}decoder.{index}.conv.weight") in weights:
         scales.append(_CHANNELS_OF_SCALE.get(weights[key].shape[1]))
         index += 1
-    return None if None in scales else scales
+    return scales if scales and None not in scales else None
 
 
 def pose_options(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[int]]:
@@ -90,7 +90,8 @@ def read_opt_json(path: Path, known: Mapping[type, Collection[str]] = OPT_JSON) 
             raise InputError(f"{file} holds a {type(content).__name__}, not options; mend it or move it away")
         options = {}
         for kind, names in known.items():
-            for key in content.keys() & names:
+            # null is what a run without that option wrote.
+            for key in sorted(key for key in content.keys() & names if content[key] is not None):
                 if not isinstance(content[key], (int, float) if kind is float else kind):
                     raise InputError(
                         f"{file}: {key} cannot be {content[key]!r}; mend it or move the file away"

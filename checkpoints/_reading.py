@@ -19,11 +19,16 @@ import numpy as np
 import safetensors
 import torch
 
+from checkpoints._wrappers import nested_state, without_wrappers
 from utils import InputError
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path, mmap: bool = False) -> Any:
     """The content of a .safetensors or torch file as plain values, read without running any of its code.
+
+    Args:
+        path: the file.
+        mmap: read a tensor's values only when they are used; for a look at the rest.
 
     Raises:
         InputError: a truncated file, another kind of file, or one that builds objects not in `_STAND_INS`.
@@ -36,7 +41,7 @@ def read_file(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         with _stand_ins_allowed():
-            return _plain(torch.load(path, map_location="cpu", weights_only=True))
+            return _plain(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None))
     except Exception as error:  # a broken file makes torch.load raise almost any exception
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
@@ -55,11 +60,12 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         metadata = file.metadata() or {}
     if "parallax" not in metadata:
         return weights
-    return {
+    content = {
         "parallax": int(metadata["parallax"]),
+        "weights": dict(sorted(weights.items())),
         "options": json.loads(metadata["options"]),
-        "weights": weights,
     }
+    return content | ({"checksum": metadata["checksum"]} if "checksum" in metadata else {})
 
 
 class Folder(Mapping):
@@ -68,10 +74,13 @@ class Folder(Mapping):
     def __init__(self, path: Path) -> None:
         self.files = {file.stem: file for file in sorted(path.glob("*.pth"))}
         self.contents: dict[str, Any] = {}
+        self.counters: list[str] = []  # entries of a profiler, which are left out
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.contents:
-            self.contents[name] = read_file(self.files[name])
+            content, counters = without_wrappers(nested_state(read_file(self.files[name])))
+            self.contents[name] = content
+            self.counters += [f"{name}.{counter}" for counter in counters]
         return self.contents[name]
 
     def __contains__(self, name: object) -> bool:

@@ -12,6 +12,7 @@ needs an opt.json for inference, because these options scale its depth.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,7 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
         weight, threshold = chosen.get("match_spatial_weight", 0.1), chosen.get("thr_dis", 1.0)
         losses["sfm_matches"] = {"weight": weight, "threshold": threshold}
     options |= {"losses": losses} if losses else {}
-    if name := _DATASETS.get(chosen.get("dataset"), chosen.get("dataset")):
+    if name := _dataset(chosen):
         options["dataset"] = {"name": name}
     checkpoint.options, checkpoint.missing = options, _lacking(chosen, options.get("height"), path)
     checkpoint.weights = {_ours(key): value for key, value in checkpoint.weights.items()}
@@ -72,6 +73,17 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
     return checkpoint
 
 
+def _dataset(chosen: Mapping[str, Any]) -> str | None:
+    """Our name of the dataset: recorded, or the one whose configs have this depth range and focal length."""
+    if "dataset" in chosen:
+        return _DATASETS.get(chosen["dataset"], chosen["dataset"])
+    settings = ("max_depth", "focal_scale")
+    for known in _CHOSEN.values():
+        if all(chosen.get(key) == known[key] for key in settings):
+            return known["dataset"]
+    return None
+
+
 def _lacking(chosen: Mapping[str, Any], height: int | None, path: Path) -> str | None:
     """Error message if neither the height nor an opt.json determines the scale of depth, else None."""
     needed = ("max_depth", "focal_scale") if chosen.get("focal", True) else ("max_depth",)
@@ -79,11 +91,16 @@ def _lacking(chosen: Mapping[str, Any], height: int | None, path: Path) -> str |
     if not unknown:
         return None
     heights = " or ".join(f"{known} ({data['dataset']})" for known, data in _CHOSEN.items())
-    example = ", ".join(f'"{key}": {_CHOSEN[384][key]}' for key in unknown)
+    entries = {data["dataset"]: {key: data[key] for key in unknown} for data in _CHOSEN.values()}
+    published = {ours: theirs for theirs, ours in _DATASETS.items()}
+    examples = " or ".join(
+        f"{name}'s {json.dumps(values | ({} if 'dataset' in chosen else {'dataset': published[name]}))}"
+        for name, values in entries.items()
+    )
     return (
         f"{path} does not hold the model's {' and '.join(unknown)}, known for image heights of {heights} "
         f"pixels, and its height is {height or 'unknown'}; write the values of its training to "
-        f"{path / 'opt.json'}, as in {{{example}}}"
+        f"{path / 'opt.json'}, such as {examples}"
     )
 
 

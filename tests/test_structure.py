@@ -25,6 +25,7 @@ LEVELS = [
     {"methods"},
     {"evaluation"},
     {"validation", "logs", "published_configs"},
+    {"training"},
     {"options", "trainer", "predictor"},
     {"flags"},
     {"prediction"},
@@ -49,7 +50,6 @@ SCRIPTS_AS_LIBRARY = {  # (importing, entry script): why
     ("benchmarks.surround_table", "tools.make_synthetic"): "renders its world with the tool",
 }
 LONG_FILES = {  # file: why
-    "trainer.py": "schedule and process code inside; both get files of their own",
 }
 LONG_FUNCTIONS = {  # file:function: why
 }

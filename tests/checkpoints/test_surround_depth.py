@@ -7,6 +7,7 @@ import torch
 
 from checkpoints import load_checkpoint, load_optimizer, load_weights
 from methods import build_method, load_method
+from methods.metric_scale import dataset_to_evaluate
 from predictor import load_predictor
 from tests.goldens import Golden, state_dict, tensor
 from utils import InputError
@@ -99,13 +100,27 @@ def test_unknown_height_leaves_the_scale_of_depth_open(of_another_height):
         load_predictor(of_another_height, device="cpu")
     opt_json = of_another_height / "opt.json"
     opt_json.write_text(json.dumps({"max_depth": 120.0}))
-    with pytest.raises(InputError, match=r'the model\'s focal_scale, .*as in {"focal_scale": 715.0873}'):
+    example = r"""the model's focal_scale, .*such as ddad's {"focal_scale": 715.0873, "dataset": "ddad"} or"""
+    with pytest.raises(InputError, match=example):
         load_method(of_another_height)
     opt_json.write_text(json.dumps({"max_depth": 120.0, "focal_scale": 400.0}))
     method, _ = load_method(of_another_height)
     assert (method.max_depth, method.focal_scale) == (120.0, 400.0)
     opt_json.write_text(json.dumps({"max_depth": 120.0, "focal": False}))
     assert load_checkpoint(of_another_height).missing is None
+
+
+def test_opt_json_of_another_height_tells_the_dataset(of_another_height):
+    opt_json = of_another_height / "opt.json"
+    opt_json.write_text(json.dumps({"max_depth": 80.0, "focal_scale": 500.0}))  # nuScenes' alone
+    assert load_checkpoint(of_another_height).options["dataset"] == {"name": "nuscenes"}
+    opt_json.write_text(json.dumps({"max_depth": 120.0, "focal_scale": 400.0}))
+    options = load_checkpoint(of_another_height).options
+    with pytest.raises(InputError, match=r'not name its dataset; .*--dataset.*"dataset": "ddad"'):
+        dataset_to_evaluate(options)
+    opt_json.write_text(json.dumps({"max_depth": 120.0, "focal_scale": 400.0, "dataset": "ddad"}))
+    assert dataset_to_evaluate(load_checkpoint(of_another_height).options) == "ddad"
+    assert dataset_to_evaluate({"method": "monodepth2"}) == "kitti"  # what Monodepth2 was published for
 
 
 def test_training_starts_from_weights_of_another_height(of_another_height):
