@@ -100,7 +100,7 @@ class OfficialTree:
         top_rows: share of the rows that is kept.
     """
 
-    frames: tuple[int, ...] | None = None  # whichever there are
+    frames: tuple[int, ...] | None = None  # all frames of the recording
 
     def __init__(self, root: Path, top_rows: float = UPPER) -> None:
         self.root, self.top_rows = root, top_rows
@@ -275,9 +275,7 @@ class TripleTree:
         for sample in samples:
             path = self._camera_path(sample.folder, sample.frame)
             if path.name not in self._listed(str(path.parent)):
-                raise InputError(
-                    f"there is no camera file {path}, which belongs to the triple in the same folder"
-                )
+                raise InputError(f"there is no camera file {path}, which belongs to a triple")
 
     def _camera_path(self, folder: str, number: int) -> Path:
         return self.root / city_of(folder) / f"{frame_name(folder, number)}_cam.txt"

@@ -119,7 +119,7 @@ def dataset_to_evaluate(options: Mapping[str, Any]) -> str:
     if method == "surround_depth" and not options.get("dataset"):
         raise InputError(
             "the checkpoint does not name its dataset; give one with --dataset, or write it into an "
-            'opt.json beside the checkpoint, as in {"dataset": "ddad"} or {"dataset": "nusc"}'
+            'opt.json next to the checkpoint, as in {"dataset": "ddad"} or {"dataset": "nusc"}'
         )
     return trained_on(options)[0]
 

@@ -38,6 +38,7 @@ COVERED = (
     "splits/**/*",
     "tests/**/*",
     "tools/**/*",
+    "training/**/*",
     "views/**/*",
 )
 
