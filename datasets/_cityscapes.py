@@ -275,7 +275,7 @@ class TripleTree:
         for sample in samples:
             path = self._camera_path(sample.folder, sample.frame)
             if path.name not in self._listed(str(path.parent)):
-                raise InputError(f"there is no camera file {path}, which belongs to a triple")
+                raise InputError(f"there is no camera file {path}, which belongs to the triple")
 
     def _camera_path(self, folder: str, number: int) -> Path:
         return self.root / city_of(folder) / f"{frame_name(folder, number)}_cam.txt"
