@@ -8,41 +8,48 @@ python run.py --config ... --eval_only
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
-from checkpoints import load_checkpoint
-from datasets import DATASETS
-from datasets.splits import split_names
-from losses import LOSSES
-from methods import METHODS
-from networks import NETWORKS
-from options import SECTIONS, build_parser, effective, parse, read_config
-from trainer import Trainer, to_resume
+from components import components, first_sentence
+from options import OPTIONS, SECTIONS, effective, parse, read_config
+from options.command_line import read_command_line
 from utils import PROJECT, InputError, run_main, to_yaml
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; `--help` lists the options."""
-    options = parse(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    typed = read_command_line(words)
+    saved: dict[str, Any] = {}
+    if "model_name" in typed and typed.get("resume", "never") != "never":
+        folder = Path(typed.get("log_dir", "runs")).expanduser() / typed["model_name"]
+        saved = saved_options(typed["resume"], folder)  # settings that are typed belong to its dataset
+    options = parse(words, saved=saved)
     if options.list:
         return print_components()
+    # Help, the list and mistakes are answered by now; from here on torch is needed.
+    import torch.distributed as dist
+
+    from trainer import Trainer
+
     folder = Path(options.log_dir).expanduser() / options.model_name
     if options.eval_only:
-        return evaluate_only(arguments, options, folder)
-    if saved := saved_options(options.resume, folder):
+        return evaluate_only(words, options, folder)
+    if saved := saved or saved_options(options.resume, folder):
         name = options.model_name
-        options = parse(arguments, saved=saved)
+        options = parse(words, saved=saved)
         if options.resume == "auto":  # also where the folder was moved or renamed
             options.log_dir, options.model_name = str(folder.parent), name
         folder = Path(options.log_dir).expanduser() / options.model_name
     if options.resume == "never" and not options.dry_run and (folder / "checkpoints").exists():
-        raise InputError(f"{folder} holds a run already; --resume auto goes on, --model_name starts another")
+        raise InputError(
+            f"{folder} holds a run already; --resume auto continues it, --model_name starts another"
+        )
     try:
         trainer = Trainer(options, effective(options))
         if options.dry_run:
@@ -54,32 +61,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def saved_options(resume: str, folder: Path) -> dict[str, Any]:
-    """The options of the run that `--resume` goes on with; empty for a new one."""
+    """The options of the run that `--resume` continues; empty for a new one."""
     if resume == "auto" and (folder / "options.yaml").exists():
         return read_config(folder / "options.yaml")
-    return {} if resume in ("auto", "never") else to_resume(resume).options
+    if resume in ("auto", "never"):
+        return {}
+    from trainer import to_resume
+
+    return to_resume(resume).options
 
 
-def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, folder: Path) -> None:
-    """`--eval_only`: the run's best checkpoint, or what `--load_weights_folder` names, with its options.
+def evaluate_only(words: Sequence[str], options: argparse.Namespace, folder: Path) -> None:
+    """`--eval_only`: evaluate the run's best checkpoint, or `--load_weights_folder`, with its options.
 
-    A split, height and width that are asked for are evaluated instead of its own.
+    A split, height or width on the command line overrides that of the checkpoint.
 
     Raises:
         InputError: there is no such run, or a setting of the dataset would be without effect.
     """
+    from checkpoints import load_checkpoint
     from evaluate_depth import main as evaluate
 
     flags = ("--load_weights_folder", "--pretrained_path")  # of one option
-    typed = any(str(word).startswith(flags) for word in arguments or sys.argv[1:])
+    typed = any(str(word).startswith(flags) for word in words)
     # What a config names is where its run started from, not what came of it.
     source = os.path.expanduser(options.load_weights_folder) if typed else str(folder)
     if not Path(source).exists():
         raise InputError(f"there is no run {source} to evaluate; name one with --model_name and --log_dir")
     trained = load_checkpoint(source).options
-    known = {action.dest for action in build_parser()._actions} | set(SECTIONS)
-    saved = {key: value for key, value in trained.items() if key in known}
-    options, own = parse(arguments, saved=saved), parse([], saved=saved)
+    saved = {key: value for key, value in trained.items() if key in OPTIONS or key in SECTIONS}
+    options, own = parse(words, saved=saved), parse([], saved=saved)
     other = [key for key in options.dataset if options.dataset[key] != own.dataset.get(key) and key != "name"]
     if other:
         raise InputError(
@@ -100,8 +111,8 @@ def evaluate_only(arguments: Sequence[str] | None, options: argparse.Namespace, 
     )
 
 
-def print_plan(trainer: Trainer, options: argparse.Namespace) -> None:
-    """What a run would do, after everything has been built and one sample has gone through it."""
+def print_plan(trainer: Any, options: argparse.Namespace) -> None:
+    """`--dry_run`: print the options and sizes of the run, after one sample has passed through it."""
     terms = trainer.rehearse()
     if not trainer.processes.first:
         return
@@ -118,26 +129,30 @@ def print_plan(trainer: Trainer, options: argparse.Namespace) -> None:
 
 
 def print_components() -> None:
-    """`--list`: every name an option can take."""
-    configs = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "configs").glob("*.yaml"))
-    splits = sorted(
-        f"{folder.name}/{split}"
-        for folder in (PROJECT / "splits").iterdir()
-        if folder.is_dir()
-        for split in split_names(folder.name)
-    )
-    groups = {
-        "methods": METHODS.names(),
-        "networks": [*NETWORKS.names(), "... and every timm model by its name"],
-        "losses": LOSSES.names(),
-        "datasets": DATASETS.names(),
-        "splits": splits,
-        "configs": configs,
+    """`--list`: every name that an option can take, with one line of description."""
+    kinds = {package: components(package) for package in ("methods", "networks", "losses", "datasets")}
+    groups = {kind: {name: found.summary for name, found in known.items()} for kind, known in kinds.items()}
+    groups["networks"]["..."] = "every timm model by its name"
+    splits = sorted(path for path in (PROJECT / "splits").glob("*/*") if path.is_dir())
+    groups["splits"] = {
+        f"{path.parent.name}/{path.name}": "lists: "
+        + ", ".join(sorted(part.stem for part in path.glob("*.txt")))
+        for path in splits
     }
-    for name, items in groups.items():
-        print(f"{name}:")
-        for item in items:
-            print(f"  {item}")
+    configs = sorted((PROJECT / "configs").glob("*.yaml"))
+    groups["configs"] = {f"configs/{path.name}": _first_comment(path) for path in configs}
+    for kind, names in groups.items():
+        width = max(map(len, names))
+        print(f"{kind}:")
+        for name, summary in names.items():
+            print(f"  {name:{width}}  {summary}")
+
+
+def _first_comment(config: Path) -> str:
+    """The first sentence of the comment on top of a config."""
+    lines = config.read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return first_sentence("\n".join(line.removeprefix("#").strip() for line in comment))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What every part may use and what knows nothing about depth: errors, registries, settings, files, YAML.
+"""Shared by every part: errors, registries, settings of constructors, files, YAML.
 
-Nothing here imports torch or another package: entry scripts answer `--help` and mistakes before they load it.
+This file imports only the standard library (PyYAML on first use), because entry scripts answer `--help` and
+mistakes before they load torch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 PROJECT = Path(__file__).resolve().parent
 WORKERS = min(8, os.cpu_count() or 1)  # loader processes if not given
@@ -27,7 +28,7 @@ MOST_VALUES = 100_000  # in one YAML text, aliases written out
 
 
 class InputError(ValueError):
-    """A sentence for the person who gave the input: what is wrong, the value met, the way out."""
+    """An error in one sentence for the person who fixes it: what is wrong, the value, what to type."""
 
 
 def run_main(main: Callable[[], Any]) -> None:
@@ -72,9 +73,9 @@ def _say_once(sentence: str) -> None:
 
 
 def nearest_name(name: Any, names: Iterable[str]) -> str:
-    """`; did you mean 'x'? (available: ...)` for an unknown `name`; of a long list the guess alone.
+    """`; did you mean 'x'? (available: ...)` for an unknown `name`. With a guess, a long list is left out.
 
-    A key of YAML need not be a string: `no` and `1` are none.
+    `name` may be any YAML key, such as the number 1.
     """
     names = sorted(names)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
@@ -85,10 +86,10 @@ def nearest_name(name: Any, names: Iterable[str]) -> str:
 
 
 class Registry:
-    """Names to classes, filled by importing every file of a package: `@NETWORKS.register` above a class.
+    """Name → class, filled by importing every file of a package: `@NETWORKS.register` above a class.
 
     A component's name is the name of its file, so `methods/monodepth2.py` holds the class registered as
-    `monodepth2`; a file that holds several names them: `@NETWORKS.register("pose_cnn")`.
+    `monodepth2`; in a file with several, each is named: `@NETWORKS.register("pose_cnn")`.
     """
 
     def __init__(self, package: str) -> None:
@@ -96,7 +97,7 @@ class Registry:
         self._classes: dict[str, type] = {}
 
     def register(self, name: str | type) -> Any:
-        """Decorator, with or without a name; without one the file's name counts."""
+        """Decorator; without a name, the class has the name of its file."""
         if isinstance(name, type):
             return self._add(name.__module__.rsplit(".", 1)[-1], name)
         return lambda cls: self._add(name, cls)
@@ -115,6 +116,10 @@ class Registry:
     def names(self) -> list[str]:
         """Every registered name, sorted."""
         self._import_all()
+        return sorted(self._classes)
+
+    def known(self) -> list[str]:
+        """Names registered so far; imports nothing."""
         return sorted(self._classes)
 
     def get(self, name: str) -> type:
@@ -161,23 +166,23 @@ class Registry:
 
 
 def settings_of(function: Callable) -> list[str]:
-    """The settings a function or a class's constructor takes by name.
+    """Names of the settings that a function or a constructor takes.
 
-    A constructor with `**settings` hands them to the class it extends, whose settings then count as well.
+    A constructor with `**settings` also takes the settings of the class it extends.
     """
-    return list(_parameters(function))
+    return list(parameters(function))
 
 
-def _parameters(function: Callable) -> dict[str, inspect.Parameter]:
-    """By name; a parameter that a class words anew is its own, not that of the class it extends."""
+def parameters(function: Callable) -> dict[str, inspect.Parameter]:
+    """Name → parameter; a parameter redefined by a subclass overrides that of the class it extends."""
     is_class = isinstance(function, type)
     owners = [o for o in inspect.getmro(function) if "__init__" in vars(o)] if is_class else []
     found: dict[str, inspect.Parameter] = {}
     for call in [vars(owner)["__init__"] for owner in owners if owner is not object] or [function]:
-        parameters = inspect.signature(call).parameters.values()
-        named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        taken = inspect.signature(call).parameters.values()
+        named = {p.name: p for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         found |= {name: p for name, p in named.items() if name not in found}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        if not any(p.kind is p.VAR_KEYWORD for p in taken):
             break
     found.pop("self", None)
     return found
@@ -191,13 +196,13 @@ _KINDS = {
 
 
 def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that `function` does not take, with the nearest one it does, and values that are not
-    what it is annotated with, where that is plainly `bool`, `int` or `float`.
+    """Refuse settings that `function` does not take, and values of another type than its annotation if that
+    is `bool`, `int` or `float`.
 
     Raises:
         InputError: names `what` (a config section), the key, and the nearest valid one or the value.
     """
-    known = _parameters(function)
+    known = parameters(function)
     for key, value in settings.items():
         if key not in known:
             raise InputError(f"{what} has no setting '{key}'{nearest_name(key, known)}")
@@ -209,21 +214,21 @@ def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -
 
 
 def data_root() -> Path:
-    """The folder that holds a folder for each dataset: $PARALLAX_DATA, else `data` in the checkout."""
+    """The parent of the dataset folders: $PARALLAX_DATA, else `data` in the checkout."""
     return Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data").expanduser()
 
 
 def can_write(folder: Path) -> bool:
-    """Whether files can be written in a folder, which need not be there yet."""
+    """True if files can be written in a folder; the folder may not exist yet."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return there.is_dir() and os.access(there, os.W_OK)
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place only once the block has ended well.
+    """A temporary path that replaces `path` after the block has ended without an error.
 
-    A full disk or a killed process leaves the earlier file whole and no half-written one.
+    A full disk or a killed process leaves the earlier file complete.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,10 +246,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def read_text(path: str | Path) -> str:
-    """What a text file holds.
+    """The content of a text file.
 
     Raises:
-        InputError: there is no such file, or it is no UTF-8.
+        InputError: there is no such file, or it is not UTF-8.
     """
     try:
         # utf-8-sig also takes the byte order mark that some editors put first.
@@ -252,16 +257,28 @@ def read_text(path: str | Path) -> str:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no text in UTF-8; save it as UTF-8") from None
+        raise InputError(f"{path} is not text in UTF-8; save it as UTF-8") from None
 
 
 def read_lines(path: str | Path) -> list[str]:
     """The non-empty lines of a text file, stripped.
 
     Raises:
-        InputError: there is no such file, or it is no UTF-8.
+        InputError: there is no such file, or it is not UTF-8.
     """
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+# Plain words of YAML that are not text: tag, pattern, first characters. Unlike YAML 1.1, `1e-4` is a number,
+# and `010`, `12:30:15`, `2011-09-26`, `yes`, `no` are text, which is read by the type of its setting.
+_SCALARS: list[tuple[str, str, list[str]]] = [
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", "true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9]\d*)", list("-+0123456789")),
+    ("float", r"[-+]?(\d+\.\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+", list("-+0123456789.")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", "<<", ["<"]),
+]
 
 
 @functools.cache
@@ -273,21 +290,16 @@ def _yaml() -> tuple[Any, type, type]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        pass
+        yaml_implicit_resolvers: ClassVar[dict] = {}
 
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
-        list("-+0123456789."),
-    )
-    # Integers first: the float pattern above matches them as well.
-    Loader.yaml_implicit_resolvers = {
-        key: sorted(resolvers, key=lambda item: item[0] != "tag:yaml.org,2002:int")
-        for key, resolvers in Loader.yaml_implicit_resolvers.items()
-    }
+    for tag, pattern, first in _SCALARS:
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{pattern})$"), first)
 
-    class Dumper(yaml.SafeDumper):
-        yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
+    class Dumper(yaml.SafeDumper):  # quotes what other YAML readers take for a number, too
+        yaml_implicit_resolvers: ClassVar[dict] = {
+            first: Loader.yaml_implicit_resolvers.get(first, []) + others
+            for first, others in yaml.SafeDumper.yaml_implicit_resolvers.items()
+        }
 
     return yaml, Loader, Dumper
 

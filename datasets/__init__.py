@@ -18,7 +18,7 @@ _HOMES = {
     "SequenceDataset": "sequence",
     "SurroundDataset": "surround",
     "build_dataset": "opening",
-    "network_size": "opening",
+    "network_size": "sizes",
     "open_dataset": "opening",
 }
 

@@ -22,11 +22,10 @@ from datasets._label_files import with_label_files
 from datasets.augmentation import Augment
 from datasets.companion import with_companion
 from datasets.sequence import SequenceDataset
+from datasets.sizes import section_of
 from utils import InputError, check_settings, nearest_name
 
 PURPOSES = ("train", "val", "evaluate", "predict", "inspect")
-RUN_SETTINGS = ("height", "width", "resize", "frame_ids", "skip_missing")  # options, not dataset settings
-DEFAULT_SIZE = (192, 640)  # height and width, pixels
 IMAGES = ("height", "width", "resize")  # options of a training that its evaluation keeps
 WHERE = ("data_path", "split")  # options of a training that its evaluation keeps on the same dataset
 
@@ -88,34 +87,6 @@ def _kept(
     if opened_in and trained_in and Path(opened_in).resolve() != Path(trained_in).resolve():
         dropped |= set(cls.describes_folder)
     return {key: value for key, value in section.items() if key not in dropped}
-
-
-def section_of(options: Mapping[str, Any], section: str = "dataset") -> tuple[str, dict[str, Any]]:
-    """The name and the settings of a section that is a name or a mapping."""
-    chosen = options[section]
-    settings = {"name": chosen} if isinstance(chosen, str) else dict(chosen)
-    return settings.pop("name", ""), settings
-
-
-def network_size(options: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the network's input: the option, else the dataset's own size, else 192 x 640.
-
-    Args:
-        options: of a run, with the method's defaults merged; `height` and `width` may be None or absent.
-
-    Raises:
-        InputError: an unknown dataset, or a section that repeats an option of the run.
-    """
-    name, section = section_of(options)
-    cls = DATASETS.get(name)
-    for key in RUN_SETTINGS:
-        if key in section:
-            raise InputError(f"--dataset.{key} is an option of the run; write --{key} {section[key]}")
-    own = getattr(cls, "default_height", None), getattr(cls, "default_width", None)
-    given = options.get("height"), options.get("width")
-    options_first = zip(given, own, DEFAULT_SIZE)
-    height, width = (next(value for value in values if value is not None) for values in options_first)
-    return height, width
 
 
 def build_augmentation(options: Mapping[str, Any]) -> Augment:

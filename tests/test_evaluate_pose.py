@@ -319,7 +319,7 @@ def test_a_file_that_is_not_a_path_is_refused(odometry):
     for text, sentence in [
         ("\n".join([*lines[:5], " ".join(["nan"] * 12)]).encode(), "line 6: this is not a pose"),
         (b"0 1 2 3 0 0 0 0\n", "line 1: this is not a pose"),
-        (good.encode("utf-16"), "is no text in UTF-8"),
+        (good.encode("utf-16"), "is not text in UTF-8"),
     ]:
         poses.write_bytes(text)
         with pytest.raises(InputError, match=sentence):

@@ -1,39 +1,13 @@
-"""Imports go one way, rare packages stay in the files that need them, and nothing is unpickled blindly."""
+"""Siblings stay apart, rare packages stay in the files that need them, and nothing is unpickled blindly."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
+from tests.test_structure import FILES
 from utils import PROJECT
 
-# A file may import from lower levels; files of one level do not know each other, but for those named below.
-LEVELS = [
-    {"utils", "structures", "shards"},
-    {"cameras", "devices", "workers", "schedule", "layers", "metrics", "checkpoints", "intrinsics", "images",
-     "trajectories", "segmentation_metrics"},
-    {"photometric_error"},
-    {"processes"},
-    {"networks", "losses", "datasets"},
-    {"views"},
-    {"methods"},
-    {"evaluation"},
-    {"validation"},
-    {"logs"},
-    {"trainer", "predictor", "published_configs"},
-    {"flags"},
-    {"options", "run", "evaluate_depth", "evaluate_pose", "evaluate_segmentation",
-     "test_simple", "test_video", "hubconf", "tools", "benchmarks"},
-]  # fmt: skip
-LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-# Two that share a level.
-TOGETHER = {
-    ("cameras", "layers"),
-    ("checkpoints", "layers"),
-    ("metrics", "layers"),
-    ("photometric_error", "layers"),
-    ("structures", "utils"),
-}
 FOLDERS = ("networks", "losses", "datasets", "methods")
 
 RARE = {  # files, or whole folders
@@ -62,15 +36,6 @@ RARE = {  # files, or whole folders
 UNPICKLING = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve"}
 HARMLESS = {"pickle", "pickle.UnpicklingError"}  # the module's name, and the error that refusing raises
 
-SKIPPED = {"tests", "setup.py"}
-FILES = sorted(
-    path.relative_to(PROJECT)
-    for path in PROJECT.rglob("*.py")
-    if not {part for part in path.relative_to(PROJECT).parts if part.startswith(".")}
-    and path.relative_to(PROJECT).parts[0] in {*LEVEL, *(f"{name}.py" for name in LEVEL), *SKIPPED}
-)
-OURS = [path for path in FILES if path.parts[0] not in SKIPPED]
-
 
 def imported(path: Path) -> list[tuple[str, int]]:
     """Dotted names that a file imports when it runs, with the line; of `from a import b` also a.b."""
@@ -90,33 +55,12 @@ def _for_annotations(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-def part_of(path: Path) -> str:
-    """`networks/resnet.py` belongs to networks, `layers.py` to layers."""
-    return path.parts[0].removesuffix(".py")
+COMPONENTS = [path for path in FILES if path.parts[0] in FOLDERS and path.parts[1] != "__init__.py"]
 
 
-def test_every_python_file_of_the_project_has_a_level():
-    tracked = [path.name for path in PROJECT.glob("*.py")]
-    packages = [path.parent.name for path in PROJECT.glob("*/*.py") if not path.parent.name.startswith(".")]
-    unknown = {name.removesuffix(".py") for name in [*tracked, *packages]} - {*LEVEL, "tests", "setup"}
-    assert not unknown, f"give {', '.join(sorted(unknown))} a place in LEVELS"
-
-
-@pytest.mark.parametrize("path", OURS, ids=str)
-def test_imports_point_one_way(path):
-    me = part_of(path)
-    for name, line in imported(path):
-        other = name.split(".")[0]
-        if other not in LEVEL or other == me:
-            continue
-        entry = LEVEL[me] == len(LEVELS) - 1
-        allowed = LEVEL[other] < LEVEL[me] or (me, other) in TOGETHER or entry
-        assert allowed, f"{path}:{line} imports {other}; what both need moves one level down"
-
-
-@pytest.mark.parametrize("path", [path for path in OURS if path.parts[0] in FOLDERS], ids=str)
+@pytest.mark.parametrize("path", COMPONENTS, ids=str)
 def test_siblings_do_not_import_each_other(path):
-    """But for the folder's private files, `__init__`, one's own package, and the method that one extends."""
+    """Except the folder's private files, `__init__`, one's own package, and the method that one extends."""
     folder, own = path.parts[0], path.parts[1].removesuffix(".py")
     extended = set()
     for name, line in imported(path):
@@ -144,8 +88,8 @@ def module_exists(folder: str, name: str) -> bool:
     return (PROJECT / folder / f"{name}.py").exists() or (PROJECT / folder / name / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("path", OURS, ids=str)
-def test_rare_and_heavy_packages_stay_in_the_files_that_need_them(path):
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_rare_packages_stay_in_the_files_that_need_them(path):
     for name, line in imported(path):
         package = name.split(".")[0]
         places = RARE.get(package, {path.as_posix()})
@@ -154,7 +98,7 @@ def test_rare_and_heavy_packages_stay_in_the_files_that_need_them(path):
         )
 
 
-@pytest.mark.parametrize("path", OURS, ids=str)
+@pytest.mark.parametrize("path", FILES, ids=str)
 def test_nothing_is_unpickled_outside_checkpoints(path):
     if path.as_posix() == "checkpoints/_reading.py":
         return

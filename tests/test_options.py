@@ -1,5 +1,7 @@
 """What a run's options are made of, and what is refused before the first image is read."""
 
+import re
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from datasets import DATASETS
 from datasets.augmentation import Augment
 from losses import LOSSES
 from methods import METHODS
-from options import effective, parse, read_config
+from options import OPTIONS, effective, parse, read_config
 from tools._options import add_settings, new_parser
 from utils import PROJECT, InputError, check_settings, read_yaml, to_yaml
 from views import Views
@@ -20,7 +22,7 @@ def write(path, text):
     return str(path)
 
 
-def test_the_command_line_wins_over_configs_over_the_saved_run_over_defaults(tmp_path):
+def test_later_sources_of_options_win(tmp_path):
     first = write(tmp_path / "a.yaml", "width: 320\nheight: 96\nbatch_size: 3\n")
     second = write(tmp_path / "b.yaml", "height: 128\nbatch_size: 4\n")
     saved = {"width": 96, "height": 64, "batch_size": 2, "seed": 7}
@@ -46,7 +48,7 @@ def test_a_config_has_every_name_of_a_flag(tmp_path):
 
 @pytest.mark.parametrize("before", ["--frame_ids 0 -1 1", "--config {config}", "--device cpu"])
 @pytest.mark.parametrize("words", [["--dataset.intrinsics=9 9 4 3"], ["--dataset.intrinsics", "9 9 4 3"]])
-def test_a_value_of_several_words_is_the_settings_wherever_it_stands(before, words, tmp_path):
+def test_a_value_of_several_words_belongs_to_its_setting(before, words, tmp_path):
     before = before.format(config=write(tmp_path / "a.yaml", "dataset: folder")).split()
     options = parse([*before, *words, "--dataset", "folder"])
     assert options.dataset == {"name": "folder", "intrinsics": "9 9 4 3"}
@@ -66,9 +68,24 @@ def test_a_config_is_named_by_its_way_from_the_working_directory(tmp_path, monke
         parse(["--config", "configs/dem.yaml"])
 
 
-def test_what_was_typed_wins_even_where_it_is_the_default(tmp_path):
-    config = write(tmp_path / "a.yaml", "num_layers: 50\nmethod: {name: monodepth2, num_layers: 34}\n")
-    assert parse(["--config", config, "--num_layers", "18"]).num_layers == 18
+def test_a_typed_default_wins_over_a_config(tmp_path):
+    config = write(tmp_path / "a.yaml", "batch_size: 5\nmethod: {name: monodepth2, num_layers: 34}\n")
+    options = parse(["--config", config, "--num_layers", "18", "--batch_size", "12"])
+    assert (options.num_layers, options.batch_size, options.method) == (18, 12, {"name": "monodepth2"})
+
+
+def test_a_section_setting_that_is_an_option_becomes_the_option(tmp_path):
+    config = write(tmp_path / "a.yaml", "dataset: {name: kitti, height: 96, stereo_weight: 1}\n")
+    with pytest.raises(InputError, match="dataset kitti has no setting 'stereo_weight'"):
+        parse(["--config", config])
+    config = write(tmp_path / "a.yaml", "dataset: {name: kitti, height: 96, baseline: 0.5}\n")
+    options = parse(["--config", config])
+    assert (options.height, options.dataset) == (96, {"name": "kitti", "baseline": 0.5})
+    config = write(tmp_path / "b.yaml", "height: 64\ndataset: {name: kitti, height: 96}\n")
+    with pytest.raises(InputError, match=r"b\.yaml gives height twice, 64 and dataset\.height 96; leave out"):
+        parse(["--config", config])
+    saved = {"height": 64, "dataset": {"name": "kitti", "height": 96}}
+    assert parse([], saved=saved).height == 96  # what the run was trained with
 
 
 def test_sections_are_merged_setting_by_setting(tmp_path):
@@ -84,7 +101,7 @@ def test_sections_are_merged_setting_by_setting(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["dataset: folder", "dataset: {name: folder}"])
-def test_another_component_does_not_inherit_the_settings_of_the_first(other, tmp_path):
+def test_another_component_inherits_no_settings(other, tmp_path):
     first = write(tmp_path / "a.yaml", "dataset: {name: kitti, baseline: 0.54}")
     options = parse(["--config", first, write(tmp_path / "b.yaml", other)])
     assert options.dataset == {"name": "folder"}
@@ -104,7 +121,7 @@ def test_a_config_is_read_as_windows_saves_it(tmp_path):
     options = parse(["--config", str(tmp_path / "a.txt"), str(tmp_path / "b.yaml")])
     assert (options.height, options.width, options.batch_size) == (96, 96, 3)
     (tmp_path / "c.yaml").write_text("height: 96", encoding="utf-16")
-    with pytest.raises(InputError, match=r"c\.yaml is no text in UTF-8"):
+    with pytest.raises(InputError, match=r"c\.yaml is not text in UTF-8"):
         parse(["--config", str(tmp_path / "c.yaml")])
 
 
@@ -123,7 +140,7 @@ def test_effective_options_survive_yaml(tmp_path):
     assert settings["model_name"] == "1e5" and "resume" not in settings
 
 
-def test_torch_still_says_that_a_gpu_cannot_warp_deterministically():
+def test_torch_still_refuses_deterministic_warps_on_a_gpu():
     """What the help of --deterministic rests on."""
     refused = torch.use_deterministic_algorithms.__doc__.split("operations will throw a")[-1]
     assert "grid_sample` when attempting to differentiate a CUDA tensor" in refused
@@ -140,11 +157,11 @@ def test_a_tilde_in_a_config_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "a.yaml", "data_path: ~/kitti\ndataset: {name: kitti, split: ~/lists}\n")
     options = parse(["--config=~/a.yaml", "--companion.name", "cityscapes", "--companion.data_path=~/city"])
-    assert options.data_path == f"{tmp_path}/kitti" and options.dataset["split"] == f"{tmp_path}/lists"
+    assert options.data_path == f"{tmp_path}/kitti" and options.split == f"{tmp_path}/lists"
     assert options.companion["data_path"] == f"{tmp_path}/city"
 
 
-def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_says(tmp_path, monkeypatch):
+def test_name_and_data_path_have_defaults(tmp_path, monkeypatch):
     monkeypatch.setenv("PARALLAX_DATA", "/somewhere")
     options = parse(["--config", write(tmp_path / "mine.yaml", "dataset: folder")])
     assert (options.model_name, options.data_path) == ("mine", "/somewhere/folder")
@@ -158,37 +175,67 @@ def test_the_run_is_named_after_its_config_and_data_lies_where_the_environment_s
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--heigth 64", "no option '--heigth'; did you mean 'height'"),
-        ("--losse.smoothness.weight 1", "no option '--losse.smoothness.weight'"),
+        ("--heigth 64", "no option '--heigth'; did you mean '--height'"),
+        (
+            "--losse.smoothness.weight 1",
+            "'--losse.smoothness.weight'; did you mean '--losses.smoothness.weight'",
+        ),
         ("--height 100", "height must be a multiple of 32 from 64 on, got 100; try 96"),
         ("--height 32", "height must be a multiple of 32 from 64 on, got 32; try 64"),
         ("--width 0", "width must be a multiple of 32 from 64 on, got 0; try 64"),
-        ("--height tall", "argument --height: invalid int value: 'tall'"),
+        ("--height tall", "^--height must be a whole number, got 'tall'"),
         ("--batch_size 0", "batch_size must be at least 1, got 0"),
         ("--max_steps 0", "max_steps must be at least 1, got 0"),
         ("--num_workers -1", "num_workers must be at least 0, got -1"),
         ("--learning_rate 0", "learning_rate must be above 0, got 0"),
         ("--clip_grad_norm 0", "clip_grad_norm must be above 0, got 0"),
         ("--min_depth 5 --max_depth 1", "need 0 < min_depth < max_depth, got 5.0 and 1.0"),
-        ("--decay_step 36 26", "decay_epochs go up, such as 26 36, got"),
+        ("--decay_step 36 26", "decay_epochs must go up, such as 26 36, got"),
         ("--optimizer adam --weight_decay 0.1", "adam has no weight decay, got 0.1; --weight_decay 0, or"),
         ("--beta1 1", "beta1 must be at least 0 and below 1, got 1.0"),
-        ("--scales 0 4", "scales are among 0 1 2 3, got"),
-        ("--scheduler stepped", "invalid choice: 'stepped'"),
+        ("--scales 0 4", "--scales must be 0 to 3, got 4"),
+        (
+            "--scheduler stepped",
+            "--scheduler must be step, cosine or constant, got 'stepped'; did",
+        ),
         ("--config nowhere.yaml", "there is no config nowhere.yaml"),
         ("--augment.hue", "--augment.hue needs a value"),
         ("--losses.smoothness 0.1", r"losses.smoothness must be settings like {weight: 1.0}, got 0.1"),
         ("--method.aling_corners false", "method monodepth2 has no setting 'aling_corners'; did you mean"),
         ("--dataset.basline 0.54", "dataset kitti has no setting 'basline'; did you mean 'baseline'"),
         ("--losses.spatail.weight 1", "there is no losses/spatail.py; did you mean 'spatial'"),
-        ("--losses.spatial.weight x", "loss spatial: weight is a number from 0 on, got 'x'"),
-        ("--losses.spatial.weight -1", "loss spatial: weight is a number from 0 on, got -1"),
+        ("--losses.spatial.weight x", "loss spatial: weight is a number, got 'x'"),
+        ("--losses.spatial.weight -1", "loss spatial: weight must be at least 0, got -1"),
         ("--disparity_smoothness -1", "disparity_smoothness must be at least 0, got -1"),
         ("--weight_decay nan", "weight_decay must be at least 0, got nan"),
         ("--losses.spatial.wait 1", "loss spatial has no setting 'wait'"),
         ("--views.local_crob true", "views has no setting 'local_crob'; did you mean 'local_crop'"),
         ("--views.smallest_zoom 0.5", "need 1 <= smallest_zoom <= largest_zoom, got 0.5"),
         ("stray", "unexpected argument 'stray'"),
+        ("--intrinsics 9", r"no option '--intrinsics'; did you mean '--dataset\.intrinsics'"),
+        ("--ssim_weight 1", r"did you mean '--losses\.\w+\.ssim_weight'"),
+        ("--local_crop true", r"did you mean '--views\.local_crop'"),
+        ("--zzzzzz", "no option '--zzzzzz'; see run.py --help"),
+        ("--deviec cpu", "did you mean '--device'"),
+        ("--device", "--device needs a value"),
+        ("--scales", "--scales needs a value"),
+        ("--dataset.height 128", r"--dataset\.height is an option of the run; use --height 128"),
+        ("--method.num_layers=34", r"--method\.num_layers is an option of the run; use --num_layers 34"),
+        ("--dataset.part test", r"--dataset\.part has no effect"),
+        ("--seed 18446744073709551616", "--seed must be 0 to"),
+        ("--seed 1e400", "--seed must be a whole number, got '1e400'"),
+        ("--batch_size 2.5", "--batch_size must be a whole number, got '2.5'"),
+        ("--learning_rate -1e-3", "--learning_rate must be above 0, got -0.001"),
+        ("--learning_rate nan", "--learning_rate must be above 0, got nan"),
+        ("--num_layers 19", "resnet has 18, 34, 50, 101 or 152 layers, got 19; the nearest is 18"),
+        ("--encoder resnet19", "resnet has 18, 34, 50, 101 or 152 layers, got 19; the nearest is 18"),
+        ("--pose_encoder resnet_18", "there is no encoder 'resnet_18'; did you mean"),
+        ("--decoder depth_decodr", r"no networks/depth_decodr\.py; did you mean 'depth_decoder'"),
+        ("--method monodeth2", r"no methods/monodeth2\.py; did you mean 'monodepth2'"),
+        ("--dataset kiti", r"no datasets/kiti\.py; did you mean 'kitti'"),
+        ("--views.local_crop maybe", "views: local_crop is true or false, got 'maybe'"),
+        ("--augment.hue 0.7", r"hue must be in \[0, 0.5\], got 0.7"),
+        ("--num_scales 7", "--num_scales must be 1 to 4, got 7"),
     ],
 )
 def test_an_impossible_command_line_is_refused_in_a_sentence(words, sentence):
@@ -203,13 +250,13 @@ def test_an_impossible_command_line_is_refused_in_a_sentence(words, sentence):
         ("height: tall", "a.yaml: height must be a whole number, got 'tall'"),
         ("batch_size:", "a.yaml: batch_size must be a whole number, got None"),
         ("log_dir:", "a.yaml: log_dir needs a value"),
-        ("no: 64", "a.yaml has an unknown option 'False'"),
+        ("no: 64", "a.yaml has an unknown option 'no'"),
         ("augment: {1: 2}", "augment has no setting '1'"),
         ("config: b.yaml", "a.yaml names a config, which only the command line does"),
         ("dataset: {name: 3}", "a.yaml: dataset's name must be a word, got 3"),
         ("no_ssim: maybe", "no_ssim must be true or false, got 'maybe'"),
         ("frame_ids: [0, l]", "frame_ids must be frames like 0 -1 1 or s"),
-        ("scheduler: steps", "there is no scheduler 'steps'; did you mean 'step'"),
+        ("scheduler: steps", "scheduler must be step, cosine or constant, got 'steps'; did you mean 'step'"),
         ("losses: smoothness", "losses must be {setting: value}, got 'smoothness'"),
         ("losses: {smoothness: 0.1}", "losses.smoothness must be settings like {weight: 1.0}, got 0.1"),
         ("method: 3", r"method must be a name or {name: ..., setting: value}, got 3"),
@@ -237,8 +284,95 @@ def test_every_config_names_what_exists(config):
     Views(**options.views)
 
 
-def test_settings_of_a_tool_may_stand_several_times_and_need_not_be_yaml():
+def test_settings_of_a_tool_are_collected():
     parser = new_parser("")
     add_settings(parser)
     given = parser.parse_args(["--set", "files=*.png", "stride=2", "--set", "val_fraction=0"])
     assert dict(given.set) == {"files": "*.png", "stride": 2, "val_fraction": 0}
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("--seed 010", "seed", 10),
+        ("--batch_size 1e1", "batch_size", 10),
+        ("--max_steps none", "max_steps", None),
+        ("--split 010", "split", "010"),
+        ("--model_name 2011-09-26", "model_name", "2011-09-26"),
+        ("--max_depth inf", "max_depth", float("inf")),
+        ("--num_scales 2", "scales", [0, 1]),
+        ("--png --jpg", "seed", 0),
+        ("--scheduler cos", "scheduler", "cosine"),
+        ("--clip_grad -1", "clip_grad_norm", None),
+        ("--backbone hrnet", "encoder", "hrnet18"),
+        (
+            "--companion cityscapes --companion.data_path x",
+            "companion",
+            {"name": "cityscapes", "data_path": "x"},
+        ),
+        ("--use_local_crop", "views", {"local_crop": True, "patch_reshuffle": False}),
+    ],
+)
+def test_an_option_reads_unusual_words_by_its_type(words, name, value, tmp_path):
+    assert getattr(parse(words.split()), name) == value
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("ground_truth none", None),
+        ("ground_truth None", None),
+        ("ground_truth improved", "improved"),
+        ("baseline 1e-1", 0.1),
+        ("baseline 010", 10.0),
+        ("gt_path 2011", "2011"),
+        ("gt_path 2011-09-26", "2011-09-26"),
+        ("intrinsics fixed", "fixed"),
+    ],
+)
+def test_a_setting_reads_unusual_words_by_its_type(typed, value, tmp_path):
+    key, word = typed.split()
+    assert parse([f"--dataset.{key}", word]).dataset[key] == value
+    config = write(tmp_path / "a.yaml", f"dataset: {{name: kitti, {key}: {word}}}")
+    assert parse(["--config", config]).dataset[key] == value
+
+
+@pytest.mark.parametrize("words", ["--dataset folder --dataset.intrinsics 87", "--config {config}"])
+def test_a_number_for_a_text_setting_is_text(words, tmp_path):
+    config = write(tmp_path / "a.yaml", "dataset: {name: folder, intrinsics: 87}")
+    assert parse(words.format(config=config).split()).dataset["intrinsics"] == "87"
+
+
+def test_configs_read_words_of_old_yaml_by_type(tmp_path):
+    text = "seed: 010\nno_ssim: yes\nmodel_name: no\nmax_steps: none\nsplit: 12:30:15\n"
+    options = parse(["--config", write(tmp_path / "a.yaml", text)])
+    assert (options.seed, options.no_ssim, options.model_name) == (10, True, "no")
+    assert (options.max_steps, options.split) == (None, "12:30:15")
+
+
+def test_nested_aliases_are_refused(tmp_path):
+    text = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n"
+    text += "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    with pytest.raises(InputError, match=r"a\.yaml does not parse: its aliases stand for more than"):
+        parse(["--config", write(tmp_path / "a.yaml", text)])
+
+
+def test_the_network_has_the_size_of_its_dataset():
+    assert [(o.height, o.width) for o in (parse([]), parse(["--dataset", "nyuv2"]))] == [
+        (192, 640),
+        (288, 384),
+    ]
+    options = parse(["--dataset", "nyuv2", "--height", "64"])
+    assert (options.height, options.width) == (64, 384)
+
+
+def test_help_is_one_line_for_each_option(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for option in OPTIONS.values():
+        if option.help:
+            about = [line for line in lines if option.help in line]
+            assert len(about) == 1, option.name
+            assert not re.match(r"(of|as|what|where|else)\b", option.help), option.help
+            assert len(option.help.split()) >= 3, option.help

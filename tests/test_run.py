@@ -22,7 +22,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.05)
 
 
-def test_sigterm_to_the_whole_group_ends_the_step_saves_and_exits_well(tiny_kitti, tmp_path):
+def test_sigterm_ends_the_step_saves_and_exits_well(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, num_epochs=1000, num_workers=1)
     process = runs.start("run.py", *words, start_new_session=True)
     log = tmp_path / "run/log.jsonl"
@@ -56,7 +56,7 @@ def test_list_names_every_component():
 
 def test_an_error_is_one_sentence_and_exit_status_2():
     output = runs.finish(runs.start("run.py", "--heigth", "64"), expected=2)
-    assert output == "error: there is no option '--heigth'; did you mean 'height'?\n"
+    assert output == "error: there is no option '--heigth'; did you mean '--height'?\n"
 
 
 def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_path, capsys):
@@ -70,7 +70,7 @@ def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(tiny_kitti, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_tells_what_the_data_lacks_for_method_and_losses(tiny_kitti, tmp_path):
+def test_a_dry_run_tells_what_the_data_lacks(tiny_kitti, tmp_path):
     words = [*runs.arguments(tiny_kitti, tmp_path), "--dry_run"]
     with pytest.raises(InputError, match="reads 6 cameras of a frame set together and the data has 1;"):
         run.main([*words, "--method", "surround_depth", "--pose_model_type", "separate_resnet"])
@@ -80,10 +80,12 @@ def test_a_dry_run_tells_what_the_data_lacks_for_method_and_losses(tiny_kitti, t
         run.main([*words, "--losses.sfm_matches.weight", "0.1"])
 
 
-def test_an_existing_run_is_neither_overwritten_nor_gone_on_with_unasked(tiny_kitti, tmp_path):
+def test_an_existing_run_is_not_touched_unasked(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, max_steps=1)
     run.main(words)
-    with pytest.raises(InputError, match="holds a run already; --resume auto goes on, --model_name starts"):
+    with pytest.raises(
+        InputError, match="holds a run already; --resume auto continues it, --model_name starts"
+    ):
         run.main(words)
     run.main([*words, "--dry_run"])
     assert runs.last(tmp_path).training["step"] == 1
@@ -104,7 +106,7 @@ def test_eval_only_evaluates_the_run_by_its_own_options(tiny_kitti, tmp_path, ca
         assert table == by_name.partition("abs_rel")[2].splitlines()[1]
 
 
-def test_eval_only_evaluates_another_split_and_size_where_they_are_asked_for(tiny_kitti, tmp_path, capsys):
+def test_eval_only_evaluates_another_split_and_size(tiny_kitti, tmp_path, capsys):
     words = runs.arguments(tiny_kitti, tmp_path, max_steps=1)
     run.main(words)
     lists = shutil.copytree(tiny_kitti / "splits", tmp_path / "lists")
@@ -138,13 +140,20 @@ def test_eval_only_without_a_run_says_which_is_missing(tmp_path):
         run.main(["--log_dir", str(tmp_path), "--model_name", "nothing", "--eval_only"])
 
 
+def test_a_resumed_run_takes_settings_of_its_own_dataset(tiny_folder, tmp_path):
+    run.main(runs.arguments(tiny_folder, tmp_path, max_steps=1))
+    again = ["--log_dir", str(tmp_path), "--model_name", "run", "--resume", "auto", "--max_steps", "2"]
+    run.main([*again, "--dataset.val_fraction", "0.2"])
+    assert runs.last(tmp_path).options["dataset"] == {"name": "folder", "val_fraction": 0.2}
+
+
 def test_a_published_checkpoint_is_no_run_that_goes_on(tmp_path):
     path = published(tmp_path / "ckpt.pth", optimizer={"state": {}, "param_groups": []}, epoch=3)
     with pytest.raises(InputError, match="holds a checkpoint of bdedepth and cannot be resumed; --load_"):
         run.main(["--method", "bdedepth", "--resume", str(path)])
 
 
-def test_a_run_goes_on_from_a_named_checkpoint_with_the_options_in_it(tiny_kitti, tmp_path):
+def test_a_run_continues_from_a_checkpoint_with_its_options(tiny_kitti, tmp_path):
     run.main(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
     run.main(["--resume", str(tmp_path / "run/checkpoints/last.pt"), "--max_steps", "2"])
     assert runs.last(tmp_path).training["step"] == 2

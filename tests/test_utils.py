@@ -19,7 +19,7 @@ from utils import (
 )
 
 
-def test_a_component_is_called_after_its_file_unless_it_says_otherwise():
+def test_a_component_has_the_name_of_its_file_or_its_own():
     registry = Registry("losses")
     registry.register(type("Plain", (), {"__module__": "losses.plain"}))
     registry.register("other")(type("Other", (), {"__module__": "losses.plain"}))
@@ -30,7 +30,7 @@ def test_a_component_is_called_after_its_file_unless_it_says_otherwise():
         registry.get("plane")
 
 
-def test_a_name_far_from_all_lists_them_and_a_near_one_is_guessed():
+def test_a_near_name_is_guessed_and_few_are_listed():
     assert nearest_name("zzz", ["b", "a"]) == " (available: a, b)"
     assert nearest_name("heigth", ["height", "width"]).startswith("; did you mean 'height'?")
     assert nearest_name("a", []) == "; there is none yet"
@@ -78,7 +78,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_lines_come_without_blank_ones_and_a_missing_file_is_named(tmp_path):
+def test_lines_have_no_blanks_and_a_missing_file_is_named(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text(" a \n\n b\n")
     assert read_lines(path) == ["a", "b"]

@@ -115,7 +115,7 @@ def test_text_files_with_a_byte_order_mark_are_read_and_those_that_are_no_utf_8_
     assert targets(open_folder(tmp_path)) == ["a/9.png"]
     for file, text in texts.items():
         (tmp_path / file).write_bytes(text.encode("utf-16"))
-        with pytest.raises(InputError, match=rf"{file} is no text in UTF-8; save it as UTF-8"):
+        with pytest.raises(InputError, match=rf"{file} is not text in UTF-8; save it as UTF-8"):
             open_folder(tmp_path)
         (tmp_path / file).write_bytes(text.encode())
 
