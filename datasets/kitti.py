@@ -58,6 +58,7 @@ class Kitti(Exportable, KittiImages):
     """
 
     for_losses: ClassVar[tuple[str, ...]] = (*KittiImages.for_losses, "speed")
+    input_kinds: ClassVar[tuple[str, ...]] = tuple(GROUND_TRUTHS)
     provides: ClassVar[Mapping[str, str]] = {
         **DEPTH,
         **dict.fromkeys(("speed", "time_step"), "--dataset.speed velocity reads it from oxts"),
@@ -128,10 +129,19 @@ class Kitti(Exportable, KittiImages):
         return drive.speed(sample.frame, source), drive.time_step(sample.frame, source)
 
     def read_raw_depth(self, index: int) -> SparseDepth | np.ndarray | None:
-        sample = self.samples[index]
-        if self.ground_truth is None or sample.side is None:
+        return self._read_depth(self.samples[index], self.ground_truth)
+
+    def read_input_depth(self, index: int) -> np.ndarray | None:
+        """Of the kind that `input_depth` names, such as LiDAR scans beside the improved ground truth."""
+        if self.input_depth in (True, self.ground_truth):
+            return self.depth(index)
+        depth = self._read_depth(self.samples[index], self.input_depth)
+        return depth.dense() if isinstance(depth, SparseDepth) else depth
+
+    def _read_depth(self, sample: SplitLine, kind: str | None) -> SparseDepth | np.ndarray | None:
+        if kind is None or sample.side is None:
             return None
-        if self.ground_truth == "improved":
+        if kind == "improved":
             return self._improved_depth(sample)
         scan = self.data_path / sample.folder / "velodyne_points" / "data" / f"{sample.frame:010d}.bin"
         if not scan.is_file():
@@ -141,8 +151,8 @@ class Kitti(Exportable, KittiImages):
             read_velodyne(scan),
             P_image_from_velodyne,
             *size,
-            forward="camera" if self.ground_truth == "velodyne_camera" else "velodyne",
-            published_duplicates=self.ground_truth == "velodyne_published",
+            forward="camera" if kind == "velodyne_camera" else "velodyne",
+            published_duplicates=kind == "velodyne_published",
         )
         return SparseDepth.of_pixels(*size, [landed])
 

@@ -42,6 +42,7 @@ class SequenceDataset(Dataset):
         cameras: cameras of a sample.
         camera_names: their names in tables, for a rig.
         detail: if above 1, samples carry `Batch.detailed` at that many times the network size.
+        depth_resize: rule that brings measured depth to the network size; see datasets/_sparse_depth.py.
         samples: entries that `paths`, `intrinsics` and the others take.
 
     Args:
@@ -68,6 +69,7 @@ class SequenceDataset(Dataset):
     cameras: int = 1
     camera_names: Sequence[str] = ()
     detail: int = 1
+    depth_resize: str = "points"
     samples: Sequence[Any]
 
     def __init__(
@@ -181,7 +183,7 @@ class SequenceDataset(Dataset):
             time_step=time_step,
             cameras=self.cameras,
             rig_from_camera=None if rig is None else torch.from_numpy(np.asarray(rig, np.float32)),
-            maps=self._with_ego_mask({**self.maps(sample), **self._depth_map(index)}, camera),
+            maps=self._with_ego_mask({**self.maps(sample), **self.depth_maps(index)}, camera),
             points=self.points(sample),
         )
 
@@ -194,15 +196,17 @@ class SequenceDataset(Dataset):
         """(3, h, w) uint8 to (3, H, W) uint8, or to `detail` times that."""
         return resize_image(image, detail * self.height, detail * self.width, self.resize)
 
-    def _depth_map(self, index: int) -> dict[str, Tensor]:
-        """`depth` (N, 1, height, width) metres under `supervision`; each known point keeps its pixel."""
-        if not self.supervision:
-            return {}
-        depth = self.depth(index)
+    def depth_maps(self, index: int) -> dict[str, Tensor]:
+        """`depth` (N, 1, height, width) metres under `supervision`, 0 where unknown."""
+        return {"depth": self.network_depth(self.depth(index))} if self.supervision else {}
+
+    def network_depth(self, depth: np.ndarray | None) -> Tensor:
+        """Measured depth (N, h, w) at network size, (N, 1, height, width); zeros if there is none."""
         if depth is None:
-            return {"depth": torch.zeros(self.cameras, 1, self.height, self.width)}
-        resized = resize_sparse_depth(np.asarray(depth, np.float32), (self.height, self.width))
-        return {"depth": torch.from_numpy(resized)[:, None]}
+            return torch.zeros(self.cameras, 1, self.height, self.width)
+        size = (self.height, self.width)
+        resized = resize_sparse_depth(np.asarray(depth, np.float32), size, self.depth_resize)
+        return torch.from_numpy(resized)[:, None]
 
     def _with_ego_mask(self, maps: dict[str, Tensor], camera: Camera | None) -> dict[str, Tensor]:
         """The maps; of a lens, `ego_mask` also covers the pixels that no ray reaches."""
