@@ -200,19 +200,26 @@ def _resolve(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
 
 
 def _settings(module: str, node: ast.ClassDef) -> dict[str, Setting]:
-    """Parameters of the constructor; a parameter that a subclass redefines is the subclass's."""
-    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if init is not None:
-        found, open_ended = _parameters(module, init.args), init.args.kwarg is not None
-    else:
-        found, open_ended = _fields(module, node), True
-    if open_ended:
-        for base_module, base in _bases(module, node):
-            inherited = _settings(base_module, base)
-            found = {**found, **{key: value for key, value in inherited.items() if key not in found}}
-            if inherited:
-                break
+    """Parameters of the constructor; a parameter that a subclass redefines is the subclass's.
+
+    Constructors are read in the order in which Python calls them, mix-ins included, up to the first that
+    does not pass `**settings` on.
+    """
+    found: dict[str, Setting] = {}
+    for owner, cls in _lineage(module, node):
+        init = next((n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        own = _fields(owner, cls) if init is None else _parameters(owner, init.args)
+        found = {**found, **{key: value for key, value in own.items() if key not in found}}
+        if init is not None and init.args.kwarg is None:
+            break
     return found
+
+
+def _lineage(module: str, node: ast.ClassDef) -> Iterator[tuple[str, ast.ClassDef]]:
+    """A class and those that it extends, depth first."""
+    yield module, node
+    for base_module, base in _bases(module, node):
+        yield from _lineage(base_module, base)
 
 
 def _parameters(module: str, arguments: ast.arguments) -> dict[str, Setting]:
