@@ -117,7 +117,8 @@ class PackNet(Monodepth2):
 
     def run_networks(self, batch: Batch, plain: Prediction | None = None) -> Prediction:
         """As Monodepth2. With an input depth, `extra` holds `completed`, the Prediction of the pass that sees
-        it, and `feature_gap`; with a ray surface, `ray_residual` (B·N, 3, H, W).
+        it, and `feature_gap`; with a ray surface, `ray_residual` (B·N, 3, H, W). Augmented views see no input
+        depth and take over the gap.
         """
         seen = self._mirrored(batch) if plain is None else batch
         if self.takes_input_depth and "input_depth" in batch.maps and plain is None:
@@ -126,7 +127,10 @@ class PackNet(Monodepth2):
             with self.networks_autocast():
                 prediction = self.predict_disparities(seen.network_images[0])
         else:
-            return super().run_networks(batch, plain)
+            prediction = super().run_networks(batch, plain)
+            if plain is not None and "feature_gap" in plain.extra:
+                prediction.extra["feature_gap"] = plain.extra["feature_gap"]
+            return prediction
         if seen is not batch:
             prediction = _mirrored_back(prediction)
         with self.networks_autocast():
