@@ -199,27 +199,25 @@ def _resolve(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
     return None
 
 
-def _settings(module: str, node: ast.ClassDef) -> dict[str, Setting]:
-    """Parameters of the constructor; a parameter that a subclass redefines is the subclass's.
+def _order(module: str, node: ast.ClassDef) -> list[tuple[str, ast.ClassDef]]:
+    """A class and those of this project that it extends, in the order in which Python looks names up."""
+    found = [(module, node)]
+    for base in _bases(module, node):
+        found += _order(*base)
+    last = {(owner, cls.name): number for number, (owner, cls) in enumerate(found)}
+    return [item for number, item in enumerate(found) if last[item[0], item[1].name] == number]
 
-    Constructors are read in the order in which Python calls them, mix-ins included, up to the first that
-    does not pass `**settings` on.
-    """
+
+def _settings(module: str, node: ast.ClassDef) -> dict[str, Setting]:
+    """Parameters of the constructor; a parameter that a subclass redefines is the subclass's."""
     found: dict[str, Setting] = {}
-    for owner, cls in _lineage(module, node):
+    for owner, cls in _order(module, node):
         init = next((n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
         own = _fields(owner, cls) if init is None else _parameters(owner, init.args)
-        found = {**found, **{key: value for key, value in own.items() if key not in found}}
+        found |= {key: value for key, value in own.items() if key not in found}
         if init is not None and init.args.kwarg is None:
             break
     return found
-
-
-def _lineage(module: str, node: ast.ClassDef) -> Iterator[tuple[str, ast.ClassDef]]:
-    """A class and those that it extends, depth first."""
-    yield module, node
-    for base_module, base in _bases(module, node):
-        yield from _lineage(base_module, base)
 
 
 def _parameters(module: str, arguments: ast.arguments) -> dict[str, Setting]:

@@ -28,6 +28,8 @@ setup(
     extras_require={
         "dev": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6", *NUSCENES],
         "nuscenes": NUSCENES,
+        "wandb": ["wandb>=0.18"],
+        "trackio": ["trackio>=0.2"],
     },
     packages=[],
     py_modules=[],
