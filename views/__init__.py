@@ -146,10 +146,6 @@ class AugmentedViews(nn.Module):
         """The method's point clouds."""
         return self.method.log_clouds(batch, prediction)
 
-    def diagnose(self, batch: Batch, prediction: Prediction) -> list[str]:
-        """The method's sentences about a training that goes wrong."""
-        return self.method.diagnose(batch, prediction)
-
     def _local_crop(
         self, batch: Batch, plain: Prediction, draws: Tensor
     ) -> tuple[tuple[Batch, Prediction], dict[int, Any]]:
