@@ -96,10 +96,10 @@ def test_the_published_flags_mean_what_they_meant(words, expected):
 
 
 @pytest.mark.parametrize(
-    "words", ["--method bdedepth --num_layers 50", "--method.name bdedepth --method.num_layers 50"]
+    "words", ["--method bdedepth --num_layers 50", "--method.name bdedepth --num_layers 50"]
 )
 def test_layers_of_a_resnet_are_not_passed_over_where_the_encoder_is_another(words):
-    with pytest.raises(InputError, match="has hrnet18 unless told otherwise; add --encoder resnet50"):
+    with pytest.raises(InputError, match="default encoder of bdedepth is hrnet18; add --encoder resnet50"):
         parse(words.split())
     assert parse([*words.split(), "--encoder", "resnet50"]).encoder == "resnet50"
     assert parse(["--method", "bdedepth", "--num_layers", "18"]).encoder == "hrnet18"  # as published

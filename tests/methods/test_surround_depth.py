@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from cameras import stacked_grid
 from layers import sampling_grid
 from losses.spatial import Neighbours
 from methods import check_needs
@@ -321,7 +320,7 @@ def test_sources_are_resampled_with_the_pose_networks_unit_by_a_posecnn_too(monk
 
     def grid(depth, K, T, *others):
         moved.append(T[:, :3, 3].detach())
-        return stacked_grid(depth, K, T, *others)
+        return sampling_grid(depth, K, T)
 
     monkeypatch.setattr("methods.monodepth2.stacked_grid", grid)
     method, batch = small(pose_model_type="posecnn", scales=(0,)).eval(), rig()
