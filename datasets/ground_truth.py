@@ -129,6 +129,16 @@ class Exportable:
             depth = self._thinned(np.asarray(depth, np.float32), index)
         return {**maps, "input_depth": self.network_depth(depth)}
 
+    @property
+    def input_words(self) -> str:
+        """The input depth in words, for the protocol card; "" if none is read."""
+        if self.input_depth in (False, "none"):
+            return ""
+        kind = self.ground_truth if self.input_depth is True else self.input_depth
+        fewer = [f"{self.keep_beams} beams"] if self.keep_beams else []
+        fewer += [f"{self.keep_points} points"] if self.keep_points else []
+        return ", ".join([str(kind), *fewer])
+
     def read_input_depth(self, index: int) -> np.ndarray | None:
         """(N, h, w) metres of the kind that `input_depth` names; None if there is none."""
         return self.depth(index)

@@ -113,9 +113,9 @@ class SequenceDataset(Dataset):
         """(N, 4, 4) T_source_from_target if it is known before training, as for "s"; otherwise None."""
         return None
 
-    def motion(self, sample: Any, frame: Frame) -> tuple[float, float] | None:
+    def motion(self, sample: Any, frame: Frame) -> tuple[Any, Any] | None:
         """Mean speed between target and source `frame`, metres per second (nan if unknown), and the seconds
-        from target to source; None if the dataset gives no speed."""
+        from target to source, one number each or (N,); None if the dataset gives no speed."""
         return None
 
     def lens(self, sample: Any, height: int, width: int) -> Camera | None:
@@ -166,7 +166,7 @@ class SequenceDataset(Dataset):
                 poses[frame] = torch.from_numpy(np.asarray(pose, np.float32))
             motion = None if frame in (0, "s") else self.motion(sample, frame)
             if motion is not None:
-                speed[frame], time_step[frame] = (torch.full((self.cameras,), value) for value in motion)
+                speed[frame], time_step[frame] = (self._of_cameras(value) for value in motion)
         intrinsics = np.stack([self.network_intrinsics(sample, n, *size) for n, size in enumerate(sizes)])
         rig = self.rig_from_camera(sample)
         camera = self.lens(sample, *sizes[0])
@@ -191,6 +191,10 @@ class SequenceDataset(Dataset):
         """(3, 3) pixels at network size, of an image that is (height, width) on disk."""
         K = self.intrinsics(sample, camera, height, width)
         return resize_intrinsics(K, (height, width), (self.height, self.width))
+
+    def _of_cameras(self, value: Any) -> Tensor:
+        """(N,) float32 of one number or one for each camera."""
+        return torch.from_numpy(np.broadcast_to(np.asarray(value, np.float32), (self.cameras,)).copy())
 
     def _resize(self, image: Tensor, detail: int = 1) -> Tensor:
         """(3, h, w) uint8 to (3, H, W) uint8, or to `detail` times that."""

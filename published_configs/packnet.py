@@ -220,7 +220,7 @@ def _data(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     if given["model.name"].startswith("SemiSup"):  # the other models do not read depth in training
         dataset |= _measured_depth(name, given, dataset.get("ground_truth"), notes)
     if given["model.name"] == "VelSupModel":
-        dataset["speed"] = "positions" if name == "kitti" else True
+        dataset["speed"] = "positions" if name == "kitti" else True  # distances of recorded poses, as there
     return options
 
 

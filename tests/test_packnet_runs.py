@@ -9,13 +9,18 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+import checkpoints
 import evaluate_depth
 import test_simple
+from methods import build_method
+from methods.packnet import PackNet
 from networks import packnet, packnet_san
 from networks._packing import Sizes
 from options import parse
+from predictor import load_predictor
 from tests.runs import records, train
 from tests.test_packnet_configs import PUBLISHED, changed
 from utils import PROJECT
@@ -110,7 +115,7 @@ def test_models_that_could_not_be_built_train_here(model, trees, tmp_path, tiny_
     assert train(words(str(path), trees, tmp_path)).progress.step == 2
 
 
-def test_completion_is_evaluated_with_and_without_its_input(trees, tmp_path, tiny_packnets):
+def test_completion_is_evaluated_with_and_without_its_input(trees, tmp_path, tiny_packnets, capsys):
     line = words(str(PROJECT / "configs/packnet_san_kitti.yaml"), trees, tmp_path)
     train([*line, "--dataset.keep_points", "100"])
     run = ["--run", str(tmp_path / "run"), "--device", "cpu", "--num_workers", "0"]
@@ -121,3 +126,25 @@ def test_completion_is_evaluated_with_and_without_its_input(trees, tmp_path, tin
         evaluate_depth.main([*run, *setting, "--output", str(out)])
         found.append(json.loads(next(out.rglob("results.json")).read_text()))
     assert json.dumps(found[0]) != json.dumps(found[1])
+    assert capsys.readouterr().out.count("input depth   velodyne, 100 points") == 1
+
+
+@pytest.mark.parametrize("completion", [True, False])
+def test_a_published_file_predicts(trees, tmp_path, tiny_packnets, completion, monkeypatch):
+    """A file in the published layout, with a depth network alone, as PackNet-SAN's or with a pose network."""
+    monkeypatch.setattr(checkpoints.packnet, "_WIDTHS", {16: "packnet_slim"})
+    monkeypatch.setattr(checkpoints.packnet, "_VERSIONS", {32: "1A"})
+    name = "packnet_san" if completion else "packnet_slim"
+    options = {"method": "packnet", "depth_network": {"name": name}, "height": 64, "width": 96}
+    options |= {"weights_init": "scratch", "min_depth": 0.5, "max_depth": float("inf")}
+    pose = {} if completion else {"pose_model_type": "packnet_pose"}
+    method = build_method({**options, **pose}).eval()
+    weights = {key: value for key, value in method.state_dict().items() if key[:5] == "depth" or pose}
+    path = tmp_path / "published.ckpt"
+    checkpoints.packnet.write_packnet(path, checkpoints.Checkpoint(weights, {**options, **pose}))
+    predictor = load_predictor(path, "cpu")
+    images = torch.randint(0, 255, (1, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = method.predict_depth(images.float() / 255)
+    assert torch.allclose(predictor(images), expected, rtol=1e-4)
+    assert isinstance(predictor.method, PackNet)
