@@ -5,6 +5,7 @@ instead of up to 512: 128 million parameters would take minutes.
 """
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -113,6 +114,28 @@ def test_models_that_could_not_be_built_train_here(model, trees, tmp_path, tiny_
     path = tmp_path / "published.yaml"
     path.write_text(yaml.safe_dump(changed("train_kitti", "model.name", model)))
     assert train(words(str(path), trees, tmp_path)).progress.step == 2
+
+
+COMBINED = {
+    "views": (
+        "packnet_san_kitti",
+        "--frame_ids 0 -1 1 --losses.photometric.weight 1 "
+        "--views.local_crop true --views.patch_reshuffle true",
+    ),
+    "rig": ("packnet_ddad_selfsup", "--method surround_depth --method.blocks 0 --method.cameras 2"),
+    "sc_depth": ("packnet_kitti_selfsup", "--method sc_depth --scales 0 --pose_model_type separate_resnet"),
+}
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_a_packnet_trains_under_other_methods(name, trees, tmp_path, tiny_packnets):
+    config, flags = COMBINED[name]
+    line = words(str(PROJECT / f"configs/{config}.yaml"), trees, tmp_path)
+    if name == "rig":
+        line += ["--dataset.camera_names", "[front, front_left]"]
+    trainer = train([*line, *shlex.split(flags)])
+    assert trainer.progress.step == 2
+    assert type(trainer.method.depth).__name__.startswith("PackNet")
 
 
 def test_completion_is_evaluated_with_and_without_its_input(trees, tmp_path, tiny_packnets, capsys):
