@@ -37,6 +37,7 @@ from checkpoints import (
 from datasets import open_dataset
 from datasets.loading import EpochBatches, Guarded, collate, outlive_sigterm
 from datasets.opening import build_augmentation
+from datasets.shared_memory import fit_loader, local_world
 from devices import seed_everything
 from logs import RunLog
 from methods import build_method, check_needs
@@ -85,7 +86,9 @@ class Trainer:
         self._stop_requested = False
         self._build_data()
         self._build_method()
-        self.validation = Validation(options, self.processes, metric_scale(self.method, settings))
+        self.validation = Validation(
+            options, self.processes, metric_scale(self.method, settings), self.method.predicts_depth
+        )
         # Ranks share weights and data order, and draw different noise.
         torch.manual_seed(options.seed + 1000 * self.processes.rank)
         if checkpoint := self._checkpoint_to_resume():
@@ -112,6 +115,7 @@ class Trainer:
             replacement=options.sample_with_replacement,
         )
         workers = options.num_workers
+        prefetch = fit_loader(self.train_set[0], options.batch_size, workers, copies=local_world())
         self.loader = DataLoader(
             Guarded(self.train_set),
             batch_sampler=batches,
@@ -119,7 +123,7 @@ class Trainer:
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=prefetch if workers else None,
             worker_init_fn=outlive_sigterm,
             generator=torch.Generator(),  # its own, so that opening a loader draws nothing from the run's
         )

@@ -1,22 +1,23 @@
-"""Checkpoints: our own, and readers of published ones. Files come from strangers; none of their code runs.
+"""Checkpoints: our own, and readers of published ones. Files are untrusted; none of their code runs.
 
-A checkpoint is the weights, keyed as a Method's `state_dict` (sub-network, then the published file's own
+A checkpoint holds the weights, keyed as a Method's `state_dict` (sub-network, then the published file's own
 key: `encoder.encoder.conv1.weight`, `depth.decoder.0.conv.conv.weight`), the options that rebuild the
-model, and the state of the training where there is one to go on with.
+model, and the state of the training if it can be resumed.
 
     run folder           checkpoints/best.pt, last.pt, epoch_0007.pt, ... each of them complete
     <name>.pt            ours: weights, options, training
     <name>.safetensors   ours, for release: weights, options
     BDEdepth file        model19.pth, ckpt.pth
     Monodepth2 folder    encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth]
-    SurroundDepth folder the same files, the attention over cameras in depth.pth
+    SurroundDepth folder the same files, with the attention over cameras in depth.pth
     SGDepth folder       model.pth [, optim.pth, scheduler.pth, train.pth]
-    SC-Depth file        epoch=99-val_loss=0.1411.ckpt; of SC-SfMLearner dispnet_*.pth.tar, exp_pose_*.pth.tar
+    SC-Depth file        epoch=99-val_loss=0.1411.ckpt; SC-SfMLearner: dispnet_*.pth.tar, exp_pose_*.pth.tar
+    FeatDepth file       epoch_40.pth of the auto-encoder, of mono_fm or mono_fm_joint
     PackNet-SfM file     PackNet01_MR_selfsup_K.ckpt, or .pth.tar of its first release
 
-Another layout is one file here with a `Layout` in it, `recognise` and `read`, and its place in LAYOUTS; the
-first that recognises wins. Both get a file's content as plain values; a folder of .pth files reads like one
-dict, file name to content.
+A new layout is one file here with a `Layout` (`recognise` and `read`) and an entry in LAYOUTS; the first
+layout that recognises the content reads it. Both functions get a file's content as plain values; a folder of
+.pth files is one dict, file name to content.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from checkpoints._random import random_state, restore_random_state
 from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
 from checkpoints.bdedepth import BDEDEPTH
+from checkpoints.featdepth import FEATDEPTH
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
 from checkpoints.packnet import PACKNET, write_packnet
 from checkpoints.sc_depth import SC_DEPTH
@@ -69,8 +71,8 @@ __all__ = [
     "write_packnet",
 ]
 
-# The first that recognises a content reads it.
-LAYOUTS = [PARALLAX, SGDEPTH, BDEDEPTH, PACKNET, SURROUND_DEPTH, SC_DEPTH, MONODEPTH2]
+# The first layout that recognises the content reads it.
+LAYOUTS = [PARALLAX, SGDEPTH, FEATDEPTH, BDEDEPTH, PACKNET, SURROUND_DEPTH, SC_DEPTH, MONODEPTH2]
 
 
 def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
@@ -78,11 +80,10 @@ def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
 
     Args:
         path: a run folder, one of its files, a release, a published folder or file.
-        which: of a run folder, `"best"` (the last where there is no best) or `"last"`.
+        which: checkpoint of a run folder: `"best"` (the last if there is no best) or `"last"`.
 
     Raises:
-        InputError: there is nothing of a known layout, a part of it is missing or broken, or it wants to
-            run code; in one sentence each.
+        InputError: an unknown layout, a missing or broken part, or a file that tries to run code.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -110,4 +111,4 @@ def _unrecognised(path: Path, content: Any) -> str:
             held += f" (one file of a Monodepth2 folder? then name the folder, {path.parent})"
     else:
         held = f"{path} holds a {type(content).__name__}"
-    return f"{held}, which is no known layout ({known})"
+    return f"{held}, which is not a known layout ({known})"

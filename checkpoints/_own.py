@@ -1,4 +1,4 @@
-"""Our own files: an epoch of a run, its links `last` and `best`, and a release."""
+"""Our own files: the epochs of a run, their links `last` and `best`, and a release."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from checkpoints._record import Checkpoint, Layout, split_state_dict
 from checkpoints._writing import storable, write, writing
 from utils import InputError
 
-FORMAT = 1  # of our files; raised when an older Parallax could not read them
+FORMAT = 1  # version of our files; raised when an older Parallax could not read them
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write our file. It takes its place only once complete, so an earlier `path` survives a full disk.
+    """Write our file. It replaces an earlier `path` only when complete, so that one survives a full disk.
 
     Raises:
-        InputError: it could not be written, and why.
-        TypeError: `options` or `training` hold something that could not be read back safely; it is named.
+        InputError: the file could not be written; the reason is named.
+        TypeError: `options` or `training` hold a value that could not be read back safely; it is named.
     """
     content = {
         "parallax": FORMAT,
@@ -38,7 +38,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 def export_weights(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a release: `.safetensors`, with the options as JSON in its metadata and without the training.
 
-    Options that name a place on this machine (absolute paths) stay out of it.
+    Options that are absolute paths on this machine are left out.
     """
     metadata = {"parallax": str(FORMAT), "options": json.dumps(_without_paths(checkpoint.options))}
     weights = {key: value.detach().cpu().clone().contiguous() for key, value in checkpoint.weights.items()}
@@ -47,9 +47,9 @@ def export_weights(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def update_link(link: str | Path, target: str | Path) -> None:
-    """Let `link` (last.pt, best.pt) be the file `target` from one moment to the next.
+    """Let `link` (last.pt, best.pt) be the file `target`, by an atomic replacement.
 
-    A hard link, so that it costs nothing and outlives `target`; a copy where the file system has no links.
+    It is a hard link, which costs nothing and outlives `target`, or a copy if the file system has no links.
     """
     link, target = Path(link), Path(target)
     with tempfile.TemporaryDirectory(dir=link.parent, prefix=f".{link.name}.") as folder:
@@ -67,7 +67,7 @@ def epoch_path(folder: str | Path, epoch: int) -> Path:
 
 
 def prune_checkpoints(folder: str | Path, keep: int) -> None:
-    """Remove all but the `keep` newest epoch files; last.pt and best.pt stay whatever they link to."""
+    """Remove all epoch files except the `keep` newest; last.pt and best.pt keep their content."""
     files = _epoch_files(Path(folder))
     for path in files[: max(0, len(files) - keep)]:
         path.unlink(missing_ok=True)
@@ -78,12 +78,12 @@ def _epoch_files(folder: Path) -> list[Path]:
 
 
 def file_of_run(path: Path, which: str) -> Path | None:
-    """The file to read of a run folder or its `checkpoints`; None where `path` is neither."""
+    """The file to read in a run folder or its `checkpoints`; None if `path` is neither."""
     if which not in ("best", "last"):
         raise InputError(f"which checkpoint of a run is 'best' or 'last', got '{which}'")
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     names = ["best.pt", "last.pt"] if which == "best" else ["last.pt"]
-    # A run killed before its first link was made has an epoch file alone.
+    # A run killed before its first link was made has only an epoch file.
     candidates = [folder / name for name in names] + _epoch_files(folder)[-1:]
     found = [candidate for candidate in candidates if candidate.is_file()]
     if not found and (folder != path or (path / "options.yaml").is_file()):
@@ -100,7 +100,7 @@ def _is_ours(content: Mapping[str, Any]) -> bool:
 def _read_ours(content: Mapping[str, Any], path: Path) -> Checkpoint:
     if content["parallax"] != FORMAT:
         raise InputError(
-            f"{path} is of checkpoint format {content['parallax']}, this Parallax reads format {FORMAT}; "
+            f"{path} has checkpoint format {content['parallax']}, this Parallax reads format {FORMAT}; "
             "load it with the version that wrote it"
         )
     weights, _ = split_state_dict(content.get("weights"), path)

@@ -1,6 +1,7 @@
 """Monodepth2's folder: encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth].
 
-Keys and shapes tell most options, encoder.pth the size, and an opt.json in the folder or above it the rest.
+Keys and shapes determine most options. encoder.pth holds the size, and an opt.json in the folder or above it
+the other options.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def _read_monodepth2(content: Mapping[str, Any], path: Path) -> Checkpoint:
         extras |= others if name == "encoder" else {}
         order += [(f"{name}.{key}", value) for key, value in tensors.items()]
         for key, value in tensors.items():
-            if key.startswith("encoder.fc."):  # torchvision's classifier, carried along and never used
+            if key.startswith("encoder.fc."):  # torchvision's classifier, never used
                 ignored.append(f"{name}.{key}")
             else:
                 weights[f"{name}.{key}"] = value
@@ -66,10 +67,10 @@ def _read_monodepth2(content: Mapping[str, Any], path: Path) -> Checkpoint:
 def _monodepth2_options(
     weights: Mapping[str, Tensor], extras: Mapping[str, Any], path: Path
 ) -> tuple[dict[str, Any], list[str]]:
-    """Options from shapes, then encoder.pth's entries, then opt.json; and what was left aside of the last."""
+    """Options from shapes, encoder.pth's entries and opt.json; and the ignored part of opt.json."""
     pose, frame_ids = pose_options(weights)
     use_stereo = bool(extras.get("use_stereo"))
-    # Without a pose network the stereo partner is all there was to learn from.
+    # Without a pose network, the model was trained only on the stereo partner.
     frame_ids = ([0, "s"] if not pose else [*frame_ids, "s"]) if use_stereo else frame_ids
     has_mask = "predictive_mask.decoder.0.conv.conv.weight" in weights
     guessed = {
@@ -80,7 +81,7 @@ def _monodepth2_options(
         "intrinsics": "fixed",
         "use_stereo": False,
         "frame_ids": frame_ids,
-        "disable_automasking": has_mask,  # one asks for the other
+        "disable_automasking": has_mask,  # a predictive mask requires it
     }
     certain = {
         "num_layers": resnet_layers(key for key in weights if key.startswith("encoder.")),
@@ -92,7 +93,7 @@ def _monodepth2_options(
     certain = {key: value for key, value in certain.items() if value is not None}
     recorded, file = read_opt_json(path)
     for key in certain.keys() & recorded.keys() & {"num_layers", "height", "width"}:
-        if recorded[key] != certain[key]:  # lies in the folder above and speaks of another model there
+        if recorded[key] != certain[key]:  # the opt.json in the folder above is that of another model
             skipped = f"{file} (another model's: {key} {recorded[key]}, here {certain[key]})"
             return guessed | certain, [skipped]
     return guessed | recorded | certain, []
@@ -110,10 +111,10 @@ def write_monodepth2_folder(folder: str | Path, checkpoint: Checkpoint) -> None:
     """Write the weights as a folder that the published Monodepth2 code loads.
 
     The published networks keep torchvision's unused classifier and load strictly, so `encoder.fc.*` is
-    added as zeros. An opt.json beside the files keeps the options that keys and shapes do not tell.
+    added as zeros. An opt.json next to the files holds the options that keys and shapes do not determine.
 
     Raises:
-        InputError: the networks are not Monodepth2's, or an option that the files hold is missing.
+        InputError: the networks are not Monodepth2's, or an option that the files need is missing.
     """
     folder, networks = Path(folder), by_network(checkpoint.weights)
     if resnet_layers(networks.get("encoder", {})) is None:
@@ -123,7 +124,7 @@ def write_monodepth2_folder(folder: str | Path, checkpoint: Checkpoint) -> None:
             raise InputError(f"a Monodepth2 folder holds Monodepth2's depth decoder; this model has {key}")
     for name in ("height", "width", "use_stereo"):
         if name not in checkpoint.options:
-            raise InputError(f"encoder.pth holds {name}, which the checkpoint's options do not tell")
+            raise InputError(f"encoder.pth needs {name}, which is not among the checkpoint's options")
     for name in PUBLISHED_NETWORKS:
         if name not in networks:
             continue

@@ -4,10 +4,10 @@
     decoder_cross.<level>.sep_conv.          →   depth.cross.<level>.down.      and sep_deconv: up
     decoder.<n>.                             →   depth.decoder.decoder.<n>.
 
-The files hold no options but the image's size. What the published configs chose for each dataset follows
-from it, unless an opt.json says otherwise; whether poses were joint, and whether something taught metres
-(`spatial`, `use_sfm_spatial`), is not to be seen and counts as no.
-With images of another height nothing is predicted without it, since what it tells scales every depth.
+The only options in the files are height and width. The other options are those of the published config for
+images of that height, unless an opt.json sets them. A joint pose and the terms that fix metric scale
+(`spatial`, `use_sfm_spatial`) cannot be recognised and are assumed off. A model for images of another height
+needs an opt.json for inference, because these options scale its depth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from checkpoints._reading import Folder
 from checkpoints._record import Checkpoint, Layout
 from checkpoints.monodepth2 import MONODEPTH2
 
-# Height → what the published configs of the dataset with images of that height have.
+# Image height → options of the published configs for the dataset with that height.
 _CHOSEN = {
     384: {"dataset": "ddad", "max_depth": 200.0, "focal_scale": 715.0873},
     352: {"dataset": "nuscenes", "max_depth": 80.0, "focal_scale": 500.0},
@@ -53,7 +53,7 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
     method = {"name": "surround_depth", "cameras": 6, "blocks": len(blocks)}
     method |= {key: chosen[key] for key in _OF_METHOD if key in chosen}
     options = {**checkpoint.options, "method": method}
-    options.pop("intrinsics", None)  # how KITTI is read
+    options.pop("intrinsics", None)  # an option of KITTI
     options |= {key: chosen[key] for key in ("min_depth", "max_depth") if key in chosen}
     losses = {}
     if chosen.get("spatial"):
@@ -73,7 +73,7 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
 
 
 def _lacking(chosen: Mapping[str, Any], height: int | None, path: Path) -> str | None:
-    """What a depth in metres rests on and neither the height nor an opt.json tells."""
+    """Error message if neither the height nor an opt.json determines the scale of depth, else None."""
     needed = ("max_depth", "focal_scale") if chosen.get("focal", True) else ("max_depth",)
     unknown = [key for key in needed if key not in chosen]
     if not unknown:
@@ -81,8 +81,8 @@ def _lacking(chosen: Mapping[str, Any], height: int | None, path: Path) -> str |
     heights = " or ".join(f"{known} ({data['dataset']})" for known, data in _CHOSEN.items())
     example = ", ".join(f'"{key}": {_CHOSEN[384][key]}' for key in unknown)
     return (
-        f"{path} does not tell the model's {' and '.join(unknown)}, known for images {heights} pixels "
-        f"high, and its are {height or 'of unknown height'}; write what it was trained with into "
+        f"{path} does not hold the model's {' and '.join(unknown)}, known for image heights of {heights} "
+        f"pixels, and its height is {height or 'unknown'}; write the values of its training to "
         f"{path / 'opt.json'}, as in {{{example}}}"
     )
 
@@ -99,7 +99,7 @@ def _ours(key: str) -> str:
 
 SURROUND_DEPTH = Layout(
     "surround_depth",
-    "such a folder whose depth.pth holds decoder_cross",
+    "a folder as for Monodepth2 whose depth.pth holds decoder_cross",
     _is_surround_depth,
     _read_surround_depth,
 )

@@ -164,7 +164,7 @@ GROUPS: dict[str, list[Option]] = {
         Option("weights_init", "initial weights of the encoders: pretrained on ImageNet, or random (scratch)",
                text, "pretrained", choices=("pretrained", "scratch")),
         Option("scales", "resolution levels at which the loss is computed; 0 is the finest", whole,
-               (0, 1, 2, 3), several=True, check=at_least(0, 3), metavar="SCALE"),
+               (0, 1, 2, 3), several=True, check=at_least(0, 4), metavar="SCALE"),
         Option("min_depth", "nearest depth the network can predict, in metres (disparity 1)", number, 0.1,
                metavar="METRES"),
         Option("max_depth", "farthest depth the network can predict, in metres (disparity 0)", number, 100.0,
@@ -238,6 +238,9 @@ GROUPS: dict[str, list[Option]] = {
     "logs and checkpoints": [
         Option("log_frequency", "steps between log lines and images", whole, 250, check=at_least(1),
                metavar="N"),
+        Option("wandb", "log to Weights & Biases as well; offline writes <run>/wandb for `wandb sync`",
+               choices=("online", "offline")),
+        switch("trackio", "log to trackio as well, a local dashboard"),
         Option("save_frequency", "epochs between validations and checkpoints", whole, 1, check=at_least(1),
                metavar="N"),
         Option("keep_checkpoints", "number of epoch checkpoints kept beside last and best; 0 keeps all",

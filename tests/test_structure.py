@@ -54,7 +54,7 @@ LONG_FILES = {  # file: why
 LONG_FUNCTIONS = {  # file:function: why
 }
 MANY_SETTINGS = {  # file:class: why
-    "datasets/folder.py:Folder": "own recordings: each setting is a fact that no file there states",
+    "datasets/folder.py:Folder": "recordings of one's own: each setting is a fact that no file there states",
     "methods/_networks.py:DepthAndMotion": "depth and pose networks; its settings are Monodepth2's options",
 }
 CIRCLES: dict[tuple[str, ...], str] = {}  # files that import each other, in alphabetical order: why

@@ -1,4 +1,4 @@
-"""A published SurroundDepth folder: recognised before Monodepth2's, complete, and gone on from."""
+"""A published SurroundDepth folder: recognised before Monodepth2's, complete, and a start for training."""
 
 import json
 
@@ -16,7 +16,7 @@ FILES = ("encoder", "depth", "pose_encoder", "pose")
 
 @pytest.fixture(scope="module")
 def published():
-    """File name → content, as published for DDAD but for the image's height."""
+    """File name → content, as published for DDAD except for the image's height."""
     content = {name: state_dict(f"surrounddepth_{name}_resnet34") for name in FILES}
     content["encoder"] |= {"height": 384, "width": 640, "use_stereo": False}
     return content
@@ -48,7 +48,7 @@ def folder(published, tmp_path_factory):
     return folder
 
 
-def test_it_is_recognised_and_the_height_tells_the_rest(folder):
+def test_height_determines_the_options_of_the_folder(folder):
     checkpoint = load_checkpoint(folder)
     assert checkpoint.layout == "surround_depth"
     options = checkpoint.options
@@ -62,7 +62,7 @@ def test_it_is_recognised_and_the_height_tells_the_rest(folder):
     assert len([key for key in checkpoint.weights if key.startswith("depth.")]) == 573
 
 
-def test_an_opt_json_beside_it_wins(folder, tmp_path):
+def test_opt_json_overrides_the_options_of_the_height(folder, tmp_path):
     for file in folder.glob("*.pth"):
         (tmp_path / file.name).symlink_to(file)
     recorded = {"joint_pose": True, "focal_scale": 500.0, "max_depth": 80.0, "dataset": "nusc", "height": 384}
@@ -72,7 +72,7 @@ def test_an_opt_json_beside_it_wins(folder, tmp_path):
     assert options["dataset"] == {"name": "nuscenes"} and options["max_depth"] == 80.0
 
 
-def test_it_predicts_metres_where_an_opt_json_says_what_taught_them(folder, tmp_path):
+def test_opt_json_with_metric_terms_makes_depth_metric(folder, tmp_path):
     assert load_predictor(folder, device="cpu").metric_scale is None
     for file in folder.glob("*.pth"):
         (tmp_path / file.name).symlink_to(file)
@@ -91,8 +91,8 @@ def of_another_height(published, folder, tmp_path):
     return tmp_path
 
 
-def test_another_height_does_not_tell_the_scale_of_depth(of_another_height):
-    words = r"the model's max_depth and focal_scale, .* 384 \(ddad\) or 352 \(nuscenes\) .* are 256; write"
+def test_unknown_height_leaves_the_scale_of_depth_open(of_another_height):
+    words = r"the model's max_depth and focal_scale, .* 384 \(ddad\) or 352 \(nuscenes\) .* is 256; write"
     with pytest.raises(InputError, match=words):
         load_method(of_another_height)
     with pytest.raises(InputError, match=words):
@@ -116,7 +116,7 @@ def test_training_starts_from_weights_of_another_height(of_another_height):
     assert "depth (573 tensors)" in load_weights(method, checkpoint.weights)
 
 
-def test_it_predicts_what_the_published_network_predicts(folder):
+def test_prediction_is_the_published_one(folder):
     golden = Golden("surrounddepth_depth_resnet34")
     method, _ = load_method(folder)
     with torch.no_grad():
@@ -126,7 +126,7 @@ def test_it_predicts_what_the_published_network_predicts(folder):
     assert depth.shape == (6, 1, 64, 96) and depth.min() > 0.0999 and depth.max() < 200.1
 
 
-def test_training_goes_on_from_it_with_adams_frame_sets(folder):
+def test_training_continues_with_the_published_adam_state(folder):
     checkpoint = load_checkpoint(folder)
     section = {**checkpoint.options["method"], "joint_pose": True}
     method = build_method({**checkpoint.options, "method": section, "weights_init": "scratch"})
