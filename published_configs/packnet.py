@@ -154,6 +154,9 @@ def _networks(given: Mapping[str, Any]) -> dict[str, Any]:
         if version[1:] not in ("A", "B"):
             raise InputError(f"model.depth_net.version is 1A or 1B for a PackNet, got '{version}'")
         settings = {"version": f"1{version[1:]}", "dropout": float(given["model.depth_net.dropout"])}
+        trains = bool(_list(given["datasets.train.dataset"]))
+        if network == "packnet_san" and trains and not _completes(given):
+            settings["completion"] = False  # the sparse encoder gets no gradient
         options |= {"depth_network": {"name": network, **settings}}
         options |= {"min_depth": 0.5, "max_depth": math.inf}
     if pose_name:
@@ -169,6 +172,12 @@ def _networks(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     options["weights_init"] = "pretrained" if True in pretrained else "scratch"
     return options
+
+
+def _completes(given: Mapping[str, Any]) -> bool:
+    """True if the network is given an input depth in training."""
+    completion = given["model.name"] == "SemiSupCompletionModel"
+    return completion and any(_list(given["datasets.train.input_depth_type"]))
 
 
 def _resnet(key: str, version: str) -> tuple[int, bool]:
@@ -286,7 +295,7 @@ def _losses(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     }
     if supervised:
         losses["supervised_depth"] = _supervised(given, share)
-        if model == "SemiSupCompletionModel" and any(_list(given["datasets.train.input_depth_type"])):
+        if _completes(given):
             losses["feature_gap"] = {"weight": 1.0}
     if model == "VelSupModel":
         losses["velocity"] = {"weight": given["model.loss.velocity_loss_weight"]}

@@ -252,7 +252,7 @@ def test_semi_supervision_shares_the_weight():
         ("model.checkpoint_path", "a.ckpt", {"load_weights_folder": "a.ckpt"}),
         ("model.pose_net.checkpoint_path", "a.ckpt", {"models_to_load": ["pose"]}),
         ("model.depth_net.name", "PackNetSlimEnc01", {"depth_network": {
-            "name": "packnet_san", "version": "1A", "dropout": 0.0}}),
+            "name": "packnet_san", "version": "1A", "dropout": 0.0, "completion": False}}),
         ("model.depth_net.version", "2B", {"depth_network": {
             "name": "packnet", "version": "1B", "dropout": 0.0}}),
         ("name", "mine", {"model_name": "mine"}),

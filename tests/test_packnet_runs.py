@@ -109,6 +109,14 @@ def test_a_published_file_is_a_run_of_ours(name, trees, tmp_path):
     )
 
 
+def test_a_completion_model_without_input_depth_trains_prediction(trees, tmp_path, tiny_packnets):
+    path = tmp_path / "published.yaml"
+    path.write_text(yaml.safe_dump(PUBLISHED["train_packnet_san_ddad"]))
+    trainer = train(words(str(path), trees, tmp_path))
+    frozen = [name for name, value in trainer.method.named_parameters() if not value.requires_grad]
+    assert trainer.progress.step == 2 and any("mconvs" in name for name in frozen)
+
+
 @pytest.mark.parametrize("model", ["VelSupModel", "SemiSupModel"])
 def test_models_that_could_not_be_built_train_here(model, trees, tmp_path, tiny_packnets):
     path = tmp_path / "published.yaml"
