@@ -208,13 +208,14 @@ def sampling_grid(
     return grid.transpose(1, 2).view(len(depth), height, width, 2)
 
 
-def sample(image: Tensor, grid: Tensor, align_corners: bool = True) -> Tensor:
-    """Bilinear sampling, clamped to the border.
+def sample(image: Tensor, grid: Tensor, align_corners: bool = True, padding: str = "border") -> Tensor:
+    """Bilinear sampling.
 
     Args:
         image: (B, C, h, w).
         grid: (B, H, W, 2) in [-1, 1].
         align_corners: False is the default of `grid_sample` since torch 1.3, which Monodepth2's code gets.
+        padding: outside of the image, `border` repeats its border and `zeros` is black.
 
     Returns:
         (B, C, H, W).
@@ -222,7 +223,7 @@ def sample(image: Tensor, grid: Tensor, align_corners: bool = True) -> Tensor:
     if grid.device.type == "cpu" and not grid.detach().sum().isfinite():
         # The backward pass at a NaN coordinate ends the whole process (torch 2.15, on CPUs).
         grid = torch.nan_to_num(grid)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=align_corners)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode=padding, align_corners=align_corners)
 
 
 def warp(

@@ -1,9 +1,10 @@
 """Seconds of a training step, split into networks, warping with loss, and the rest.
 
-    python -m benchmarks.step [--height 192 --width 640 --batch_size 4 --steps 5]
+    python -m benchmarks.step [--method packnet --height 192 --width 640 --batch_size 4 --steps 5]
 
 Ours is compared with the published warp and loss, written plainly (benchmarks/published.py). Both train
 the same ResNet-18 depth and pose networks on the same images. Their steps alternate; the median is reported.
+`--method packnet` times only our PackNetSlim01, with PackNet-SfM's pose network.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +22,21 @@ from torch import Tensor
 
 from benchmarks.published import Loss
 from methods.monodepth2 import Monodepth2
+from methods.packnet import PackNet
 from structures import Batch, Prediction
 from utils import run_main
+
+METHODS = {
+    "monodepth2": partial(Monodepth2, weights_init="scratch"),
+    "packnet": partial(
+        PackNet,
+        depth_network="packnet_slim",
+        pose_model_type="packnet_pose",
+        weights_init="scratch",
+        min_depth=0.5,
+        max_depth=float("inf"),
+    ),
+}
 
 
 def main() -> None:
@@ -34,18 +50,23 @@ def main() -> None:
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device, cpu or cuda"
     )
+    parser.add_argument(
+        "--method",
+        default="monodepth2",
+        choices=METHODS,
+        help="monodepth2 beside its published loss, or packnet",
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     batch = draw(args.batch_size, args.height, args.width).to(args.device)
-    method = Monodepth2(weights_init="scratch").to(args.device)
+    method = METHODS[args.method]().to(args.device)
     optimizer = torch.optim.Adam(method.parameters(), 1e-4)
-    loss = Loss(args.height, args.width)
-    loss.pixels = loss.pixels.to(args.device)
-    ways = {
-        "published": lambda: published_parts(method, loss, batch),
-        "ours": lambda: our_parts(method, batch),
-    }
+    ways = {"ours": lambda: our_parts(method, batch)}
+    if args.method == "monodepth2":
+        loss = Loss(args.height, args.width)
+        loss.pixels = loss.pixels.to(args.device)
+        ways = {"published": lambda: published_parts(method, loss, batch), **ways}
     times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
     for _ in range(args.steps + 1):
         for name, way in ways.items():
@@ -58,6 +79,10 @@ def main() -> None:
         parts = [statistics.median(part) for part in zip(*measured[1:])]
         medians[name] = [*parts, sum(parts)]
         print(f"{name:<12}{parts[0]:>10.3f}{parts[1]:>14.3f}{parts[2]:>8.3f}{sum(parts):>8.3f}")
+    if len(medians) < 2:
+        networks, warp, _, step = medians["ours"]
+        print(f"warp + loss: {100 * warp / step:.1f} % of the step, networks {100 * networks / step:.1f} %")
+        return
     ratios = [a / b for a, b in zip(medians["published"], medians["ours"])]
     print(f"{'ratio':<12}{ratios[0]:>9.2f}x{ratios[1]:>13.2f}x{ratios[2]:>7.2f}x{ratios[3]:>7.2f}x")
 
@@ -121,10 +146,7 @@ def timed_step(parts: Callable, optimizer: torch.optim.Optimizer, device: str) -
     t1 = now()
     cut = {scale: out.detach().requires_grad_() for scale, out in disparities.items()}
     cut_motions = {
-        frame: m._replace(
-            axis_angle=m.axis_angle.detach().requires_grad_(),
-            translation=m.translation.detach().requires_grad_(),
-        )
+        frame: m._replace(**{name: leaf.detach().requires_grad_() for name, leaf in tensors(m).items()})
         for frame, m in motions.items()
     }
     t2 = now()
@@ -132,14 +154,19 @@ def timed_step(parts: Callable, optimizer: torch.optim.Optimizer, device: str) -
     t3 = now()
     outputs, gradients = list(disparities.values()), [leaf.grad for leaf in cut.values()]
     for frame, motion in motions.items():
-        outputs += [motion.axis_angle, motion.translation]
-        gradients += [cut_motions[frame].axis_angle.grad, cut_motions[frame].translation.grad]
+        outputs += tensors(motion).values()
+        gradients += [leaf.grad for leaf in tensors(cut_motions[frame]).values()]
     optimizer.zero_grad()
     torch.autograd.backward(outputs, gradients)
     t4 = now()
     optimizer.step()
     t5 = now()
     return (t1 - t0) + (t4 - t3), t3 - t2, (t2 - t1) + (t5 - t4)
+
+
+def tensors(motion: Any) -> dict[str, Tensor]:
+    """The tensors of a motion by name."""
+    return {name: value for name, value in motion._asdict().items() if isinstance(value, Tensor)}
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ def crop(batch: Batch, windows: Sequence[Window], height: int, width: int) -> Ba
     scale = [(w.width / old_width, w.height / old_height) for w in windows]
     shift = [((x - 1) / 2 - w.left, (y - 1) / 2 - w.top) for (x, y), w in zip(scale, windows)]
     scale, shift = (batch.intrinsics.new_tensor(values) for values in (scale, shift))
+    corner = batch.intrinsics.new_tensor([(w.left, w.top) for w in windows])
     intrinsics = batch.intrinsics.clone()
     intrinsics[:, :2] *= scale[:, :, None]
     intrinsics[:, :2, 2] += shift
@@ -137,6 +138,7 @@ def crop(batch: Batch, windows: Sequence[Window], height: int, width: int) -> Ba
         if batch.augmented is None
         else {frame: images(image) for frame, image in batch.augmented.items()},
         intrinsics=intrinsics,
+        camera=None if batch.camera is None else batch.camera.zoomed(scale, corner, (height, width)),
         maps={name: maps(values) for name, values in batch.maps.items()},
         points={name: points(values) for name, values in batch.points.items()},
     )

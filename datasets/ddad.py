@@ -224,8 +224,12 @@ class Ddad(Exportable, SurroundDataset):
 
     def pose(self, sample: FrameSet, frame: Frame) -> np.ndarray | None:
         """(N, 4, 4) each camera's recorded motion, metres; None where `poses` is off."""
-        if not self.poses:
-            return None
+        return self.recorded_motion(sample, frame) if self.poses else None
+
+    def times(self, sample: FrameSet, frame: Frame) -> np.ndarray:
+        return self.scenes[sample.scene].stamps[sample.number + frame, : self.cameras]
+
+    def recorded_motion(self, sample: FrameSet, frame: Frame) -> np.ndarray:
         scene = self.scenes[sample.scene]
         return np.stack(
             [

@@ -14,12 +14,15 @@ one prefix to another (datasets/image_files.py). Files that test_simple.py and t
 images are left out. If a folder also holds other images, or names do not follow time, `frames.txt` in it
 lists the frames in their order, one name or pattern per line; a list has no gaps.
 
+A lens with distortion has `camera.yaml` in place of `cam.txt`, in the same folders (cameras/_files.py). With
+the setting `speed`, `speed.csv` in a scene gives the speed of the camera (datasets/_speed.py).
+
 If a scene has a folder `depth`, its files are ground truth (datasets/_depth_files.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -27,9 +30,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from cameras import Camera, read_camera
 from datasets import DATASETS
 from datasets._depth_files import find_depths, read_depth
 from datasets._pseudo_depth import find_pseudo_depth, resize_nearest
+from datasets._speed import SceneSpeed
 from datasets.ground_truth import DEPTH, Exportable
 from datasets.image_files import frame_runs, natural_key
 from datasets.scenes import (
@@ -46,6 +51,8 @@ from intrinsics import FILES, check_intrinsics, parse_intrinsics, suggestion
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, read_text
+
+CAMERA_FILE = "camera.yaml"
 
 
 class Target(NamedTuple):
@@ -67,6 +74,8 @@ class Scene:
         size: (height, width) of every image.
         intrinsics: (3, 3) pixels at that size.
         depths: frame's file name → its depth file.
+        camera: of camera.yaml; None for a pinhole.
+        speed: of speed.csv; None if it is not read.
     """
 
     name: str
@@ -76,6 +85,8 @@ class Scene:
     size: tuple[int, int]
     intrinsics: np.ndarray
     depths: dict[str, Path]
+    camera: Camera | None = None
+    speed: SceneSpeed | None = None
 
 
 @DATASETS.register
@@ -101,6 +112,8 @@ class Folder(Exportable, SequenceDataset):
             1000 for millimetres (ScanNet), 5000 for TUM and SC-Depth's NYUv2.
         depth_cap: largest depth that is evaluated, metres.
         pseudo_depth: read the target's pseudo-depth (datasets/_pseudo_depth.py), as the map `pseudo_depth`.
+        speed: read speed.csv (seconds, metres per second) in each scene: true with the time of each frame in
+            times.txt, or the number of frames per second.
 
     Raises:
         InputError: no images, no intrinsics, images of several sizes, no sample with all its frames.
@@ -116,10 +129,11 @@ class Folder(Exportable, SequenceDataset):
         "stride",
         "val_fraction",
     )
-    for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "pseudo_depth")
+    for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "pseudo_depth", "speed")
     provides: ClassVar[Mapping[str, str]] = {
         **DEPTH,
         "maps.pseudo_depth": "--dataset.pseudo_depth true reads it",
+        **dict.fromkeys(("speed", "time_step"), "--dataset.speed true reads speed.csv in each scene"),
     }
 
     def __init__(
@@ -135,6 +149,7 @@ class Folder(Exportable, SequenceDataset):
         depth_scale: float = 256.0,
         depth_cap: float = 80.0,
         pseudo_depth: bool = False,
+        speed: bool | float = False,
         **settings: Any,
     ) -> None:
         if part not in PARTS:
@@ -158,6 +173,10 @@ class Folder(Exportable, SequenceDataset):
             number: find_pseudo_depth(scene.folder, scene.frames, natural_key)
             for number, scene in enumerate(self.scenes if pseudo_depth else [])
         }
+        if speed:
+            for scene in self.scenes:
+                fps = None if speed is True else float(speed)
+                scene.speed = SceneSpeed(scene.folder, len(scene.frames), fps)
         offsets = [frame * stride for frame in frame_ids]
         spans = [range(len(scene.frames)) for scene in self.scenes]
         if listed is None and part != "all":
@@ -186,6 +205,15 @@ class Folder(Exportable, SequenceDataset):
             return {}
         path = self.pseudo_depth[sample.scene][self.scenes[sample.scene].frames[sample.frame]]
         return {"pseudo_depth": resize_nearest(read_depth(path, 1.0), self.height, self.width)}
+
+    def lens(self, sample: Target, height: int, width: int) -> Camera | None:
+        """Of camera.yaml in the scene or above it."""
+        return self.scenes[sample.scene].camera
+
+    def motion(self, sample: Target, frame: Frame) -> tuple[float, float] | None:
+        """From speed.csv, with the setting `speed`."""
+        speed = self.scenes[sample.scene].speed
+        return None if speed is None else speed.motion(sample.frame, sample.frame + frame * self.stride)
 
     def read_raw_depth(self, index: int) -> np.ndarray | None:
         """From the file in `depth`; None for an image without one."""
@@ -221,23 +249,36 @@ def _open_scene(
     in_order = listed_frames(folder, patterns) is not None
     runs = [range(len(frames))] if in_order else frame_runs(frames)
     size = common_size(folder, frames)
-    source = "--dataset.intrinsics"
-    if K is None:
+    source, camera = "--dataset.intrinsics", None
+    if K is None and (path := _nearest_file(folder, root, (CAMERA_FILE,))):
+        camera = read_camera(path)
+        if not camera.sees(*size).any():
+            raise InputError(
+                f"{path}: no pixel of the {size[1]}x{size[0]} images has a ray; check its numbers"
+            )
+        K = camera.nearest_pinhole(*size)[0].numpy()
+    elif K is None:
         K, source = _find_intrinsics(folder, root, size)
-    check_intrinsics(K, source, *size)
-    return Scene(name, folder, frames, runs, size, K, find_depths(folder, frames))
+    if camera is None:  # a wide lens has focal lengths that would be a mistake in a pinhole
+        check_intrinsics(K, source, *size)
+    return Scene(name, folder, frames, runs, size, K, find_depths(folder, frames), camera)
+
+
+def _nearest_file(folder: Path, root: Path, names: Iterable[str]) -> Path | None:
+    """The nearest file of these names from the scene's folder up to the root."""
+    upwards = [folder, *folder.parents]
+    upwards = upwards[: upwards.index(root) + 1] if root in upwards else [folder, root]
+    paths = (parent / name for parent in upwards for name in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _find_intrinsics(folder: Path, root: Path, size: tuple[int, int]) -> tuple[np.ndarray, str]:
     """The nearest intrinsics file from the scene's folder up to the root, and its path."""
-    upwards = [folder, *folder.parents]
-    upwards = upwards[: upwards.index(root) + 1] if root in upwards else [folder, root]
-    for path in (parent / name for parent in upwards for name in FILES):
-        if path.is_file():
-            return parse_intrinsics(read_text(path), str(path)), str(path)
+    if path := _nearest_file(folder, root, FILES):
+        return parse_intrinsics(read_text(path), str(path)), str(path)
     height, width = size
     raise InputError(
-        f"there are no intrinsics for {folder}: write 'fx fy cx cy' in pixels into {upwards[-1] / FILES[0]}, "
+        f"there are no intrinsics for {folder}: write 'fx fy cx cy' in pixels into {root / FILES[0]}, "
         f'or give --dataset.intrinsics "fx fy cx cy"; for {width}x{height} images of an ordinary camera (60 '
         f'degrees along the longer side) try "{suggestion(height, width)}"'
     )

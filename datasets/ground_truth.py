@@ -2,6 +2,9 @@
 
 A dataset that takes part is `Exportable`. It defines how a sample's depth is read from the raw data; the
 exported file (datasets/exported_depth.py) is looked up first.
+
+Measured depth can also be an input of the network (depth completion): the map `input_depth`, of which random
+points or beams can be left out. The draw is a function of epoch and sample.
 """
 
 from __future__ import annotations
@@ -12,15 +15,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
+from datasets._sparse_depth import RULES, keep_beams, keep_points
 from datasets.exported_depth import FOLDER, ExportedDepth, SparseDepth, exported_path
+from datasets.loading import epoch_of
 from utils import InputError, nearest_name
 
 __all__ = ["DEPTH", "FOLDER", "Exportable", "SparseDepth", "check_ground_truth", "read_scan", "read_values"]
 
 
 # What a dataset with ground truth provides: batch entry → the setting that adds it.
-DEPTH = {"maps.depth": "--dataset.supervision true adds the ground truth"}
+DEPTH = {
+    "maps.depth": "--dataset.supervision true adds the ground truth",
+    "maps.input_depth": "--dataset.input_depth true adds measured depth as an input",
+}
 
 
 class Exportable:
@@ -32,14 +41,42 @@ class Exportable:
     Args:
         data_path: root folder of the dataset.
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` if not given.
+        input_depth: give measured depth to the network, as the map `input_depth`: true for the ground truth,
+            or the name of another kind that the dataset has, such as `velodyne` of kitti; false for none.
+        keep_points: number of points of the input depth that are kept, drawn anew each epoch; 0 keeps all.
+        keep_beams: number of LiDAR beams of the input depth that are kept, of 64; 0 keeps all.
+        depth_resize: rule that brings depth to the network size: `points` keeps every point in its pixel,
+            `packnet` and `nearest` are PackNet-SfM's (datasets/_sparse_depth.py).
+
+    Raises:
+        InputError: an unknown kind of depth or rule; a number of points or beams below 0.
     """
 
     provides: ClassVar[Mapping[str, str]] = DEPTH
+    input_kinds: ClassVar[Sequence[str]] = ()  # names for `input_depth` beside the ground truth's
     ground_truth: str | None
     exported: ExportedDepth
 
-    def __init__(self, data_path: str | Path, gt_path: str | Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        data_path: str | Path,
+        gt_path: str | Path | None = None,
+        input_depth: bool | str = False,
+        keep_points: int = 0,
+        keep_beams: int = 0,
+        depth_resize: str = "points",
+        **settings: Any,
+    ) -> None:
         self.gt_folder = Path(gt_path) if gt_path else Path(data_path) / FOLDER
+        self.input_depth = input_depth
+        self.keep_points, self.keep_beams, self.depth_resize = keep_points, keep_beams, depth_resize
+        if min(keep_points, keep_beams) < 0:
+            raise InputError(
+                f"--dataset.keep_points and --dataset.keep_beams are 0 (all) or more, got {keep_points} and "
+                f"{keep_beams}"
+            )
+        if depth_resize not in RULES:
+            raise InputError(f"there is no depth_resize '{depth_resize}'{nearest_name(depth_resize, RULES)}")
         super().__init__(data_path, **settings)
 
     def find_exported(
@@ -56,6 +93,9 @@ class Exportable:
             variant: further words in the file's name, for settings that change its maps.
             at_first: see `ExportedDepth`.
         """
+        if isinstance(self.input_depth, str):
+            known = [name for name in dict.fromkeys((self.ground_truth, *self.input_kinds)) if name]
+            check_ground_truth(self.input_depth, known)
         what = "_".join([self.ground_truth or "none", *variant])
         self.exported = ExportedDepth(exported_path(self.gt_folder, split, part, what), at_first)
 
@@ -78,6 +118,41 @@ class Exportable:
                 "export it as well"
             )
         return depth
+
+    def depth_maps(self, index: int) -> dict[str, Tensor]:
+        """As the base class, and `input_depth` (N, 1, height, width) metres, 0 where unknown, if read."""
+        maps = super().depth_maps(index)
+        if self.input_depth in (False, "none"):
+            return maps
+        depth = self.read_input_depth(index)
+        if depth is not None:
+            depth = self._thinned(np.asarray(depth, np.float32), index)
+        return {**maps, "input_depth": self.network_depth(depth)}
+
+    @property
+    def input_words(self) -> str:
+        """The input depth in words, for the protocol card; "" if none is read."""
+        if self.input_depth in (False, "none"):
+            return ""
+        kind = self.ground_truth if self.input_depth is True else self.input_depth
+        fewer = [f"{self.keep_beams} beams"] if self.keep_beams else []
+        fewer += [f"{self.keep_points} points"] if self.keep_points else []
+        return ", ".join([str(kind), *fewer])
+
+    def read_input_depth(self, index: int) -> np.ndarray | None:
+        """(N, h, w) metres of the kind that `input_depth` names; None if there is none."""
+        return self.depth(index)
+
+    def _thinned(self, depth: np.ndarray, index: int) -> np.ndarray:
+        rng = np.random.default_rng([epoch_of(index), int(index)])
+        if self.keep_beams:
+            sample, size = self.samples[index], depth.shape[-2:]
+            maps = [
+                keep_beams(values, self.intrinsics(sample, camera, *size), self.keep_beams, rng)
+                for camera, values in enumerate(depth)
+            ]
+            depth = np.stack(maps)
+        return keep_points(depth, self.keep_points, rng) if self.keep_points else depth
 
     def is_current(self, index: int) -> bool:
         """Whether the exported map of a sample, if there is one, is made from the raw data that are there.

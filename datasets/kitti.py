@@ -11,14 +11,17 @@ is KITTI's own accumulation of eleven scans checked against stereo (Uhrig et al.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from datasets import DATASETS
 from datasets._kitti import CAMERAS, CalibrationFile, KittiImages, fixed_intrinsics
-from datasets.ground_truth import Exportable, SparseDepth, check_ground_truth, read_scan, read_values
+from datasets._oxts import OxtsDrive
+from datasets._speed import check_speeds
+from datasets.ground_truth import DEPTH, Exportable, SparseDepth, check_ground_truth, read_scan, read_values
 from datasets.resizing import resize_intrinsics
 from datasets.splits import SplitLine, load_split
 from metrics import Protocol
@@ -51,7 +54,16 @@ class Kitti(Exportable, KittiImages):
         part: train, val or test.
         ground_truth: `velodyne`, `velodyne_camera`, `velodyne_published`, `improved`, None for no depth,
             or `auto`: improved for the benchmark splits, velodyne for the others.
+        speed: mean speed between frames for the losses, from the inertial unit (oxts): `velocity`, measured
+            over ground, or `positions`, the distance of the positions over the time; None reads none.
     """
+
+    for_losses: ClassVar[tuple[str, ...]] = (*KittiImages.for_losses, "speed")
+    input_kinds: ClassVar[tuple[str, ...]] = tuple(GROUND_TRUTHS)
+    provides: ClassVar[Mapping[str, str]] = {
+        **DEPTH,
+        **dict.fromkeys(("speed", "time_step"), "--dataset.speed velocity reads it from oxts"),
+    }
 
     def __init__(
         self,
@@ -59,12 +71,15 @@ class Kitti(Exportable, KittiImages):
         split: str = "eigen_zhou",
         part: str = "train",
         ground_truth: str | None = "auto",
+        speed: str | None = None,
         **settings: Any,
     ) -> None:
         if ground_truth == "auto":
             ground_truth = "improved" if str(split) in IMPROVED_SPLITS else "velodyne"
         self.ground_truth = check_ground_truth(ground_truth, GROUND_TRUTHS)
         self._calibration: dict[str, CalibrationFile] = {}
+        self._drives: dict[str, OxtsDrive] = {}
+        self.speed = speed
         self.samples = load_split("kitti", str(split), part)
         for sample in self.samples:
             if sample.side is None and sample.folder != BENCHMARK_LIST:
@@ -76,6 +91,8 @@ class Kitti(Exportable, KittiImages):
         self.find_exported(split, part)
         if not self.fixed_intrinsics:
             self._check_calibration()
+        if speed is not None:
+            self._check_speed()
 
     @property
     def protocol(self) -> Protocol:
@@ -105,11 +122,27 @@ class Kitti(Exportable, KittiImages):
         native_width, native_height = calibration.matrix(f"S_rect_0{CAMERAS[sample.side]}", 2).astype(int)
         return resize_intrinsics(P[:, :3], (native_height, native_width), (height, width))
 
-    def read_raw_depth(self, index: int) -> SparseDepth | np.ndarray | None:
-        sample = self.samples[index]
-        if self.ground_truth is None or sample.side is None:
+    def motion(self, sample: SplitLine, frame: Frame) -> tuple[float, float] | None:
+        """From the drive's oxts, with the setting `speed`."""
+        if self.speed is None:
             return None
-        if self.ground_truth == "improved":
+        drive, source = self._drive(sample.folder), sample.frame + frame
+        return drive.speed(sample.frame, source), drive.time_step(sample.frame, source)
+
+    def read_raw_depth(self, index: int) -> SparseDepth | np.ndarray | None:
+        return self._read_depth(self.samples[index], self.ground_truth)
+
+    def read_input_depth(self, index: int) -> np.ndarray | None:
+        """Of the kind that `input_depth` names, such as LiDAR scans beside the improved ground truth."""
+        if self.input_depth in (True, self.ground_truth):
+            return self.depth(index)
+        depth = self._read_depth(self.samples[index], self.input_depth)
+        return depth.dense() if isinstance(depth, SparseDepth) else depth
+
+    def _read_depth(self, sample: SplitLine, kind: str | None) -> SparseDepth | np.ndarray | None:
+        if kind is None or sample.side is None:
+            return None
+        if kind == "improved":
             return self._improved_depth(sample)
         scan = self.data_path / sample.folder / "velodyne_points" / "data" / f"{sample.frame:010d}.bin"
         if not scan.is_file():
@@ -119,8 +152,8 @@ class Kitti(Exportable, KittiImages):
             read_velodyne(scan),
             P_image_from_velodyne,
             *size,
-            forward="camera" if self.ground_truth == "velodyne_camera" else "velodyne",
-            published_duplicates=self.ground_truth == "velodyne_published",
+            forward="camera" if kind == "velodyne_camera" else "velodyne",
+            published_duplicates=kind == "velodyne_published",
         )
         return SparseDepth.of_pixels(*size, [landed])
 
@@ -168,6 +201,18 @@ class Kitti(Exportable, KittiImages):
                 "; --dataset.intrinsics fixed needs none: it is the matrix Monodepth2 uses for all drives",
             )
         return self._calibration[date]
+
+    def _drive(self, folder: str) -> OxtsDrive:
+        if folder not in self._drives:
+            self._drives[folder] = OxtsDrive(self.data_path / folder, self.speed)
+        return self._drives[folder]
+
+    def _check_speed(self) -> None:
+        """Read the oxts of one sample per drive now, so that missing files are found at the start."""
+        first = {sample.folder: sample for sample in self.samples if sample.side}
+        speeds = [self._drive(folder).record(sample.frame).speed for folder, sample in first.items()]
+        if speeds:
+            check_speeds(np.array(speeds), f"{self.data_path}, oxts")
 
     def _check_calibration(self) -> None:
         """Read one sample's intrinsics for each date and side now, not at step 30,000."""

@@ -213,8 +213,12 @@ class NuScenes(Exportable, SurroundDataset):
         return self._index.ego_from_sensor[self._index.calibration[self._rows[0][sample.number]]]
 
     def pose(self, sample: Sample, frame: Frame) -> np.ndarray | None:
-        if not self.poses:
-            return None
+        return self.recorded_motion(sample, frame) if self.poses else None
+
+    def times(self, sample: Sample, frame: Frame) -> np.ndarray:
+        return self._index.time[self._rows[frame][sample.number]]
+
+    def recorded_motion(self, sample: Sample, frame: Frame) -> np.ndarray:
         world_from_target = self._world_from_camera(sample, 0)
         return np.linalg.inv(self._world_from_camera(sample, frame)) @ world_from_target
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cameras import Camera
 from datasets._sparse_depth import resize_sparse_depth
 from datasets.image_files import read_image
 from datasets.resizing import RESIZES, check_size, resize_image, resize_intrinsics
@@ -29,8 +30,8 @@ class SequenceDataset(Dataset):
     """Target and source frames of video, one Batch of one per sample.
 
     A subclass sets `samples` before it calls `super().__init__` and defines `paths`, `intrinsics` and, if it
-    has them, `pose`, `rig_from_camera`, `maps`, `points` and `depth`. Its constructor lists the settings that
-    it adds and passes `**settings` on.
+    has them, `pose`, `motion`, `lens`, `rig_from_camera`, `maps`, `points` and `depth`. Its constructor lists
+    the settings that it adds and passes `**settings` on.
 
     Attributes:
         protocol: how this dataset is evaluated.
@@ -41,6 +42,7 @@ class SequenceDataset(Dataset):
         cameras: cameras of a sample.
         camera_names: their names in tables, for a rig.
         detail: if above 1, samples carry `Batch.detailed` at that many times the network size.
+        depth_resize: rule that brings measured depth to the network size; see datasets/_sparse_depth.py.
         samples: entries that `paths`, `intrinsics` and the others take.
 
     Args:
@@ -67,6 +69,7 @@ class SequenceDataset(Dataset):
     cameras: int = 1
     camera_names: Sequence[str] = ()
     detail: int = 1
+    depth_resize: str = "points"
     samples: Sequence[Any]
 
     def __init__(
@@ -110,6 +113,15 @@ class SequenceDataset(Dataset):
         """(N, 4, 4) T_source_from_target if it is known before training, as for "s"; otherwise None."""
         return None
 
+    def motion(self, sample: Any, frame: Frame) -> tuple[Any, Any] | None:
+        """Mean speed between target and source `frame`, metres per second (nan if unknown), and the seconds
+        from target to source, one number each or (N,); None if the dataset gives no speed."""
+        return None
+
+    def lens(self, sample: Any, height: int, width: int) -> Camera | None:
+        """The N cameras at (height, width), the size of what `read_images` returns; None for pinholes."""
+        return None
+
     def rig_from_camera(self, sample: Any) -> np.ndarray | None:
         """(N, 4, 4) camera-to-rig pose (extrinsics) of each camera, metres; None if unknown."""
         return None
@@ -140,6 +152,8 @@ class SequenceDataset(Dataset):
         images: dict[Frame, Tensor] = {}
         larger: dict[Frame, Tensor] = {}
         poses: dict[Frame, Tensor] = {}
+        speed: dict[Frame, Tensor] = {}
+        time_step: dict[Frame, Tensor] = {}
         for frame in self.frame_ids:
             recorded = self.read_images(sample, frame)
             if frame == 0:
@@ -150,17 +164,26 @@ class SequenceDataset(Dataset):
             pose = None if frame == 0 else self.pose(sample, frame)
             if pose is not None:
                 poses[frame] = torch.from_numpy(np.asarray(pose, np.float32))
+            motion = None if frame in (0, "s") else self.motion(sample, frame)
+            if motion is not None:
+                speed[frame], time_step[frame] = (self._of_cameras(value) for value in motion)
         intrinsics = np.stack([self.network_intrinsics(sample, n, *size) for n, size in enumerate(sizes)])
         rig = self.rig_from_camera(sample)
+        camera = self.lens(sample, *sizes[0])
+        if camera is not None:
+            camera = camera.resized(tuple(sizes[0]), (self.height, self.width))
         return Batch(
             images=images,
             intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
             index=torch.tensor([int(index)]),
-            detailed=self._detailed(larger, intrinsics, index) if larger else None,
+            camera=camera,
+            detailed=self._detailed(larger, intrinsics, index, camera) if larger else None,
             T_source_from_target=poses,
+            speed=speed,
+            time_step=time_step,
             cameras=self.cameras,
             rig_from_camera=None if rig is None else torch.from_numpy(np.asarray(rig, np.float32)),
-            maps={**self.maps(sample), **self._depth_map(index)},
+            maps=self._with_ego_mask({**self.maps(sample), **self.depth_maps(index)}, camera),
             points=self.points(sample),
         )
 
@@ -169,25 +192,46 @@ class SequenceDataset(Dataset):
         K = self.intrinsics(sample, camera, height, width)
         return resize_intrinsics(K, (height, width), (self.height, self.width))
 
+    def _of_cameras(self, value: Any) -> Tensor:
+        """(N,) float32 of one number or one for each camera."""
+        return torch.from_numpy(np.broadcast_to(np.asarray(value, np.float32), (self.cameras,)).copy())
+
     def _resize(self, image: Tensor, detail: int = 1) -> Tensor:
         """(3, h, w) uint8 to (3, H, W) uint8, or to `detail` times that."""
         return resize_image(image, detail * self.height, detail * self.width, self.resize)
 
-    def _depth_map(self, index: int) -> dict[str, Tensor]:
-        """`depth` (N, 1, height, width) metres under `supervision`; each known point keeps its pixel."""
-        if not self.supervision:
-            return {}
-        depth = self.depth(index)
-        if depth is None:
-            return {"depth": torch.zeros(self.cameras, 1, self.height, self.width)}
-        resized = resize_sparse_depth(np.asarray(depth, np.float32), (self.height, self.width))
-        return {"depth": torch.from_numpy(resized)[:, None]}
+    def depth_maps(self, index: int) -> dict[str, Tensor]:
+        """`depth` (N, 1, height, width) metres under `supervision`, 0 where unknown."""
+        return {"depth": self.network_depth(self.depth(index))} if self.supervision else {}
 
-    def _detailed(self, images: dict[Frame, Tensor], intrinsics: np.ndarray, index: int) -> Batch:
+    def network_depth(self, depth: np.ndarray | None) -> Tensor:
+        """Measured depth (N, h, w) at network size, (N, 1, height, width); zeros if there is none."""
+        if depth is None:
+            return torch.zeros(self.cameras, 1, self.height, self.width)
+        size = (self.height, self.width)
+        resized = resize_sparse_depth(np.asarray(depth, np.float32), size, self.depth_resize)
+        return torch.from_numpy(resized)[:, None]
+
+    def _with_ego_mask(self, maps: dict[str, Tensor], camera: Camera | None) -> dict[str, Tensor]:
+        """The maps; of a lens, `ego_mask` also covers the pixels that no ray reaches."""
+        if camera is None:
+            return maps
+        dark = ~camera.sees(self.height, self.width)
+        return {**maps, "ego_mask": maps["ego_mask"] | dark if "ego_mask" in maps else dark}
+
+    def _detailed(
+        self, images: dict[Frame, Tensor], intrinsics: np.ndarray, index: int, camera: Camera | None
+    ) -> Batch:
         """The sample with images of `detail` times the size; `intrinsics` (N, 3, 3) are at network size."""
         sizes = (self.height, self.width), (self.detail * self.height, self.detail * self.width)
         larger = np.stack([resize_intrinsics(K, *sizes) for K in intrinsics]).astype(np.float32)
-        return Batch(images, torch.from_numpy(larger), torch.tensor([int(index)]), cameras=self.cameras)
+        return Batch(
+            images,
+            torch.from_numpy(larger),
+            torch.tensor([int(index)]),
+            cameras=self.cameras,
+            camera=None if camera is None else camera.resized(*sizes),
+        )
 
     def _with_all_images(self, skip_missing: bool) -> list[Any]:
         """The samples whose every image exists. Each folder is listed once, which is faster than a look per

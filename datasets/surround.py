@@ -44,6 +44,7 @@ class SurroundDataset(SequenceDataset):
         matches: read the matches that tools/sift_matches.py wrote, as the points `matches`: True from
             `<data_path>/matches`, a folder, None or False for none.
         max_matches: rows of matches per camera, those nearest to their epipolar lines; the rest is padding.
+        speed: give the losses the mean speed of each camera between frames, from its recorded poses.
 
     Raises:
         InputError: an unknown or repeated camera, frame "s", a missing mask or match file.
@@ -51,11 +52,18 @@ class SurroundDataset(SequenceDataset):
 
     default_height: ClassVar[int] = 384
     default_width: ClassVar[int] = 640
-    for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "masks", "matches", "max_matches")
+    for_losses: ClassVar[tuple[str, ...]] = (
+        *SequenceDataset.for_losses,
+        "masks",
+        "matches",
+        "max_matches",
+        "speed",
+    )
     describes_folder: ClassVar[tuple[str, ...]] = (*SequenceDataset.describes_folder, "masks", "matches")
     provides: ClassVar[Mapping[str, str]] = {
         "points.matches": "--dataset.matches true reads them (tools/sift_matches.py makes them)",
         "maps.ego_mask": "--dataset.masks true reads them (tools/make_masks.py makes them)",
+        **dict.fromkeys(("speed", "time_step"), "--dataset.speed true takes it from the recorded poses"),
     }
     overlap: ClassVar[float] = 0.31
 
@@ -67,6 +75,7 @@ class SurroundDataset(SequenceDataset):
         masks: bool | str | Path = False,
         matches: bool | str | Path | None = None,
         max_matches: int = 1024,
+        speed: bool = False,
         **settings: Any,
     ) -> None:
         check_offsets(frame_ids, "a surround rig")
@@ -75,7 +84,7 @@ class SurroundDataset(SequenceDataset):
         root = Path(data_path)
         self.camera_names = ring_order(camera_names)
         self.cameras = len(self.camera_names)
-        self.max_matches = max_matches
+        self.max_matches, self.speed = max_matches, speed
         named = isinstance(masks, (str, Path)) and masks != "auto"
         self.mask_folders = [Path(masks)] if named else self._own_mask_folders(root)
         self.matches = root / "matches" if matches is True else Path(matches) if matches else None
@@ -87,6 +96,14 @@ class SurroundDataset(SequenceDataset):
             self._check_matches()
 
     # What a subclass defines.
+
+    def recorded_motion(self, sample: Any, frame: Frame) -> np.ndarray:
+        """(N, 4, 4) T_source_from_target of each camera between the times of its two images, metres."""
+        raise InputError(f"{type(self).__name__} has no recorded poses; leave out --dataset.speed")
+
+    def times(self, sample: Any, frame: Frame) -> np.ndarray:
+        """(N,) int64 time stamps of the cameras' images, microseconds."""
+        raise InputError(f"{type(self).__name__} has no time stamps; leave out --dataset.speed")
 
     def mask_path(self, sample: Any, camera: int) -> Path:
         """An image of the camera's size; pixels that are not black see the own vehicle."""
@@ -102,6 +119,14 @@ class SurroundDataset(SequenceDataset):
         return [root / "masks"]
 
     # What every rig shares.
+
+    def motion(self, sample: Any, frame: Frame) -> tuple[np.ndarray, np.ndarray] | None:
+        """Speed and time step of each camera, (N,) each, with the setting `speed`; nan without time."""
+        if not self.speed:
+            return None
+        seconds = 1e-6 * (self.times(sample, frame) - self.times(sample, 0))
+        metres = np.linalg.norm(self.recorded_motion(sample, frame)[:, :3, 3], axis=1)
+        return np.divide(metres, np.abs(seconds), np.full(len(metres), np.nan), where=seconds != 0), seconds
 
     def maps(self, sample: Any) -> dict[str, Tensor]:
         """`ego_mask` (N, 1, height, width) bool, True where a camera sees its own vehicle."""

@@ -288,7 +288,7 @@ def choose_protocols(how: ProtocolChoice, model: Model, dataset: SequenceDataset
 
 
 def describe(opened: Opened, model: Model) -> dict[str, str]:
-    """The protocol card's lines about split, training and, if it is off, the scale."""
+    """The protocol card's lines about split, training, input depth and, if it is off, the scale."""
     about = {"split": opened.title}
     options = model.options
     if "height" in options:
@@ -296,6 +296,9 @@ def describe(opened: Opened, model: Model) -> dict[str, str]:
         about["trained on"] = f"{sources}, {options['width']} x {options['height']}"
     if scale_error(model.method, options):
         about["depth"] = unit_of(model.method, options)
+    words = getattr(opened.images, "input_words", "")
+    if words and getattr(model.method, "takes_input_depth", False):
+        about["input depth"] = words
     if model.source is not None:
         about["predictions"] = str(model.source)
     return about

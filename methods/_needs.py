@@ -28,7 +28,14 @@ PROVIDES = {
         ("maps.instances", "maps.source_instances"),
         "--label_files.path FOLDER with --label_files.instances true reads them",
     ),
+    **dict.fromkeys(
+        ("maps.depth", "maps.input_depth"), "a dataset with measured depth has it, such as --dataset kitti"
+    ),
     "maps.pseudo_depth": "--dataset.pseudo_depth true reads a file for each image in <scene>/pseudo_depth",
+    **dict.fromkeys(
+        ("speed", "time_step"),
+        "--dataset kitti --dataset.speed velocity reads it, and --dataset folder from speed.csv",
+    ),
     "companion": "--companion NAME adds a second dataset, such as --companion cityscapes",
     "companion.maps.labels": "--companion cityscapes --companion.labels true adds labelled images",
 }

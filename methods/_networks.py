@@ -8,17 +8,17 @@ temporal order, and the motion is inverted for earlier sources, so that the netw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from layers import disparity_to_depth, pose_matrix
+from layers import disparity_to_depth, euler_pose_matrix, pose_matrix
 from methods._base import Method
 from networks import NETWORKS, build_depth, build_encoder
 from structures import Batch, Frame, Prediction
-from utils import InputError, nearest_name
+from utils import InputError, nearest_name, settings_of
 
 
 class Motion(NamedTuple):
@@ -33,6 +33,19 @@ class Motion(NamedTuple):
         return pose_matrix(self.axis_angle, self.translation.float() * scale, self.invert)
 
 
+class EulerMotion(NamedTuple):
+    """Pose output of a whole pose network for one source: (B, 6), translation, then Euler angles, radians."""
+
+    vector: Tensor
+
+    def matrix(self, scale: Tensor | float = 1.0) -> Tensor:
+        """(B, 4, 4) T_source_from_target, the translation times `scale` (B, 1)."""
+        return euler_pose_matrix(torch.cat([self.vector[:, :3] * scale, self.vector[:, 3:]], 1))
+
+
+POSE_MODELS = ("separate_resnet", "shared", "posecnn")  # beside the whole pose networks of networks/
+
+
 class DepthAndMotion(Method):
     """A depth network for single images and a pose network for their motion.
 
@@ -45,7 +58,9 @@ class DepthAndMotion(Method):
             `packnet`, or a section {name: packnet, version: 1A}.
         pose_encoder: another pose encoder; None for the depth encoder's ResNet, or resnet18 if the depth
             encoder is not a ResNet.
-        pose_model_type: `separate_resnet`; `shared`, on the features of the depth encoder; `posecnn`.
+        pose_model_type: `separate_resnet`; `shared`, on the features of the depth encoder; `posecnn`; or a
+            whole pose network, a file of networks/ such as `packnet_pose`, which sees the target first and
+            whose motion is not inverted.
         pose_model_input: `pairs` of target and source, or `all` frames at once.
         weights_init: `pretrained` on ImageNet, or `scratch`.
         scales: scales of the trained disparities; 0 is the input size.
@@ -55,6 +70,8 @@ class DepthAndMotion(Method):
     Raises:
         InputError: settings that contradict each other, or a name that does not exist.
     """
+
+    needs_sources: ClassVar[bool] = True  # False: a method that can train on targets alone
 
     def __init__(
         self,
@@ -72,7 +89,7 @@ class DepthAndMotion(Method):
         max_depth: float = 100.0,
     ) -> None:
         super().__init__()
-        self.frame_ids = check_frames(frame_ids)
+        self.frame_ids = check_frames(frame_ids, self.needs_sources)
         check_choice("weights_init", weights_init, ("pretrained", "scratch"))
         check_choice("pose_model_input", pose_model_input, ("pairs", "all"))
         if not 0 < min_depth < max_depth:
@@ -109,7 +126,7 @@ class DepthAndMotion(Method):
         elif self.pose_model_type == "posecnn":
             self.pose = NETWORKS.get("pose_cnn")(seen)
         else:
-            check_choice("pose_model_type", self.pose_model_type, ("separate_resnet", "shared", "posecnn"))
+            self.pose = _build_whole_pose(self.pose_model_type, frames - 1, encoder, pretrained)
 
     # Training.
 
@@ -158,11 +175,15 @@ class DepthAndMotion(Method):
 
     def predict_motions(
         self, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
-    ) -> dict[Frame, Motion]:
+    ) -> dict[Frame, Motion | EulerMotion]:
         """Source → motion. Pairs are in temporal order, and the motion is inverted for earlier sources. All
-        frames together are in the order of the options, and nothing is inverted.
+        frames together are in the order of the options, and nothing is inverted. A whole pose
+        network is shown the target and the list of sources.
         """
         sources = [frame for frame in images if frame not in (0, "s")]
+        if self.pose_model_type not in POSE_MODELS:
+            vectors = self.pose(images[0], [images[frame] for frame in sources])
+            return {frame: EulerMotion(vectors[:, n]) for n, frame in enumerate(sources)}
         if self.pose_model_input == "all":
             axis_angle, translation = self.run_pose_network([0, *sources], images, features)
             return {f: Motion(axis_angle[:, n], translation[:, n], False) for n, f in enumerate(sources)}
@@ -196,7 +217,7 @@ class DepthAndMotion(Method):
         depth = disparity_to_depth(disparity, self.min_depth, self.max_depth)
         return depth * batch.extra["zoom"][:, None, None, None] if "zoom" in batch.extra else depth
 
-    def pose_of(self, motion: Motion, batch: Batch, scale: Tensor | float = 1.0) -> Tensor:
+    def pose_of(self, motion: Motion | EulerMotion, batch: Batch, scale: Tensor | float = 1.0) -> Tensor:
         """(B·N, 4, 4) T_source_from_target from the motion of one source, the translation times `scale`
         (B·N, 1).
         """
@@ -209,8 +230,13 @@ class DepthAndMotion(Method):
         image = batch.network_images[0]
         with self.networks_autocast():
             disparities = self.predict_disparities(image).disparities
-        finest = disparities[min(disparities)]
-        disparity = enlarge(finest, image.shape[-2:]) if min(disparities) else finest
+        return self.finest(disparities, batch)
+
+    def finest(self, disparities: Mapping[int, Tensor], batch: Batch) -> Prediction:
+        """The finest of scale → disparity, enlarged to the size of the images, with its depth."""
+        size = batch.network_images[0].shape[-2:]
+        disparity = disparities[min(disparities)]
+        disparity = enlarge(disparity, size) if disparity.shape[-2:] != size else disparity
         return Prediction({0: disparity}, depths={0: self.depth_of(disparity, batch)})
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
@@ -222,6 +248,11 @@ class DepthAndMotion(Method):
         needed = ("pose_encoder", "pose") if self.pose_model_type == "separate_resnet" else ("pose",)
         if self.pose_model_input == "all" or not all(hasattr(self, name) for name in needed):
             raise InputError("this model has no pose network for a pair of frames (pose_model_input pairs)")
+        if getattr(self.pose, "num_sources", 1) != 1:
+            raise InputError(
+                f"this model's pose network sees the target and {self.pose.num_sources} sources at once, not "
+                "a pair of frames; --pose_model_type packnet_pose_resnet sees pairs"
+            )
         with self.networks_autocast():
             images: dict[Frame, Tensor] = {0: earlier, 1: later}
             shared = self.pose_model_type == "shared"
@@ -229,17 +260,36 @@ class DepthAndMotion(Method):
             return self.predict_motions(images, features)[1].matrix()
 
 
+def _build_whole_pose(name: str, num_sources: int, encoder: str, pretrained: bool) -> nn.Module:
+    """A pose network of networks/: `forward(target, sources)` → (B, S, 6).
+
+    Raises:
+        InputError: no such pose network; one on a ResNet with another encoder.
+    """
+    cls = NETWORKS.find(name)
+    if not getattr(cls, "is_pose_network", False):
+        whole = [n for n in NETWORKS.names() if getattr(NETWORKS.get(n), "is_pose_network", False)]
+        check_choice("pose_model_type", name, (*POSE_MODELS, *whole))
+    settings = settings_of(cls)
+    given: dict[str, Any] = {"num_sources": num_sources, "pretrained": pretrained}
+    if "num_layers" in settings:
+        if not encoder.startswith("resnet"):
+            raise InputError(f"{name} is on a ResNet, got --pose_encoder {encoder}; try resnet18")
+        given["num_layers"] = int(encoder.removeprefix("resnet"))
+    return cls(**{key: value for key, value in given.items() if key in settings})
+
+
 def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, C, h, w) to (B, C, *size), bilinear, pixel corners aligned."""
     return F.interpolate(values, size, mode="bilinear", align_corners=False)
 
 
-def check_frames(frame_ids: Sequence[Frame]) -> tuple[Frame, ...]:
-    """The frames as a tuple: 0 first, at least one source, each once."""
+def check_frames(frame_ids: Sequence[Frame], needs_sources: bool = True) -> tuple[Frame, ...]:
+    """The frames as a tuple: 0 first, each once, at least one source if `needs_sources`."""
     frames = tuple(frame_ids)
     if not frames or frames[0] != 0:
         raise InputError(f"--frame_ids must begin with 0, the target, got {list(frames)}; try 0 -1 1")
-    if len(frames) < 2:
+    if len(frames) < 2 and needs_sources:
         raise InputError("training needs a source frame: --frame_ids 0 -1 1, or --use_stereo")
     if len(set(frames)) != len(frames):
         raise InputError(f"--frame_ids name a frame twice: {list(frames)}")

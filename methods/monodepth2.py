@@ -46,6 +46,7 @@ class Monodepth2(DepthAndMotion):
     """
 
     provides = ("sources.depths", "sources.T_target_from_source")
+    padding = "border"  # of warped sources outside of the image, see `layers.sample`
 
     def __init__(
         self,
@@ -147,7 +148,8 @@ class Monodepth2(DepthAndMotion):
         size = batch.images[0].shape[-2:]
         grid = stacked_grid(depth.repeat(count, 1, 1, 1), K, T, batch.camera, size)
         prediction.grids[scale] = grid.unflatten(0, (count, -1))
-        prediction.warped[scale] = sample(sources, grid, self.align_corners).unflatten(0, (count, -1))
+        warped = sample(sources, grid, self.align_corners, self.padding)
+        prediction.warped[scale] = warped.unflatten(0, (count, -1))
 
     def _add_sources(self, batch: Batch, prediction: Prediction) -> None:
         """Depths of the source frames and reverse poses, if a loss term reads them."""

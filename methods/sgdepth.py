@@ -8,6 +8,7 @@ both domains. Segmentation tells where objects may move; `losses/_moving_objects
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor
 
 from methods import METHODS
-from methods._networks import enlarge
 from methods.monodepth2 import Monodepth2
 from networks import NETWORKS
 from networks.resnet import Resnet
@@ -49,7 +49,7 @@ class SGDepth(Monodepth2):
         **settings: Any,
     ) -> None:
         if settings.get("depth_network"):
-            raise InputError("sgdepth splits a decoder of its own; leave out --method.depth_network")
+            raise InputError("sgdepth splits a decoder of its own; leave out --depth_network")
         if settings.get("pose_model_type") == "shared":
             raise InputError(
                 "sgdepth's encoder sees only targets and companion; --pose_model_type separate_resnet or "
@@ -109,9 +109,7 @@ class SGDepth(Monodepth2):
             features = self.encoder(image)
             disparities = self.predict_disparities(image, features).disparities
             logits = self.depth.logits(self.depth.share(features)) if self.depth.classes else None
-        finest = disparities[min(disparities)]
-        disparity = enlarge(finest, image.shape[-2:]) if min(disparities) else finest
-        return Prediction({0: disparity}, depths={0: self.depth_of(disparity, batch)}, logits=logits)
+        return dataclasses.replace(self.finest(disparities, batch), logits=logits)
 
     @torch.no_grad()
     def segment(self, images: Tensor) -> Tensor:

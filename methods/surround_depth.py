@@ -77,7 +77,8 @@ class SurroundDepth(Monodepth2):
         for name, value in (("cameras", cameras), ("focal_scale", focal_scale), ("pose_unit", pose_unit)):
             if value <= 0:
                 raise InputError(f"{name} must be above 0, got {value}")
-        if joint_pose and (self.pose_model_type == "posecnn" or self.pose_model_input == "all"):
+        pairs = self.pose_model_type in ("separate_resnet", "shared") and self.pose_model_input == "pairs"
+        if joint_pose and not pairs:
             raise InputError(
                 "joint_pose averages the features of pairs: pose_model_type separate_resnet or shared, "
                 f"pose_model_input pairs, got {self.pose_model_type} and {self.pose_model_input}"
@@ -88,7 +89,7 @@ class SurroundDepth(Monodepth2):
         if blocks:
             if not hasattr(self, "encoder"):
                 raise InputError(
-                    "attention over cameras joins the features of an encoder, and --method.depth_network has "
+                    "attention over cameras joins the features of an encoder, and --depth_network has "
                     "none; add --method.blocks 0"
                 )
             cross_view = NETWORKS.get("cross_view")

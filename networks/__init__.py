@@ -52,7 +52,7 @@ def build_encoder(
     if name in own:
         return NETWORKS.get(name)(**settings)
     if getattr(NETWORKS.find(name), "is_depth_network", False):
-        raise InputError(f"{name} is a whole depth network; choose it with --method.depth_network {name}")
+        raise InputError(f"{name} is a whole depth network; choose it with --depth_network {name}")
     if name in timm.models():
         return timm(name, **settings)
     near = difflib.get_close_matches(name, [*RESNETS, "hrnet18", *own, *timm.models()], n=1)
@@ -88,9 +88,7 @@ def build_depth(
         return {"depth": _build_whole(network, scales, pretrained)}
     decoder_class = NETWORKS.get(decoder)
     if getattr(decoder_class, "is_depth_network", False):
-        raise InputError(
-            f"{decoder} is a whole depth network; choose it with --method.depth_network {decoder}"
-        )
+        raise InputError(f"{decoder} is a whole depth network; choose it with --depth_network {decoder}")
     if not {"num_channels", "scales"} <= set(inspect.signature(decoder_class).parameters):
         raise InputError(
             f"networks/{decoder}.py does not turn features into disparities; --decoder depth_decoder does"

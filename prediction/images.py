@@ -194,4 +194,6 @@ def summary(outputs: Mapping[Path, Path], failed: int, wanted: Wanted, output: s
 
 def in_words(predictor: Predictor) -> str:
     """The unit of a model's depth, after "depth is"."""
-    return f"in {predictor.unit}" if predictor.is_metric else f"known {predictor.unit}"
+    if not predictor.is_metric:
+        return f"known {predictor.unit}"
+    return f"in {predictor.unit}" if predictor.unit == "metres" else predictor.unit

@@ -55,7 +55,7 @@ def packnet(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     given = {key: default for key, (default, _) in TRANSLATED.items()} | flat
     notes: list[str] = []
     options: dict[str, Any] = {
-        "method": {"name": "packnet"},
+        "method": _method(given, notes),
         "seed": given["arch.seed"],
         "resize": "lanczos",
         "precision": "float32",
@@ -73,6 +73,14 @@ def packnet(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             reasons.setdefault(LEFT_OUT[key], []).append(key)
     notes += [f"left out: {', '.join(keys)} ({reason})" for reason, keys in reasons.items()]
     return options, notes
+
+
+def _method(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The section `method`: published view synthesis, unless warps repeat the border there."""
+    if given["model.loss.padding_mode"] == "zeros":
+        return {"name": "packnet", "published": True}
+    notes.append("padding_mode border: coarse scales are enlarged bilinearly here, by nearest pixels there")
+    return {"name": "packnet"}
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -146,6 +154,9 @@ def _networks(given: Mapping[str, Any]) -> dict[str, Any]:
         if version[1:] not in ("A", "B"):
             raise InputError(f"model.depth_net.version is 1A or 1B for a PackNet, got '{version}'")
         settings = {"version": f"1{version[1:]}", "dropout": float(given["model.depth_net.dropout"])}
+        trains = bool(_list(given["datasets.train.dataset"]))
+        if network == "packnet_san" and trains and not _completes(given):
+            settings["completion"] = False  # the sparse encoder gets no gradient
         options |= {"depth_network": {"name": network, **settings}}
         options |= {"min_depth": 0.5, "max_depth": math.inf}
     if pose_name:
@@ -161,6 +172,12 @@ def _networks(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     options["weights_init"] = "pretrained" if True in pretrained else "scratch"
     return options
+
+
+def _completes(given: Mapping[str, Any]) -> bool:
+    """True if the network is given an input depth in training."""
+    completion = given["model.name"] == "SemiSupCompletionModel"
+    return completion and any(_list(given["datasets.train.input_depth_type"]))
 
 
 def _resnet(key: str, version: str) -> tuple[int, bool]:
@@ -210,13 +227,31 @@ def _data(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     if name == "kitti" and evaluated:
         dataset["ground_truth"] = _depth_kind("datasets.test.depth_type", evaluated[0])
     if given["model.name"].startswith("SemiSup"):  # the other models do not read depth in training
-        for setting in ("depth", "input_depth"):
-            kinds = [kind for kind in _list(given[f"datasets.train.{setting}_type"]) if kind]
-            if kinds:
-                dataset[setting] = _depth_kind(f"datasets.train.{setting}_type", kinds[0])
+        dataset |= _measured_depth(name, given, dataset.get("ground_truth"), notes)
     if given["model.name"] == "VelSupModel":
-        dataset["speed"] = True
+        dataset["speed"] = "positions" if name == "kitti" else True  # distances of recorded poses, as there
     return options
+
+
+def _measured_depth(
+    name: str, given: Mapping[str, Any], evaluated: str | None, notes: list[str]
+) -> dict[str, Any]:
+    """Settings of the dataset for depth that supervises and depth that is completed."""
+    settings: dict[str, Any] = {}
+    for setting in ("depth", "input_depth"):
+        kinds = [kind for kind in _list(given[f"datasets.train.{setting}_type"]) if kind]
+        if not kinds:
+            continue
+        kind = _depth_kind(f"datasets.train.{setting}_type", kinds[0])
+        if setting == "input_depth":
+            settings["input_depth"] = kind
+            continue
+        settings["supervision"] = True
+        if name == "kitti":
+            settings["ground_truth"] = kind
+            if evaluated and evaluated != kind:
+                notes.append(f"training reads depth of kind {kind}: evaluate with --ground_truth {evaluated}")
+    return settings
 
 
 def _depth_kind(key: str, kind: str) -> str:
@@ -260,16 +295,12 @@ def _losses(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     }
     if supervised:
         losses["supervised_depth"] = _supervised(given, share)
-        if model == "SemiSupCompletionModel" and any(_list(given["datasets.train.input_depth_type"])):
+        if _completes(given):
             losses["feature_gap"] = {"weight": 1.0}
     if model == "VelSupModel":
         losses["velocity"] = {"weight": given["model.loss.velocity_loss_weight"]}
     if model == "GenericSelfSupModel":
         notes.append("a ray surface needs a template of rays: tools/ray_template.py writes one")
-    if share < 1 and given["model.loss.padding_mode"] == "zeros":
-        notes.append("pixels that a source does not see are black there; here a warp repeats the border")
-    if share < 1 and given["model.loss.upsample_depth_maps"]:
-        notes.append("coarse scales are enlarged by the nearest pixel there, bilinearly here")
     context = [-n for n in range(given["datasets.train.back_context"], 0, -1)]
     context += [*range(1, given["datasets.train.forward_context"] + 1)]
     return {
@@ -289,6 +320,7 @@ def _supervised(given: Mapping[str, Any], weight: float) -> dict[str, Any]:
         "error": method.removeprefix("sparse-"),
         "only_known": method.startswith("sparse"),
         "num_scales": given["model.loss.supervised_num_scales"],
+        "published": True,
     }
 
 

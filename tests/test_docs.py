@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+import flags
 import options
 from utils import PROJECT
 
@@ -40,7 +41,7 @@ def understand(command: str) -> None:
     if script == "run.py":
         options.parse(words)
     elif hasattr(module, "build_parser"):
-        module.build_parser().parse_args(words)
+        flags.parse(module.build_parser(), words)
     elif hasattr(module, "parse"):
         module.parse(words)
     else:

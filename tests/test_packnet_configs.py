@@ -146,19 +146,23 @@ EXPECTED = {
     "train_packnet_san_kitti": {
         "depth_network": {"name": "packnet_san", "version": "1A", "dropout": 0.5}, "height": 352,
         "width": 1216, "frame_ids": [0], "split": "eigen_zhou",
-        "dataset": {"name": "kitti", "depth": "improved", "input_depth": "velodyne"},
+        "dataset": {
+            "name": "kitti", "ground_truth": "improved", "supervision": True, "input_depth": "velodyne"
+        },
         "losses": {
             "photometric": {"weight": 0.0, "ssim_weight": 0.85}, "smoothness": {"weight": 0.0},
-            "supervised_depth": {"weight": 1.0, "error": "silog", "only_known": True, "num_scales": 1},
+            "supervised_depth": {"weight": 1.0, "error": "silog", "only_known": True, "num_scales": 1,
+                                 "published": True},
             "feature_gap": {"weight": 1.0},
         },
     },
     "train_packnet_san_ddad": {
-        "dataset": {"name": "ddad", "depth": "lidar",
+        "dataset": {"name": "ddad", "supervision": True,
                     "camera_names": ["front", "front_left", "back", "front_right"]},
         "losses": {
             "photometric": {"weight": 0.0, "ssim_weight": 0.85}, "smoothness": {"weight": 0.0},
-            "supervised_depth": {"weight": 1.0, "error": "silog", "only_known": True, "num_scales": 1},
+            "supervised_depth": {"weight": 1.0, "error": "silog", "only_known": True, "num_scales": 1,
+                                 "published": True},
         },
     },
     "eval_kitti": WHOLE | {"split": "eigen", "dataset": {"name": "kitti", "ground_truth": "velodyne"}},
@@ -184,7 +188,7 @@ def test_a_published_config_becomes_our_options(name):
     options, _ = packnet(PUBLISHED[name])
     for key, value in EXPECTED[name].items():
         assert options[key] == value, key
-    assert options["method"] == {"name": "packnet"} and options["resize"] == "lanczos"
+    assert options["method"] == {"name": "packnet", "published": True} and options["resize"] == "lanczos"
 
 
 def test_a_file_is_translated_and_says_once_what_differs(tmp_path, capsys):
@@ -218,7 +222,7 @@ def test_every_key_is_translated_or_left_out():
 
 def test_the_velocity_model_needs_speed():
     options, _ = packnet(changed("train_kitti", "model.name", "VelSupModel"))
-    assert options["losses"]["velocity"] == {"weight": 0.1} and options["dataset"]["speed"] is True
+    assert options["losses"]["velocity"] == {"weight": 0.1} and options["dataset"]["speed"] == "positions"
 
 
 def test_semi_supervision_shares_the_weight():
@@ -227,10 +231,11 @@ def test_semi_supervision_shares_the_weight():
     options, _ = packnet(settings)
     losses = options["losses"]
     assert losses["supervised_depth"] == {
-        "weight": 0.75, "error": "l1", "only_known": False, "num_scales": 4,
+        "weight": 0.75, "error": "l1", "only_known": False, "num_scales": 4, "published": True,
     }  # fmt: skip
     assert losses["photometric"]["weight"] == 0.25 and losses["smoothness"]["weight"] == 0.25e-3
-    assert options["frame_ids"] == [0, -1, 1] and options["dataset"]["depth"] == "velodyne"
+    assert options["frame_ids"] == [0, -1, 1] and options["dataset"]["ground_truth"] == "velodyne"
+    assert options["dataset"]["supervision"] is True
 
 
 @pytest.mark.parametrize(
@@ -247,7 +252,7 @@ def test_semi_supervision_shares_the_weight():
         ("model.checkpoint_path", "a.ckpt", {"load_weights_folder": "a.ckpt"}),
         ("model.pose_net.checkpoint_path", "a.ckpt", {"models_to_load": ["pose"]}),
         ("model.depth_net.name", "PackNetSlimEnc01", {"depth_network": {
-            "name": "packnet_san", "version": "1A", "dropout": 0.0}}),
+            "name": "packnet_san", "version": "1A", "dropout": 0.0, "completion": False}}),
         ("model.depth_net.version", "2B", {"depth_network": {
             "name": "packnet", "version": "1B", "dropout": 0.0}}),
         ("name", "mine", {"model_name": "mine"}),

@@ -120,7 +120,9 @@ class AugmentedViews(nn.Module):
         """The method's terms, each the mean over the plain sample and its views, and `depth_agreement`."""
         pairs = [(batch, prediction), *prediction.extra.get("views", {}).values()]
         every = [self.method.losses(*pair) for pair in pairs]
-        terms = {name: torch.stack([terms[name] for terms in every]).mean() for name in every[0]}
+        terms = {  # a method may compute a term of the plain sample alone
+            name: torch.stack([terms[name] for terms in every if name in terms]).mean() for name in every[0]
+        }
         if self.weight:
             with self.method.in_float32():
                 terms["depth_agreement"] = self.weight * self.agreement(batch, prediction)

@@ -388,3 +388,13 @@ def test_unknown_settings_are_refused(drive, settings, words):
 def test_a_batch_of_two_frame_sets_keeps_cameras_fastest(drive):
     batch = Batch.cat(list(open_drive(drive)))
     assert batch.per_camera(batch.images[0]).shape == (2, 6, 3, 64, 96)
+
+
+def test_speed_times_time_is_the_recorded_distance_of_each_camera(drive):
+    dataset = open_drive(drive, poses=True, speed=True, part="val")
+    sample = dataset[0]
+    for frame in (-1, 1):
+        distance = sample.T_source_from_target[frame][:, :3, 3].norm(dim=1)
+        assert torch.allclose(sample.speed[frame] * sample.time_step[frame].abs(), distance, rtol=1e-4)
+        assert (sample.time_step[frame] * frame > 0).all() and distance.min() > 0
+    assert open_drive(drive, part="val")[0].speed == {}

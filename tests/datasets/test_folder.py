@@ -9,12 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
+from cameras import read_camera
+from datasets._random_crop import Window, crop
+from datasets._speed import read_speed_csv
 from datasets.folder import Folder
 from datasets.image_files import natural_key
 from datasets.scenes import find_scenes
 from datasets.video import extract_video
 from intrinsics import parse_intrinsics
+from structures import Batch
 from tools import export_gt_depth
+from tools.layouts._base import Plan
+from tools.make_synthetic import make
 from utils import InputError
 
 SNIPPET = Path(__file__).resolve().parents[3] / "shared" / "data" / "kitti_odom_gray"
@@ -471,3 +477,68 @@ def test_exif_rotation_applies_in_training(tmp_path):
 def test_one_number_is_refused_as_intrinsics(tmp_path):
     with pytest.raises(InputError, match=r"--dataset.intrinsics: expected 4 .* got 1"):
         open_folder(draw_scene(tmp_path, 3), part="all", intrinsics=87)
+
+
+# Lenses and speed.
+
+
+@pytest.fixture(scope="module")
+def fisheye(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("fisheye") / "out"
+    make(Plan("folder", root, 2, 5, 64, 128, 0, "png", camera="fisheye"))
+    return root
+
+
+def test_a_lens_travels_with_its_images(fisheye):
+    dataset = Folder(fisheye, height=32, width=96, speed=True)
+    sample = dataset[0]
+    native = read_camera(fisheye / "training/scene_000/camera.yaml")
+    expected = native.resized((64, 128), (32, 96))
+    assert torch.allclose(sample.camera.rays(32, 96), expected.rays(32, 96), atol=1e-6)
+    assert torch.allclose(sample.intrinsics, expected.nearest_pinhole(32, 96), atol=1e-3)
+    assert not sample.maps["ego_mask"].any()  # this fisheye has no dark corners
+    batch = Batch.cat([dataset[0], dataset[1]])
+    assert batch.camera.rows == 2
+
+
+def test_the_speed_of_a_scene_is_that_of_its_file(fisheye):
+    sample = Folder(fisheye, height=32, width=96, speed=True)[0]
+    track = read_speed_csv(fisheye / "training/scene_000/speed.csv")
+    assert sample.speed[-1].item() == pytest.approx(track.mean(0.0, 0.1), rel=1e-5)
+    assert sample.time_step[1].item() == pytest.approx(0.1)
+    faster = Folder(fisheye, height=32, width=96, speed=20.0)[0]
+    assert faster.time_step[1].item() == pytest.approx(0.05)
+
+
+def test_dark_corners_belong_to_the_ego_mask(tmp_path):
+    draw_scene(tmp_path, 5, camera=None)
+    narrow = "model: kannala_brandt\nintrinsics: [9, 9, 47.5, 23.5]\ndistortion: [0, 0, 0, 0]\n"
+    (tmp_path / "camera.yaml").write_text(narrow)  # its circle has a radius of 9 pi pixels
+    mask = open_folder(tmp_path, val_fraction=0)[0].maps["ego_mask"]
+    assert mask.shape == (1, 1, 32, 64) and mask[0, 0, 0, 0] and not mask[0, 0, 16, 32]
+
+
+def test_intrinsics_of_the_command_line_replace_a_lens(fisheye):
+    assert Folder(fisheye, height=32, width=96, intrinsics="70 70 64 32")[0].camera is None
+
+
+def test_a_lens_of_another_image_size_is_refused(tmp_path):
+    draw_scene(tmp_path, 5, camera=None)
+    far = "model: kannala_brandt\nintrinsics: [9, 9, 9000, 23.5]\ndistortion: [0, 0, 0, 0]\n"
+    (tmp_path / "camera.yaml").write_text(far)
+    with pytest.raises(InputError, match="no pixel of the 96x48 images has a ray"):
+        open_folder(tmp_path)
+
+
+def test_a_crop_and_larger_images_keep_the_lens(fisheye):
+    dataset = Folder(fisheye, height=32, width=96)
+    dataset.detail = 2
+    sample = dataset[0]
+    assert torch.allclose(
+        sample.detailed.camera.rays(64, 192),
+        sample.camera.resized((32, 96), (64, 192)).rays(64, 192),
+        atol=1e-6,
+    )
+    cropped = crop(sample, [Window(24, 72, 5, 8)], 16, 48)
+    expected = sample.camera.resized((32, 96), (24, 72)).cropped(5, 8, 16, 48)
+    assert torch.allclose(cropped.camera.rays(16, 48), expected.rays(16, 48), atol=1e-5)

@@ -293,3 +293,32 @@ def test_a_list_without_the_camera_is_refused(root):
     (root / "lists/train_files.txt").write_text(f"{DRIVE} 1\n")
     with pytest.raises(InputError, match=r"train_files.txt, line 1: the camera is missing; expected"):
         open_kitti(root)
+
+
+# Speed.
+
+
+@pytest.mark.parametrize("rule", ["velocity", "positions"])
+def test_speed_times_time_is_the_distance_that_was_driven(tiny_kitti, rule):
+    dataset = Kitti(
+        tiny_kitti, tiny_kitti / "splits", "train", frame_ids=(0, -1, 1, "s"), height=64, width=96, speed=rule
+    )
+    sample = dataset[0]
+    assert set(sample.speed) == set(sample.time_step) == {-1, 1}
+    assert sample.time_step[-1].tolist() == pytest.approx([-0.1], abs=1e-4)
+    line = dataset.samples[0]
+    rows = np.loadtxt(tiny_kitti / line.folder / "poses.txt").reshape(-1, 3, 4)
+    for frame in (-1, 1):
+        distance = np.linalg.norm(rows[line.frame + frame, :, 3] - rows[line.frame, :, 3])
+        assert (sample.speed[frame] * sample.time_step[frame].abs()).item() == pytest.approx(
+            distance, rel=0.03
+        )
+
+
+def test_without_the_setting_there_is_no_speed(tiny_kitti):
+    assert Kitti(tiny_kitti, tiny_kitti / "splits", "train", height=64, width=96)[0].speed == {}
+
+
+def test_a_drive_without_oxts_is_refused_at_the_start(root):
+    with pytest.raises(InputError, match=r"there is no file .*oxts/timestamps\.txt"):
+        Kitti(root, root / "lists", "train", frame_ids=(0, 1), height=32, width=96, speed="velocity")

@@ -460,3 +460,11 @@ def test_the_official_split_of_mini_tables_is_minis(copy):
     dataset = open_nuscenes(copy, part="val", frame_ids=(0,))
     assert {sample.scene for sample in dataset.samples} == {mini}
     assert dataset.exported.path.name == "mini_val_lidar.npz"
+
+
+def test_speed_times_time_is_the_recorded_distance_of_each_camera(drawn):
+    sample = open_nuscenes(drawn, poses=True, speed=True)[0]
+    for frame, T in sample.T_source_from_target.items():
+        distance = T[:, :3, 3].norm(dim=1)
+        assert torch.allclose(sample.speed[frame] * sample.time_step[frame].abs(), distance, rtol=1e-4)
+        assert (sample.time_step[frame] * frame > 0).all() and distance.min() > 0
