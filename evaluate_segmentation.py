@@ -118,7 +118,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="labelled dataset; default cityscapes",
     )
     group.add_argument("--data_path", **folder, help="root folder of the dataset; default data/<dataset>")
-    group.add_argument("--part", default="val", help="train, val, test or all; default val")
+    group.add_argument(
+        "--part", default="val", help="part of the dataset: train, val, test or all (default: val)"
+    )
     group.add_argument("--table", **file, help="label table of a label_folder; default its labels.yaml")
     group.add_argument("--skip_missing", **switch, help="leave out samples that lack an image or labels")
 

@@ -130,7 +130,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Flags have the names that users of Monodepth2 know."""
+    """The parser of the flags, which have Monodepth2's names."""
     parser = flags.new_parser("test_simple.py", "Predict the depth of images.")
     switch = {"action": "store_true"}
 

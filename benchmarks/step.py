@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=192, help="height of the network input, pixels")
     parser.add_argument("--width", type=int, default=640, help="width of the network input, pixels")
     parser.add_argument("--batch_size", type=int, default=4, help="samples per step")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps of each way, after one to warm up")
+    parser.add_argument(
+        "--steps", type=int, default=5, help="timed steps of each implementation, after one to warm up"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device, cpu or cuda"
@@ -54,7 +56,7 @@ def main() -> None:
         "--method",
         default="monodepth2",
         choices=METHODS,
-        help="monodepth2 beside its published loss, or packnet",
+        help="monodepth2, compared with its published loss, or packnet",
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

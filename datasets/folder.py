@@ -74,8 +74,8 @@ class Scene:
         size: (height, width) of every image.
         intrinsics: (3, 3) pixels at that size.
         depths: frame's file name → its depth file.
-        camera: of camera.yaml; None for a pinhole.
-        speed: of speed.csv; None if it is not read.
+        camera: camera model of camera.yaml; None for a pinhole.
+        speed: speeds of speed.csv; None if it is not read.
     """
 
     name: str
@@ -207,7 +207,7 @@ class Folder(Exportable, SequenceDataset):
         return {"pseudo_depth": resize_nearest(read_depth(path, 1.0), self.height, self.width)}
 
     def lens(self, sample: Target, height: int, width: int) -> Camera | None:
-        """Of camera.yaml in the scene or above it."""
+        """Camera model of camera.yaml in the scene or above it."""
         return self.scenes[sample.scene].camera
 
     def motion(self, sample: Target, frame: Frame) -> tuple[float, float] | None:

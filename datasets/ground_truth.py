@@ -3,8 +3,8 @@
 A dataset that takes part is `Exportable`. It defines how a sample's depth is read from the raw data; the
 exported file (datasets/exported_depth.py) is looked up first.
 
-Measured depth can also be an input of the network (depth completion): the map `input_depth`, of which random
-points or beams can be left out. The draw is a function of epoch and sample.
+Measured depth can also be an input of the network (depth completion): the map `input_depth`. Random
+points or beams of it can be left out; the random numbers are a function of epoch and sample.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Exportable:
         gt_path: folder of exported ground truth; `<data_path>/gt_depths` if not given.
         input_depth: give measured depth to the network, as the map `input_depth`: true for the ground truth,
             or the name of another kind that the dataset has, such as `velodyne` of kitti; false for none.
-        keep_points: number of points of the input depth that are kept, drawn anew each epoch; 0 keeps all.
+        keep_points: number of points of the input depth that are kept, drawn again each epoch; 0 keeps all.
         keep_beams: number of LiDAR beams of the input depth that are kept, of 64; 0 keeps all.
         depth_resize: rule that brings depth to the network size: `points` keeps every point in its pixel,
             `packnet` and `nearest` are PackNet-SfM's (datasets/_sparse_depth.py).
@@ -53,7 +53,7 @@ class Exportable:
     """
 
     provides: ClassVar[Mapping[str, str]] = DEPTH
-    input_kinds: ClassVar[Sequence[str]] = ()  # names for `input_depth` beside the ground truth's
+    input_kinds: ClassVar[Sequence[str]] = ()  # names for `input_depth`, in addition to the ground truth's
     ground_truth: str | None
     exported: ExportedDepth
 
@@ -120,7 +120,7 @@ class Exportable:
         return depth
 
     def depth_maps(self, index: int) -> dict[str, Tensor]:
-        """As the base class, and `input_depth` (N, 1, height, width) metres, 0 where unknown, if read."""
+        """The base class's maps, and `input_depth` (N, 1, height, width) metres, 0 where unknown, if read."""
         maps = super().depth_maps(index)
         if self.input_depth in (False, "none"):
             return maps

@@ -133,7 +133,7 @@ class Kitti(Exportable, KittiImages):
         return self._read_depth(self.samples[index], self.ground_truth)
 
     def read_input_depth(self, index: int) -> np.ndarray | None:
-        """Of the kind that `input_depth` names, such as LiDAR scans beside the improved ground truth."""
+        """Depth of the kind that `input_depth` names, such as LiDAR scans with the improved ground truth."""
         if self.input_depth in (True, self.ground_truth):
             return self.depth(index)
         depth = self._read_depth(self.samples[index], self.input_depth)

@@ -1,4 +1,4 @@
-"""Between dataset and trainer: which samples form which batch, and errors that stay sentences.
+"""Loading for the trainer: the samples of each batch, and errors that stay sentences.
 
 The order of an epoch is a function of (seed, epoch), so a run resumes within an epoch to the same bits. Each
 index carries its epoch to the dataset, also into a worker process that outlives the epoch.

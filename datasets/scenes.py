@@ -30,7 +30,7 @@ PARTS = ("train", "val", "test", "all")
 
 
 def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
-    """The root, and name → folder of images of every scene in natural order; videos are extracted.
+    """The root folder, and the scenes in natural order: name → folder of images. Videos are extracted.
 
     The root is `data_path`, the folder of a video, or `training` in it if scenes lie there (SC-Depth).
     Folders of images that are not read are named in a warning.
@@ -145,7 +145,7 @@ def listed_frames(folder: Path, patterns: Sequence[str] | None = None) -> tuple[
 
 
 def _matching(folder: Path, names: list[str], patterns: Sequence[str], where: str) -> list[str]:
-    """Names in the order of the patterns they match, each once."""
+    """Names that match a pattern, in the order of the patterns, each once."""
     frames: dict[str, None] = {}
     for pattern in patterns:
         # A listed file is read also if another format of the same frame would be the first choice.

@@ -1,4 +1,4 @@
-"""Explainability: penalty for predicted weights of the sources below one.
+"""Explainability: penalty for predicted source weights that are below one.
 
     mean of  -log(mask)
 

@@ -43,7 +43,7 @@ class EulerMotion(NamedTuple):
         return euler_pose_matrix(torch.cat([self.vector[:, :3] * scale, self.vector[:, 3:]], 1))
 
 
-POSE_MODELS = ("separate_resnet", "shared", "posecnn")  # beside the whole pose networks of networks/
+POSE_MODELS = ("separate_resnet", "shared", "posecnn")  # in addition to the whole pose networks of networks/
 
 
 class DepthAndMotion(Method):
@@ -71,7 +71,7 @@ class DepthAndMotion(Method):
         InputError: settings that contradict each other, or a name that does not exist.
     """
 
-    needs_sources: ClassVar[bool] = True  # False: a method that can train on targets alone
+    needs_sources: ClassVar[bool] = True  # False: a method that can train on targets only
 
     def __init__(
         self,

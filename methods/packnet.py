@@ -3,7 +3,7 @@
     self-supervised    photometric + smoothness                                (Guizilini et al., CVPR 2020)
     velocity           the same + velocity, which makes depth metric           (the same paper)
     semi-supervised    (1 - w) (photometric + smoothness) + w supervised_depth (Guizilini et al., CoRL 2019)
-    supervised         supervised_depth alone: --frame_ids 0, no pose network
+    supervised         supervised_depth only: --frame_ids 0, no pose network
     completion         supervised_depth of both passes, without and with input depth, + feature_gap
                                                                                (Guizilini et al., CVPR 2021)
     ray surfaces       photometric + smoothness; a network predicts the rays   (Vasiljevic et al., 3DV 2020)
@@ -46,7 +46,7 @@ class PackNet(Monodepth2):
         mirror_depth: probability of mirroring the depth network's input and its output back, one draw a
             batch, as the published code does. `augment.flip` mirrors images and geometry instead.
         completion_weight: factor of the supervised loss of the pass with input depth.
-        ray_projection: of a ray surface: `refine` or the published `softmax`, see `cameras.RaySurface`.
+        ray_projection: `refine` or the published `softmax` for a ray surface, see `cameras.RaySurface`.
         losses: term → weight and settings, over the defaults; a weight of 0 removes a term.
 
     Raises:
@@ -83,7 +83,7 @@ class PackNet(Monodepth2):
         self.progress = 0.0
         if mirror_depth and self.pose_model_type == "shared":
             raise InputError(
-                "--method.mirror_depth mirrors the depth network's input alone, and --pose_model_type shared "
+                "--method.mirror_depth mirrors only the depth network's input, and --pose_model_type shared "
                 "reads its features; use --augment.flip, which mirrors everything"
             )
         if len(self.frame_ids) == 1:
@@ -116,9 +116,11 @@ class PackNet(Monodepth2):
     # Training.
 
     def run_networks(self, batch: Batch, plain: Prediction | None = None) -> Prediction:
-        """As Monodepth2. With an input depth, `extra` holds `completed`, the Prediction of the pass that sees
-        it, and `feature_gap`; with a ray surface, `ray_residual` (B·N, 3, H, W). Augmented views see no input
-        depth and take over the gap.
+        """Same as in Monodepth2, with two kinds of `extra`.
+
+        With an input depth, `completed` is the Prediction of the pass that reads it, and `feature_gap` its
+        difference in features. With a ray surface, `ray_residual` is (B·N, 3, H, W). Augmented views do not
+        read input depth and take over the gap.
         """
         seen = self._mirrored(batch) if plain is None else batch
         if self.takes_input_depth and "input_depth" in batch.maps and plain is None:
@@ -141,7 +143,7 @@ class PackNet(Monodepth2):
         return prediction
 
     def predict_disparities(self, images: Tensor, features: list[Tensor] | None = None) -> Prediction:
-        """As Monodepth2, with the predicted correction of the rays, if any."""
+        """Same as in Monodepth2, with the predicted correction of the rays, if any."""
         if not self.predicts_rays:
             return super().predict_disparities(images, features)
         disparities, residual = self.depth.disparities_and_rays(images)
@@ -176,8 +178,9 @@ class PackNet(Monodepth2):
     # Geometry.
 
     def add_geometry(self, batch: Batch, prediction: Prediction) -> None:
-        """As Monodepth2, through the predicted rays if there are any; also the depth of the pass with input
-        depth. Without sources, depth alone.
+        """Same as in Monodepth2, with the predicted rays if there are any.
+
+        Also adds the depth of the pass with input depth. Without sources, it adds only depth.
         """
         completed = prediction.extra.get("completed")
         with self.in_float32():
@@ -223,7 +226,7 @@ class PackNet(Monodepth2):
     # Losses.
 
     def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """As `Method.losses`; `supervised_completion` is the supervised loss of the pass with input depth."""
+        """Same as `Method.losses`; `supervised_completion` is the supervised loss with input depth."""
         terms = super().losses(batch, prediction)
         completed = prediction.extra.get("completed")
         if completed is not None and "supervised_depth" in terms and self.completion_weight:
@@ -234,7 +237,7 @@ class PackNet(Monodepth2):
         return terms
 
     def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """As Monodepth2, with the disparity of the pass with input depth."""
+        """Same as in Monodepth2, with the disparity of the pass with input depth."""
         if batch.sources:
             shown = super().log_images(batch, prediction)
         else:

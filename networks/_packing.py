@@ -220,7 +220,7 @@ class PackDecoder(nn.Module):
     def _level(
         self, level: int, x: Tensor, skip: Tensor, inverse_depth: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The feature one level finer, and its disparity if the level has a head."""
+        """The feature of the next finer level, and the disparity of that level if it has a head."""
         x = self.get_submodule(f"unpack{level}")(x)
         joined = [x + skip] if self.adds else [x, skip]
         if inverse_depth is not None:

@@ -18,7 +18,7 @@ CHANNELS = 64  # channels of the context
 
 @NETWORKS.register
 class Context(nn.Module):
-    """An encoder and its context. Keys: `encoder.` and the encoder's own, `context_conv`, `context_bn`.
+    """An encoder and its context. Weights: `encoder.<the encoder's key>`, `context_conv`, `context_bn`.
 
     Args:
         encoder: a name for `networks.build_encoder`.

@@ -198,7 +198,9 @@ class _Up(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention and a perceptron, each on normalised tokens and added: (B, T, C) to the same shape."""
+    """Transformer block: attention and a perceptron, each with layer norm before it and a skip connection.
+
+    Shape (B, T, C) in and out."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()

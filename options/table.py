@@ -93,7 +93,7 @@ def above(least: float) -> Callable[[Any], str | None]:
 
 
 def fraction(value: float) -> str | None:
-    """Check of a decay rate."""
+    """Check of a number in [0, 1): None if it is, otherwise the condition in words."""
     return None if 0 <= value < 1 else "at least 0 and below 1"
 
 
@@ -188,7 +188,7 @@ GROUPS: dict[str, list[Option]] = {
     ],
     "optimisation": [
         Option("batch_size", "samples per process and step", whole, 12, check=at_least(1), metavar="N"),
-        Option("accumulate", "batches whose gradients are summed into one step; batch norm sees one at a time",
+        Option("accumulate", "batches whose gradients are summed into one step; batch norm sees each batch",
                whole, 1, check=at_least(1), metavar="N"),
         Option("ema", "decay of the averaged weights that are evaluated and saved, such as 0.999",
                number, check=fraction, metavar="DECAY", shown="no average"),

@@ -17,7 +17,7 @@ NOTHING = ("none", "null", "~")
 
 
 class Typed(str):
-    """Text from the command line, whose type is decided by what it is for."""
+    """Text from the command line; the setting that it is for decides its type."""
 
 
 def whole(value: Any) -> int:

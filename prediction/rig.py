@@ -37,7 +37,7 @@ def predict_frame_set(
         wanted: the outputs to write; points of all cameras are written together.
 
     Returns:
-        What was written and the unit of depth, in words.
+        A sentence that names the written files and the unit of depth.
     """
     index = find_sample(dataset, sample)
     line = dataset.samples[index]

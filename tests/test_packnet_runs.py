@@ -28,7 +28,7 @@ from utils import PROJECT
 
 CONFIGS = sorted(path.stem for path in (PROJECT / "configs").glob("packnet_*.yaml"))
 TINY = Sizes((16,) * 6, depth=4)
-TERMS = {  # config: its loss terms, if they are not photometric and smoothness alone
+TERMS = {  # config: its loss terms, if they are not only photometric and smoothness
     "packnet_kitti_semisup": {"photometric", "smoothness", "supervised_depth"},
     "packnet_kitti_velsup": {"photometric", "smoothness", "velocity"},
     "packnet_kitti_velsup_1280x384": {"photometric", "smoothness", "velocity"},
@@ -109,7 +109,7 @@ def test_a_published_file_is_a_run_of_ours(name, trees, tmp_path):
     )
 
 
-def test_a_completion_model_without_input_depth_trains_prediction(trees, tmp_path, tiny_packnets):
+def test_completion_model_without_input_depth_trains_prediction(trees, tmp_path, tiny_packnets):
     path = tmp_path / "published.yaml"
     path.write_text(yaml.safe_dump(PUBLISHED["train_packnet_san_ddad"]))
     trainer = train(words(str(path), trees, tmp_path))
@@ -162,7 +162,7 @@ def test_completion_is_evaluated_with_and_without_its_input(trees, tmp_path, tin
 
 @pytest.mark.parametrize("completion", [True, False])
 def test_a_published_file_predicts(trees, tmp_path, tiny_packnets, completion, monkeypatch):
-    """A file in the published layout, with a depth network alone, as PackNet-SAN's or with a pose network."""
+    """A file in the published layout, with only a depth network (PackNet-SAN) or also a pose network."""
     monkeypatch.setattr(checkpoints.packnet, "_WIDTHS", {16: "packnet_slim"})
     monkeypatch.setattr(checkpoints.packnet, "_VERSIONS", {32: "1A"})
     name = "packnet_san" if completion else "packnet_slim"

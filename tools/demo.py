@@ -110,7 +110,7 @@ def step(title: str, command: list) -> None:
 
 
 def open_part(options: dict, data: Path, part: str, **settings: str) -> Dataset:
-    """Single images of a part of the demo's world."""
+    """A part of the demo's world, as a dataset of single images."""
     from datasets import build_dataset
 
     here = {**options, "data_path": str(data), "split": str(data / "splits")}

@@ -313,7 +313,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="a folder of frames, a video, or a folder of scenes",
     )  # fmt: skip
     add("--rule", default="flow", choices=tuple(THRESHOLDS), help="rule that keeps a frame (default: flow)")
-    add("--threshold", type=float, help="share of the diagonal or of the pixels (default: 0.01 or 0.5)")
+    add(
+        "--threshold",
+        type=float,
+        help="least change: share of the diagonal (flow: 0.01) or of the pixels (difference: 0.5)",
+    )
     add("--keep_rotation", action="store_true", help="count the flow of the camera's rotation as well")
     add("--intrinsics", help='"fx fy cx cy" in pixels, instead of a cam.txt')
     add("--frames_txt", action="store_true", help="also write frames.txt, which --dataset folder reads")

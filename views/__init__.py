@@ -120,7 +120,7 @@ class AugmentedViews(nn.Module):
         """The method's terms, each the mean over the plain sample and its views, and `depth_agreement`."""
         pairs = [(batch, prediction), *prediction.extra.get("views", {}).values()]
         every = [self.method.losses(*pair) for pair in pairs]
-        terms = {  # a method may compute a term of the plain sample alone
+        terms = {  # a method may compute a term only for the plain sample
             name: torch.stack([terms[name] for terms in every if name in terms]).mean() for name in every[0]
         }
         if self.weight:

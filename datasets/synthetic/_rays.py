@@ -121,7 +121,7 @@ def _hit_ellipsoid(start: np.ndarray, rays: np.ndarray, half: np.ndarray) -> np.
 
 
 def turn(vectors: np.ndarray, c: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """World directions (3, ...) in the frame of a solid whose yaw has cosine c and sine s."""
+    """Rotate world directions (3, ...) into the frame of a solid whose yaw has cosine c and sine s."""
     x, y, z = vectors
     turned = np.empty((3, *np.broadcast_shapes(np.shape(x), np.shape(c))), np.float32)
     turned[0], turned[1], turned[2] = c * x + s * y, c * y - s * x, z

@@ -390,7 +390,7 @@ def test_a_batch_of_two_frame_sets_keeps_cameras_fastest(drive):
     assert batch.per_camera(batch.images[0]).shape == (2, 6, 3, 64, 96)
 
 
-def test_speed_times_time_is_the_recorded_distance_of_each_camera(drive):
+def test_speed_times_time_is_each_cameras_recorded_distance(drive):
     dataset = open_drive(drive, poses=True, speed=True, part="val")
     sample = dataset[0]
     for frame in (-1, 1):

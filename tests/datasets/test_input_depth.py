@@ -18,7 +18,7 @@ def test_the_input_is_the_ground_truth_unless_named(tiny_kitti):
     assert torch.equal(maps["depth"], maps["input_depth"]) and (maps["depth"] > 0).sum() > 100
 
 
-def test_scans_are_the_input_beside_another_ground_truth(tiny_kitti):
+def test_scans_are_the_input_with_another_ground_truth(tiny_kitti):
     dataset = open_kitti(tiny_kitti, ground_truth="improved", input_depth="velodyne", supervision=True)
     scan = open_kitti(tiny_kitti, ground_truth="velodyne", supervision=True)
     maps = dataset[0].maps
@@ -26,7 +26,7 @@ def test_scans_are_the_input_beside_another_ground_truth(tiny_kitti):
     assert not torch.equal(maps["input_depth"], maps["depth"])
 
 
-def test_points_are_drawn_anew_each_epoch(tiny_kitti):
+def test_points_are_drawn_again_each_epoch(tiny_kitti):
     whole = open_kitti(tiny_kitti, input_depth=True)[0].maps["input_depth"]
     dataset = open_kitti(tiny_kitti, input_depth=True, keep_points=20)
     first, again, later = (dataset[EpochIndex(0, epoch)].maps["input_depth"] for epoch in (0, 0, 1))

@@ -462,7 +462,7 @@ def test_the_official_split_of_mini_tables_is_minis(copy):
     assert dataset.exported.path.name == "mini_val_lidar.npz"
 
 
-def test_speed_times_time_is_the_recorded_distance_of_each_camera(drawn):
+def test_speed_times_time_is_each_cameras_recorded_distance(drawn):
     sample = open_nuscenes(drawn, poses=True, speed=True)[0]
     for frame, T in sample.T_source_from_target.items():
         distance = T[:, :3, 3].norm(dim=1)

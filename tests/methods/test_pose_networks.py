@@ -28,7 +28,7 @@ def test_poses_are_those_of_the_network_for_target_and_sources(drawn_batch, name
     assert not hasattr(method, "pose_encoder")
 
 
-def test_scale_changes_the_translation_alone():
+def test_scale_changes_only_the_translation():
     motion = EulerMotion(torch.tensor([[1.0, 2.0, 3.0, 0.1, 0.2, 0.3]]))
     plain, scaled = motion.matrix(), motion.matrix(torch.tensor([[2.0]]))
     assert torch.allclose(scaled[:, :3, 3], torch.tensor([[2.0, 4.0, 6.0]]))

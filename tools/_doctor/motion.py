@@ -34,7 +34,7 @@ TURNING = 0.12  # share of parallax in the displacement, below which the camera 
 
 @dataclass
 class Gap:
-    """Pairs of frames of one gap: medians over the pairs, as shares of the width.
+    """Motion between frames that are one gap apart: medians over pairs, as shares of the width.
 
     Attributes:
         shift, parallax: see `geometry.Motion`.
@@ -189,7 +189,7 @@ def _grown(found: list[Pair], first: dict[int, Pair], what: str) -> float:
 
 
 def check_gap(dataset: SequenceDataset, pairs: dict[int, list[Pair]], gaps: dict[int, Gap]) -> list[Finding]:
-    """The gap between frames that shows depth best: enough parallax to see, little enough to match."""
+    """Find the gap between frames that shows depth best: enough parallax, and frames that still match."""
     if 1 not in gaps:
         return []
     first = gaps[1]
@@ -221,7 +221,7 @@ def check_gap(dataset: SequenceDataset, pairs: dict[int, list[Pair]], gaps: dict
 
 
 def _out_of_order(pairs: dict[int, list[Pair]]) -> bool:
-    """Whether most targets match a later frame as well as the next one, with no more parallax."""
+    """Whether most targets match a later frame as well as the next one, and without a larger parallax."""
     later: dict[int, list[Motion]] = {}
     for pair in (pair for gap in (2, 3, 5) for pair in pairs.get(gap, [])):
         later.setdefault(pair.sample.index, []).append(pair.motion)

@@ -91,7 +91,7 @@ def _attempts(
 def _open(
     given: argparse.Namespace, settings: Mapping[str, Any]
 ) -> tuple[SequenceDataset, None] | tuple[None, str]:
-    """The dataset, or the sentence of its refusal."""
+    """The dataset and None, or None and the error that refused it."""
     section = {"name": given.dataset, **settings}
     try:
         return datasets.open_dataset({"dataset": section, "data_path": given.data_path}, "inspect"), None

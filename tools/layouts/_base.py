@@ -67,7 +67,7 @@ class Layout:
         raise NotImplementedError
 
     def held_out(self) -> list[int]:
-        """The last quarter of the sequences, at least one where there are two."""
+        """Numbers of the held-out sequences: the last quarter, and at least one if there are several."""
         count = self.plan.sequences
         return list(range(count - max(count // 4, int(count > 1)), count))
 
