@@ -102,7 +102,9 @@ def protocol_choice(args: argparse.Namespace) -> ProtocolChoice:
         **dict(args.protocol),
     }
     stereo = True if args.eval_stereo else False if args.eval_mono else None
-    return ProtocolChoice(stereo, not args.disable_median_scaling, args.pred_depth_scale_factor, changes)
+    return ProtocolChoice(
+        stereo, not args.disable_median_scaling, args.pred_depth_scale_factor, changes, args.allow_overlap
+    )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -225,6 +227,11 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
         "--eval_eigen_to_benchmark",
         **flags.SWITCH,
         help="evaluate 652 of 697 saved Eigen disparities on the improved ground truth",
+    )
+    group.add_argument(
+        "--allow_overlap",
+        **flags.SWITCH,
+        help="print the benchmark's name although training data overlap the evaluated frames",
     )
 
 

@@ -35,6 +35,7 @@ from checkpoints import (
     update_link,
 )
 from datasets import open_dataset
+from datasets.frame_lists import training_list
 from datasets.loading import EpochBatches, Guarded, collate, outlive_sigterm
 from datasets.opening import build_augmentation
 from devices import seed_everything
@@ -81,6 +82,7 @@ class Trainer:
 
         self.progress = Progress()
         self.best: Best | None = None
+        self.earlier_data: list[dict[str, Any]] = []  # training lists of the checkpoints it started from
         self._not_finite = 0  # steps in a row
         self._stop_requested = False
         self._build_data()
@@ -309,6 +311,7 @@ class Trainer:
                 "rng": states,
                 "versions": {"torch": str(torch.__version__), "python": sys.version.split()[0]},
                 "world": self.processes.world,
+                "training_data": training_list(self.train_set, self.earlier_data),
             }
             checkpoint = Checkpoint(self.method.state_dict(), self.settings, training=training)
             folder, position = self.folder / "checkpoints", self.progress.position
@@ -336,6 +339,7 @@ class Trainer:
         load_weights(self.method, checkpoint.weights)
         resume_optimizer(self.optimizer, state["optimizer"])
         self.best = saved_best(state)
+        self.earlier_data = state.get("training_data") or []
         samples = state["position"] * checkpoint.options["batch_size"] * state["world"]
         position = samples // (self.options.batch_size * self.processes.world)
         self.progress = Progress(state["epoch"], state["step"], position)
@@ -345,6 +349,7 @@ class Trainer:
     def _start_from(self, path: str) -> None:
         """Fine-tune: weights, and the optimiser's moments if a published folder has them."""
         checkpoint = load_checkpoint(path)
+        self.earlier_data = (checkpoint.training or {}).get("training_data") or []
         names = self.options.models_to_load
         report = load_weights(self.method, checkpoint.weights, models=names, source=path)
         states = (checkpoint.training or {}).get("optimizer_by_name") or {}

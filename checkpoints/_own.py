@@ -36,11 +36,13 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def export_weights(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a release: `.safetensors`, with the options as JSON in its metadata and without the training.
+    """Write a release: `.safetensors`, with the options and the training lists as JSON in its metadata.
 
     Options that name a place on this machine (absolute paths) stay out of it.
     """
     metadata = {"parallax": str(FORMAT), "options": json.dumps(_without_paths(checkpoint.options))}
+    if lists := (checkpoint.training or {}).get("training_data"):
+        metadata["training_data"] = json.dumps(lists)
     weights = {key: value.detach().cpu().clone().contiguous() for key, value in checkpoint.weights.items()}
     with writing(path) as temporary:
         safetensors.torch.save_file(weights, temporary, metadata)

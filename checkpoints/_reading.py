@@ -55,11 +55,14 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         metadata = file.metadata() or {}
     if "parallax" not in metadata:
         return weights
-    return {
+    content = {
         "parallax": int(metadata["parallax"]),
         "options": json.loads(metadata["options"]),
         "weights": weights,
     }
+    if "training_data" in metadata:
+        content["training"] = {"training_data": json.loads(metadata["training_data"])}
+    return content
 
 
 class Folder(Mapping):

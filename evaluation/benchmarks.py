@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.choice import (
+    NO_NAME,
     DatasetChoice,
     Model,
     Opened,
     ProtocolChoice,
     check_cameras,
-    choose_protocols,
+    choose_and_describe,
     choose_scale,
     choose_split,
-    describe,
     open_dataset,
 )
 from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate
@@ -90,11 +90,11 @@ def evaluate_model(
     path = where.data_path or (model.options.get("data_path") if where.name is None else None)
     where = dataclasses.replace(where, data_path=path)
     opened = open_dataset(where, model, *choose_split(name, model.options, where.split))
-    protocols = choose_protocols(how, model, opened.images)
+    protocols, about = choose_and_describe(how, model, opened)
     of_rig = "scale-aware" if choose_scale(how, model)[0] else "scale-ambiguous"
     protocol = protocols[""] if "" in protocols else protocols[of_rig]
     model.method.eval()
-    result = evaluate(model.predict, opened.images, {"": protocol}, loading, describe(opened, model))[""]
+    result = evaluate(model.predict, opened.images, {"": protocol}, loading, about)[""]
     if output is not None:
         result.save(output)
     return result
@@ -128,13 +128,14 @@ def evaluate_together(
     summary: dict[str, Result] = {}
     for opened in datasets:
         export_at_first(opened.images, loading.workers)
-        protocols = choose_protocols(how, model, opened.images)
-        results = evaluate_shares(model.predict, opened, protocols, loading, describe(opened, model))
+        protocols, about = choose_and_describe(how, model, opened)
+        results = evaluate_shares(model.predict, opened, protocols, loading, about)
         words = (opened.name, opened.split, opened.part)
         show(results, root / "_".join(Path(word).name for word in words if word))
         print()
         for name, result in results.items():
-            summary[f"{opened.title} {name}".strip()] = result
+            leaks = " (training data overlap)" if result.protocol.name.startswith(NO_NAME) else ""
+            summary[f"{opened.title} {name}".strip() + leaks] = result
     print(compare(summary))
     if any(result.protocol.log10 for result in summary.values()):
         print("rmse_log is in decimal logarithms where the protocol card says so")
@@ -223,7 +224,7 @@ def evaluate_one(
         return
     export_at_first(ground_truth, loading.workers)
     opened = Opened(name, split, part, ground_truth)
-    protocols, about = choose_protocols(how, model, ground_truth), describe(opened, model)
+    protocols, about = choose_and_describe(how, model, opened)
     if saved is None:
         results = evaluate_shares(model.predict, opened, protocols, loading, about)
     else:

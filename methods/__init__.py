@@ -45,7 +45,8 @@ def load_method(
     Returns:
         The method and its options. Networks for training alone that the file lacks are not there either: a
         method without a pose network refuses to predict poses instead of inventing them. The method's
-        `validation_metrics` are those of the checkpoint; `metric_scale.scale_error` reads them.
+        `validation_metrics` are those of the checkpoint; `metric_scale.scale_error` reads them. Its
+        `training_data` are the records of `datasets.frame_lists.training_list`, None if the file has none.
 
     Raises:
         InputError: nothing known lies there, its keys do not fit, or it lacks what predicting needs.
@@ -61,5 +62,7 @@ def load_method(
     for name in only_for_training - held:
         if hasattr(method, name):
             delattr(method, name)
-    method.validation_metrics = (checkpoint.training or {}).get("metrics") or {}
+    training = checkpoint.training or {}
+    method.validation_metrics = training.get("metrics") or {}
+    method.training_data = training.get("training_data")
     return method.to(device).eval(), checkpoint.options
