@@ -199,19 +199,24 @@ def _resolve(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
     return None
 
 
+def _order(module: str, node: ast.ClassDef) -> list[tuple[str, ast.ClassDef]]:
+    """A class and those of this project that it extends, in the order in which Python looks names up."""
+    found = [(module, node)]
+    for base in _bases(module, node):
+        found += _order(*base)
+    last = {(owner, cls.name): number for number, (owner, cls) in enumerate(found)}
+    return [item for number, item in enumerate(found) if last[item[0], item[1].name] == number]
+
+
 def _settings(module: str, node: ast.ClassDef) -> dict[str, Setting]:
     """Parameters of the constructor; a parameter that a subclass redefines is the subclass's."""
-    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if init is not None:
-        found, open_ended = _parameters(module, init.args), init.args.kwarg is not None
-    else:
-        found, open_ended = _fields(module, node), True
-    if open_ended:
-        for base_module, base in _bases(module, node):
-            inherited = _settings(base_module, base)
-            found = {**found, **{key: value for key, value in inherited.items() if key not in found}}
-            if inherited:
-                break
+    found: dict[str, Setting] = {}
+    for owner, cls in _order(module, node):
+        init = next((n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        own = _fields(owner, cls) if init is None else _parameters(owner, init.args)
+        found |= {key: value for key, value in own.items() if key not in found}
+        if init is not None and init.args.kwarg is None:
+            break
     return found
 
 

@@ -74,41 +74,45 @@ def saved_options(resume: str, folder: Path) -> dict[str, Any]:
 def evaluate_only(words: Sequence[str], options: argparse.Namespace, folder: Path) -> None:
     """`--eval_only`: evaluate the run's best checkpoint, or `--load_weights_folder`, with its options.
 
-    A split, height or width on the command line overrides that of the checkpoint.
+    A split, size or dataset setting on the command line overrides that of the checkpoint.
 
     Raises:
-        InputError: there is no such run, or a setting of the dataset would be without effect.
+        InputError: there is no such run, or a setting would do nothing.
     """
-    from checkpoints import load_checkpoint
-    from evaluate_depth import main as evaluate
+    from evaluation import Loading
+    from evaluation.benchmarks import Files, evaluate_one
+    from evaluation.choice import DatasetChoice, Model, ProtocolChoice
+    from methods import load_method
+    from processes import end_processes, start_processes
 
-    flags = ("--load_weights_folder", "--pretrained_path")  # of one option
+    flags = ("--load_weights_folder", "--pretrained_path")  # two names of one option
     typed = any(str(word).startswith(flags) for word in words)
-    # What a config names is where its run started from, not what came of it.
+    # The name in a config is that of the weights the run started from, not of its result.
     source = os.path.expanduser(options.load_weights_folder) if typed else str(folder)
     if not Path(source).exists():
         raise InputError(f"there is no run {source} to evaluate; name one with --model_name and --log_dir")
-    trained = load_checkpoint(source).options
-    saved = {key: value for key, value in trained.items() if key in OPTIONS or key in SECTIONS}
-    options, own = parse(words, saved=saved), parse([], saved=saved)
-    other = [key for key in options.dataset if options.dataset[key] != own.dataset.get(key) and key != "name"]
-    if other:
-        raise InputError(
-            "--eval_only evaluates with the dataset's settings of the training, so --dataset."
-            f"{other[0]} would be without effect; leave it out, or see evaluate_depth.py --help"
+    device = start_processes(options.device)
+    try:
+        method, trained = load_method(source, device)
+        saved = {key: value for key, value in trained.items() if key in OPTIONS or key in SECTIONS}
+        options, own = parse(words, saved=saved), parse([], saved=saved)
+        changed = {key: value for key, value in options.dataset.items() if value != own.dataset.get(key)}
+        changed.pop("name", None)
+        model = Model(method, {**trained, "height": options.height, "width": options.width}, source)
+        split = options.split if options.split != own.split else None
+        where = DatasetChoice(
+            options.dataset["name"],
+            options.data_path,
+            split,
+            gt_path=changed.pop("gt_path", None),
+            ground_truth=changed.pop("ground_truth", None),
+            skip_missing=options.skip_missing,
+            settings=changed,
         )
-    asked = {"eval_split": options.split, "height": options.height, "width": options.width}
-    trained_with = {"eval_split": own.split, "height": own.height, "width": own.width}
-    evaluate(
-        [
-            *(("--load_weights_folder", source) if Path(source).is_dir() else ("--pretrained_path", source)),
-            *("--data_path", options.data_path, "--dataset", options.dataset["name"]),
-            *("--batch_size", str(options.batch_size), "--num_workers", str(options.num_workers)),
-            *("--device", options.device),
-            *(("--skip_missing",) if options.skip_missing else ()),
-            *(f"--{name}={value}" for name, value in asked.items() if value != trained_with[name]),
-        ]
-    )
+        loading = Loading(options.batch_size, device, options.num_workers, progress=True)
+        evaluate_one(model, where, ProtocolChoice(), Files(), loading)
+    finally:
+        end_processes()
 
 
 def print_plan(trainer: Any, options: argparse.Namespace) -> None:

@@ -29,6 +29,8 @@ setup(
         "audit": ["ImageHash>=4.3"],
         "dev": ["ImageHash>=4.3", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6", *NUSCENES],
         "nuscenes": NUSCENES,
+        "wandb": ["wandb>=0.18"],
+        "trackio": ["trackio>=0.2"],
     },
     packages=[],
     py_modules=[],

@@ -1,9 +1,7 @@
-"""Long preparations: tasks in several processes, and an error in words if the disk is full."""
+"""Long preparations: tasks in several processes, results in order."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import multiprocessing
 import os
 import signal
@@ -12,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -83,13 +80,3 @@ def _end_with_parent() -> None:
 
 def _work(task: Task) -> Result:
     return _function(task)
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """A block whose OSError becomes a sentence: `folder` is on a full disk, or cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        raise InputError(f"{folder} cannot be written: {reason}") from error

@@ -3,10 +3,10 @@
     python -m benchmarks.bdedepth_table --out bench/bdedepth --steps 1000
     python -m benchmarks.bdedepth_table --out bench/views --start bench/bdedepth/Monodepth2_0 --steps 300
 
-Renders a world as KITTI, trains every row on it for the same number of steps from the same seed and without
-ImageNet, evaluates each on streets it has not seen, and prints the table. It may be stopped and started
-again: what is done stays done. The settings are those that learn in minutes (docs/performance.md). With
-`--start` the rows are Monodepth2's own network going on from a run of it, with and without the views.
+Renders a world in KITTI's layout, trains every row on it for the same number of steps from the same seed,
+without ImageNet weights, evaluates it on held-out streets, and prints the table. An interrupted benchmark
+continues where it was. The settings are chosen to learn in minutes (docs/performance.md). With `--start` the
+rows are Monodepth2's network, fine-tuned from a run of it with and without the augmented views.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from utils import PROJECT, InputError, nearest_name, run_main
 LOCAL, SHUFFLE = {"views.local_crop": "true", "views.detail": "2"}, {"views.patch_reshuffle": "true"}
 COARSE_TO_FINE = {"scales": "0 1 2 3", "v1_multiscale": None}
 GRID = {"decoder": "grid_decoder", "scales": "0"}
-ROWS: dict[str, dict[str, str | None]] = {  # what a row is called → its options over the common ones
+ROWS: dict[str, dict[str, str | None]] = {  # name of a row → its options besides the common ones
     "Monodepth2": COARSE_TO_FINE,
     "grid decoder, one scale": GRID,
     "+ local crop": GRID | LOCAL,
@@ -66,17 +66,17 @@ COLUMNS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1")
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("bench/bdedepth"), help="folder of world and runs")
-    parser.add_argument("--data_path", type=Path, help="a world rendered before; else <out>/data")
-    parser.add_argument("--steps", type=int, default=1000, help="of each row")
-    parser.add_argument("--batch_size", type=int, default=4, help="samples a step")
-    parser.add_argument("--height", type=int, default=64, help="network input, pixels")
-    parser.add_argument("--width", type=int, default=192, help="network input, pixels")
-    parser.add_argument("--sequences", type=int, default=20, help="streets; a quarter of them is held out")
-    parser.add_argument("--frames", type=int, default=16, help="images of each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of each row for each")
-    parser.add_argument("--start", help="a run of monodepth2 that every row goes on from")
-    parser.add_argument("--rows", nargs="+", help="which rows, by name; else all")
+    parser.add_argument("--out", type=Path, default=Path("bench/bdedepth"), help="folder for world and runs")
+    parser.add_argument("--data_path", type=Path, help="folder of a rendered world; else <out>/data")
+    parser.add_argument("--steps", type=int, default=1000, help="training steps of each row")
+    parser.add_argument("--batch_size", type=int, default=4, help="samples per step")
+    parser.add_argument("--height", type=int, default=64, help="height of the network input, pixels")
+    parser.add_argument("--width", type=int, default=192, help="width of the network input, pixels")
+    parser.add_argument("--sequences", type=int, default=20, help="streets to render; a quarter is held out")
+    parser.add_argument("--frames", type=int, default=16, help="frames of each street")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds to train each row with")
+    parser.add_argument("--start", help="run of monodepth2 that every row starts from")
+    parser.add_argument("--rows", nargs="+", help="names of the rows to train; else all")
     parser.add_argument("--workers", type=int, default=1, help="loader processes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args()
@@ -102,7 +102,7 @@ def main() -> None:
 def train_and_evaluate(
     name: str, own: dict[str, str | None], seed: int, epochs: int, data: Path, args: argparse.Namespace
 ) -> tuple[Result, float]:
-    """The errors of one run on the test part, and the median seconds of its steps."""
+    """Errors of one run on the test part, and the median seconds of its steps."""
     run = f"{''.join(c if c.isalnum() else '_' for c in name).strip('_')}_{seed}"
     options = {
         **COMMON,
@@ -136,13 +136,13 @@ def train_and_evaluate(
 
 
 def step_seconds(log: Path, batch_size: int) -> float:
-    """Median over the steps of a log."""
+    """Median seconds per step of a log."""
     records = [json.loads(line) for line in log.read_text().splitlines()]
     return statistics.median(batch_size / r["samples_per_second"] for r in records if "loss" in r)
 
 
 def table(measured: dict[str, list[tuple[Result, float]]]) -> str:
-    """Markdown: a row each, the mean over its seeds and, of several, half their range."""
+    """A Markdown table of means over seeds, with half the range if there are several."""
     lines = [f"| | {' | '.join(COLUMNS)} | s / step |", f"| --- |{' --- |' * (len(COLUMNS) + 1)}"]
     for name, runs in measured.items():
         cells = []
@@ -156,7 +156,7 @@ def table(measured: dict[str, list[tuple[Result, float]]]) -> str:
 
 
 def call(*words: object) -> None:
-    """One of the project's own commands."""
+    """Run one of the project's commands."""
     if subprocess.run([sys.executable, *map(str, words)], cwd=PROJECT).returncode:
         raise InputError(f"the table stopped, since {words[0]} ended with an error")
 

@@ -1,13 +1,13 @@
-"""Samples a second of our ground-truth exporter and of the published exports in one process; equal output.
+"""Samples per second of our ground-truth exporter and of the published ones in one process; equal output.
 
     python -m benchmarks.export [--datasets kitti ddad nuscenes] [--samples 300] [--plain 40] [--workers 2]
 
-Draws calibrations and LiDAR scans of each dataset's size (images are empty files: no export opens them),
-then writes their depth maps both ways. The plain exports are written from their descriptions: KITTI's looks
-for points that share a pixel in a loop and packs full maps; SurroundDepth's save each camera's full float32
-map as .npy. Ours includes starting its processes and putting its chunks together. Every map that the plain
-way made is compared with what our file gives back. Processor time counts all processes and does not depend on
-what else the machine does; twice its ratio is what two free cores give.
+Draws calibrations and LiDAR scans of each dataset's size (images are empty files, since no export opens them)
+and writes their depth maps both ways. The plain exports are written from their descriptions: KITTI's searches
+points that share a pixel in a loop and compresses full maps; SurroundDepth's save each full float32 map as
+.npy. Our time includes starting processes and joining chunks. Every map of the plain export is
+compared with ours. Processor time sums all processes and does not depend on other load; on two free cores the
+speed-up is twice its ratio.
 """
 
 from __future__ import annotations
@@ -34,17 +34,19 @@ from tools.layouts.nuscenes import SENSORS
 from utils import run_main
 
 SIZES = {"kitti": (375, 1242), "ddad": (1216, 1936), "nuscenes": (900, 1600)}
-POINTS = {"kitti": 120_000, "ddad": 49_000, "nuscenes": 34_700}  # of a scan, as in real recordings
-FRAMES = 100  # of a drive
+POINTS = {"kitti": 120_000, "ddad": 49_000, "nuscenes": 34_700}  # points per scan, as in real recordings
+FRAMES = 100  # frames per drive
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--datasets", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--samples", type=int, default=300, help="exported by us")
-    parser.add_argument("--plain", type=int, default=40, help="of these, exported the plain way")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="our processes")
+    parser.add_argument(
+        "--datasets", nargs="+", default=list(SIZES), choices=list(SIZES), help="what to measure"
+    )
+    parser.add_argument("--samples", type=int, default=300, help="samples that our exporter writes")
+    parser.add_argument("--plain", type=int, default=40, help="samples of these that the plain export writes")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of our exporter")
     args = parser.parse_args()
     print(f"{args.workers} processes of ours against one plain; a sample is all its cameras\n")
     head = ("plain", "ours", "ratio", "plain ms", "ours ms", "ratio", "plain MB", "ours MB")
@@ -67,7 +69,7 @@ def race(name: str, folder: Path, args: argparse.Namespace) -> None:
             PLAIN[name](dataset, index, plain_folder)
     plain_size = sum(path.stat().st_size for path in plain_folder.iterdir()) / len(checked)
 
-    with contextlib.redirect_stderr(io.StringIO()), Clock(len(dataset)) as ours:  # no bar amid the table
+    with contextlib.redirect_stderr(io.StringIO()), Clock(len(dataset)) as ours:  # without a progress bar
         path, written, _ = export(dataset, workers=args.workers)
 
     dataset.exported.refresh()
@@ -84,7 +86,7 @@ def race(name: str, folder: Path, args: argparse.Namespace) -> None:
 
 
 class Clock:
-    """Samples a second, and seconds of processor a sample, of this process and those it started and ended."""
+    """Samples per second, and processor seconds per sample of this process and its finished children."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -145,7 +147,7 @@ def plain_kitti(dataset: Kitti, index: int, folder: Path) -> None:
 
 
 def read_calibration(path: Path) -> dict[str, np.ndarray]:
-    """The entries that are numbers."""
+    """The numeric entries of a calibration file."""
     entries = {}
     for line in path.read_text().splitlines():
         key, _, value = line.partition(":")
@@ -181,7 +183,7 @@ def plain_nuscenes(dataset: SequenceDataset, index: int, folder: Path) -> None:
 
 
 def save_seen(points: np.ndarray, K: np.ndarray, size: tuple[int, int], whole, path: Path) -> None:
-    """Points (4, P) of a camera as a full float32 map; the last of a pixel counts."""
+    """Points (4, P) of a camera as a full float32 map; of several in a pixel the last is kept."""
     points = points[:3, points[2] > 0]
     pixels = K @ points
     u, v = whole(pixels[:2] / pixels[2])
@@ -208,7 +210,7 @@ def scan(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def drives(samples: int) -> Iterator[tuple[int, int]]:
-    """How many drives of how many frames."""
+    """Number of frames in each drive."""
     return -(-samples // FRAMES), min(samples, FRAMES)
 
 

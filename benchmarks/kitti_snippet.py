@@ -1,12 +1,12 @@
-"""How good is depth learned from four triplets of real KITTI video? Judges a run on `left.png`.
+"""Depth learned from four triplets of real KITTI video, evaluated on `left.png`.
 
     python run.py --config configs/kitti_snippet_monodepth2.yaml --data_path ../shared/data/kitti_odom_gray
     python -m benchmarks.kitti_snippet --run runs/kitti_snippet_monodepth2 --data_path ...
 
-The ground truth is a dense stereo disparity (fx 718.856 px, baseline 0.573 m). Rows from 120 down count,
-where the disparity is above 1 and the depth under 80 m; the prediction is aligned by its median. The
-published code reaches abs_rel 0.178 after 300 steps and 0.139 after 500 at the config's settings; a constant
-depth, 0.430.
+The ground truth is a dense stereo disparity (fx 718.856 px, baseline 0.573 m). Pixels from row 120 on with
+a disparity above 1 and a depth below 80 m are evaluated, after alignment by the median. With the settings of
+the config the published code reaches abs_rel 0.178 after 300 steps and 0.139 after 500; a constant depth has
+0.430.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ FIRST_ROW, MAX_DEPTH = 120, 80.0
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--data_path", type=Path, required=True, help="with left.png and disparity.png")
-    parser.add_argument("--image", type=Path, help="where to draw; else snippet.png in the run folder")
+    parser.add_argument("--run", type=Path, required=True, help="run folder to evaluate")
+    parser.add_argument("--data_path", type=Path, required=True, help="holds left.png and disparity.png")
+    parser.add_argument("--image", type=Path, help="image to write; else snippet.png in the run folder")
     args = parser.parse_args()
     method, options = load_method(args.run, which="last")
     image = read_image(args.data_path / "left.png")
     small = resize_image(image, options["height"], options["width"])[None].float() / 255
     with torch.no_grad():
         depth = method.predict_depth(small)
-    ground_truth = true_depth(args.data_path / "disparity.png")
+    ground_truth = stereo_depth(args.data_path / "disparity.png")
     errors = evaluate(depth, ground_truth)
     constant = evaluate(torch.full_like(depth, 10.0), ground_truth)
     for name, numbers in (("learned", errors), ("constant", constant)):
@@ -56,8 +56,8 @@ def main() -> None:
     print(f"wrote {path}: image, learned depth, stereo depth")
 
 
-def true_depth(path: Path) -> Tensor:
-    """(1, 1, h, w) metres from the 8-bit disparity; far beyond any cap where it is missing."""
+def stereo_depth(path: Path) -> Tensor:
+    """(1, 1, h, w) metres from the 8-bit disparity; 1e9 where it is missing, beyond any cap."""
     disparity = torch.from_numpy(np.array(Image.open(path), np.float32))
     depth = torch.where(disparity > 1, FOCAL_TIMES_BASELINE / disparity, 1e9)
     return depth[None, None]

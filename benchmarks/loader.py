@@ -1,10 +1,10 @@
-"""Samples a second of our loader and of the published pipeline, from the same files, on one core.
+"""Samples per second of our loader and of the published pipeline, from the same files, on one core.
 
     python -m benchmarks.loader [--height 192 --width 640 --seconds 8]
 
-Draws KITTI-sized images as JPEG and PNG, then reads three-frame samples both ways, taking turns so that a
-machine that slows down slows both. The published pipeline gives float pyramids with jitter; ours gives uint8
-at network size, and the jitter that happens on the device is timed with it, on the same core.
+Draws images of KITTI's size as JPEG and PNG and reads samples of three frames both ways, in turns, so that
+other load slows both. The published pipeline returns float pyramids with jitter. Ours returns uint8 at the
+network size; its jitter runs on the device in training and is timed on the same core here.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SIZE = (375, 1242)  # KITTI's
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--height", type=int, default=192, help="network input")
-    parser.add_argument("--width", type=int, default=640, help="network input")
-    parser.add_argument("--seconds", type=float, default=8, help="measured for each way and format")
+    parser.add_argument("--height", type=int, default=192, help="height of the network input, pixels")
+    parser.add_argument("--width", type=int, default=640, help="width of the network input, pixels")
+    parser.add_argument("--seconds", type=float, default=8, help="seconds to measure each way and format")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"three frames of {SIZE[1]}x{SIZE[0]} to {args.width}x{args.height}, one core; samples a second\n")
+    print(f"three frames of {SIZE[1]}x{SIZE[0]} to {args.width}x{args.height}, one core; samples / second\n")
     print(f"{'':<6}{'published':>12}{'ours':>10}{'ratio':>8}{'with jitter':>14}{'ratio':>8}")
     for extension in ("jpg", "png"):
         with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(folder: Path, extension: str, args: argparse.Namespace) -> tuple[float, float, float]:
-    """Samples a second: published, ours, ours with the jitter on this core too."""
+    """Samples per second: published, ours, ours with jitter on this core."""
     draw(folder, extension)
     dataset = Folder(folder, part="all", height=args.height, width=args.width, intrinsics="720 720 620 187")
     augment = Augment()
@@ -68,7 +68,7 @@ def measure(folder: Path, extension: str, args: argparse.Namespace) -> tuple[flo
 
 
 def race(ways: list[Callable[[int], object]], count: int, seconds: float) -> tuple[float, ...]:
-    """Calls a second of each, in turns of one round through the samples."""
+    """Calls per second of each way, in turns of one round through the samples."""
     spent, calls = [0.0] * len(ways), [0] * len(ways)
     for way in ways:
         way(0)  # opens files and fills caches
@@ -83,7 +83,7 @@ def race(ways: list[Callable[[int], object]], count: int, seconds: float) -> tup
 
 
 def draw(folder: Path, extension: str) -> None:
-    """Images with the detail of a street: noise at several sizes, so that they compress as photos do."""
+    """Draw images of noise at several scales, which compress like photographs."""
     rng = np.random.default_rng(0)
     height, width = SIZE
     for frame in range(FRAMES):

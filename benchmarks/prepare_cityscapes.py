@@ -1,14 +1,13 @@
-"""Seconds a training sample takes to prepare: our tool on several processes, and the published way on one.
+"""Seconds to prepare a training sample: our tool in several processes, the published way in one.
 
     python -m benchmarks.prepare_cityscapes [--recordings 2 --frames 16 --workers 2]
 
-Draws recordings at Cityscapes' size (2048 x 1024 PNG) and prepares them at 1024 x 512. The published way,
-written plainly here, decodes and resizes all three frames of every sample and stores them as one PNG. Ours
-decodes each frame once; its triples are held against the published ones, pixel by pixel.
+Draws recordings of Cityscapes' size (2048 x 1024 PNG) and prepares them at 1024 x 512. The published way
+decodes and resizes all three frames of every sample and stores them as one PNG. Ours decodes each frame once;
+its triples are compared with the published ones pixel by pixel.
 
-Time on the clock is from the first image written to the last; what processes need to start stands beside
-it. On a machine that does other work, too, the seconds of computing say more: of all processes, their start
-included.
+Wall time is from the first image written to the last; the start of processes is shown separately. With
+other load, processor seconds say more: they sum all processes, with their start.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tools.prepare_cityscapes import Plan, prepare_all
-from utils import run_main
+from tools._cityscapes_frames import Plan, prepare_all
+from utils import InputError, run_main
 
 FOLDER = "aachen_{:06d}"
 CAMERA = {
@@ -40,16 +39,23 @@ CAMERA = {
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=int, default=2, help="drawn (default: 2)")
-    parser.add_argument("--frames", type=int, default=16, help="of each (default: 16; Cityscapes has 30)")
-    parser.add_argument("--workers", type=int, default=2, help="processes of ours (default: 2)")
+    parser.add_argument("--recordings", type=int, default=2, help="recordings to draw (default: 2)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=16,
+        help="frames of each, 5 or more (default: 16)",
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes of our tool (default: 2)")
     args = parser.parse_args()
+    if args.recordings < 1 or args.frames < 5 or args.workers < 1:
+        raise InputError("--recordings and --workers must be 1 or more, --frames 5 or more")
     with tempfile.TemporaryDirectory() as folder:
         cityscapes(Path(folder), args.recordings, args.frames, args.workers)
 
 
 def cityscapes(folder: Path, recordings: int, frames: int, workers: int) -> dict[str, float]:
-    """Print the table; seconds a sample by way."""
+    """Print the table; returns seconds per sample of each way."""
     root = folder / "raw"
     draw(root, recordings, frames)
     samples = recordings * (frames - 4)
@@ -82,7 +88,7 @@ def cityscapes(folder: Path, recordings: int, frames: int, workers: int) -> dict
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock, and seconds of computing of this process and those it started."""
+    """Wall seconds, and processor seconds of this process and its children."""
     before, started = os.times(), time.perf_counter()
     work()
     clock, after = time.perf_counter() - started, os.times()
@@ -90,20 +96,20 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def writing(out: Path) -> float:
-    """Seconds from the start of the first image to the end of the last, by their times on disk."""
+    """Wall seconds from the first image to the last, by their times on disk."""
     images = (path for path in out.rglob("*") if path.suffix in (".png", ".jpg"))
     times = sorted(path.stat().st_mtime for path in images)
     return (times[-1] - times[0]) * len(times) / (len(times) - 1)
 
 
 def quietly(plan: Plan, root: Path, out: Path, processes: int) -> None:
-    """Our tool without its bar."""
+    """Our tool without its progress bar."""
     with contextlib.redirect_stderr(io.StringIO()):
         prepare_all(plan, root, out, ["train"], processes)
 
 
 def prepare_as_published(root: Path, out: Path, recordings: int, frames: int) -> None:
-    """Each sample by itself: three frames decoded, made 1024 x 512, cut, stacked, stored as PNG."""
+    """Prepare each sample: decode three frames, resize to 1024 x 512, crop, stack, store as PNG."""
     (out / "aachen").mkdir(parents=True)
     for recording in range(recordings):
         for target in range(2, frames - 2):
@@ -122,7 +128,7 @@ def image_path(root: Path, recording: int, frame: int) -> Path:
 
 
 def draw(root: Path, recordings: int, frames: int) -> None:
-    """Images with the detail of a street: noise of many sizes, so that they compress as photos do."""
+    """Draw images of noise at several scales, which compress like photographs."""
     rng = np.random.default_rng(0)
     canvas = np.zeros((1024, 2048 + 8 * frames * recordings, 3))
     for size, strength in ((4, 60), (16, 40), (64, 25), (256, 10), (512, 3)):

@@ -1,8 +1,8 @@
-"""Plain implementations of the published pipeline, what `make bench` measures ours against.
+"""Plain implementations of the published pipeline, the reference of `make bench`.
 
-Written from the specification step by step, as the published code computes: every scale on its own, the
-identity error again at each, a pyramid of four Lanczos levels for each frame, colour jitter on every level.
-Nothing but the benchmarks and the tests that hold ours against it uses this file.
+Written from the specification step by step, as the published code computes: each scale separately, the
+identity error at each scale, a pyramid of four Lanczos levels for each frame, colour jitter on every level.
+Only the benchmarks and the tests that compare with it use this file.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""tools/sift_matches.py against a plain implementation of the published steps, on the same images.
+"""tools/sift_matches.py compared with a plain implementation of the published steps, on the same images.
 
     python -m benchmarks.sift_matches [--data_path DDAD --dataset ddad] [--samples 2]
 
-The plain one is one process that does what the published tools do: SIFT on whole images, key points and
-descriptors written and read back for either pair, a mask asked point by point, brute-force matching, a loop
-over the matches. It runs twice, with OpenCV on one core and on every core. Both must find the same matches.
-Time on the clock is without what processes need to start, which stands beside it and is the same for
-two samples and for thousands. Without data a rig is drawn.
+The plain implementation is one process: SIFT on whole images, key points and descriptors written and read
+back for each pair, a mask looked up point by point, brute-force matching, a loop over the matches. It runs
+with OpenCV on one core and on all cores. All must find the same matches. Wall time excludes the start of
+processes, which is shown separately and does not grow with the number of samples. Without data a rig is
+rendered.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import numpy as np
 from benchmarks.prepare_cityscapes import timed
 from datasets import build_dataset
 from datasets.surround import SurroundDataset
+from tools._rig_matches import labels, match_paths, neighbours, write_matches
 from tools.layouts._base import Plan
 from tools.make_synthetic import make
-from tools.sift_matches import labels, match_paths, neighbours, write_matches
 from utils import run_main
 from workers import run_tasks
 
@@ -35,11 +35,11 @@ DRAWN = (608, 968)  # height and width of drawn images: half of DDAD's
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="ddad", help="ddad or nuscenes")
-    parser.add_argument("--data_path", help="root of the dataset; drawn where not given")
-    parser.add_argument("--part", default="val", help="of its split")
-    parser.add_argument("--samples", type=int, default=2, help="how many; processes take one each")
-    parser.add_argument("--workers", type=int, default=2, help="processes of ours")
+    parser.add_argument("--dataset", default="ddad", help="dataset of a rig: ddad or nuscenes")
+    parser.add_argument("--data_path", help="root of the dataset; else a rig is rendered")
+    parser.add_argument("--part", default="val", help="part of the split")
+    parser.add_argument("--samples", type=int, default=2, help="samples to match")
+    parser.add_argument("--workers", type=int, default=2, help="processes of our tool")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if not args.data_path:
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def noop(task: object) -> None:
-    """What a process does that only starts."""
+    """The task of a process that is only started."""
 
 
 def add_plain(found: list, dataset: SurroundDataset, indices: Iterable[int], folder: Path) -> None:
@@ -129,7 +129,7 @@ def taken_apart(point: cv2.KeyPoint) -> tuple[float, ...]:
 
 
 def read_features(path: Path) -> tuple[list[cv2.KeyPoint], np.ndarray]:
-    """Key points, put together again, and their descriptors."""
+    """Key points and descriptors, read back."""
     with np.load(path, allow_pickle=False) as file:
         points = [cv2.KeyPoint(*row[:5], *map(int, row[5:])) for row in file["kp"].tolist()]
         return points, file["des"]

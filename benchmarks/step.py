@@ -26,13 +26,13 @@ from utils import run_main
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--height", type=int, default=192, help="network input")
-    parser.add_argument("--width", type=int, default=640, help="network input")
-    parser.add_argument("--batch_size", type=int, default=4, help="samples a step")
-    parser.add_argument("--steps", type=int, default=5, help="of each way, after one to warm up")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU")
+    parser.add_argument("--height", type=int, default=192, help="height of the network input, pixels")
+    parser.add_argument("--width", type=int, default=640, help="width of the network input, pixels")
+    parser.add_argument("--batch_size", type=int, default=4, help="samples per step")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps of each way, after one to warm up")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device, cpu or cuda"
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def draw(batch_size: int, height: int, width: int) -> Batch:
-    """Smooth images, so that warping has gradients."""
+    """Smooth random images, so that warping has gradients."""
     images = {
         frame: F.interpolate(
             torch.rand(batch_size, 3, height // 8, width // 8), (height, width), mode="bicubic"
@@ -76,7 +76,7 @@ def draw(batch_size: int, height: int, width: int) -> Batch:
 
 
 def our_parts(method: Monodepth2, batch: Batch) -> tuple[Callable, Callable]:
-    """The networks, and what turns their answer into a loss."""
+    """The networks, and the functions that compute the loss of their output."""
 
     def networks() -> tuple:
         prediction = method.run_networks(batch)
@@ -92,7 +92,7 @@ def our_parts(method: Monodepth2, batch: Batch) -> tuple[Callable, Callable]:
 
 
 def published_parts(method: Monodepth2, loss: Loss, batch: Batch) -> tuple[Callable, Callable]:
-    """The same networks, the published loss."""
+    """The same networks with the published loss."""
     K = torch.eye(4, device=batch.intrinsics.device).repeat(len(batch), 1, 1)
     K[:, :3, :3] = batch.intrinsics
 

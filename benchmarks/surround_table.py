@@ -1,18 +1,17 @@
-"""What each part of SurroundDepth adds, measured on the synthetic rig, and where the time of a step goes.
+"""What each part of SurroundDepth adds on the synthetic rig, and how long the parts of a step take.
 
     python -m benchmarks.surround_table --data_path /tmp/rig --out runs/surround_table --steps 1500
     python -m benchmarks.surround_table --data_path /tmp/rig --start RUN --steps 250
     python -m benchmarks.surround_table --time
 
-With `--start`, every row goes on from one run of monodepth2 on ordinary video (benchmarks.bdedepth_table has
-one), whose depth is known up to a factor; without, from random weights.
-
-Every row trains the same small network from scratch on the same frame sets, for as many steps, with one part
-more or less; rows that are done already are only read. Evaluated on scenes never trained on, all six cameras:
+Every row trains the same small network on the same frame sets for the same number of steps, with one part
+more or less. Finished rows are only read. Rows start from random weights or, with `--start`, from a run of
+monodepth2 on video (benchmarks.bdedepth_table makes one), whose depth is known up to scale. All six cameras
+of held-out scenes are evaluated:
 
     abs_rel            each image aligned by its median
-    abs_rel, a1 (m)    depth as it is, in metres
-    ratio              median of median(ground truth) / median(prediction): 1 where the scale is right
+    abs_rel, a1 (m)    without alignment, metres
+    ratio              median over images of median(ground truth) / median(prediction); 1 is the right scale
 """
 
 from __future__ import annotations
@@ -68,6 +67,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.time:
         return print_times(args)
+    if args.start:
+        check_start(args)
     data = Path(args.data_path)
     if not (data / "ddad.json").is_file():
         make_rig(data, args)
@@ -82,18 +83,18 @@ def main() -> None:
 
 
 def make_rig(data: Path, args: argparse.Namespace) -> None:
-    """Draw the scenes, and put the masks of their vehicle where datasets/ddad.py looks for them."""
+    """Render the scenes, and put their ego masks where datasets/ddad.py reads them."""
     make(Plan("ddad", data, args.sequences, args.frames, args.height, args.width, args.seed, "png"))
     for mask in sorted((data / "ground_truth/masks").glob("*.png")):
         for sequence in range(args.sequences):
-            place = data / "masks" / mask.stem / f"{sequence:06d}.png"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(mask, place)
+            path = data / "masks" / mask.stem / f"{sequence:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(mask, path)
 
 
 def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, float]:
-    """Train one row, or go on with it, and give its last validation."""
-    # A depth of twice min_depth is where training starts: it must be where neighbours overlap.
+    """Train one row, or resume it, and return its last validation."""
+    # Training starts at twice min_depth, which must be a depth where neighbours overlap.
     shared = {
         "data_path": data,
         "log_dir": args.out,
@@ -132,8 +133,7 @@ def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, floa
         trainer.train()
     if trainer.progress.step < args.steps:
         raise InputError(
-            f"{name} was stopped after {trainer.progress.step} of {args.steps} steps; the same command "
-            "continues"
+            f"{name} was stopped after {trainer.progress.step} of {args.steps} steps; run it again to resume"
         )
     lines = (Path(args.out) / name / "log.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
@@ -142,13 +142,29 @@ def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, floa
 
 
 def steps_per_epoch(data: Path, args: argparse.Namespace) -> int:
-    """Of the rig's training part; the learning rate falls to 0 over whole epochs."""
+    """Steps per epoch of the training part; the learning rate falls to 0 over whole epochs."""
     frame_sets = build_dataset({"dataset": "ddad", "data_path": data}, part="train", frame_ids=(0, -1, 1))
     return len(frame_sets) // args.batch_size
 
 
+def check_start(args: argparse.Namespace) -> None:
+    """Refuse a run whose networks do not fit the rows, before anything is rendered.
+
+    Raises:
+        InputError: its encoders are others than --encoder and --pose_encoder.
+    """
+    _, options = load_method(args.start, "cpu", which="last")
+    encoder = options.get("encoder") or f"resnet{options.get('num_layers') or 18}"
+    pose_encoder = options.get("pose_encoder") or encoder
+    if (encoder, pose_encoder) != (args.encoder, args.pose_encoder or args.encoder):
+        raise InputError(
+            f"{args.start} has the encoder {encoder} and the pose encoder {pose_encoder}; give --encoder "
+            f"{encoder} --pose_encoder {pose_encoder}, or another run"
+        )
+
+
 def start_from(method: SurroundDepth, run: str) -> None:
-    """The networks of a run of monodepth2; attention, which it has not, stays as it was drawn."""
+    """Load the networks of a run of monodepth2; attention, which it does not have, stays at random."""
     video, _ = load_method(run, "cpu", which="last")
     for name, network in video.named_children():
         if name != "loss_terms":
@@ -159,7 +175,7 @@ def start_from(method: SurroundDepth, run: str) -> None:
 
 
 def print_table(results: dict[str, dict[str, float]]) -> None:
-    """What was measured so far."""
+    """Print the results so far."""
     print(f"\n{'':<30}" + "".join(f"{title:>14}" for title in COLUMNS.values()))
     for name, numbers in results.items():
         print(f"{name:<30}" + "".join(f"{numbers[key]:>14.3f}" for key in COLUMNS))
@@ -169,7 +185,7 @@ def print_table(results: dict[str, dict[str, float]]) -> None:
 
 
 def print_times(args: argparse.Namespace) -> None:
-    """Seconds of one training step's parts, forward and backward, median over `--repeat`."""
+    """Print the seconds of the parts of a training step, forward and backward, median over `--repeat`."""
     batch = draw(args.batch_size, args.height, args.width)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batch = batch.to(device)
@@ -188,7 +204,7 @@ def print_times(args: argparse.Namespace) -> None:
 
 
 def draw(frame_sets: int, height: int, width: int) -> Batch:
-    """Smooth images of the synthetic rig's cameras, all visible, with matches."""
+    """Smooth random images of the synthetic rig's cameras, with empty ego masks and random matches."""
     rig = SurroundRig(height, width)
     coarse = torch.rand(3, 6 * frame_sets, 3, height // 8, width // 8)
     frames = [F.interpolate(part, (height, width), mode="bicubic").clamp(0, 1) for part in coarse]
@@ -209,7 +225,7 @@ def stacked(matrices: Sequence[np.ndarray]) -> Tensor:
 
 
 def timed_step(method: SurroundDepth, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Seconds of each part, its backward pass with it: the graph is cut between parts."""
+    """Seconds of each part with its backward pass; the graph is cut between parts."""
     times: dict[str, float] = {}
 
     def timed(part: str, work: Callable[[], Any]) -> Any:
@@ -252,7 +268,7 @@ def timed_step(method: SurroundDepth, batch: Batch, optimizer: torch.optim.Optim
 
 
 def leaf(values: Tensor) -> Tensor:
-    """The same values, as the start of a graph of their own."""
+    """The same values as a leaf of a new graph."""
     return values.detach().requires_grad_()
 
 
@@ -263,29 +279,37 @@ def now() -> float:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """`--time` splits a step at the size that is given; everything else is about the table."""
+    """The flags of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_path", default="data/synthetic_rig", help="made where there is none")
-    parser.add_argument("--out", default="runs/surround_table", help="folder of the runs and table.json")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), help="which rows")
-    parser.add_argument("--steps", type=int, default=1500, help="of each row")
-    parser.add_argument("--sequences", type=int, default=12, help="scenes, where they are to be made")
-    parser.add_argument("--frames", type=int, default=16, help="of each scene")
-    parser.add_argument("--height", type=int, default=96, help="network input")
-    parser.add_argument("--width", type=int, default=160, help="network input")
-    parser.add_argument("--batch_size", type=int, default=2, help="frame sets a step")
-    parser.add_argument("--learning_rate", type=float, default=3e-4, help="of Adam")
-    parser.add_argument("--encoder", default="resnet10t", help="of depth and pose")
-    parser.add_argument("--pose_encoder", help="of pose, where it is another")
     parser.add_argument(
-        "--start", metavar="RUN", help="a run of monodepth2 whose networks every row begins with"
+        "--data_path",
+        default="data/synthetic_rig",
+        help="folder of the synthetic rig; rendered if it does not exist",
     )
-    parser.add_argument("--blocks", type=int, default=2, help="of attention a level, where there is any")
-    parser.add_argument("--seed", type=int, default=0, help="of the world and the networks")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU")
-    parser.add_argument("--time", action="store_true", help="split one step's time instead")
-    parser.add_argument("--num_layers", type=int, default=34, help="of the ResNets that --time measures")
-    parser.add_argument("--repeat", type=int, default=3, help="of the timed step, after one to warm up")
+    parser.add_argument("--out", default="runs/surround_table", help="folder for the runs and table.json")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), help="rows to train")
+    parser.add_argument("--steps", type=int, default=1500, help="training steps of each row")
+    parser.add_argument("--sequences", type=int, default=12, help="number of scenes to render")
+    parser.add_argument("--frames", type=int, default=16, help="frames of each rendered scene")
+    parser.add_argument("--height", type=int, default=96, help="height of the network input, pixels")
+    parser.add_argument("--width", type=int, default=160, help="width of the network input, pixels")
+    parser.add_argument("--batch_size", type=int, default=2, help="frame sets per step")
+    parser.add_argument("--learning_rate", type=float, default=3e-4, help="initial learning rate")
+    parser.add_argument("--encoder", default="resnet10t", help="encoder of the depth and pose networks")
+    parser.add_argument("--pose_encoder", help="encoder of the pose network; else --encoder")
+    parser.add_argument(
+        "--start", metavar="RUN", help="run of monodepth2 whose networks every row starts from"
+    )
+    parser.add_argument("--blocks", type=int, default=2, help="attention blocks per level")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes and the networks")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument(
+        "--time", action="store_true", help="measure the parts of one training step instead of training"
+    )
+    parser.add_argument(
+        "--num_layers", type=int, default=34, help="layers of the ResNets that --time measures"
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="timed steps of --time, after one to warm up")
     return parser.parse_args()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,14 @@ import safetensors
 import torch
 from torch import Tensor
 
-from utils import InputError, atomic_path
+import files
 
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """`atomic_path`, with a sentence where the disk is full or the folder closed."""
-    path = Path(path)
-    try:
-        with atomic_path(path) as temporary:
-            yield temporary
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        cause: BaseException | None = error
-        # torch answers a failed write with a RuntimeError about positions; the reason is in its context.
-        while isinstance(cause, RuntimeError):
-            cause = cause.__cause__ or cause.__context__
-        if not isinstance(cause, (OSError, safetensors.SafetensorError)):
-            raise
-        reason = getattr(cause, "strerror", None) or str(cause)
-        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "; free some space and resume" if full or "No space" in reason else ""
-        kept = f", the earlier {path.name} is untouched" if path.exists() else ""
-        raise InputError(f"could not write {path}: {reason}{kept}{advice}") from error
+    """`files.writing` for tensors: a failed write of torch or safetensors is one sentence as well."""
+    with files.writing(path, (safetensors.SafetensorError,)) as temporary:
+        yield temporary
 
 
 def write(path: str | Path, content: Any) -> None:

@@ -30,6 +30,7 @@ from datasets.resizing import resize_intrinsics
 from datasets.sequence import check_folder
 from datasets.splits import SplitLine, load_split
 from datasets.surround import RING, SurroundDataset, ring_order
+from files import inside
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, nearest_name
@@ -236,14 +237,14 @@ class Ddad(Exportable, SurroundDataset):
     def mask_path(self, sample: FrameSet, camera: int) -> Path:
         """Ours, `CAMERA_01/000187.png`, or the published one, `CAMERA_01/000187/mask.png`."""
         scene, sensor = self.scenes[sample.scene].name, self.sensors[camera]
-        ours = [folder / sensor / f"{scene}.png" for folder in self.mask_folders]
+        ours = [inside(folder / sensor, f"{scene}.png") for folder in self.mask_folders]
         published = [folder / sensor / scene / "mask.png" for folder in self.mask_folders]
         return next((path for path in ours + published if path.is_file()), ours[0])
 
     def match_path(self, sample: FrameSet, camera: int) -> Path:
         scene = self.scenes[sample.scene]
         stamp = scene.stamps[sample.number, camera]
-        return self.matches / scene.name / self.sensors[camera] / f"{stamp}.npy"
+        return inside(self.matches, scene.name) / self.sensors[camera] / f"{stamp}.npy"
 
     # Depth.
 

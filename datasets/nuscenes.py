@@ -31,6 +31,7 @@ from datasets.resizing import resize_intrinsics
 from datasets.sequence import check_folder
 from datasets.splits import load_split, split_names
 from datasets.surround import RING, SurroundDataset
+from files import inside
 from metrics import Protocol
 from structures import Frame
 from utils import InputError, nearest_name
@@ -222,11 +223,11 @@ class NuScenes(Exportable, SurroundDataset):
 
     def mask_path(self, sample: Sample, camera: int) -> Path:
         """`CAM_FRONT/scene-0103.png`."""
-        return self.mask_folders[0] / CHANNELS[self.camera_names[camera]] / f"{sample.scene}.png"
+        return inside(self.mask_folders[0] / CHANNELS[self.camera_names[camera]], f"{sample.scene}.png")
 
     def match_path(self, sample: Sample, camera: int) -> Path:
-        image = Path(self._index.filename(self._rows[0][sample.number, camera]))
-        return self.matches / image.with_suffix(".npy")
+        image = self._index.filename(self._rows[0][sample.number, camera])
+        return inside(self.matches, image).with_suffix(".npy")
 
     def read_raw_depth(self, index: int) -> SparseDepth | None:
         sample = self.samples[index]

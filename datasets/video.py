@@ -11,7 +11,10 @@ from tqdm import tqdm
 
 from utils import InputError
 
-VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts"}
+VIDEOS = {
+    ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts",
+    ".m2ts", ".ogv",
+}  # fmt: skip
 EXTRACTED = ".frames"  # a video's frames lie beside it, in <video>.frames
 NOTE = ".video"  # says in there which video they come from
 JPEG_QUALITY = 95

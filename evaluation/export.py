@@ -17,9 +17,10 @@ from datasets.exported_depth import shard_path
 from datasets.exporting import Export, Member, encode
 from datasets.ground_truth import Exportable
 from datasets.sequence import SequenceDataset
+from files import explained
 from shards import torchrun_shard
 from utils import InputError, can_write
-from workers import run_tasks, writing
+from workers import run_tasks
 
 # A forked process is there at once, as a loader's are; a spawned one must import torch first.
 START, WORTH_A_PROCESS = ("fork", 16) if sys.platform == "linux" else ("spawn", 200)  # samples
@@ -80,13 +81,13 @@ def export(
     with tqdm(total=len(indices), initial=done, desc=path.name, unit="sample") as bar:
         try:
             for position, members in zip(task.left, measure(dataset, left, workers)):
-                with writing(path.parent):
+                with explained(path.parent):
                     task.add(position, members)
                 bar.update()
         finally:  # keep what was measured, also after an interruption
-            with writing(path.parent):
+            with explained(path.parent):
                 task.save()
-    with writing(path.parent):
+    with explained(path.parent):
         # Ground truth at regular intervals may lie in the other shards only.
         return path, task.finish(may_be_empty=shards > 1 and has_ground_truth(dataset)), len(indices)
 

@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clouds import surround_cloud
 from datasets.surround import RING
-from images import as_image, colourise, ring_grid, surround_cloud
+from images import as_image, colourise, ring_grid
 from layers import disparity_to_depth, invert_rigid
 from methods import METHODS
 from methods._networks import Motion

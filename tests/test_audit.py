@@ -180,5 +180,8 @@ def test_leaking_evaluation_loses_the_benchmarks_name():
 
 def test_release_keeps_the_training_list(tmp_path):
     lists = [record(TEST)]
-    export_weights(tmp_path / "r.safetensors", Checkpoint({"depth.w": torch.ones(1)}, {}, training={"training_data": lists}))
+    export_weights(
+        tmp_path / "r.safetensors",
+        Checkpoint({"depth.w": torch.ones(1)}, {}, training={"training_data": lists}),
+    )
     assert load_checkpoint(tmp_path / "r.safetensors").training == {"training_data": lists}

@@ -337,10 +337,10 @@ def test_a_setting_reads_unusual_words_by_its_type(typed, value, tmp_path):
     assert parse(["--config", config]).dataset[key] == value
 
 
-@pytest.mark.parametrize("words", ["--dataset folder --dataset.intrinsics 87", "--config {config}"])
+@pytest.mark.parametrize("words", ["--dataset folder --dataset.files 87", "--config {config}"])
 def test_a_number_for_a_text_setting_is_text(words, tmp_path):
-    config = write(tmp_path / "a.yaml", "dataset: {name: folder, intrinsics: 87}")
-    assert parse(words.format(config=config).split()).dataset["intrinsics"] == "87"
+    config = write(tmp_path / "a.yaml", "dataset: {name: folder, files: 87}")
+    assert parse(words.format(config=config).split()).dataset["files"] == "87"
 
 
 def test_configs_read_words_of_old_yaml_by_type(tmp_path):

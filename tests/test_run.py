@@ -115,8 +115,8 @@ def test_eval_only_evaluates_another_split_and_size(tiny_kitti, tmp_path, capsys
     run.main([*words, "--eval_only", "--split", str(lists), "--height", "96", "--width", "128"])
     out = capsys.readouterr().out
     assert "video, 128 x 96" in out and "images         3\n" in out
-    with pytest.raises(InputError, match=r"so --dataset\.intrinsics would be without effect; leave it out"):
-        run.main([*words, "--eval_only", "--dataset.intrinsics", "fixed"])
+    run.main([*words, "--eval_only", "--dataset.ground_truth", "velodyne_camera"])
+    assert "along the camera's optical axis" in capsys.readouterr().out
 
 
 def test_eval_only_skips_samples_that_lack_a_image_when_asked(tiny_kitti, tmp_path, capsys):

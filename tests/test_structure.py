@@ -17,16 +17,22 @@ MOST_FILE, MOST_FUNCTION, MOST_SETTINGS = 400, 60, 10  # lines, lines, parameter
 # A file imports from lower levels only. Files of one folder may import each other, without a circle.
 LEVELS = [
     {"utils"},
-    {"structures", "components", "devices", "files", "shards", "workers"},
+    {"structures", "components", "devices", "files", "intrinsics", "provenance", "shards", "workers"},
     {"layers", "processes", "schedule", "segmentation_metrics"},
-    {"cameras", "photometric_error", "metrics", "checkpoints", "images", "trajectories"},
+<<<<<<< HEAD
+    {"cameras", "intrinsics", "photometric_error", "metrics", "checkpoints", "images", "trajectories"},
     {"networks", "losses", "datasets"},
+=======
+    {"cameras", "photometric_error", "metrics", "checkpoints", "images", "clouds", "sinks", "trajectories"},
+    {"networks", "losses", "datasets", "videos"},
+>>>>>>> refs/heads/tools
     {"views"},
     {"methods"},
     {"evaluation"},
-    {"validation", "logs", "sinks", "published_configs"},
+    {"validation", "logs", "published_configs"},
     {"options", "trainer", "predictor"},
     {"flags"},
+    {"prediction"},
     {"tools"},
     {
         "run",
@@ -43,32 +49,25 @@ LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 
 UPWARD: dict[tuple[str, str], str] = {}  # (importing, imported): why
 SCRIPTS_AS_LIBRARY = {  # (importing, entry script): why
-    ("benchmarks.prepare_cityscapes", "tools.prepare_cityscapes"): "times the tool as it is called",
     ("benchmarks.sift_matches", "benchmarks.prepare_cityscapes"): "shares the published program's stand-in",
     ("benchmarks.sift_matches", "tools.make_synthetic"): "renders its world with the tool",
-    ("benchmarks.sift_matches", "tools.sift_matches"): "times the tool as it is called",
     ("benchmarks.surround_table", "tools.make_synthetic"): "renders its world with the tool",
-    ("run", "evaluate_depth"): "--eval_only; needs evaluation/ behind a function",
 }
 LONG_FILES = {  # file: why
-    "datasets/_cityscapes.py": "recordings, calibration and labels; to be split",
-    "datasets/_ground_truth.py": "mix-in, reader, writer and export; to be split",
-    "datasets/folder.py": "scenes, intrinsics text and depth files; to be split",
-    "datasets/nuscenes.py": "devkit tables and dataset; to be split",
-    "datasets/nyuv2.py": "labelled file and raw video; to be split",
+<<<<<<< HEAD
     "tools/sift_matches.py": "two-view geometry beside the tool; to be split",
+=======
+>>>>>>> refs/heads/tools
     "trainer.py": "schedule and process code inside; both get files of their own",
 }
 LONG_FUNCTIONS = {  # file:function: why
-    "tools/_doctor/intrinsics.py:check_focal": "to be told in steps",
 }
 MANY_SETTINGS = {  # file:class: why
-    "datasets/cityscapes.py:Cityscapes": "repeats base settings; takes **settings",
-    "datasets/ddad.py:Ddad": "repeats base settings; takes **settings",
+<<<<<<< HEAD
+    "datasets/folder.py:Folder": "recordings of one's own: each setting is a fact that no file there states",
+=======
     "datasets/folder.py:Folder": "repeats base settings; takes **settings",
-    "datasets/kitti.py:Kitti": "repeats base settings; takes **settings",
-    "datasets/nuscenes.py:NuScenes": "repeats base settings; takes **settings",
-    "datasets/nyuv2.py:NyuV2": "repeats base settings; takes **settings",
+>>>>>>> refs/heads/tools
     "methods/_networks.py:DepthAndMotion": "depth and pose networks; its settings are Monodepth2's options",
 }
 CIRCLES: dict[tuple[str, ...], str] = {}  # files that import each other, in alphabetical order: why

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import functools
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +17,15 @@ from PIL import Image
 import methods
 from images import colourise
 from layers import disparity_to_depth
+from prediction import reading
+from prediction.images import name_outputs
 from predictor import as_images, find_images, load_predictor, read_upright
 from structures import Batch
-from test_simple import main, name_outputs
+from test_simple import main
 from tests import goldens
 from tests.plys import read_ply
 from tests.tiny_models import save_published, save_run
-from utils import InputError
+from utils import PROJECT, InputError
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +108,7 @@ def test_stereo_pairs_make_metres_and_video_does_not(constant_run, tmp_path, cap
     predict("--image_path", tmp_path / "a.png", "--run", stereo, "--pred_metric_depth")
     assert np.allclose(np.load(tmp_path / "a_depth.npy"), 5.4 * relative)
     assert capsys.readouterr().out.endswith("depth is in metres\n")
-    with pytest.raises(InputError, match="--pred_metric_depth needs a model that knows metres"):
+    with pytest.raises(InputError, match="--pred_metric_depth needs a model with metric scale"):
         predict("--image_path", tmp_path / "a.png", "--run", constant_run, "--pred_metric_depth")
 
 
@@ -229,7 +235,7 @@ def test_points_take_the_intrinsics_beside_the_image_and_say_when_they_assume(co
     draw(tmp_path / "a.png", 50, 70)
     arguments = ("--image_path", tmp_path / "a.png", "--run", constant_run, "--ply")
     predict(*arguments)
-    assert "their points assume a camera that sees 60 degrees from left to right" in capsys.readouterr().out
+    assert "points assume a camera that sees 60 degrees along the longer side" in capsys.readouterr().out
     _, points, _ = read_ply(tmp_path / "a.ply")
     angle = np.degrees(np.arctan(np.ptp(points[:, 0]) * 70 / 69 / 2 / points[0, 2]))
     assert angle == pytest.approx(30, abs=1e-3)
@@ -241,7 +247,7 @@ def test_points_take_the_intrinsics_beside_the_image_and_say_when_they_assume(co
     (tmp_path / "cam.txt").write_text("140 140 134.5 24.5\n")
     with pytest.raises(SystemExit):
         predict(*arguments)
-    assert "are not the intrinsics of" in capsys.readouterr().err
+    assert "the principal point lies outside" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -254,7 +260,7 @@ def test_points_take_the_intrinsics_beside_the_image_and_say_when_they_assume(co
         (["--image_path", "a.png", "--run", "RUN", "--ext", "xyz"], "cannot write 'xyz'; known endings"),
         (["--image_path", "a.png", "--run", "RUN", "--ply", "--intrinsics", "1 2 3"], r"expected 4 .* got 3"),
         (["--image_path", "a.png", "--run", "RUN", "--intrinsics", "90 90 35 25"], "are for the points of"),
-        (["--image_path", "a.png", "--run", "RUN", "--height", "100"], "height must be a multiple of 32"),
+        (["--image_path", "a.png", "--run", "RUN", "--height", "100"], "must be a multiple of 32"),
         (["--image_path", "a.png", "--run", "RUN", "--batch_size", "0"], "--batch_size must be 1 or more"),
     ],
 )
@@ -264,6 +270,80 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(run, tmp_path, monkeypa
     with pytest.raises(InputError, match=sentence):
         predict(*(str(run) if word == "RUN" else word for word in words))
     assert names(tmp_path) == ["a.png"]
+
+
+def test_guess_for_a_portrait_has_the_focal_length_of_its_lens(constant_run, tmp_path):
+    for name, size in (("landscape", (48, 64)), ("portrait", (64, 48))):
+        draw(tmp_path / f"{name}.png", *size)
+        predict("--image_path", tmp_path / f"{name}.png", "--run", constant_run, "--ply")
+    wide, high = (read_ply(tmp_path / f"{name}.ply")[1] for name in ("landscape", "portrait"))
+    assert np.ptp(wide[:, 0]) == pytest.approx(np.ptp(high[:, 1]), rel=1e-4)
+
+
+def test_points_use_the_intrinsics_of_the_training(tmp_path, capsys):
+    dataset = {"name": "folder", "intrinsics": "140 140 34.5 24.5"}
+    run = save_run(tmp_path / "run", disparity=0.25, dataset=dataset)
+    draw(tmp_path / "a.png", 50, 70)
+    predict("--image_path", tmp_path / "a.png", "--run", run, "--ply")
+    assert "the points of 1 of the images use the intrinsics in the run's options" in capsys.readouterr().out
+    _, points, _ = read_ply(tmp_path / "a.ply")
+    assert np.ptp(points[:, 0]) / points[0, 2] == pytest.approx(69 / 140, rel=1e-4)
+    draw(tmp_path / "b.png", 100, 300)  # another camera
+    predict("--image_path", tmp_path / "b.png", "--run", run, "--ply")
+    assert "have no intrinsics" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bits, factor", [(10, 64), (12, 16)])
+def test_unscaled_values_in_16_bits_are_said(run, tmp_path, capsys, bits, factor):
+    grey = np.linspace(0, 2**bits - 1, 48 * 64).reshape(48, 64).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    Image.fromarray(grey * factor).save(tmp_path / "b.png")
+    predict("--image_path", tmp_path / "a.png", "--run", run)
+    said = capsys.readouterr().err
+    assert f"a.png holds {bits}-bit values in 16 bits" in said and f"multiply its values by {factor}" in said
+    predict("--image_path", tmp_path / "b.png", "--run", run)
+    assert "nearly black" not in capsys.readouterr().err
+
+
+def test_dark_image_of_8_bits_is_not_said(run, tmp_path, capsys):
+    Image.new("RGB", (64, 48), (9, 9, 9)).save(tmp_path / "a.png")
+    predict("--image_path", tmp_path / "a.png", "--run", run)
+    assert "nearly black" not in capsys.readouterr().err
+
+
+def test_odd_files_do_not_end_the_folder(run, tmp_path, capsys):
+    draw(tmp_path / "a.png")
+    Image.new("P", (64, 48)).save(tmp_path / "gif.png", format="GIF")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    claim = bytearray((tmp_path / "a.png").read_bytes())
+    claim[16:24] = struct.pack(">II", 100_000, 100_000)
+    claim[29:33] = struct.pack(">I", zlib.crc32(claim[12:29]))
+    (tmp_path / "huge.png").write_bytes(claim)
+    with pytest.raises(SystemExit):
+        predict("--image_path", tmp_path, "--run", run, "--output", tmp_path / "out")
+    assert "a_disp.png" in names(tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "huge.png" in said and "empty.jpg" in said
+
+
+def test_decoder_that_raises_anything_is_one_sentence(tmp_path, monkeypatch):
+    def decode(path):
+        raise MemoryError
+
+    monkeypatch.setattr(reading, "read_image", decode)
+    assert "a.png cannot be read as an image (MemoryError)" in str(reading.read_or_reason(Path("a.png")))
+
+
+def test_help_and_mistyped_flags_do_not_import_torch():
+    for script in ("test_simple.py", "test_video.py"):
+        for words in (["--help"], ["--no_such_flag"]):
+            code = (
+                f"import sys, runpy; sys.argv = [{script!r}, *{words!r}]\n"
+                f"try: runpy.run_path({script!r}, run_name='__main__')\n"
+                "except SystemExit: pass\n"
+                "assert 'torch' not in sys.modules"
+            )
+            subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True)
 
 
 def test_real_images_of_every_kind_go_through(shared_data, run, tmp_path):

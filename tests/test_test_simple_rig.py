@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from test_simple import factor_of, main
+from prediction.rig import scale_of
+from test_simple import main
 from tests.plys import read_ply
 from tests.tiny_models import save_run
 from utils import InputError
@@ -63,14 +64,14 @@ def test_depth_that_lacks_a_factor_takes_one_from_the_frame_sets_ground_truth(ti
     header, points, _ = read_ply(cloud)
     assert "comment x forward, y left, z up" in header
     assert 6 < np.median(np.linalg.norm(points, axis=1)) < 60  # 3.3 without the factor
-    with pytest.raises(InputError, match="needs metres, and this model's depth lacks a factor"):
+    with pytest.raises(InputError, match="needs a model with metric scale"):
         main(words(run, tiny_ddad, "--pred_metric_depth"))
 
 
 def test_empty_ground_truth_tells_no_factor():
     frame_set = SimpleNamespace(depth=lambda index: np.zeros((2, 4, 6), np.float32))
     with pytest.raises(InputError, match="has no ground truth to take it from"):
-        factor_of(frame_set, 0, [np.ones((4, 6))] * 2)
+        scale_of(frame_set, 0, [np.ones((4, 6))] * 2)
 
 
 def test_a_rig_predicts_without_the_masks_of_its_training(metric_run, tiny_ddad, tmp_path):
@@ -120,7 +121,7 @@ def test_what_cannot_be_meant_is_refused(metric_run, tiny_ddad, more, sentence):
 
 def test_a_rigs_model_does_not_take_single_images_nor_another_dataset(metric_run, tiny_kitti):
     image = next(tiny_kitti.rglob("*.png"))
-    with pytest.raises(InputError, match="looks at 6 cameras of one frame set together"):
+    with pytest.raises(InputError, match="predicts 6 cameras of one frame set together"):
         main(["--run", str(metric_run), "--image_path", str(image), "--device", "cpu"])
     with pytest.raises(InputError, match="kitti has one camera; give its images"):
         main(["--run", str(metric_run), "--dataset", "kitti", "--device", "cpu"])

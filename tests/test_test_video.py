@@ -14,10 +14,12 @@ from PIL import Image
 import methods
 from datasets.image_files import read_image
 from datasets.video import extract_video
-from test_video import SteadyRange, arrange, main, open_frames
-from tests.test_images import read_video
+from prediction.frames import open_frames
+from prediction.layout import SteadyRange, arrange
+from test_video import main
 from tests.test_test_simple import draw
 from tests.test_test_simple_rig import RIG
+from tests.test_videos import read_video
 from tests.tiny_models import save_run
 from utils import InputError
 
@@ -118,6 +120,43 @@ def test_the_folder_that_the_command_is_run_in_gets_its_video_beside_it(frames, 
     assert open_frames([place]).output.resolve() == frames.parent / "walk_depth.gif"
 
 
+@pytest.mark.parametrize("ending", ["gif", "webp", "png"])
+def test_animated_image_is_a_video(run, tmp_path, ending):
+    shades = [Image.new("RGB", (64, 48), (40 * n, 40 * n, 40 * n)) for n in range(6)]
+    path = tmp_path / f"anim.{ending}"
+    shades[0].save(path, save_all=True, append_images=shades[1:], duration=50, loop=0, lossless=True)
+    frames = open_frames([str(path)])
+    assert (frames.count, frames.fps) == (6, pytest.approx(20))
+    brightness = [frame.float().mean().item() for frame in frames.images]
+    assert brightness == pytest.approx([0, 40, 80, 120, 160, 200], abs=2)
+    predict("--image_path", path, "--run", run, "--every", 2)
+    assert len(read_video(tmp_path / "anim_depth.gif")) == 3
+
+
+def test_still_image_of_an_animated_format_is_one_frame(tmp_path):
+    draw(tmp_path / "a.png", 48, 64)
+    assert open_frames([str(tmp_path / "a.png")]).count == 1
+
+
+@pytest.mark.parametrize("ending", [".ts", ".3gp", ".flv"])
+def test_containers_that_opencv_reads_are_videos(tmp_path, ending):
+    import cv2
+
+    codec = {".ts": "mp4v", ".3gp": "mp4v", ".flv": "FLV1"}[ending]
+    writer = cv2.VideoWriter(str(tmp_path / f"a{ending}"), cv2.VideoWriter_fourcc(*codec), 20, (64, 48))
+    for n in range(5):
+        writer.write(np.full((48, 64, 3), 40 * n, np.uint8))
+    writer.release()
+    images = [item for item in open_frames([str(tmp_path / f"a{ending}")]).images if torch.is_tensor(item)]
+    assert len(images) >= 4
+
+
+def test_colons_in_a_relative_name_are_no_url(video, monkeypatch):
+    video.rename(video.with_name("12:30:15.mp4"))
+    monkeypatch.chdir(video.parent)
+    assert len(list(open_frames(["12:30:15.mp4"]).images)) == 7
+
+
 def test_frames_of_another_format_can_be_left_aside(frames):
     draw(frames / "poster.jpg", 48, 64)
     assert open_frames([str(frames)]).count == COUNT + 1
@@ -163,7 +202,7 @@ def test_a_damaged_frame_is_named_and_the_video_goes_on(run, frames, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--run", "RUN", "--output", "a.avi"], r"cannot write '\.avi'; known endings are gif, mp4"),
+        (["--run", "RUN", "--output", "a.avi"], r"cannot write '\.avi'; known endings are gif, mp4, webm"),
         (["--run", "RUN", "--fps", "0"], "--fps must be above 0"),
         (["--run", "RUN", "--every", "0"], "--every must be 1 or more, got 0"),
         ([], "no model was given"),
@@ -177,7 +216,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(run, frames, words, sen
 def test_a_video_does_not_take_the_place_of_its_video(run, video, monkeypatch):
     before = video.read_bytes()
     monkeypatch.chdir(video.parent)
-    with pytest.raises(InputError, match="what the frames are read from; give another --output"):
+    with pytest.raises(InputError, match=r"walk\.mp4 is the input; give another file with --output"):
         predict("--image_path", video, "--run", run, "--output", "walk.mp4")
     assert video.read_bytes() == before
 
@@ -207,11 +246,11 @@ def test_a_damaged_place_does_not_end_a_video(video, tmp_path):
     (tmp_path / "hurt.avi").write_bytes(content)
     *frames, last = open_frames([str(tmp_path / "hurt.avi")]).images
     assert 20 < len(frames) < 40 and all(isinstance(frame, torch.Tensor) for frame in frames)
-    assert f"announces 40 frames, of which {len(frames)} could be read" in str(last)
+    assert f"announces 40 frames; {len(frames)} could be read" in str(last)
     assert all(isinstance(frame, torch.Tensor) for frame in open_frames([str(video)]).images)
 
 
 def test_a_rigs_model_takes_no_video(frames, tmp_path):
     rig = save_run(tmp_path / "rig", **RIG)
-    with pytest.raises(InputError, match="looks at 6 cameras of one frame set together, and a video has one"):
+    with pytest.raises(InputError, match="predicts 6 cameras of one frame set together, and a video has one"):
         main(["--image_path", str(frames), "--run", str(rig), "--device", "cpu"])

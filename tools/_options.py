@@ -1,4 +1,4 @@
-"""The flags that tools share: which dataset, how many processes, which share of the work."""
+"""Flags that tools share: the dataset, the number of processes, the share of the work."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
-from datasets.sequence import SequenceDataset
 from shards import own_cores, shard_of, torchrun_shard
 from utils import read_setting
 
+if TYPE_CHECKING:
+    from datasets import SequenceDataset
+
 
 def new_parser(description: str) -> argparse.ArgumentParser:
-    """A parser that shows a file's docstring as it stands, and takes no flag by half of its name."""
+    """A parser whose help shows a tool's docstring unchanged; it does not accept abbreviated flags."""
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
 
 
 def place(text: str) -> Path:
-    """A file or folder; a leading ~ that the shell leaves, as in --out=~/page.html, is the home folder."""
+    """A file or folder; a leading ~, which the shell leaves in --out=~/page.html, is the home folder."""
     return Path(os.path.expanduser(text))
 
 
@@ -36,10 +37,10 @@ def add_dataset(
     """Flags for `open_dataset`.
 
     Args:
-        dataset: the default.
-        which: what others there are.
-        part: the default.
-        parts: the default in words, where it is not plain.
+        dataset: default of --dataset.
+        which: the datasets to choose from, for the help.
+        part: default of --part.
+        parts: that default in words, if it depends on the split.
     """
     add = parser.add_argument
     add("--data_path", type=place, required=True, metavar="FOLDER", help="root of the dataset")
@@ -47,7 +48,7 @@ def add_dataset(
     add(
         "--split",
         type=os.path.expanduser,
-        help="a split's name, or a folder of lists; else the dataset's own default",
+        help="name of a split, or a folder of lists; else the default of the dataset",
     )
     parts = parts or " ".join(part or ())
     add("--part", nargs="+", default=part, help=f"parts of the split (default: {parts})")
@@ -64,7 +65,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=_setting,
         default=[],
         metavar="KEY=VALUE",
-        help="further dataset settings",
+        help="further settings of the dataset, such as masks=true (docs/datasets.md)",
     )
 
 
@@ -77,26 +78,32 @@ def _setting(text: str) -> tuple[str, object]:
 
 
 def open_dataset(given: argparse.Namespace, **settings: Any) -> SequenceDataset:
-    """The dataset that the flags of `add_dataset` name, of each sample frame 0 alone.
+    """The dataset that the flags of `add_dataset` name, with only frame 0 of each sample.
 
     Args:
         given: the flags; `--set` wins over `settings`.
-        settings: the tool's own; None is the dataset's default.
+        settings: further settings; None means the default of the dataset.
 
     Raises:
-        InputError: there is no such dataset, or it refuses a setting.
+        InputError: an unknown dataset, or a setting that it refuses.
     """
+    from datasets import open_dataset as open_any  # imports torch, which --help does not need
+
     settings = {"split": given.split, **settings}
     settings = {key: value for key, value in settings.items() if value is not None}
     section = {"name": given.dataset, **settings, **dict(given.set)}
     options = {"dataset": section, "data_path": given.data_path, "skip_missing": given.skip_missing}
-    return datasets.open_dataset(options, "inspect", frame_ids=(0,))
+    return open_any(options, "inspect", frame_ids=(0,))
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """`--workers` and `--shard`."""
     add = parser.add_argument
-    add("--workers", type=int, default=own_cores(), help="processes (default: one for each core)")
+    add("--workers", type=int, default=own_cores(), help="worker processes (default: one for each core)")
     add(
-        "--shard", type=shard_of, default=torchrun_shard(), metavar="I/N", help="do the I-th of N shards only"
+        "--shard",
+        type=shard_of,
+        default=torchrun_shard(),
+        metavar="I/N",
+        help="do only share I of N, such as 2/4",
     )

@@ -1,8 +1,8 @@
 """`make demo`: depth learned from video alone, on this machine, in minutes.
 
-Renders a synthetic world as KITTI, exports its ground truth, trains configs/demo.yaml on it, evaluates the
-result on streets it has not seen, beside two predictors that know nothing, and leaves images to look at.
-Every step is a command of its own and is printed as one; what has been done already is not done again.
+Renders a synthetic world in KITTI's layout, exports its ground truth, trains configs/demo.yaml on it,
+evaluates the result on held-out streets next to two baselines, and leaves images to look at. Every step is a
+command of its own and is printed. Finished steps are not repeated.
 """
 
 from __future__ import annotations
@@ -13,36 +13,29 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-
-from datasets import build_dataset
-from datasets.image_files import read_image
-from evaluation import Loading, Result, compare, constant_predictor, evaluate, map_predictor, mean_depth_map
-from images import as_image, colourise, image_grid, save_image
-from predictor import Predictor, load_predictor
 from tools._options import place
 from utils import PROJECT, InputError, run_main
 
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    from evaluation import Result
+    from predictor import Predictor
+
 CONFIG = "configs/demo.yaml"
-SHOWN = 6  # rows of the image grid of images
+SHOWN = 6  # rows of the image grid
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser("demo.py", description="Learn depth from a synthetic video.")
-    parser.add_argument("--out", type=place, default=Path("demo"), help="folder for everything it makes")
-    parser.add_argument("--sequences", type=int, default=20, help="streets; a quarter of them is held out")
-    parser.add_argument("--frames", type=int, default=16, help="images of each, per camera")
-    parser.add_argument("--height", type=int, default=128, help="of the images on disk")
-    parser.add_argument("--width", type=int, default=416, help="of the images on disk")
-    parser.add_argument("--seed", type=int, default=0, help="of the world and of the training")
-    parser.add_argument(
-        "--run_options", nargs=argparse.REMAINDER, default=[], help="everything after it goes to run.py"
-    )
-    args = parser.parse_args()
+    args = parse()
+    from evaluation import compare
+    from predictor import load_predictor
+
     started = time.time()
     data, run = args.out / "data", args.out / "run"
     size = {"height": args.height, "width": args.width, "seed": args.seed}
@@ -67,12 +60,26 @@ def main() -> None:
     print(f"\nDepth on streets that were never trained on, {next(iter(results.values())).protocol.name}:\n")
     print(compare(results))
     print("\n  abs_rel to rmse_log: lower is better; a1 to a3: higher is better")
-    print(f"\nPictures: {images}/depth.png, {images}/depth.gif, {data}/gallery.png")
+    print(f"\nImages: {images}/depth.png, {images}/depth.gif, {data}/gallery.png")
     print(f"The run: {run} (tensorboard --logdir {run}); {(time.time() - started) / 60:.1f} minutes in all")
 
 
+def parse() -> argparse.Namespace:
+    """The flags of the command line."""
+    parser = argparse.ArgumentParser("demo.py", description="Learn depth from a synthetic video.")
+    add = parser.add_argument
+    add("--out", type=place, default=Path("demo"), help="folder for all files of the demo")
+    add("--sequences", type=int, default=20, help="streets to render; a quarter is held out")
+    add("--frames", type=int, default=16, help="frames of each street")
+    add("--height", type=int, default=128, help="height of the rendered images, pixels")
+    add("--width", type=int, default=416, help="width of the rendered images, pixels")
+    add("--seed", type=int, default=0, help="seed of the world and of the training")
+    add("--run_options", nargs=argparse.REMAINDER, default=[], help="all that follows goes to run.py")
+    return parser.parse_args()
+
+
 def render(data: Path, settings: dict[str, int]) -> None:
-    """The world, once: a finished one is kept, and so is its exported ground truth."""
+    """Render the world and export its ground truth, unless both are finished."""
     done = data / "gt_depths"
     if done.is_dir() and any(done.iterdir()):
         print(f"{data} is there already; remove it to render another world")
@@ -83,29 +90,37 @@ def render(data: Path, settings: dict[str, int]) -> None:
         ["tools/make_synthetic.py", "--layout", "kitti", "--out", data, "--overwrite", *flags],
     )
     step(
-        "Its ground truth, for evaluating alone",
+        "Its ground truth, only for evaluation",
         ["tools/export_gt_depth.py", "--data_path", data, "--split", data / "splits"]
         + ["--part", "train", "val", "test"],
     )
 
 
 def step(title: str, command: list) -> None:
-    """Run one of the project's own commands, shown as anyone would type it."""
+    """Run one of the project's commands and print it as one would type it.
+
+    Raises:
+        InputError: the command failed.
+    """
     words = [str(word) for word in command]
     print(f"\n{title}\n  $ python {shlex.join(words)}", flush=True)
     status = subprocess.run([sys.executable, *words], cwd=PROJECT).returncode
     if status:
-        raise InputError(f"the demo stopped, since {words[0]} ended with status {status}")
+        raise InputError(f"the demo stopped because {words[0]} ended with status {status}")
 
 
-def open_part(options: dict, data: Path, part: str, **settings: str) -> torch.utils.data.Dataset:
+def open_part(options: dict, data: Path, part: str, **settings: str) -> Dataset:
     """Single images of a part of the demo's world."""
+    from datasets import build_dataset
+
     here = {**options, "data_path": str(data), "split": str(data / "splits")}
     return build_dataset(here, part=part, frame_ids=(0,), **settings)
 
 
 def evaluate_demo(predictor: Predictor, data: Path) -> dict[str, Result]:
-    """The learned depth beside one constant depth and the training set's mean depth at each pixel."""
+    """The learned depth, and two baselines: one constant depth, the training set's mean depth per pixel."""
+    from evaluation import Loading, constant_predictor, evaluate, map_predictor, mean_depth_map
+
     options = predictor.options
     train, test = (open_part(options, data, part) for part in ("train", "test"))
     mean = mean_depth_map(train, options["height"] // 4, options["width"] // 4)
@@ -118,17 +133,22 @@ def evaluate_demo(predictor: Predictor, data: Path) -> dict[str, Result]:
     return {name: evaluate(predict, test, loading=loading)[""] for name, predict in predictors.items()}
 
 
-def draw(path: Path, predictor: Predictor, dataset: torch.utils.data.Dataset) -> None:
-    """Rows of image, learned depth and true depth at the images' own size, near things bright."""
+def draw(path: Path, predictor: Predictor, dataset: Dataset) -> None:
+    """Write rows of image, learned depth and ground truth at the size of the images; near is bright."""
+    import torch
+
+    from datasets.image_files import read_image
+    from images import as_image, colourise, image_grid, save_image
+
     rows = []
     for index in torch.linspace(0, len(dataset) - 1, SHOWN).round().int().tolist():
         image = read_image(dataset.paths(dataset.samples[index], 0)[0])
         depth = torch.from_numpy(dataset.depth(index))[0]
-        nearness = torch.where(depth > 0, 1 / depth.clamp(min=1e-3), 0)  # the sky has none
+        inverse = torch.where(depth > 0, 1 / depth.clamp(min=1e-3), 0)  # 0 in the sky
         learned = 1 / predictor(image)[0, 0]
-        rows.append([as_image(image / 255), colourise(learned), colourise(nearness)])
+        rows.append([as_image(image / 255), colourise(learned), colourise(inverse)])
     save_image(path, image_grid(rows))
-    print(f"\nwrote {path}: image, learned depth, true depth")
+    print(f"\nwrote {path}: image, learned depth, ground truth")
 
 
 if __name__ == "__main__":

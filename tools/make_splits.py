@@ -1,11 +1,11 @@
-"""Split lists in and out of our compact form (see datasets/splits.py).
+"""Convert split lists to and from the compact form of splits/ (datasets/splits.py).
 
-python tools/makelists.py --export lists
-    writes lists/kitti/eigen_zhou/train_files.txt and so on, one sample per line as published code reads
-    them, and lists/kitti/benchmark/eigen_to_benchmark_ids.npy
+python tools/make_splits.py --export lists
+    writes lists/kitti/eigen_zhou/train_files.txt and so on, one sample per line in the published form, and
+    lists/kitti/benchmark/eigen_to_benchmark_ids.npy
 
-python tools/makelists.py --pack train_files.txt --without val.txt --out splits/kitti/mine/train.txt
-    writes a list of your own in the compact form
+python tools/make_splits.py --pack train_files.txt --without val.txt --out splits/kitti/mine/train.txt
+    writes your own list in the compact form
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from utils import InputError, atomic_path, run_main
 
 
 def main() -> None:
+    """The command line."""
     options = parse_arguments()
     if options.export:
         export(options.export, options.dataset, options.split)
@@ -32,20 +33,21 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The flags of the command line."""
     parser = new_parser(__doc__)
     task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("--export", type=place, metavar="FOLDER", help="write the published form below FOLDER")
-    task.add_argument("--pack", type=place, metavar="FILE", help="turn this list into the compact form")
-    parser.add_argument("--dataset", default="kitti", help="whose splits to export (default: kitti)")
-    parser.add_argument("--split", help="export this one only (default: all of the dataset)")
-    parser.add_argument("--out", type=place, metavar="FILE", help="where the packed list goes")
+    task.add_argument("--export", type=place, metavar="FOLDER", help="write published lists below FOLDER")
+    task.add_argument("--pack", type=place, metavar="FILE", help="convert this list to the compact form")
+    parser.add_argument("--dataset", default="kitti", help="dataset that --export takes (default: kitti)")
+    parser.add_argument("--split", help="split that --export writes (default: all of the dataset)")
+    parser.add_argument("--out", type=place, metavar="FILE", help="file that --pack writes")
     parser.add_argument(
         "--without",
         metavar="FILE",
-        help="a list beside --out; the two are packed as one and it is taken out by a 'without' line, which "
-        "is far shorter where they share drives, as train and val do",
+        help="list beside --out whose samples are left out by a 'without' line; much shorter if both lists "
+        "share drives, as train and val do",
     )
-    parser.add_argument("--keep_order", action="store_true", help="pack in the list's order; default: sorted")
+    parser.add_argument("--keep_order", action="store_true", help="keep the list's order; else sort it")
     options = parser.parse_args()
     if options.pack and not options.out:
         parser.error("--pack needs --out")
@@ -70,7 +72,7 @@ def export(folder: Path, dataset: str, split: str | None) -> None:
         path = folder / dataset / "benchmark" / "eigen_to_benchmark_ids.npy"
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.save(file, ids)
-        print(f"{path}: the places of {len(ids)} benchmark frames in the Eigen list")
+        print(f"{path}: the positions of {len(ids)} benchmark frames in the Eigen list")
 
 
 def pack(path: Path, out: Path, without: str | None, keep_order: bool) -> None:
@@ -83,11 +85,12 @@ def pack(path: Path, out: Path, without: str | None, keep_order: bool) -> None:
     lines = lists.compact_lines([*samples, *removed], keep_order)
     if without:
         lines.append(f"without {without}")
-    write_lines(out, [f"# {len(samples)} samples, packed from {path.name} by tools/makelists.py", *lines])
+    write_lines(out, [f"# {len(samples)} samples, packed from {path.name} by tools/make_splits.py", *lines])
     print(f"{out}: {len(samples)} samples in {len(lines)} lines ({out.stat().st_size / 1000:.1f} kB)")
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
+    """Write text lines; the file appears when it is complete."""
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

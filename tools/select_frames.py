@@ -35,11 +35,12 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.scenes import FRAMES_FILE, find_scenes, frame_names
+from files import explained
 from intrinsics import FILES as INTRINSICS_FILES
 from intrinsics import parse_intrinsics
 from tools._options import add_workers, new_parser, place
 from utils import InputError, atomic_path, read_text, read_yaml, run_main, to_yaml
-from workers import run_tasks, writing
+from workers import run_tasks
 
 INDEX, ABOUT = "frame_index.txt", "frame_index.yaml"
 THRESHOLDS = {"flow": 0.01, "difference": 0.5}
@@ -330,7 +331,7 @@ def main(arguments: list[str] | None = None) -> None:
     which, shards = given.shard
     scenes = scenes[which - 1 :: shards]
     start = time.perf_counter()
-    with writing(given.data_path):
+    with explained(given.data_path):
         kept, total = select_all(scenes, rule, given.frames_txt, given.overwrite, given.workers)
     speed = total / max(time.perf_counter() - start, 1e-9)
     done = f"{len(scenes)} scenes are done; " if scenes else "this shard has no scene; "

@@ -126,6 +126,10 @@ class AugmentedViews(nn.Module):
                 terms["depth_agreement"] = self.weight * self.agreement(batch, prediction)
         return terms
 
+    def diagnose(self, batch: Batch, prediction: Prediction) -> list[str]:
+        """The method's sentences about a training that goes wrong."""
+        return self.method.diagnose(batch, prediction)
+
     def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """The method's images, the cropped target, and the disparity of each view."""
         shown = self.method.log_images(batch, prediction)

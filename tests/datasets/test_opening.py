@@ -137,7 +137,7 @@ def test_what_a_class_declares_are_its_settings(name):
 
 
 def test_an_option_of_the_run_is_no_setting_of_the_dataset():
-    with pytest.raises(InputError, match="write --height 128"):
+    with pytest.raises(InputError, match="use --height 128"):
         parse(["--dataset.height", "128", "--height", "64", "--width", "96"])
 
 

@@ -16,9 +16,11 @@ from datasets.synthetic import Camera, World, rotation
 from tools import doctor
 from tools._doctor import intrinsics
 from tools._doctor.files import fitting_size
-from tools._doctor.geometry import FACTORS, Features, epipolar_distance, find_motion, scan_focal, triangulate
+from tools._doctor.geometry import FACTORS, epipolar_distance, find_motion, scan_focal
+from tools._doctor.opening import first_size
 from tools._doctor.reading import Look, Sample
 from tools._doctor.rig import check_masks, check_rig
+from tools._two_views import Features, inverse_depths
 from tools.layouts._base import Plan, looking_ahead, save_depth, save_image
 from tools.make_synthetic import make
 from utils import InputError
@@ -85,10 +87,10 @@ def ask_kitti(root: Path, tmp_path: Path, capsys) -> tuple[int, str, str]:
 def test_a_sound_recording_passes_with_its_numbers(walk, tmp_path, capsys):
     status, words, _ = ask(walk, tmp_path, capsys)
     assert status == 0 and "can be trained on" in words and "problem" not in words
-    assert "good files all 7 images are there, and all were opened" in words
+    assert "good files all 7 images exist; all were opened" in words
     assert "fx is 116 px: a view 82 degrees wide" in words
     assert "the motion agrees with fx 116 px" in words
-    assert "good overlay ground truth and motion agree" in words
+    assert "good overlay ground truth and motion have a rank correlation" in words
     assert "the network's 640x192 stretches them 2.00 times" in words
     assert "is wider than they are; --height 96 --width 160 fits" in words
 
@@ -129,7 +131,7 @@ def test_real_grey_frames_pass_with_a_note(shared_data, tmp_path, capsys):
     folder = shared_data / "kitti_odom_gray"
     status, words, _ = ask(folder, tmp_path, capsys, "--samples", "2", "--set", *more, split=False)
     assert status == 0 and "images are grey, which is fine" in words
-    assert "the motion does not tell the focal length" in words  # it drives straight ahead
+    assert "the motion does not determine the focal length" in words  # it drives straight ahead
 
 
 # ------------------------------------------------------------------------------------------ broken on purpose
@@ -164,7 +166,7 @@ def test_intrinsics_are_guessed_for_the_images_not_for_the_depth_beside_them(tmp
     for n in range(4):
         Image.new("RGB", (96, 64)).save(tmp_path / f"{n}.png")
         Image.new("L", (48, 32)).save(tmp_path / f"depth/{n}.png")
-    assert doctor._first_size(tmp_path) == (64, 96)
+    assert first_size(tmp_path) == (64, 96)
 
 
 def test_a_wrong_focal_length_is_found_from_the_motion_and_a_better_one_named(broken, tmp_path, capsys):
@@ -207,7 +209,7 @@ def test_a_camera_that_only_turns_is_a_problem(tmp_path, capsys):
         save_image(folder / f"{n:03d}.png", world.render(CAMERA, world.ego_pose(0) @ turned, 0.0).image)
     write_intrinsics(folder)
     status, words, _ = ask(folder, tmp_path, capsys)
-    assert status == 1 and "the camera turns but hardly moves" in words
+    assert status == 1 and "the camera rotates but hardly moves" in words
 
 
 def test_frames_in_no_order_are_asked_about(broken, tmp_path, capsys):
@@ -216,14 +218,14 @@ def test_frames_in_no_order_are_asked_about(broken, tmp_path, capsys):
     for path in tmp_path.glob("*.png"):
         shutil.move(path, broken / path.name)
     _, words, _ = ask(broken, tmp_path, capsys)
-    assert "warning order" in words and "are the frames in the order of time?" in words
+    assert "warning order" in words and "are the frames in order of time?" in words
 
 
 def test_images_without_intrinsics_get_those_that_the_motion_tells(broken, tmp_path, capsys):
     (broken / "cam.txt").unlink()
     status, words, page = ask(broken, tmp_path, capsys)
     assert status == 1 and "there are no intrinsics" in words and "yet: 1 problem" in words
-    told = words.split("for a first try write '")[1].split("'")[0]
+    told = words.split("to begin with, write '")[1].split("'")[0]
     fx, fy, cx, cy = map(float, told.split())
     assert fx == fy and abs(fx / K[0, 0] - 1) < 0.15 and (cx, cy) == (99.5, 59.5)
     assert told in page
@@ -236,7 +238,7 @@ def test_numbers_that_are_none_and_too_few_frames_do_not_stop_the_rest(broken, t
         status == 1 and "intrinsics are the numbers fx fy cx cy" in words and "went on with guessed" in words
     )
     assert "too few to hold" in words and "went on with nothing held back" in words
-    assert "all 7 images are there" in words
+    assert "all 7 images exist" in words
 
 
 def test_images_that_match_nowhere_are_a_problem(broken, tmp_path, capsys):
@@ -253,7 +255,7 @@ def test_images_of_twelve_bits_in_sixteen_are_told_from_a_dark_street(broken, tm
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         cv2.imwrite(str(path), grey.astype(np.uint16) << 4)
     status, words, _ = ask(broken, tmp_path, capsys)
-    assert status == 1 and "7 of 7 images are nearly black" in words and "do 16 bit files hold 10" in words
+    assert status == 1 and "7 of 7 images are nearly black" in words and "do 16-bit files hold 10" in words
 
 
 def test_every_ground_truth_file_is_opened_on_request(broken, tmp_path, capsys):
@@ -288,7 +290,7 @@ def test_black_bars_and_black_images_are_found(broken, tmp_path, capsys):
         Image.fromarray(image * (n != 6)).save(broken / f"{n:03d}.png")
     _, words, _ = ask(broken, tmp_path, capsys)
     assert "black bars take 18% of every image (top 12, bottom 10, left 0, right 0 of 200x120)" in words
-    assert "1 of 7 images show nothing" in words
+    assert "1 of 7 images are empty" in words
 
 
 def test_ground_truth_in_millimetres_is_asked_about(broken, tmp_path, capsys):
@@ -365,7 +367,7 @@ def seen_by(dataset: SimpleNamespace) -> list[Sample]:
 def test_a_ring_of_cameras_shares_what_its_angles_say():
     dataset = rig(0, 60, 120, 180, 240, 300)  # each sees 82 degrees
     (finding,) = check_rig(dataset, seen_by(dataset))
-    assert finding.level == "good" and finding.text == "6 pairs of neighbours share 21 degrees"
+    assert finding.level == "good" and finding.text == "6 pairs of neighbours overlap by 21 degrees"
 
 
 def test_cameras_in_another_order_see_nothing_in_common():
@@ -381,7 +383,9 @@ def test_poses_that_are_mirrored_or_in_millimetres_are_refused():
     mirrored[1, :3, 0] *= -1
     far[0, :3, 3] *= 1000
     dataset.rig_from_camera = lambda _: mirrored
-    assert check_rig(dataset, seen_by(dataset))[0].text.startswith("front_left: the pose's rotation is none")
+    assert check_rig(dataset, seen_by(dataset))[0].text.startswith(
+        "front_left: the rotation of the extrinsics is invalid"
+    )
     dataset.rig_from_camera = lambda _: far
     assert "front: stands at (1000, 0, 1500)" in check_rig(dataset, seen_by(dataset))[0].text
 
@@ -417,7 +421,7 @@ def test_exact_matches_give_back_the_motion_and_the_depth(drawn):
     assert motion.explained.all() and motion.distance < 1e-3
     assert np.allclose(T[:3, :3], R, atol=1e-4) and np.allclose(T[:3, 3], t / np.linalg.norm(t), atol=1e-3)
     assert np.allclose(motion.inverse_depth * depth, np.linalg.norm(t), rtol=0.02)
-    assert np.allclose(triangulate(R, t, target, source, K)[0], 1 / depth)
+    assert np.allclose(inverse_depths(target, source, K, R, t)[0], 1 / depth)
     assert np.abs(epipolar_distance(R, t, target, source, K)).max() < 1e-9
 
 

@@ -9,7 +9,7 @@ import pytest
 from cameras import KannalaBrandt, read_camera
 from datasets._speed import read_speed_csv, read_times
 from datasets.synthetic import World, rotation
-from tools import make_synthetic
+from tools import _synthetic_sets
 from tools.layouts._base import Plan, looking_ahead
 from tools.layouts.kitti import KittiRaw, KittiRig
 from tools.make_synthetic import main, make
@@ -275,7 +275,7 @@ def test_what_was_made_from_other_images_is_not_left_beside_new_ones(tmp_path, m
     (tmp_path / made).mkdir()
     main(["--out", str(tmp_path), *SMALL, "--overwrite"])
     (tmp_path / made / "test.npz").write_text("of the former images")
-    with pytest.raises(InputError, match=f"{made} was made from the images that were there before; remove"):
+    with pytest.raises(InputError, match=f"{made} was made from the images of an earlier world; remove"):
         main(["--out", str(tmp_path), *SMALL, "--overwrite"])
 
 
@@ -283,7 +283,7 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(make_synthetic, "save_image", full)
+    monkeypatch.setattr(_synthetic_sets, "save_image", full)
     with pytest.raises(InputError, match="the disk is full"):
         main(["--out", str(tmp_path / "out"), *SMALL])
 

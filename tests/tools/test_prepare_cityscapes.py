@@ -1,5 +1,6 @@
 """Preparing Cityscapes: as published where it is written as published, resumable, shared out, never mixed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets import _cityscapes
 from datasets.cityscapes import Cityscapes
+from tools._cityscapes_frames import recordings
 from tools.layouts._base import Plan as Drawn
 from tools.make_synthetic import make
-from tools.prepare_cityscapes import main, recordings
+from tools.prepare_cityscapes import main
 from utils import InputError
 
 HEIGHT, WIDTH = 64, 128
@@ -89,6 +92,28 @@ def test_what_is_there_is_left_alone_and_what_is_missing_is_made_again(city, tmp
     assert kept.stat().st_mtime_ns == stamp
 
 
+def test_changed_source_is_prepared_again(copy, tmp_path, capsys):
+    prepare(copy, tmp_path / "out")
+    source = copy / "leftImg8bit_sequence/train/aachen/aachen_000001_000003_leftImg8bit.png"
+    with Image.open(source) as image:
+        size = image.size
+    Image.new("RGB", size, (200, 0, 0)).save(source)
+    camera = next((copy / "camera/train/aachen").glob("aachen_000002_*.json"))
+    content = json.loads(camera.read_text())
+    content["intrinsic"]["fx"] += 10
+    camera.write_text(json.dumps(content))
+    _cityscapes._read_camera_once.cache_clear()  # the tool is a new process
+    before = (tmp_path / "out/aachen/000002/cam.txt").read_text()
+    capsys.readouterr()
+    prepare(copy, tmp_path / "out")
+    assert "1 images were written now" in capsys.readouterr().out
+    with Image.open(tmp_path / "out/aachen/000001/000003.jpg") as made:
+        assert np.asarray(made)[..., 0].min() > 190
+    assert (tmp_path / "out/aachen/000002/cam.txt").read_text() != before
+    prepare(copy, tmp_path / "out")
+    assert "0 images were written now" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("layout, workers", [("sequences", "1"), ("triples", "2")])
 def test_shards_and_processes_write_what_one_process_writes(city, tmp_path, layout, workers, monkeypatch):
     whole = prepare(city, tmp_path / "whole", "--layout", layout)
@@ -154,7 +179,9 @@ def test_an_output_that_cannot_be_written_is_named(city, tmp_path):
 
 def test_another_way_of_preparing_goes_to_another_folder(city, tmp_path):
     prepare(city, tmp_path / "out")
-    with pytest.raises(InputError, match="was prepared with ext jpg; say the same, or give another --out"):
+    with pytest.raises(
+        InputError, match="was prepared with ext jpg; give the same settings, or another --out"
+    ):
         prepare(city, tmp_path / "out", "--ext", "png")
     with pytest.raises(InputError, match="holds other folders already"):
         prepare(city, city)

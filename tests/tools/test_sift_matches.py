@@ -12,28 +12,23 @@ from datasets import build_dataset
 from datasets.resizing import resize_intrinsics
 from datasets.surround import RING, pose_from_quaternion
 from tests.datasets.test_surround import Ring
-from tests.goldens import FOLDER, uniform
-from tools import sift_matches
-from tools.sift_matches import (
-    Features,
-    describe,
-    edge_region,
-    epipolar_distances,
-    homogeneous,
+from tests.goldens import FOLDER
+from tools import _rig_matches
+from tools._match_report import nearest_depth, report, usable
+from tools._rig_matches import (
+    RATIO,
+    border_region,
     labels,
-    main,
-    match,
     match_paths,
-    nearest_depth,
-    nearest_two,
     neighbours,
+    outdated,
     read_grey,
-    report,
+    read_origin,
     sample_matches,
-    triangulate,
-    usable,
     write_matches,
 )
+from tools._two_views import Features, fundamental, homogeneous, line_distances, match, sift_features
+from tools.sift_matches import main
 from utils import InputError
 
 WIDTH, HEIGHT = 320, 192
@@ -45,50 +40,21 @@ def golden():
 
 
 @pytest.mark.parametrize(("dataset", "width", "columns"), [("nusc", 1600, 500), ("ddad", 1936, 600)])
-def test_matches_and_their_depths_are_the_published_ones(golden, dataset, width, columns):
+def test_matches_and_depths_are_the_published_ones(golden, dataset, width, columns):
     stored = {key.split(".")[1]: golden[key] for key in golden.files if key.startswith(dataset)}
     source = Features(stored["kp_src"].astype(float), stored["des_src"].astype(np.float32))
     target = Features(stored["kp_tgt"].astype(float), stored["des_tgt"].astype(np.float32))
-    source = source.at(source.places[:, 0] < columns)
-    target = target.at(target.places[:, 0] > width - columns)
-    a, b = match(source, target)
+    source = source.at(source.points[:, 0] < columns)
+    target = target.at(target.points[:, 0] > width - columns)
+    a, b = match(source, target, RATIO)
     rows = labels(
-        source.places[a], target.places[b], *(stored[key].astype(float) for key in ("K_src", "K_tgt", "T"))
+        source.points[a], target.points[b], *(stored[key].astype(float) for key in ("K_src", "K_tgt", "T"))
     )
     np.testing.assert_allclose(rows[0], stored["match_src"], rtol=1e-6)
     np.testing.assert_allclose(rows[1], stored["match_tgt"], rtol=1e-6)
 
 
-def test_triangulated_depth_is_the_published_one(golden):
-    first = (np.array([0, 0, 1], np.float32) + uniform("A:sd:mt:a", (40, 3), -0.3, 0.3)).astype(np.float32)
-    second = (np.array([0.1, 0, 1], np.float32) + uniform("A:sd:mt:b", (40, 3), -0.3, 0.3)).astype(np.float32)
-    scale = first[:, 2:].astype(float)
-    depth, angle = triangulate(first / scale, second.astype(float), np.array([-1.2, 0.3, 0.4]))
-    np.testing.assert_allclose(depth, golden["triangulate_depth"], rtol=2e-4, atol=1e-4)
-    np.testing.assert_allclose(angle, golden["triangulate_angle"], rtol=1e-5)
-
-
-def test_comparing_in_blocks_finds_what_comparing_one_by_one_finds():
-    rng = np.random.default_rng(0)
-    a, b = (rng.integers(0, 256, (count, 128)).astype(np.float32) for count in (700, 40))
-    b[7] = b[3]  # a tie: the first counts
-    nearest, first, second = nearest_two(a, b)
-    distances = np.sqrt(((a[:, None].astype(float) - b[None]) ** 2).sum(2))
-    assert (nearest == distances.argmin(1)).all()
-    np.testing.assert_allclose(np.stack([first, second], 1), np.sort(distances, 1)[:, :2], rtol=1e-6)
-
-
-def test_a_place_described_twice_is_matched_once():
-    target = np.eye(8, 128, dtype=np.float32) * 100
-    source = target[[0, 0, 1]].copy()
-    source[0, 20] = 30  # the first description of the place is the worse one
-    places = np.array([[5.0, 5], [5, 5], [9, 9]])
-    found = match(Features(places, source), Features(np.zeros((8, 2)), target))
-    assert found[0].tolist() == [1, 2] and found[1].tolist() == [0, 1]
-    assert len(match(Features(np.zeros((0, 2)), source[:0]), Features(np.zeros((8, 2)), target))[0]) == 0
-
-
-def test_a_point_seen_by_both_cameras_lies_on_both_epipolar_lines_at_its_depth():
+def test_point_seen_twice_has_its_depth_and_no_line_distance():
     rng = np.random.default_rng(1)
     points = rng.uniform([-4, -2, 4], [4, 2, 30], (50, 3))
     T = pose_from_quaternion((np.cos(0.2), 0, np.sin(0.2), 0), (0.9, 0.1, -0.2), "pose")
@@ -103,7 +69,7 @@ def test_a_point_seen_by_both_cameras_lies_on_both_epipolar_lines_at_its_depth()
     normal = homogeneous(source) @ np.linalg.inv(K).T @ T[:3, :3].T
     line = np.cross(T[:3, 3], normal) @ np.linalg.inv(K)  # of each place, in the target's pixels
     aside = 3 * line[:, :2] / np.hypot(*line[:, :2].T)[:, None]
-    _, off = epipolar_distances(source, target + aside, K, K, T)
+    _, off = line_distances(source, target + aside, fundamental(K, K, T[:3, :3], T[:3, 3]))
     np.testing.assert_allclose(off, 3)
     assert not usable(np.column_stack([rows[0][:, :5], off])).any()
 
@@ -114,27 +80,27 @@ def test_neighbours_are_those_of_the_ring():
     assert neighbours(["front", "back"]) == []
 
 
-def test_features_are_sought_where_a_neighbour_looks_and_not_on_the_vehicle_itself():
+def test_region_is_the_overlap_without_the_ego_mask():
     own = np.zeros((8, 20), bool)
     own[6:] = True
-    region = edge_region((8, 20), {"left"}, 0.25, own)
+    region = border_region((8, 20), {"left"}, 0.25, own)
     assert region[:6, :5].all() and not region[:, 5:].any() and not region[6:].any()
-    assert edge_region((8, 20), {"left", "right"}, 0.25)[0].tolist() == [255] * 5 + [0] * 10 + [255] * 5
+    assert border_region((8, 20), {"left", "right"}, 0.25)[0].tolist() == [255] * 5 + [0] * 10 + [255] * 5
 
 
-def test_a_feature_counts_where_the_pixel_that_holds_its_place_is_in_the_region(wall):
+def test_pixel_that_contains_a_feature_decides_on_the_region(wall):
     """OpenCV asks the nearest pixel instead; a region of narrow stripes tells both apart."""
     grey = read_grey(wall.paths("000", 0)[0])
     region = np.zeros_like(grey)
     region[:, ::3] = 255
-    whole, chosen = describe(grey, np.full_like(grey, 255)), describe(grey, region)
-    inside = region[whole.places[:, 1].astype(int), whole.places[:, 0].astype(int)] > 0
+    whole, chosen = (sift_features(grey, 0.01, 8, region=r) for r in (np.full_like(grey, 255), region))
+    inside = region[whole.points[:, 1].astype(int), whole.points[:, 0].astype(int)] > 0
     assert inside.sum() > 20
-    assert np.array_equal(chosen.places, whole.places[inside])
+    assert np.array_equal(chosen.points, whole.points[inside])
     assert np.array_equal(chosen.descriptors, whole.descriptors[inside])
 
 
-def test_the_nearest_lidar_point_within_reach_counts():
+def test_nearest_lidar_point_within_the_radius_is_taken():
     depth = np.zeros((20, 20), np.float32)
     depth[10, 12], depth[10, 9] = 5, 7
     known = nearest_depth(depth, np.array([10.6, 9.0, 2.0]), np.array([10.0, 10.0, 2.0]))
@@ -150,10 +116,10 @@ class Wall(Ring):
         super().__init__(data_path, camera_names=("front", "front_left"), **settings)
         self.samples = ["000", "001"]
 
-    def intrinsics(self, sample, camera, height, width):
+    def intrinsics(self, line, camera, height, width):
         return np.array([[160.0, 0, (width - 1) / 2], [0, 160.0, (height - 1) / 2], [0, 0, 1]])
 
-    def rig_from_camera(self, sample):
+    def rig_from_camera(self, line):
         forward = pose_from_quaternion((0.5, -0.5, 0.5, -0.5), (0, 0, 0), "forward")
         poses = []
         for side, degrees in ((0.0, 0), (0.8, 20)):
@@ -162,10 +128,10 @@ class Wall(Ring):
             poses.append(pose)
         return np.stack(poses)
 
-    def match_path(self, sample, camera):
-        return self.matches / f"{self.camera_names[camera]}_{sample}.npy"
+    def match_path(self, line, camera):
+        return self.matches / f"{self.camera_names[camera]}_{line}.npy"
 
-    def image_size(self, sample, camera):
+    def image_size(self, line, camera):
         return HEIGHT, WIDTH
 
     def depth_from_raw(self, index):
@@ -195,14 +161,14 @@ def wall(tmp_path):
         points, _ = wall_points(rig, camera)
         places = ((points[..., 1:] + (12, 4)) * 70).astype(np.float32)
         image = cv2.remap(texture, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
-        for sample in rig.samples:
+        for line in rig.samples:
             pixels = (image.clip(0, 1) * 255).astype(np.uint8)
-            Image.fromarray(pixels).convert("RGB").save(tmp_path / f"{name}_{sample}.png")
+            Image.fromarray(pixels).convert("RGB").save(tmp_path / f"{name}_{line}.png")
     rig.matches = tmp_path / "matches"
     return rig
 
 
-def test_two_cameras_before_a_wall_find_its_distance(wall):
+def test_two_cameras_in_front_of_a_wall_find_its_distance(wall):
     rows = sample_matches(wall, 0)
     for camera in range(2):
         good = rows[camera][usable(rows[camera])]
@@ -212,18 +178,18 @@ def test_two_cameras_before_a_wall_find_its_distance(wall):
     assert len(rows[0]) == len(rows[1])
 
 
-def test_places_are_pixels_of_the_recording_where_images_on_disk_were_made_smaller(wall, monkeypatch):
+def test_matches_are_in_pixels_of_the_recorded_size(wall, monkeypatch):
     found, K = sample_matches(wall, 0), wall.intrinsics(None, 0, HEIGHT, WIDTH)
     larger = resize_intrinsics(K, (HEIGHT, WIDTH), (2 * HEIGHT, 2 * WIDTH))
     monkeypatch.setattr(wall, "image_size", lambda *_: (2 * HEIGHT, 2 * WIDTH))
-    monkeypatch.setattr(wall, "intrinsics", lambda sample, camera, *size: {HEIGHT: K}.get(size[0], larger))
+    monkeypatch.setattr(wall, "intrinsics", lambda line, camera, *size: {HEIGHT: K}.get(size[0], larger))
     for rows, of_recording in zip(found, sample_matches(wall, 0), strict=True):
         np.testing.assert_allclose(of_recording[:, :2] + 0.5, 2 * (rows[:, :2] + 0.5), rtol=1e-5)
         np.testing.assert_allclose(of_recording[:, 2:4], rows[:, 2:4], rtol=1e-3)
         np.testing.assert_allclose(of_recording[:, 4:], 2 * rows[:, 4:], rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_there_is_not_made_again_and_what_is_half_there_is(wall):
+def test_complete_samples_are_kept_and_others_made(wall):
     assert write_matches(wall, range(2)) == 2
     paths = [path for index in range(2) for path in match_paths(wall, index)]
     assert all(np.load(path).shape[1] == 6 for path in paths)
@@ -235,7 +201,38 @@ def test_what_is_there_is_not_made_again_and_what_is_half_there_is(wall):
     assert write_matches(wall, range(2)) == 0
 
 
-def test_the_report_holds_matches_against_the_lidar(wall, tmp_path):
+def test_match_file_carries_its_origin(wall):
+    write_matches(wall, [0])
+    made = read_origin(match_paths(wall, 0)[0])
+    assert set(made["sources"]) == {"front_000.png", "front_left_000.png"}
+    assert made["settings"]["tool"] == "sift_matches" and outdated(wall, 0) is None
+
+
+def test_changed_image_is_matched_again(wall):
+    write_matches(wall, range(2))
+    image = Image.open(wall.paths("001", 0)[1]).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    image.save(wall.paths("001", 0)[1])
+    assert outdated(wall, 0) is None and outdated(wall, 1) == "front_left_001.png has changed"
+    assert write_matches(wall, range(2)) == 1 and outdated(wall, 1) is None
+
+
+def test_changed_calibration_or_setting_is_matched_again(wall, monkeypatch):
+    write_matches(wall, range(2))
+    assert outdated(wall, 0, published_grey=True) == "published_grey was false and is true"
+    moved = wall.rig_from_camera(None) + np.eye(4)[[0]] * 0.01
+    monkeypatch.setattr(wall, "rig_from_camera", lambda line: moved)
+    assert outdated(wall, 0).startswith("extrinsics was")
+    assert write_matches(wall, range(2)) == 2
+
+
+def test_file_of_another_tool_is_kept(wall):
+    for path in match_paths(wall, 0):
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, np.zeros((0, 6), np.float32))
+    assert write_matches(wall, [0]) == 0
+
+
+def test_report_compares_matches_with_the_lidar(wall, tmp_path):
     write_matches(wall, range(2))
     text = report(wall, range(2), 5, tmp_path / "report.json")
     cameras = json.loads((tmp_path / "report.json").read_text())["cameras"]
@@ -243,18 +240,18 @@ def test_the_report_holds_matches_against_the_lidar(wall, tmp_path):
     assert "front_left" in text and "%" in text
 
 
-def test_each_pair_compares_the_edges_that_overlap(tiny_ddad, monkeypatch):
+def test_each_pair_compares_the_borders_that_overlap(tiny_ddad, monkeypatch):
     rig = build_dataset({"dataset": "ddad", "data_path": tiny_ddad}, frame_ids=(0,))
     pairs = []
-    monkeypatch.setattr(sift_matches, "match", lambda *pair: pairs.append(pair) or match(*pair))
+    monkeypatch.setattr(_rig_matches, "match", lambda *pair: pairs.append(pair[:2]) or match(*pair))
     sample_matches(rig, 0)
     _, width = rig.image_size(rig.samples[0], 0)
-    assert len(pairs) == 6 and all(len(source.places) and len(target.places) for source, target in pairs)
-    assert max(source.places[:, 0].max() for source, _ in pairs) < rig.overlap * width
-    assert min(target.places[:, 0].min() for _, target in pairs) > (1 - rig.overlap) * width
+    assert len(pairs) == 6 and all(len(source.points) and len(target.points) for source, target in pairs)
+    assert max(source.points[:, 0].max() for source, _ in pairs) < rig.overlap * width
+    assert min(target.points[:, 0].min() for _, target in pairs) > (1 - rig.overlap) * width
 
 
-def test_a_pair_of_the_real_scene_has_the_printed_matches(shared_data):
+def test_real_pair_has_the_printed_number_of_matches(shared_data):
     """As many as the published tool finds there, and as many within 1 and 10 pixels of both lines."""
     section = {"name": "ddad", "camera_names": ["back", "back_right"]}
     options = {"dataset": section, "data_path": shared_data / "ddad_like"}
@@ -264,7 +261,7 @@ def test_a_pair_of_the_real_scene_has_the_printed_matches(shared_data):
         np.testing.assert_allclose(counts, [507, 152, 438], rtol=0.02)  # OpenCV 4.11; others come close
 
 
-def test_nothing_on_the_vehicle_itself_is_matched_whatever_the_size_of_its_mask(wall):
+def test_ego_mask_of_another_size_leaves_out_its_pixels(wall):
     for camera in range(2):
         mask = np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8)
         mask[HEIGHT // 4 :] = 255 * camera  # the lower half of the second camera's image
@@ -283,7 +280,7 @@ def test_published_grey_weighs_red_as_blue(tmp_path):
 
 
 @pytest.mark.parametrize("length", [40, 0])
-def test_a_truncated_image_is_named(wall, length):
+def test_truncated_image_is_named(wall, length):
     path = wall.paths("000", 0)[1]
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(InputError, match=r"front_left_000\.png cannot be read"):
@@ -291,7 +288,7 @@ def test_a_truncated_image_is_named(wall, length):
     assert not any(path.exists() for path in match_paths(wall, 0))
 
 
-def test_images_without_a_feature_have_no_match(wall):
+def test_images_without_features_have_no_match(wall):
     for path in wall.paths("000", 0):
         Image.new("RGB", (WIDTH, HEIGHT)).save(path)
     assert [rows.shape for rows in sample_matches(wall, 0)] == [(0, 6), (0, 6)]
@@ -299,22 +296,22 @@ def test_images_without_a_feature_have_no_match(wall):
     assert "-" in report(wall, [0], 1, wall.matches / "report.json")
 
 
-def test_a_broken_file_of_matches_is_named_by_the_report(wall, tmp_path):
+def test_broken_match_file_is_named_by_the_report(wall, tmp_path):
     write_matches(wall, range(2))
     path = match_paths(wall, 1)[0]
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(InputError, match=r"front_001\.npy cannot be read as matches .* make it again"):
+    with pytest.raises(InputError, match=r"front_001\.npy cannot be read as matches .* remove it"):
         report(wall, range(2), 5, tmp_path / "report.json")
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--dataset", "kitti"), "kitti has one camera; matches are those of a rig"),
-        (("--set", "camera_names=[front,back]"), "among front, back there are no neighbours"),
-        (("--out", __file__), "test_sift_matches.py cannot be written"),
+        (("--dataset", "kitti"), "kitti has one camera; matches need a rig"),
+        (("--set", "camera_names=[front,back]"), "no two of the cameras front, back are neighbours"),
+        (("--out", __file__), "npy cannot be written: Not a directory"),
     ],
 )
-def test_what_cannot_be_matched_is_refused(tiny_ddad, words, sentence):
+def test_data_that_cannot_be_matched_is_refused(tiny_ddad, words, sentence):
     with pytest.raises(InputError, match=sentence):
         main(["--data_path", str(tiny_ddad), "--workers", "1", *words])

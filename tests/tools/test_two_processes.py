@@ -139,7 +139,7 @@ def test_a_run_is_evaluated_by_two_as_by_one(tiny_kitti, tmp_path):
 
 SLOWLY = """
 import sys, time
-from datasets import ground_truth
+from datasets import exporting
 from evaluation import export
 from tools import export_gt_depth
 
@@ -147,7 +147,7 @@ def slowly(dataset, index, encoded=export._encoded):
     time.sleep(0.1)
     return encoded(dataset, index)
 
-export._encoded, export.WORTH_A_PROCESS, _ground_truth.SAVE_EVERY = slowly, 1, 0
+export._encoded, export.WORTH_A_PROCESS, exporting.SAVE_EVERY = slowly, 1, 0
 export_gt_depth.main(sys.argv[1:])
 """
 

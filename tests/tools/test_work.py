@@ -1,8 +1,7 @@
-"""Work in several processes: results in order, and a sentence for a worker or a disk that gives up."""
+"""Work in several processes: results in order, and a sentence for a worker that was killed."""
 
 import functools
 import os
-from pathlib import Path
 
 import numpy  # noqa: F401  a spawned worker imports this file, and then numpy's thread pool
 import pytest
@@ -10,7 +9,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from shards import shard_of
 from utils import InputError
-from workers import run_tasks, writing
+from workers import run_tasks
 
 
 def power(base: int, exponent: int) -> int:
@@ -51,8 +50,3 @@ def test_torchruns_processes_share_the_shard_that_is_given(monkeypatch):
 def test_a_worker_that_was_killed_is_told_of():
     with pytest.raises(InputError, match=r"a worker was killed, .* try fewer than --workers 2"):
         list(run_tasks(die, [1, 2], 2, "fork"))
-
-
-def test_a_full_disk_is_named():
-    with pytest.raises(InputError, match="out cannot be written: the disk is full"), writing(Path("out")):
-        raise OSError(28, "No space left on device")

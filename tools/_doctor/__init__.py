@@ -1,5 +1,5 @@
-"""What tools/doctor.py looks at, a file a subject. Each check takes what was read and returns findings.
+"""The checks of tools/doctor.py, one file per subject. Each check takes samples and returns findings.
 
-Lengths in the image are given at the network's width, since that is what training sees; thresholds are
-shares of the width, so that they mean the same for any camera.
+Lengths in an image are reported at the network's width, which training uses. Thresholds are shares of the
+width, so that they hold for any image size.
 """

@@ -1,4 +1,4 @@
-"""Images: each is there and opens, their sizes, grey, dark and empty ones, black borders."""
+"""Images: missing and damaged files, sizes, grey, dark and empty images, black borders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from utils import InputError
 
 @dataclass
 class Decoded:
-    """What decoding an image told: its camera, size, whether grey, brightness and spread of 0 to 255."""
+    """Facts about a decoded image.
+
+    Attributes:
+        camera: index of its camera.
+        size: (height, width), pixels.
+        grey: its channels are equal.
+        mean, spread: mean and standard deviation of its values, 0 to 255.
+        name: its path.
+    """
 
     camera: int
     size: tuple[int, int]
@@ -36,7 +44,7 @@ def decode(
     """Decode every image of the dataset, or about `most` spread over it.
 
     Returns:
-        What was decoded, the sentences of what could not be, and how many images there are.
+        Facts about the decoded images, sentences about those that cannot be read, the number of all images.
     """
     seen: set[Path] = set()
     tasks = []
@@ -52,8 +60,11 @@ def decode(
     def one(task: tuple[Any, Frame]) -> list[Decoded] | str:
         try:
             images = dataset.read_images(*task)
-        except (InputError, OSError) as error:
+        except InputError as error:
             return str(error)
+        except Exception as error:  # one odd file does not end the examination, whatever a decoder raises
+            names = ", ".join(str(path) for path in dataset.paths(*task))
+            return f"{names} cannot be read ({str(error) or type(error).__name__})"
         paths = dataset.paths(*task)
         return [
             _decoded(n, image.numpy(), str(paths[min(n, len(paths) - 1)])) for n, image in enumerate(images)
@@ -73,7 +84,7 @@ def _decoded(camera: int, image: np.ndarray, name: str) -> Decoded:
 
 
 def check_files(decoded: list[Decoded], broken: list[str], count: int, everything: bool) -> list[Finding]:
-    """Every listed image is there (opening the dataset saw to that) and opens."""
+    """Every listed image opens; opening the dataset has checked that all of them exist."""
     everything = everything or len(decoded) + len(broken) >= count
     more = "" if everything else " (--all_files opens every one)"
     if broken:
@@ -81,12 +92,12 @@ def check_files(decoded: list[Decoded], broken: list[str], count: int, everythin
             f"{len(broken)} of {len(decoded) + len(broken)} opened images cannot be read{more}: {broken[0]}"
         )
         return [Finding("problem", "files", text, names=broken)]
-    share = "all were" if everything else f"{len(decoded)} spread over them were"
-    return [Finding("good", "files", f"all {count} images are there, and {share} opened{more}")]
+    share = "all" if everything else f"{len(decoded)}, evenly spread,"
+    return [Finding("good", "files", f"all {count} images exist; {share} were opened{more}")]
 
 
 def check_sizes(dataset: SequenceDataset, decoded: list[Decoded]) -> list[Finding]:
-    """One camera's images should have one size; the network's should be near their aspect."""
+    """Images of one camera have one size, and the network's input has about their aspect ratio."""
     findings = []
     sizes: Counter = Counter()
     for camera in range(dataset.cameras):
@@ -99,7 +110,7 @@ def check_sizes(dataset: SequenceDataset, decoded: list[Decoded]) -> list[Findin
                     "note",
                     "sizes",
                     f"{camera_label(dataset, camera)}images of {len(own)} sizes: {listed}; all are resized "
-                    "to the network's, and intrinsics must follow each",
+                    "to the network's size, and each size needs its own intrinsics",
                 )
             )
     if not sizes:
@@ -125,7 +136,7 @@ def check_sizes(dataset: SequenceDataset, decoded: list[Decoded]) -> list[Findin
 
 
 def fitting_size(width: int, height: int, pixels: int) -> tuple[int, int]:
-    """(width, height), multiples of 32 of about so many pixels, no wider than the image, of its aspect."""
+    """(width, height): multiples of 32, about `pixels` in all, of the image's aspect ratio, not wider."""
 
     def misfit(size: tuple[int, int]) -> float:
         stretch, cost = size[0] / size[1] / (width / height), size[0] * size[1] / pixels
@@ -136,11 +147,11 @@ def fitting_size(width: int, height: int, pixels: int) -> tuple[int, int]:
 
 
 def check_looks(decoded: list[Decoded]) -> list[Finding]:
-    """Images that are grey, black or empty."""
+    """Grey, dark and empty images."""
     findings = []
     grey = sum(item.grey for item in decoded)
     if decoded and grey == len(decoded):
-        text = "images are grey, which is fine; colour jitter in hue and saturation then does nothing"
+        text = "images are grey, which is fine; jitter of hue and saturation has no effect on them"
         findings.append(Finding("note", "colour", text))
     elif grey > 0.02 * len(decoded):
         text = f"{grey} of {len(decoded)} images are grey, the others in colour; are these two cameras?"
@@ -149,14 +160,14 @@ def check_looks(decoded: list[Decoded]) -> list[Finding]:
     if len(dark) > 0.8 * len(decoded):
         text = (
             f"{len(dark)} of {len(decoded)} images are nearly black, such as {dark[0].name} with a "
-            f"brightness of {dark[0].mean:.0f} of 255; do 16 bit files hold 10 or 12? Stretch them to all 16"
+            f"brightness of {dark[0].mean:.0f} of 255; do 16-bit files hold 10 or 12? Scale them to 16"
         )
         return [*findings, Finding("problem", "dark", text)]
     empty = [item for item in decoded if item.spread < 4]
     if empty:
         level = "problem" if len(empty) > 0.2 * len(decoded) else "warning"
         text = (
-            f"{len(empty)} of {len(decoded)} images show nothing (one even grey, brightness "
+            f"{len(empty)} of {len(decoded)} images are empty (uniform, brightness "
             f"{empty[0].mean:.0f} of 255), such as {empty[0].name}; leave them out"
         )
         findings.append(Finding(level, "empty", text, names=[item.name for item in empty]))
@@ -168,7 +179,7 @@ def check_looks(decoded: list[Decoded]) -> list[Finding]:
 
 
 def check_borders(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """Black bars round every image, as letterboxed video has."""
+    """Black bars around every image, as in letterboxed video."""
     findings = []
     for camera in range(dataset.cameras):
         images = [sample.looks[0][camera].image for sample in samples]
@@ -185,19 +196,19 @@ def check_borders(dataset: SequenceDataset, samples: list[Sample]) -> list[Findi
                     "borders",
                     f"{camera_label(dataset, camera)}black bars take {share:.0%} of every image (top "
                     f"{top}, bottom {bottom}, left {left}, right {right} of {len(columns)}x{len(rows)}); "
-                    "crop them away, and the intrinsics with them",
+                    "crop them, and shift the principal point accordingly",
                 )
             )
     return findings
 
 
 def _leading(flags: Iterable[bool]) -> int:
-    """How many are true before the first that is not."""
+    """Number of true flags before the first false one."""
     return sum(1 for _ in itertools.takewhile(bool, flags))
 
 
 def image_grid(dataset: SequenceDataset, samples: list[Sample], most: int = 6) -> Figure:
-    """Targets of a few samples, or all cameras of one."""
+    """Targets of a few samples, or all cameras of one sample."""
     if dataset.cameras > 1:
         names = [camera_label(dataset, n)[:-2] for n in range(dataset.cameras)]
         looks = samples[0].looks[0]

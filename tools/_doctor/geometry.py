@@ -1,13 +1,13 @@
-"""What two images tell of the camera between them: matches, motion, depth at the matches, focal length.
+"""Motion of a camera between two images, depth at their matches, and the focal length, without learning.
 
-Nothing here is learned. SIFT corners are matched, five of them give the motion (essential matrix), all of
-them refine it, and every match is triangulated:
+SIFT features are matched. Five matches give the motion (essential matrix), all matches refine it, and each
+match is triangulated:
 
     x_source ~ K (R K^-1 x + inverse_depth t),   |t| = 1
 
-The unit of depth is therefore the step between the two images. How well intrinsics K explain the matches is
-measured by their distance from the epipolar lines, in pixels (Sampson's first-order distance). That distance
-depends on the focal length only where the camera also turns: a step without rotation is explained by any.
+The unit of depth is therefore the distance between the two cameras. Sampson's distance of the matches from
+their epipolar lines, in pixels, measures how well intrinsics K explain them. It depends on the focal length
+only if the camera also rotates: every focal length explains a pure translation.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ import numpy as np
 import torch
 
 from layers import rigid, warp
+from tools._two_views import (
+    Features,
+    cross_matrix,
+    fundamental,
+    homogeneous,
+    inverse_depths,
+    match_mutually,
+    sampson_distances,
+    sift_features,
+)
 
-CORNERS = 1500  # SIFT keeps the strongest so many
-FEWEST = 25  # matches, below which nothing is said about a pair
+CORNERS = 1500  # strongest SIFT features of an image
+RATIO = 0.8  # of the ratio test
+FEWEST = 25  # matches that a pair needs to be used
 FACTORS = np.exp(np.linspace(np.log(0.4), np.log(2.5), 21))  # of the focal length; the middle one is 1
-SOFT = 0.5  # pixels; a match that is farther off than a few of these hardly counts
-
-
-@dataclass
-class Features:
-    """Corners of an image: (K, 2) pixels and their (K, 128) descriptions."""
-
-    points: np.ndarray
-    descriptors: np.ndarray
+SOFT = 0.5  # pixels, scale of the robust cost: matches several times farther off have little weight
 
 
 @dataclass
@@ -40,13 +43,13 @@ class Motion:
 
     Attributes:
         target, source: (M, 2) pixels of the matches.
-        T_source_from_target: (4, 4), its translation of length 1; None where none was found.
-        explained: (M,) bool, matches that this motion explains.
-        inverse_depth: (M,) 1 / depth in the target, in steps; may be below 0 where noise wins.
-        sensitivity: (M,) pixels that a match moves for each 1 of inverse depth.
+        T_source_from_target: (4, 4), its translation of length 1; None if no motion was found.
+        explained: (M,) bool, matches within 1.5 pixels of this motion.
+        inverse_depth: (M,) inverse depth in the target, in 1 / translation; negative by noise.
+        sensitivity: (M,) pixels that a match moves per unit of inverse depth.
         distance: median distance of explained matches from their epipolar lines, pixels.
         shift: median displacement of the matches, pixels.
-        parallax: the same after the best rotation is taken away, pixels.
+        parallax: median displacement after the best rotation is removed, pixels.
     """
 
     target: np.ndarray
@@ -61,30 +64,18 @@ class Motion:
 
 
 def find_features(image: np.ndarray) -> Features:
-    """SIFT corners of (H, W, 3) uint8."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    corners, descriptors = cv2.SIFT_create(CORNERS, contrastThreshold=0.02).detectAndCompute(grey, None)
-    points = np.array([corner.pt for corner in corners], np.float64).reshape(-1, 2)
-    return Features(points, np.zeros((0, 128), np.float32) if descriptors is None else descriptors)
+    """SIFT features of (H, W, 3) uint8 RGB."""
+    return sift_features(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), contrast=0.02, most=CORNERS)
 
 
-def match(a: Features, b: Features, ratio: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
-    """(M, 2) and (M, 2) pixels of corners that are each other's best and clearly better than the second."""
-    if min(len(a.points), len(b.points)) < 2:
-        return np.zeros((0, 2)), np.zeros((0, 2))
-    there = cv2.BFMatcher().knnMatch(a.descriptors, b.descriptors, k=2)
-    back = {pair.queryIdx: pair.trainIdx for pair in cv2.BFMatcher().match(b.descriptors, a.descriptors)}
-    kept = [
-        (first.queryIdx, first.trainIdx)
-        for first, second in there
-        if first.distance < ratio * second.distance and back[first.trainIdx] == first.queryIdx
-    ]
-    ours, theirs = np.array(kept, int).reshape(-1, 2).T
-    return a.points[ours], b.points[theirs]
+def match_pixels(target: Features, source: Features) -> tuple[np.ndarray, np.ndarray]:
+    """(M, 2) and (M, 2) pixels of the matches of two images."""
+    a, b = match_mutually(target, source, RATIO)
+    return target.points[a], source.points[b]
 
 
 def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion:
-    """The motion behind (M, 2) matched pixels under intrinsics K."""
+    """The motion that explains (M, 2) matched pixels under intrinsics K."""
     count = len(target)
     shift = float(np.median(np.linalg.norm(source - target, axis=1))) if count else 0.0
     nothing = np.zeros(count)
@@ -97,14 +88,16 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
     if E is None or E.shape != (3, 3) or inside.sum() < FEWEST // 2:
         return motion
     _, R, t, _ = cv2.recoverPose(E, target, source, K, mask=inside)
-    # A step sideways and a turn look alike, so five points may end in the wrong valley.
+    # A sideways translation and a rotation look alike, so five points may end in a wrong minimum.
     turned = best_rotation(target, source, K)
     starts_R = np.stack([R, *[turned] * 3, *[np.eye(3)] * 3])
     starts_t = np.stack([t[:, 0], *np.eye(3), *np.eye(3)])
     Rs, ts, costs = _refine(starts_R, starts_t, target, source, np.broadcast_to(K, (7, 3, 3)))
     R, t = Rs[costs.argmin()], ts[costs.argmin()]
-    inverse_depth, sensitivity = triangulate(R, t, target, source, K)
-    if (sensitivity * np.sign(inverse_depth)).sum() < 0:  # the other way round, most lies ahead
+    inverse_depth, sensitivity = inverse_depths(target, source, K, R, t)
+    if (
+        sensitivity * np.sign(inverse_depth)
+    ).sum() < 0:  # of the two signs, the one with points in front of the camera
         t = -t
     distances = np.abs(epipolar_distance(R, t, target, source, K))
     motion.explained = distances < 1.5
@@ -113,7 +106,7 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
     motion.distance = float(np.median(distances[motion.explained]))
     motion.T_source_from_target = np.eye(4)
     motion.T_source_from_target[:3, :3], motion.T_source_from_target[:3, 3] = R, t
-    motion.inverse_depth, motion.sensitivity = triangulate(R, t, target, source, K)
+    motion.inverse_depth, motion.sensitivity = inverse_depths(target, source, K, R, t)
     return motion
 
 
@@ -121,39 +114,21 @@ def epipolar_distance(
     R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray
 ) -> np.ndarray:
     """(..., M) signed Sampson distances in pixels, of motions R (..., 3, 3), t (..., 3) and K (..., 3, 3)."""
-    inverse = np.linalg.inv(K)
-    F = np.swapaxes(inverse, -1, -2) @ _cross(t) @ R @ inverse
-    a, b = _homogeneous(target), _homogeneous(source)
-    line_b, line_a = a @ np.swapaxes(F, -1, -2), b @ F
-    norm = np.sqrt((line_b[..., :2] ** 2).sum(-1) + (line_a[..., :2] ** 2).sum(-1))
-    return (b * line_b).sum(-1) / np.maximum(norm, 1e-12)
-
-
-def triangulate(
-    R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(M,) inverse depths in the target, unit of 1 / |t|, and how many pixels a match moves for each 1."""
-    inverse = np.linalg.inv(K)
-    turned = _homogeneous(target) @ inverse.T @ R.T
-    b = _homogeneous(source) @ inverse.T
-    # b x (R a + inverse_depth t) = 0, in the least-squares sense.
-    against, along = np.cross(b, turned), np.cross(b, t)
-    square = np.maximum((along**2).sum(1), 1e-18)
-    return -(against * along).sum(1) / square, K[0, 0] * np.sqrt(square)
+    return sampson_distances(target, source, fundamental(K, K, R, t))
 
 
 def standing_along(motion: Motion) -> np.ndarray:
-    """(M,) bool, matches that stay in their place while the image moves: on the own vehicle, or far off."""
+    """(M,) bool, matches that do not move while the image does: on the own vehicle, or far away."""
     moved = np.linalg.norm(motion.source - motion.target, axis=1)
     return (moved < 0.5) & (moved < 0.15 * motion.shift)
 
 
 def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndarray | None:
-    """How badly each focal length explains the matches, whatever the motion.
+    """Cost of each focal length, minimised over the motion.
 
     Returns:
-        (len(FACTORS),) mean of log(1 + (distance / SOFT)^2) for fx and fy times each of FACTORS; None where
-        matches are few. Which matches count is decided without intrinsics (fundamental matrix).
+        (len(FACTORS),) mean of log(1 + (distance / SOFT)^2) for fx and fy times each of FACTORS; None with
+        too few matches. Outliers are removed without intrinsics (fundamental matrix).
     """
     if len(target) < 2 * FEWEST:
         return None
@@ -174,7 +149,7 @@ def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndar
         starts.append(cv2.recoverPose(E, target, source, camera)[1:3])
     R, t = np.stack([start[0] for start in starts]), np.stack([start[1][:, 0] for start in starts])
     R, t, costs = _refine(R, t, target, source, cameras)
-    # A step sideways and a turn look alike, so a start may end in the wrong valley; neighbours help out.
+    # Starts from neighbouring focal lengths help out of a wrong minimum.
     for shift in (1, -1, 2, -2):
         neighbour = np.clip(np.arange(len(FACTORS)) - shift, 0, len(FACTORS) - 1)
         moved = _refine(R[neighbour], t[neighbour], target, source, cameras)
@@ -184,9 +159,9 @@ def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndar
 
 
 def fill_depth(motion: Motion, height: int, width: int, neighbours: int = 6) -> np.ndarray | None:
-    """(height, width) depth in steps, from the triangulated matches: what lies nearest counts most.
+    """(height, width) depth, interpolated between the triangulated matches, nearest ones weighted most.
 
-    None where too few matches have a depth.
+    None if too few matches have a depth.
     """
     good = motion.explained & (motion.sensitivity > 0) & ~standing_along(motion)
     if good.sum() < FEWEST // 2:
@@ -209,7 +184,7 @@ def fill_depth(motion: Motion, height: int, width: int, neighbours: int = 6) -> 
 def warp_image(
     source: np.ndarray, depth: np.ndarray, K: np.ndarray, T_source_from_target: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The source (H, W, 3) uint8 as the target sees it, and (H, W) bool, where it looks into the source."""
+    """The source (H, W, 3) uint8 warped into the target, and (H, W) bool, pixels that lie in the source."""
     height, width = depth.shape
     image = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)[None].float()
     images = torch.cat([image, torch.ones_like(image[:, :1])], 1)
@@ -222,7 +197,7 @@ def warp_image(
 
 
 def _where(depth: np.ndarray, K: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """(3, H, W): where each pixel of the target lands in the source, pixels, and its depth there."""
+    """(3, H, W): x and y in the source of each pixel of the target, and its depth there."""
     height, width = depth.shape
     y, x = np.mgrid[0:height, 0:width]
     rays = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
@@ -233,16 +208,16 @@ def _where(depth: np.ndarray, K: np.ndarray, T: np.ndarray) -> np.ndarray:
 
 
 def _parallax(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> float:
-    """Median displacement that is left, in pixels, after the rotation that explains most of it."""
-    turned = _homogeneous(target) @ (K @ best_rotation(target, source, K) @ np.linalg.inv(K)).T
+    """Median displacement in pixels after the best rotation is removed."""
+    turned = homogeneous(target) @ (K @ best_rotation(target, source, K) @ np.linalg.inv(K)).T
     pixels = turned[:, :2] / np.where(np.abs(turned[:, 2:]) < 1e-9, 1e-9, turned[:, 2:])
     return float(np.median(np.linalg.norm(source - pixels, axis=1)))
 
 
 def best_rotation(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """(3, 3), the rotation that brings most matches nearest to each other."""
+    """(3, 3), the rotation that best aligns the rays of the matches (robust)."""
     inverse = np.linalg.inv(K)
-    a, b = (_homogeneous(points) @ inverse.T for points in (target, source))
+    a, b = (homogeneous(points) @ inverse.T for points in (target, source))
     a, b = (rays / np.linalg.norm(rays, axis=1, keepdims=True) for rays in (a, b))
     weights = np.ones(len(a))
     for _ in range(10):
@@ -256,12 +231,12 @@ def best_rotation(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.n
 def _refine(
     R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray, rounds: int = 10
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Motions that bring the matches nearest to their epipolar lines (Gauss-Newton with damping).
+    """Motions with the least distance of the matches from their epipolar lines (damped Gauss-Newton).
 
     Args:
-        R, t, K: (N, 3, 3), (N, 3) of length 1, (N, 3, 3): N starts, each with its intrinsics.
-        target, source: (M, 2) pixels, the same for all.
-        rounds: at most.
+        R, t, K: (N, 3, 3), (N, 3) of length 1, (N, 3, 3): N starting points with their intrinsics.
+        target, source: (M, 2) pixels, shared by all.
+        rounds: largest number of iterations.
 
     Returns:
         (N, 3, 3), (N, 3) and (N,) the sum over matches of log(1 + (distance / SOFT)^2).
@@ -293,25 +268,13 @@ def _refine(
 
 
 def _moved(R: np.ndarray, t: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R turned by step[..., :3] radians, t turned by step[..., 3:] across its own direction."""
+    """R rotated by step[..., :3] radians, t moved by step[..., 3:] across its own direction."""
     axis = np.eye(3)[np.abs(t).argmin(-1)]
     side = np.cross(t, axis)
     side /= np.linalg.norm(side, axis=-1, keepdims=True)
     moved = t + step[..., 3:4] * side + step[..., 4:5] * np.cross(t, side)
     angle = np.linalg.norm(step[..., :3], axis=-1)[..., None, None]
-    cross = _cross(step[..., :3])
+    cross = cross_matrix(step[..., :3])
     # Rodrigues; np.sinc is sin(pi x) / (pi x).
     turn = np.eye(3) + np.sinc(angle / np.pi) * cross + 0.5 * np.sinc(angle / 2 / np.pi) ** 2 * cross @ cross
     return turn @ R, moved / np.linalg.norm(moved, axis=-1, keepdims=True)
-
-
-def _cross(t: np.ndarray) -> np.ndarray:
-    """(..., 3) to (..., 3, 3), the matrix of t x."""
-    x, y, z = np.moveaxis(t, -1, 0)
-    zero = np.zeros_like(x)
-    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
-    return np.stack(rows, -1).reshape(*t.shape[:-1], 3, 3)
-
-
-def _homogeneous(points: np.ndarray) -> np.ndarray:
-    return np.concatenate([points, np.ones((len(points), 1))], 1)

@@ -1,4 +1,4 @@
-"""True depth: it lies over its image, in metres, and agrees with the motion."""
+"""Ground truth: it lies over its image, is in metres, and agrees with the motion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from utils import InputError
 
 
 def read_ground_truth(dataset: SequenceDataset, samples: list[Sample], everything: bool) -> list[Finding]:
-    """Fill in `depth` of each sample; a finding if one cannot be read, of all samples if `everything`."""
+    """Fill in `depth` of each sample; a finding if it cannot be read.
+
+    Args:
+        everything: read the ground truth of all samples of the dataset, not only of `samples`.
+    """
     wanted = {sample.index: sample for sample in samples}
     broken = []
     for index in range(len(dataset)) if everything else wanted:
@@ -32,14 +36,12 @@ def read_ground_truth(dataset: SequenceDataset, samples: list[Sample], everythin
 
 
 def check_ground_truth(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """True depth lies over the image, in metres, and agrees with what the motion says."""
+    """Range, coverage and aspect ratio of the ground truth, and its agreement with the motion."""
     with_ground_truth = [sample for sample in samples if sample.depth is not None]
     if not with_ground_truth:
-        return [
-            Finding("note", "ground truth", "no true depth was found; training needs none, evaluation does")
-        ]
+        return [Finding("note", "ground truth", "there is none; evaluation needs it, training does not")]
     if len(with_ground_truth) < len(samples):
-        text = f"{len(samples) - len(with_ground_truth)} of {len(samples)} samples have no true depth"
+        text = f"{len(samples) - len(with_ground_truth)} of {len(samples)} samples have no ground truth"
         findings = [Finding("note", "ground truth", text)]
     else:
         findings = []
@@ -56,7 +58,7 @@ def check_ground_truth(dataset: SequenceDataset, samples: list[Sample]) -> list[
         low, middle, high = np.percentile(values, [1, 50, 99])
         share = np.mean([(depth > 0).mean() for depth in maps])
         met = f"{label}depth {low:.3g} to {high:.3g} m, median {middle:.3g}, at {share:.1%} of the pixels"
-        findings += _evaluate_ground_truth(dataset, met, middle, high, shown)
+        findings += _check_range(dataset, met, middle, high, shown)
         height, width = with_ground_truth[0].looks[0][camera].size
         h, w = maps[0].shape
         if (
@@ -68,7 +70,7 @@ def check_ground_truth(dataset: SequenceDataset, samples: list[Sample]) -> list[
     return findings
 
 
-def _evaluate_ground_truth(
+def _check_range(
     dataset: SequenceDataset, met: str, middle: float, high: float, shown: list
 ) -> list[Finding]:
     if middle > 300:
@@ -80,11 +82,11 @@ def _evaluate_ground_truth(
         text = f"{met}: are these millimetres? {cure}; .npy must be in metres"
         return [Finding("problem", "ground truth", text, shown)]
     if high < 0.3:
-        text = f"{met}: that is near for metres; is it disparity, or normalised depth?"
+        text = f"{met}: that is too near for metres; is it disparity, or normalised depth?"
         return [Finding("problem", "ground truth", text, shown)]
     cap = dataset.protocol.max_depth
     if middle > cap:
-        text = f"{met}: more than half lies beyond the cap of {cap:g} m, where it does not count"
+        text = f"{met}: more than half lies beyond the cap of {cap:g} m and is not evaluated"
         return [Finding("warning", "ground truth", text, shown)]
     return [Finding("good", "ground truth", met, shown)]
 
@@ -92,7 +94,7 @@ def _evaluate_ground_truth(
 def _ground_truth_against_motion(
     label: str, samples: list[Sample], camera: int, shown: list
 ) -> list[Finding]:
-    """Near and far should be in the same places in the ground truth and by the motion (rank correlation)."""
+    """Rank correlation between the inverse depths of ground truth and motion at the matches."""
     scores, count = [], 0
     for sample in samples:
         for pair in sample.pairs:
@@ -106,7 +108,7 @@ def _ground_truth_against_motion(
     if not scores:
         return []
     score, few = float(np.median(scores)), len(scores) < 3
-    met = f"{label}ground truth and motion agree with a rank correlation of {score:.2f} over {count} points"
+    met = f"{label}ground truth and motion have a rank correlation of {score:.2f} over {count} points"
     if score < 0.3:
         text = f"{met}: does the ground truth belong to these images? Look at the overlay"
         return [Finding("warning" if few else "problem", "overlay", text, shown)]
@@ -117,13 +119,13 @@ def _ground_truth_against_motion(
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's; 1 where both have the same order, near 0 where they have nothing to do with each other."""
+    """Spearman's rank correlation: 1 for the same order, about 0 for unrelated values."""
     ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
     return float(np.corrcoef(*ranks)[0, 1])
 
 
 def overlay(sample: Sample, camera: int) -> np.ndarray:
-    """The target in grey with its ground truth in colours over it; single points are drawn larger."""
+    """The target in grey with its ground truth in colours; single points are enlarged."""
     image, ground_truth = sample.looks[0][camera].image, sample.depth[camera]
     height, width = image.shape[:2]
     inverse = np.where(ground_truth > 0, 1 / np.maximum(ground_truth, 1e-6), 0).astype(np.float32)
@@ -141,21 +143,21 @@ def overlay(sample: Sample, camera: int) -> np.ndarray:
 
 
 def metres_a_step(pair: Pair, ground_truth: np.ndarray) -> float | None:
-    """Length of the step between both images by the ground truth, metres; None if few matches have one."""
+    """Metres between both cameras by the ground truth; None if too few matches have ground truth."""
     ratio = _ground_truth_at(ground_truth, pair) * pair.motion.inverse_depth
     ratio = ratio[_trusted(pair.motion) & (ratio > 0)]
     return float(np.median(ratio)) if len(ratio) >= FEWEST // 2 else None
 
 
 def _trusted(motion: Motion) -> np.ndarray:
-    """(M,) bool, matches whose inverse depth noise does not drown: half a pixel against their spread."""
+    """(M,) bool, matches whose parallax exceeds noise: the spread of inverse depths moves them 0.5 px."""
     spread_of = np.subtract(*np.percentile(motion.inverse_depth, [85, 15])) if len(motion.target) else 0
     clear = motion.sensitivity * max(float(spread_of), 1e-9) > 0.5
     return motion.explained & clear & ~standing_along(motion)
 
 
 def _ground_truth_at(ground_truth: np.ndarray, pair: Pair) -> np.ndarray:
-    """(M,) metres at the matches, the nearest of the 5x5 ground-truth pixels around each; 0 without one."""
+    """(M,) metres at the matches: the least of the 5x5 ground-truth pixels around each; 0 if unknown."""
     height, width = pair.target.image.shape[:2]
     x = np.round((pair.motion.target[:, 0] + 0.5) * ground_truth.shape[1] / width - 0.5).astype(int)
     y = np.round((pair.motion.target[:, 1] + 0.5) * ground_truth.shape[0] / height - 0.5).astype(int)

@@ -1,55 +1,19 @@
-"""Intrinsics: whether they fit the size of the images, and the motion between them."""
+"""Intrinsics: they fit the size of the images and the motion between them."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from datasets.sequence import SequenceDataset
+from intrinsics import angle_of_view, diagnose
 from tools._doctor.geometry import FACTORS, scan_focal
-from tools._doctor.reading import STANDING, Finding, Pair, Sample, camera_label, from_to, share_of_width
+from tools._doctor.reading import STANDING, Finding, Look, Pair, Sample, camera_label, from_to, share_of_width
 
-SCANNED = 8  # pairs of a camera, those that shift most, that evaluate its focal length
-
-
-def evaluate_intrinsics(K: np.ndarray, height: int, width: int) -> list[tuple[str, str]]:
-    """(level, sentence) of what speaks against intrinsics K of an image of this size."""
-    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-    met = f"fx {fx:.4g}, fy {fy:.4g}, cx {cx:.4g}, cy {cy:.4g} for {width}x{height} images"
-    if max(fx, fy) < 4 or (max(cx, cy) < 2 and width > 8):
-        pixels = f"{fx * width:.6g} {fy * height:.6g} {cx * width:.6g} {cy * height:.6g}"
-        return [("problem", f"{met} look normalised; in pixels they are '{pixels}'")]
-    middle_x, middle_y = cx / (width / 2), cy / (height / 2)
-    away = max(abs(middle_x - 1), abs(middle_y - 1))
-    swapped = max(abs(cx / (height / 2) - 1), abs(cy / (width / 2) - 1))
-    if away > 0.3 and swapped < 0.15:
-        return [
-            ("problem", f"{met}: width and height are swapped, the middle is ({width / 2:g}, {height / 2:g})")
-        ]
-    factor = (middle_x + middle_y) / 2
-    if abs(factor - 1) > 0.2 and abs(middle_x / middle_y - 1) < 0.15:
-        other = f"{2 * cx:.0f}x{2 * cy:.0f}"
-        pixels = " ".join(f"{value / factor:.6g}" for value in (fx, fy, cx, cy))
-        return [("problem", f"{met} look like they belong to an image of {other}; for this size: '{pixels}'")]
-    found = []
-    if away > 0.3:
-        text = f"{met}: the principal point is far from the middle ({width / 2:g}, {height / 2:g})"
-        found.append(("problem" if away > 0.6 else "note", text + ", as where images were cropped"))
-    if not 0.3 < fx / width < 3:
-        angle = 2 * np.degrees(np.arctan(width / 2 / fx))
-        found.append(("problem", f"{met}: fx means a view {angle:.0f} degrees wide; usual are 25 to 110"))
-    if not 0.8 < fx / fy < 1.25:
-        found.append(
-            (
-                "warning",
-                f"{met}: fx and fy differ {max(fx / fy, fy / fx):.2f} times, so pixels would not be square; "
-                "were the images stretched, or are the intrinsics of another aspect?",
-            )
-        )
-    return found
+SCANNED = 8  # pairs per camera, those with the largest shift, that are used for its focal length
 
 
 def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """Plausible for the image's size, and in pixels."""
+    """Intrinsics are in pixels and plausible for the image's size."""
     findings = []
     plausible = {}
     for camera in range(dataset.cameras):
@@ -59,12 +23,12 @@ def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Fi
             K = np.asarray(
                 dataset.intrinsics(dataset.samples[sample.index], camera, height, width), np.float64
             )
-            for level, text in evaluate_intrinsics(K, height, width):
+            for level, text in diagnose(K, height, width):
                 if text not in told:
                     findings.append(Finding(level, "intrinsics", label + text))
                 told.add(text)
             if not told:
-                plausible[camera] = (K[0, 0], 2 * np.degrees(np.arctan(width / 2 / K[0, 0])))
+                plausible[camera] = (K[0, 0], angle_of_view(K[0, 0], width))
     if plausible and not findings:
         angles = sorted({round(angle) for _, angle in plausible.values()})
         focal = sorted({round(fx, 1) for fx, _ in plausible.values()})
@@ -79,68 +43,82 @@ def check_intrinsics(dataset: SequenceDataset, samples: list[Sample]) -> list[Fi
 def check_focal(
     dataset: SequenceDataset, samples: list[Sample], wide: list[Pair], guessed: bool
 ) -> list[Finding]:
-    """Whether another focal length explains the motion better than the given one.
+    """Whether another focal length explains the matches better than the given one.
 
     Args:
-        dataset, samples: what is examined.
-        wide: further pairs, of frames farther apart.
-        guessed: the given one is the doctor's own guess; then the better one is what to write.
+        dataset, samples: the data that is examined.
+        wide: further pairs of frames, farther apart.
+        guessed: the given focal length is the doctor's guess, so a better one is suggested.
     """
-    findings, silent = [], 0
-    if not any(pair.frame != "s" for sample in samples for pair in sample.pairs):
+    pairs = [pair for sample in samples for pair in sample.pairs if pair.frame != "s"]
+    if not pairs:
         return []
+    findings = []
     for camera in range(dataset.cameras):
-        pairs = [pair for sample in samples for pair in sample.pairs if pair.frame != "s"] + wide
-        pairs = [pair for pair in pairs if pair.camera == camera]
-        pairs = [pair for pair in pairs if share_of_width(pair, pair.motion.shift) > STANDING]
-        pairs = sorted(pairs, key=lambda pair: -pair.motion.shift)[:SCANNED]
-        scans = [scan_focal(pair.motion.target, pair.motion.source, pair.target.K) for pair in pairs]
-        scans = [scan for scan in scans if scan is not None]
-        if not scans:
-            silent += 1
-            continue
-        costs = np.sum(scans, 0)
-        middle, best = len(FACTORS) // 2, int(costs.argmin())
-        valley = min(costs[0], costs[-1]) / costs[best]  # how well a focal length can be told at all
-        if valley < 1.08 or best in (0, len(FACTORS) - 1):
-            silent += 1
-            continue
-        factor, gain = _valley_floor(costs), costs[middle] / costs[best]
-        far = abs(np.log(factor)) > 0.13
-        agree = np.mean([scan[best] < scan[middle] for scan in scans])
-        clear = gain > 1.1 and agree > 0.6
-        if far and not clear:
-            silent += 1
-            continue
-        look = samples[0].looks[0][camera]
-        (height, width), given = look.size, look.K[0, 0] * look.size[1] / look.image.shape[1]
-        better, label = given * factor, camera_label(dataset, camera)
-        curve = ("fx in pixels", list(zip(given * FACTORS, costs / len(scans))), given)
-        if guessed:
-            line = f"{better:.0f} {better:.0f} {(width - 1) / 2:g} {(height - 1) / 2:g}"
-            text = f"by the motion fx is about {better:.0f} px; for a first try write '{line}'"
-            findings.append(Finding("note", "focal length", text, curve=curve))
-        elif far:
-            text = (
-                f"{label}fx {better:.0f} px explains the motion better than the given {given:.0f} "
-                f"({agree:.0%} of {len(scans)} pairs agree); calibrate, or try it"
-            )
-            level = "problem" if abs(np.log(factor)) > 0.3 else "warning"
-            findings.append(Finding(level, "focal length", text, curve=curve))
-        else:
-            text = f"{label}the motion agrees with fx {given:.0f} px (best: {better:.0f}, {len(scans)} pairs)"
-            findings.append(Finding("good", "focal length", text, curve=curve))
-    if silent == dataset.cameras:
+        scans = _scans(pairs + wide, camera)
+        if _is_clear(scans):
+            label = camera_label(dataset, camera)
+            findings.append(_focal_finding(scans, samples[0].looks[0][camera], label, guessed))
+    if not findings:
         text = (
-            "the motion does not tell the focal length, as when a camera moves without turning; "
-            "whether it is right has to come from a calibration"
+            "the motion does not determine the focal length, as when a camera moves without turning; "
+            "a calibration has to confirm it"
         )
         findings.append(Finding("note", "focal length", text))
     return findings
 
 
+def _scans(pairs: list[Pair], camera: int) -> list[np.ndarray]:
+    """Costs of FACTORS for the pairs of a camera with the largest shifts."""
+    pairs = [pair for pair in pairs if pair.camera == camera]
+    pairs = [pair for pair in pairs if share_of_width(pair, pair.motion.shift) > STANDING]
+    pairs = sorted(pairs, key=lambda pair: -pair.motion.shift)[:SCANNED]
+    scans = [scan_focal(pair.motion.target, pair.motion.source, pair.target.K) for pair in pairs]
+    return [scan for scan in scans if scan is not None]
+
+
+def _is_clear(scans: list[np.ndarray]) -> bool:
+    """Whether the pairs determine the focal length: a minimum in a valley, on which most pairs agree."""
+    if not scans:
+        return False
+    costs = np.sum(scans, 0)
+    middle, best = len(FACTORS) // 2, int(costs.argmin())
+    if min(costs[0], costs[-1]) / costs[best] < 1.08 or best in (0, len(FACTORS) - 1):
+        return False
+    gain = costs[middle] / costs[best]
+    agree = np.mean([scan[best] < scan[middle] for scan in scans])
+    return not _is_far(_valley_floor(costs)) or (gain > 1.1 and agree > 0.6)
+
+
+def _is_far(factor: float) -> bool:
+    return bool(abs(np.log(factor)) > 0.13)
+
+
+def _focal_finding(scans: list[np.ndarray], look: Look, label: str, guessed: bool) -> Finding:
+    """The focal length of the minimum, compared with the given one."""
+    costs = np.sum(scans, 0)
+    factor = _valley_floor(costs)
+    agree = np.mean([scan[costs.argmin()] < scan[len(FACTORS) // 2] for scan in scans])
+    (height, width), given = look.size, look.K[0, 0] * look.size[1] / look.image.shape[1]
+    better = given * factor
+    curve = ("fx in pixels", list(zip(given * FACTORS, costs / len(scans))), given)
+    if guessed:
+        line = f"{better:.0f} {better:.0f} {(width - 1) / 2:g} {(height - 1) / 2:g}"
+        text = f"the motion suggests fx of about {better:.0f} px; to begin with, write '{line}'"
+        return Finding("note", "focal length", text, curve=curve)
+    if _is_far(factor):
+        text = (
+            f"{label}fx {better:.0f} px explains the motion better than the given {given:.0f} "
+            f"({agree:.0%} of {len(scans)} pairs agree); calibrate, or try this value"
+        )
+        level = "problem" if abs(np.log(factor)) > 0.3 else "warning"
+        return Finding(level, "focal length", text, curve=curve)
+    text = f"{label}the motion agrees with fx {given:.0f} px (best: {better:.0f}, {len(scans)} pairs)"
+    return Finding("good", "focal length", text, curve=curve)
+
+
 def _valley_floor(costs: np.ndarray) -> float:
-    """The factor at the lowest point of a parabola through the best of FACTORS and its neighbours."""
+    """The factor at the minimum of a parabola through the best of FACTORS and its neighbours."""
     best = int(costs.argmin())
     before, here, after = costs[best - 1 : best + 2]
     offset = 0.5 * (before - after) / max(before - 2 * here + after, 1e-12)

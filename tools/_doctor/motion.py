@@ -1,4 +1,4 @@
-"""Motion between the frames of a sample: that there is some, that it shows depth, and the best gap."""
+"""Motion between the frames of a sample: its size, its parallax, and the best gap between frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from datasets.sequence import SequenceDataset
-from tools._doctor.geometry import FEWEST, Motion, find_motion, match, standing_along
+from tools._doctor.geometry import FEWEST, Motion, find_motion, match_pixels, standing_along
 from tools._doctor.reading import (
     STANDING,
     Figure,
@@ -26,19 +26,19 @@ from tools._doctor.reading import (
 from utils import InputError
 
 SMALL, LARGE = 0.004, 0.12  # median displacement as a share of the width
-SEEN = 0.001  # median parallax as a share of the width, below which it drowns in noise
-GAPS = (2, 3, 5, 8, 15, 30)  # frames (times the stride) that are tried beside 1, the last where things creep
-BEST_PARALLAX = 0.01  # as a share of the width: some 6 pixels of 640, as KITTI at 10 frames a second
-TURNING = 0.12  # share of the displacement that is parallax, below which the camera mostly turns
+SEEN = 0.001  # median parallax as a share of the width, below which noise dominates
+GAPS = (2, 3, 5, 8, 15, 30)  # gaps in frames (times the stride) that are tried besides 1
+BEST_PARALLAX = 0.01  # as a share of the width: 6 pixels of 640, as KITTI at 10 frames per second
+TURNING = 0.12  # share of parallax in the displacement, below which the camera mostly rotates
 
 
 @dataclass
 class Gap:
-    """What pairs of frames this far apart show: medians over pairs, as shares of the width.
+    """Pairs of frames of one gap: medians over the pairs, as shares of the width.
 
     Attributes:
         shift, parallax: see `geometry.Motion`.
-        matches: on average.
+        matches: mean number of matches.
     """
 
     shift: float
@@ -47,10 +47,10 @@ class Gap:
 
 
 def check_motion(dataset: SequenceDataset, samples: list[Sample], gaps: dict[int, Gap]) -> list[Finding]:
-    """Between the frames of a sample something must move, and not only by turning.
+    """The camera must move between the frames of a sample, and not only rotate.
 
     Args:
-        gaps: of `measure_gaps`. What moves enough some frames farther on is no lost recording.
+        gaps: of `measure_gaps`; if a larger gap shows parallax, the remedy is that gap.
     """
     curable = any(gap.parallax > SEEN for gap in gaps.values())
     findings = []
@@ -63,14 +63,14 @@ def check_motion(dataset: SequenceDataset, samples: list[Sample], gaps: dict[int
             level = "problem" if len(same) > 0.8 * len(pairs) else "warning"
             text = (
                 f"{label}{len(same)} of {len(pairs)} frames repeat their neighbour, such as "
-                f"{same[0].sample.name}; was the frame rate raised? Leave the repeats out"
+                f"{same[0].sample.name}; was the frame rate raised? Leave out the repeats"
             )
             findings.append(Finding(level, "repeats", text, names=[pair.sample.name for pair in same]))
         matched = [pair for pair in pairs if len(pair.motion.target) >= FEWEST]
         if len(matched) < 0.5 * len(pairs):
             text = (
                 f"{label}{len(matched) or 'none'} of {len(pairs)} pairs of frames have {FEWEST} matches: the "
-                "frames are too far apart, or show little texture"
+                "frames are too far apart, or have little texture"
             )
             level = "warning" if matched else "problem"
             findings.append(Finding(level, "motion", text, _side_by_side(pairs[:1])))
@@ -84,24 +84,24 @@ def check_motion(dataset: SequenceDataset, samples: list[Sample], gaps: dict[int
             way = "take a larger gap between frames" if curable else "leave them out"
             text = (
                 f"{label}the camera stands still in {standing:.0%} of the pairs, such as {still[0]}; "
-                f"from them nothing can be learned, {way}"
+                f"nothing can be learned from them; {way}"
             )
             findings.append(Finding(level, "standing", text, names=still))
         moving = [pair for pair, shift in zip(matched, shifts) if shift >= STANDING]
         if len(moving) < 0.2 * len(matched):
             continue
-        findings.append(_evaluate_motion(dataset, label, moving, curable))
+        findings.append(_assess_motion(dataset, label, moving, curable))
         findings += _own_vehicle(label, moving)
     return findings
 
 
-def _evaluate_motion(dataset: SequenceDataset, label: str, moving: list[Pair], curable: bool) -> Finding:
+def _assess_motion(dataset: SequenceDataset, label: str, moving: list[Pair], curable: bool) -> Finding:
     shift = float(np.median([share_of_width(pair, pair.motion.shift) for pair in moving]))
     parallax = float(np.median([share_of_width(pair, pair.motion.parallax) for pair in moving]))
     pixels, rest = shift * dataset.width, parallax * dataset.width
     met = f"{label}images shift by {pixels:.1f} px of {dataset.width}, {rest:.1f} px of it parallax"
     if parallax < TURNING * shift and parallax < SMALL:
-        text = f"{met}: the camera turns but hardly moves, and turning shows no depth; "
+        text = f"{met}: the camera rotates but hardly moves, and rotation shows no depth; "
         if curable:
             return Finding("warning", "motion", text + "take a larger gap between frames")
         return Finding("problem", "motion", text + "record while walking sideways or forwards")
@@ -113,7 +113,7 @@ def _evaluate_motion(dataset: SequenceDataset, label: str, moving: list[Pair], c
 
 
 def _own_vehicle(label: str, moving: list[Pair]) -> list[Finding]:
-    """Whether the lower part of the image stands still while the rest moves, as the own bonnet does."""
+    """The lower part of the image stands still while the rest moves: the bonnet of the own vehicle."""
     shares = []
     for pair in moving:
         low = pair.motion.target[:, 1] > 0.67 * pair.target.image.shape[0]
@@ -123,13 +123,13 @@ def _own_vehicle(label: str, moving: list[Pair]) -> list[Finding]:
         return []
     text = (
         f"{label}{np.median(shares):.0%} of the matches in the lower third stand still while the rest moves: "
-        "the own vehicle? Mask it or crop it away, it would be learned as infinitely far"
+        "is it the own vehicle? Mask it or crop it; it would be learned as infinitely far"
     )
     return [Finding("note", "own vehicle", text)]
 
 
 def gap_pairs(dataset: SequenceDataset, samples: list[Sample], workers: int) -> dict[int, list[Pair]]:
-    """Gap in frames of the dataset → pairs of camera 0 that far apart, 1 included."""
+    """Gap in frames of the dataset → pairs of camera 0 with this gap, including 1."""
     forward = [frame for frame in dataset.frame_ids if isinstance(frame, int) and frame != 0]
     if not forward:
         return {}
@@ -141,7 +141,7 @@ def gap_pairs(dataset: SequenceDataset, samples: list[Sample], workers: int) -> 
             if look is None or look[0].size != sample.looks[0][0].size:
                 break
             target, source = sample.looks[0][0], look[0]
-            motion = find_motion(*match(target.features, source.features), target.K)
+            motion = find_motion(*match_pixels(target.features, source.features), target.K)
             apart = Sample(sample.index, sample.name, {0: [target], gap: [source]})
             pair = Pair(apart, 0, gap, motion)
             found.append((gap, pair))
@@ -157,7 +157,7 @@ def gap_pairs(dataset: SequenceDataset, samples: list[Sample], workers: int) -> 
 
 
 def _reach(dataset: SequenceDataset, line: Any, gap: int) -> list[Look] | None:
-    """A frame farther on; None where the recording ends."""
+    """A later frame; None at the end of the recording."""
     try:
         if not all(path.is_file() for path in dataset.paths(line, gap)):
             return None
@@ -167,7 +167,7 @@ def _reach(dataset: SequenceDataset, line: Any, gap: int) -> list[Look] | None:
 
 
 def measure_gaps(pairs: dict[int, list[Pair]]) -> dict[int, Gap]:
-    """Gap → what it shows; none where frames beside each other hardly match, which says nothing."""
+    """Gap → its medians; empty if neighbouring frames have too few matches."""
     first = {pair.sample.index: pair for pair in pairs.get(1, []) if len(pair.motion.target) >= FEWEST}
     gaps = {}
     for gap, found in pairs.items():
@@ -179,7 +179,7 @@ def measure_gaps(pairs: dict[int, list[Pair]]) -> dict[int, Gap]:
 
 
 def _grown(found: list[Pair], first: dict[int, Pair], what: str) -> float:
-    """Median of `Motion.<what>`, against gap 1 of the same samples, since not every sample reaches as far."""
+    """Median of `Motion.<what>` relative to gap 1 of the same samples: not every sample has every gap."""
     near = [share_of_width(pair, getattr(pair.motion, what)) for pair in first.values()]
     ratios = [
         getattr(pair.motion, what) / max(getattr(first[pair.sample.index].motion, what), 1e-3)
@@ -189,7 +189,7 @@ def _grown(found: list[Pair], first: dict[int, Pair], what: str) -> float:
 
 
 def check_gap(dataset: SequenceDataset, pairs: dict[int, list[Pair]], gaps: dict[int, Gap]) -> list[Finding]:
-    """Which gap between frames shows depth best: parallax large enough to see, small enough to match."""
+    """The gap between frames that shows depth best: enough parallax to see, little enough to match."""
     if 1 not in gaps:
         return []
     first = gaps[1]
@@ -197,7 +197,7 @@ def check_gap(dataset: SequenceDataset, pairs: dict[int, list[Pair]], gaps: dict
     told = f"parallax by gap: {told}"
     findings = []
     if first.shift > SMALL and _out_of_order(pairs):
-        text = "frames farther apart match no worse than neighbours: are the frames in the order of time?"
+        text = "frames farther apart match as well as neighbours: are the frames in order of time?"
         findings.append(Finding("warning", "order", text, _side_by_side(pairs[1][:1])))
     visible = {gap: row for gap, row in gaps.items() if row.matches >= max(FEWEST, 0.3 * first.matches)}
     usable = visible or {1: first}
@@ -221,7 +221,7 @@ def check_gap(dataset: SequenceDataset, pairs: dict[int, list[Pair]], gaps: dict
 
 
 def _out_of_order(pairs: dict[int, list[Pair]]) -> bool:
-    """Whether most targets match frames farther on as well as the next one, and from no farther away."""
+    """Whether most targets match a later frame as well as the next one, with no more parallax."""
     later: dict[int, list[Motion]] = {}
     for pair in (pair for gap in (2, 3, 5) for pair in pairs.get(gap, [])):
         later.setdefault(pair.sample.index, []).append(pair.motion)

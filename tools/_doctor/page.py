@@ -1,4 +1,4 @@
-"""The page that tools/doctor.py leaves: its findings with images, in one file that needs nothing else."""
+"""The page of tools/doctor.py: findings with images in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from images import writing
+from files import writing
 from tools._doctor.reading import LEVELS, Figure, Finding
 
-WIDTH = 1080  # pixels, of a row of images
+WIDTH = 1080  # width of a row of images, pixels
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f242b; --soft: #66707c; --line: #e6e4dd; }
@@ -54,19 +54,19 @@ footer { font-size: 14px; margin-top: 26px; }
 """
 
 HOW_TO_READ = {
-    "warp": "The source, moved by what its matches tell, should look like the target, and the last "
-    "image be darker than the one before it. Grey: out of the source's sight.",
-    "focal length": "How badly each focal length explains the motion between the frames. The given one "
-    "(or guessed) one should stand in the valley.",
-    "stereo": "Lines join matches of left and right. They should be level; those that are not are red.",
+    "warp": "The source, warped by motion and depth from matches, should look like the target, and the last "
+    "image should be darker than the one before it. Grey: outside of the source.",
+    "focal length": "Cost of each focal length: how badly it explains the motion between the frames. The "
+    "given (or guessed) one should lie in the valley.",
+    "stereo": "Lines join matches of left and right. They should be horizontal; the others are red.",
     "ground truth": "Edges of the depth should lie on edges of the image.",
-    "overlay": "Edges of the depth should lie on edges of the image, and what is near be red.",
+    "overlay": "Edges of the depth should lie on edges of the image; near is red.",
     "order": "Neighbours should look alike.",
 }
 
 LEGEND = (
-    "<b>problem</b>: mend it first. <b>warning</b>: training runs, and gets less than it could. <b>note</b>: "
-    "worth knowing. What to do about each is in docs/own-data.md."
+    "<b>problem</b>: fix it first. <b>warning</b>: training runs, with worse results. <b>note</b>: worth "
+    "knowing. Remedies are in docs/own-data.md."
 )
 
 
@@ -76,15 +76,15 @@ def write_page(
     """Write the page.
 
     Args:
-        path: of the .html file.
+        path: the .html file to write.
         title: the dataset, in a few words.
         facts: a line under the title.
-        verdict: the sentence that counts.
-        findings: in the order of their levels.
-        image grid: some of the images; None where none could be read.
+        verdict: the result in a sentence.
+        findings: sorted by level.
+        image_grid: some of the images; None if none can be read.
 
     Raises:
-        InputError: it could not be written.
+        InputError: the file cannot be written.
     """
     level = min((f.level for f in findings if f.level != "note"), key=LEVELS.index, default="good")
     sign = {"problem": "✕", "warning": "!", "good": "✓"}[level]
@@ -98,7 +98,7 @@ def write_page(
         f"<section><table>{_rows(findings, list(sections))}</table></section>",
     ]
     if image_grid is not None:
-        parts.append(f"<section><h2>What was looked at</h2>{_figure(image_grid)}</section>")
+        parts.append(f"<section><h2>Images</h2>{_figure(image_grid)}</section>")
     for topic, figures in sections.items():
         words = f"<p class='soft'>{HOW_TO_READ[topic]}</p>" if topic in HOW_TO_READ else ""
         parts.append(
@@ -111,7 +111,7 @@ def write_page(
 
 
 def _sections(findings: Sequence[Finding]) -> dict[str, list[str]]:
-    """Topic → its figures, each once, of topics that have some."""
+    """Topic → its figures as HTML, each once; topics without figures are left out."""
     sections: dict[str, list[str]] = {}
     for finding in findings:
         drawn = [_figure(figure) for figure in finding.figures]
@@ -123,7 +123,7 @@ def _sections(findings: Sequence[Finding]) -> dict[str, list[str]]:
 
 
 def _rows(findings: Sequence[Finding], linked: Sequence[str]) -> str:
-    """A row a finding; what is good about several cameras is one row that opens."""
+    """One row per finding; good findings of several cameras share a row that expands."""
     rows = []
     fine: dict[str, list[str]] = {}
     for finding in findings:
@@ -151,7 +151,7 @@ def _anchor(topic: str) -> str:
 
 
 def _list(summary: str, items: Sequence[str], most: int = 200) -> str:
-    """Items that open below a word; nothing where there is none."""
+    """A list that expands below a summary; empty without items."""
     if not items:
         return ""
     more = f"<li>and {len(items) - most} more</li>" if len(items) > most else ""
@@ -174,7 +174,7 @@ def _panel(label: str, source: str) -> str:
 
 
 def _encoded(image: np.ndarray, across: int) -> str:
-    """An image as a JPEG in the page itself, no wider than its place needs on a sharp screen."""
+    """An image as a JPEG data URL, at most twice as wide as it is shown."""
     height, width = image.shape[:2]
     most = min(1440, 2 * WIDTH // across)
     if width > most:
@@ -185,7 +185,7 @@ def _encoded(image: np.ndarray, across: int) -> str:
 
 
 def _drawing(finding: Finding) -> str:
-    """A curve over a logarithmic axis, with the given value as a line and the best as a dot."""
+    """A curve over a logarithmic axis: a line marks the given value, a dot the best."""
     name, points, given = finding.curve
     x, y = np.log([p[0] for p in points]), np.array([p[1] for p in points])
     left, right, top, bottom = 24, 656, 34, 190

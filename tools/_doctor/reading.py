@@ -1,4 +1,4 @@
-"""What every check of the doctor goes by: samples as they were read, and findings in words."""
+"""Samples as the checks of the doctor use them, and findings in words."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import numpy as np
 from datasets.resizing import resize_intrinsics
 from datasets.sequence import SequenceDataset
 from structures import Frame
-from tools._doctor.geometry import Features, Motion, find_features, find_motion, match
+from tools._doctor.geometry import Motion, find_features, find_motion, match_pixels
+from tools._two_views import Features
 from utils import InputError
 
 LEVELS = ("problem", "warning", "note", "good")
-WIDEST = 960  # pixels, to which wide images are reduced for matching
+WIDEST = 960  # pixels; wider images are reduced to this width for matching
 STANDING = 0.0015  # median displacement as a share of the width, below which the camera stands still
 
 
 @dataclass
 class Figure:
-    """Images that belong together, for the page.
+    """Images of one figure on the page.
 
     Attributes:
-        caption: what they are of.
+        caption: a line above them.
         panels: (label, (H, W, 3) uint8).
-        across: how many stand beside each other.
+        across: number of columns.
     """
 
     caption: str
@@ -38,15 +39,15 @@ class Figure:
 
 @dataclass
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        level: `problem` (mend it first), `warning` (trains, worse than it could), `note` or `good`.
-        topic: what was looked at, a word or two.
-        text: a sentence for the person who mends it.
-        figures: for the page.
-        names: a list that is too long for a sentence, such as broken files.
-        curve: (x, y) points of a drawing for the page, with what x is: ("fx in pixels", [(300, 0.4), ...]).
+        level: `problem` (fix it first), `warning` (training runs, with worse results), `note` or `good`.
+        topic: subject of the check, one or two words.
+        text: a sentence for the person who fixes it.
+        figures: images for the page.
+        names: a list for the page, such as broken files.
+        curve: a plot for the page: label of x, (x, y) points, given x.
     """
 
     level: str
@@ -124,13 +125,13 @@ def _read_sample(dataset: SequenceDataset, index: int) -> Sample | Finding:
         for camera in range(dataset.cameras):
             target, source = looks[0][camera], looks[frame][camera]
             if target.size == source.size:
-                found = match(target.features, source.features)
+                found = match_pixels(target.features, source.features)
                 sample.pairs.append(Pair(sample, camera, frame, find_motion(*found, target.K)))
     return sample
 
 
 def read_looks(dataset: SequenceDataset, line: Any, frame: Frame) -> list[Look]:
-    """A frame of every camera."""
+    """One frame of every camera, with features; wide images are reduced to WIDEST."""
     looks = []
     for camera, image in enumerate(dataset.read_images(line, frame)):
         pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
@@ -145,7 +146,7 @@ def read_looks(dataset: SequenceDataset, line: Any, frame: Frame) -> list[Look]:
 
 
 def camera_label(dataset: SequenceDataset, camera: int) -> str:
-    """`front: ` of a rig, nothing where there is one camera."""
+    """Prefix of a finding: `front: ` for a rig, empty for one camera."""
     if dataset.cameras == 1:
         return ""
     names = list(dataset.camera_names) or [f"camera {n}" for n in range(dataset.cameras)]
@@ -161,12 +162,12 @@ def share_of_width(pair: Pair, pixels: float) -> float:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most `most` of range(count), evenly, both ends not favoured."""
+    """At most `most` numbers of range(count), evenly spread, each in the middle of its part."""
     if count <= most:
         return list(range(count))
     return [int((n + 0.5) * count / most) for n in range(most)]
 
 
 def from_to(values: Sequence[float]) -> str:
-    """Sorted numbers in words."""
+    """The range of sorted numbers: `3` or `3 to 7`."""
     return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"

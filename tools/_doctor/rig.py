@@ -1,4 +1,4 @@
-"""Several cameras: stereo pairs are rectified, poses on a vehicle rigid, masks leave most of an image."""
+"""Several cameras: stereo pairs are rectified, extrinsics are rigid, ego masks leave most of an image."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from utils import InputError
 
 
 def check_stereo(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """A stereo pair is rectified where matches lie in the same row, on the side that the pose says."""
+    """In rectified pairs, matches lie in the same row and are shifted to the side that the pose implies."""
     pairs = [pair for sample in samples for pair in sample.pairs if pair.frame == "s"]
     pairs = [pair for pair in pairs if len(pair.motion.target) >= FEWEST // 2]
     if "s" not in dataset.frame_ids:
         return []
     if not pairs:
-        text = (
-            "no stereo pair has matches: are left and right taken at the same frame set, of the same place?"
-        )
+        text = "no stereo pair has matches: do left and right show the same scene at the same time?"
         return [Finding("problem", "stereo", text)]
     pair = pairs[0]
     shown = [Figure(pair.sample.name, [("target (left half) and source", _stereo_image(pair))], 1)]
     scale = pair.target.size[1] / pair.target.image.shape[1]  # to pixels of the recording
     moves = np.concatenate([pair.motion.source - pair.motion.target for pair in pairs]) * scale
-    # Of the right image against the left, whichever is the source.
+    # Sign of the right image relative to the left one, whichever is the source.
     sides = [
         np.full(len(p.motion.target), np.sign(np.median(p.motion.target - p.motion.source, 0)[0]))
         for p in pairs
@@ -48,19 +46,19 @@ def check_stereo(dataset: SequenceDataset, samples: list[Sample]) -> list[Findin
         wrong += pose is not None and moved * pose[pair.camera][0, 3] < 0
     if wrong > 0.5 * len(pairs):
         text = (
-            f"in {wrong} of {len(pairs)} stereo pairs things move to the other side than the pose says; are "
+            f"in {wrong} of {len(pairs)} stereo pairs the shift contradicts the sign of the pose; are "
             "left and right swapped?"
         )
         findings.append(Finding("problem", "stereo", text, shown))
     if not findings:
         sideways = float(np.median(np.abs(moves[:, 0])))
-        text = f"rows of left and right agree ({apart:.2f} px); things shift by {sideways:.1f} px"
+        text = f"rows of left and right agree within {apart:.2f} px; median disparity {sideways:.1f} px"
         findings.append(Finding("good", "stereo", text, shown))
     return findings
 
 
 def _stereo_image(pair: Pair) -> np.ndarray:
-    """Target and source side by side, a line through some matches of each; slanted lines are wrong."""
+    """Target and source side by side with lines between some matches; slanted lines are wrong."""
     motion, width = pair.motion, pair.target.image.shape[1]
     canvas = np.ascontiguousarray(np.hstack([pair.target.image, pair.source.image]))
     for n in spread(len(motion.target), 24):
@@ -73,10 +71,10 @@ def _stereo_image(pair: Pair) -> np.ndarray:
 
 
 def check_rig(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """Poses of the cameras are rigid and near each other, and neighbours see some of the same."""
+    """Extrinsics are rigid and within metres of each other, and the views of neighbours overlap."""
     rig = dataset.rig_from_camera(dataset.samples[samples[0].index])
     if rig is None:
-        text = "there are no poses of the cameras on the vehicle"
+        text = "the dataset has no extrinsics (poses of the cameras on the vehicle)"
         return [Finding("note", "rig", text)] if dataset.cameras > 1 else []
     findings = []
     for camera, pose in enumerate(np.asarray(rig, np.float64)):
@@ -84,9 +82,8 @@ def check_rig(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
         R = pose[:3, :3]
         off = np.abs(R @ R.T - np.eye(3)).max()
         if off > 1e-2 or np.linalg.det(R) < 0:
-            text = (
-                f"{label}the pose's rotation is none: R R^T is off by {off:.2g}, det R {np.linalg.det(R):.2g}"
-            )
+            sizes = f"R R^T - I is up to {off:.2g}, det R {np.linalg.det(R):.2g}"
+            text = f"{label}the rotation of the extrinsics is invalid: {sizes}"
             findings.append(Finding("problem", "rig", text))
         elif np.linalg.norm(pose[:3, 3]) > 20:
             x, y, z = pose[:3, 3]
@@ -98,7 +95,7 @@ def check_rig(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
 
 
 def _overlaps(dataset: SequenceDataset, rig: np.ndarray, sample: Sample) -> list[Finding]:
-    """Degrees that neighbours share, from the azimuths of the left and right edges of each image."""
+    """Overlap of neighbours in degrees, from the azimuths of the left and right borders of each image."""
     edges = []
     for camera, pose in enumerate(rig):
         look = sample.looks[0][camera]
@@ -115,20 +112,18 @@ def _overlaps(dataset: SequenceDataset, rig: np.ndarray, sample: Sample) -> list
     names = [camera_label(dataset, n)[:-2] for n in range(dataset.cameras)]
     if len(apart) > max(1, dataset.cameras // 3) and dataset.cameras == 6:
         listed = ", ".join(f"{names[a]} and {names[b]}" for a, b, _ in apart[:3])
-        text = f"by their poses {listed} see nothing in common; are poses or the order of cameras wrong?"
+        text = f"by their extrinsics {listed} do not overlap; are extrinsics or the order of cameras wrong?"
         return [Finding("problem", "rig", text)]
     if not shared:
-        return [
-            Finding("note", "rig", "the cameras see nothing in common; spatial terms will have no effect")
-        ]
+        return [Finding("note", "rig", "no cameras overlap; spatial loss terms will have no effect")]
     degrees = [value for *_, value in shared]
     wide = from_to(sorted({round(value) for value in degrees}))
-    text = f"{len(shared)} pairs of neighbours share {wide} degrees"
+    text = f"{len(shared)} pairs of neighbours overlap by {wide} degrees"
     return [Finding("good", "rig", text)]
 
 
 def check_masks(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """A mask of the own vehicle leaves most of the image."""
+    """The ego mask leaves most of an image."""
     try:
         ego_mask = dataset.maps(dataset.samples[samples[0].index]).get("ego_mask")
     except (InputError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Warping: a source, moved by what its matches tell, should look like the target."""
+"""Warping: a source that is warped by motion and depth from matches should look like the target."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tools._doctor.reading import (
 
 
 def check_warp(dataset: SequenceDataset, samples: list[Sample], images: int) -> list[Finding]:
-    """A source, warped by the motion and depth that its matches tell, should look like the target."""
+    """Compare targets with sources that are warped by motion and depth from matches."""
     findings = []
     for camera in range(dataset.cameras):
         label = camera_label(dataset, camera)
@@ -43,13 +43,13 @@ def check_warp(dataset: SequenceDataset, samples: list[Sample], images: int) -> 
             caption = f"{label}{pair.sample.name}, frame {pair.frame}: difference {low:.1f} → {high:.1f}"
             shown.append(Figure(caption, panels))
         met = (
-            f"{label}warping takes the difference from {before:.1f} to {after:.1f} (of 255); {explained:.0%} "
-            f"of matches lie on their epipolar lines ({distance:.2f} px off)"
+            f"{label}warping changes the difference from {before:.1f} to {after:.1f} (of 255); "
+            f"{explained:.0%} of matches lie on their epipolar lines (median {distance:.2f} px)"
         )
         if after > 0.97 * before or explained < 0.4:
             text = (
-                f"{met}: the frames do not explain each other. Wrong intrinsics, lens distortion, no order, "
-                "frames too far apart?"
+                f"{met}: the frames do not fit each other. Are intrinsics wrong, is the lens distorted, are "
+                "frames out of order or too far apart?"
             )
             findings.append(Finding("warning", "warp", text, shown))
         else:
@@ -58,11 +58,11 @@ def check_warp(dataset: SequenceDataset, samples: list[Sample], images: int) -> 
 
 
 def rebuild(pair: Pair) -> tuple[float, float, list[tuple[str, np.ndarray]]] | None:
-    """The source warped into the target.
+    """Warp the source of a pair into its target.
 
     Returns:
-        Mean difference of 0 to 255 before and after, and what the page shows of it; None where there is no
-        motion to go by.
+        Mean absolute difference (0 to 255) before and after, and images for the page; None if the motion is
+        not known.
     """
     motion, target, source = pair.motion, pair.target.image, pair.source.image
     if motion.T_source_from_target is None:
@@ -90,7 +90,7 @@ def rebuild(pair: Pair) -> tuple[float, float, list[tuple[str, np.ndarray]]] | N
         ("target", target),
         (f"source: frame {pair.frame}", source),
         ("source, warped into the target", cover),
-        ("inverse depth it was warped with", near),
+        ("inverse depth of the warp", near),
         ("difference before", colourise(before, 0, 80)),
         ("difference after", colourise(np.where(inside, after, 0), 0, 80)),
     ]

@@ -1,6 +1,6 @@
-"""Real datasets' places on disk, one file each, for tools/make_synthetic.py to write the synthetic world in.
+"""Layouts of real datasets on disk, one file each, in which tools/make_synthetic.py writes the world.
 
-`LAYOUTS.get(name)` finds one by its file's name; a further layout is a further file.
+`LAYOUTS.get(name)` finds one by the name of its file.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ RATE = 10.0  # frames a second
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be written. Sizes in pixels; `ext` is png or jpg; `camera` is pinhole or fisheye."""
+    """A dataset to write. Sizes in pixels; `ext` is png or jpg; `camera` is pinhole or fisheye."""
 
     layout: str
     out: Path

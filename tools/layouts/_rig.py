@@ -22,7 +22,7 @@ class SurroundRig:
     """Six cameras in ring order with overlapping views, and a LiDAR on the roof; the origin is on the ground.
 
     Args:
-        height: of the images, pixels.
+        height: height of the images, pixels.
         width: of the images, pixels.
     """
 
@@ -32,7 +32,7 @@ class SurroundRig:
         self.rig_from_lidar[:3, 3] = 0.9, 0.0, 1.84
 
     def camera(self, number: int) -> Camera:
-        """The intrinsics of camera 0 to 5; a little different for each."""
+        """Camera 0 to 5; their intrinsics differ slightly."""
         focal = FOCALS[number] * self.width
         centre = (
             (self.width - 1) / 2 + 0.004 * number * self.width,
@@ -43,7 +43,7 @@ class SurroundRig:
         )
 
     def rig_from_camera(self, number: int) -> np.ndarray:
-        """(4, 4), metres."""
+        """(4, 4) rig_from_camera, metres."""
         heading = np.radians(HEADINGS[number])
         place = looking_ahead(0, 0, 0)
         rig_from_camera = rotation(heading, 0.01 * (number % 3 - 1), 0.006 * (number % 2)) @ place
@@ -51,7 +51,7 @@ class SurroundRig:
         return rig_from_camera
 
     def own_vehicle(self, number: int) -> np.ndarray:
-        """(H, W) bool, where a camera sees the vehicle it is on: a bulge at the bottom of the image."""
+        """(H, W) bool, the ego mask of a camera: a bulge at the bottom of the image."""
         if not BODIES[number]:
             return np.zeros((self.height, self.width), bool)
         across = (np.arange(self.width) + 0.5) / self.width - 0.5
@@ -59,7 +59,7 @@ class SurroundRig:
         return np.arange(self.height)[:, None] >= top[None]
 
     def view(self, world: World, number: int, time: float) -> View:
-        """What camera `number` sees; its own vehicle hides a part, where depth is 0."""
+        """The view of camera `number`; depth is 0 where its own vehicle hides the scene."""
         view = world.render(self.camera(number), world.ego_pose(time) @ self.rig_from_camera(number), time)
         own = self.own_vehicle(number)
         shade = np.linspace(70, 130, self.width)[None, :, None] * np.array([0.9, 0.95, 1.0])
@@ -79,7 +79,7 @@ class SurroundRig:
 
 def quaternion(rotation: np.ndarray) -> list[float]:
     """w, x, y, z of length 1, with w >= 0, of a (3, 3) rotation."""
-    # Bar-Itzhack's matrix has it as the eigenvector of its largest eigenvalue, whatever the angle.
+    # It is the eigenvector of the largest eigenvalue of Bar-Itzhack's matrix, at any angle.
     r = rotation
     symmetric = np.array(
         [

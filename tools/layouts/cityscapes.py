@@ -23,10 +23,10 @@ UNLABELLED = 0  # the label id of what has none
 
 @LAYOUTS.register("cityscapes")
 class CityscapesTree(Layout):
-    """Cityscapes: leftImg8bit_sequence, camera, disparity_sequence; one frame a recording with gtFine labels.
+    """Cityscapes: leftImg8bit_sequence, camera, disparity_sequence; gtFine for one frame per recording.
 
-    Cameras and disparities are those of 2048 x 1024 whatever `height` and `width` are, as in a tree whose
-    images were made small. Recordings held out are in berlin (test) and frankfurt (val) by turns.
+    Cameras and disparities refer to 2048 x 1024 for any `height` and `width`, as in a tree whose images were
+    reduced. Held-out recordings are in berlin (test) and frankfurt (val) by turns.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -93,10 +93,10 @@ class CityscapesTree(Layout):
         save_text(path, json.dumps(camera, indent=4) + "\n")
 
     def write_splits(self) -> None:
-        """Frames that have both neighbours.
+        """Write lists of the frames that have both neighbours.
 
-        Where no recording is left to validate on, val is the last quarter of what would be trained on, so
-        that `tools/prepare_cityscapes.py` prepares it as well.
+        If no recording is left for validation, val is the last quarter of the training frames, so that
+        `tools/prepare_cityscapes.py` prepares it as well.
         """
         parts: dict[str, list[tuple[int, int]]] = {"train": [], "val": [], "test": []}
         for sequence in range(self.plan.sequences):
@@ -116,7 +116,7 @@ class CityscapesTree(Layout):
 
 
 def to_disparity(depth: np.ndarray) -> np.ndarray:
-    """(h, w) metres to uint16: 256 * disparity + 1 in pixels of `NATIVE`; 0 where there is none."""
+    """(h, w) metres to uint16: 256 * disparity + 1 in pixels of `NATIVE`; 0 is unknown."""
     known = depth > 0
     disparity = BASELINE * INTRINSICS[0, 0] / np.where(known, depth, 1)
     return np.where(known, (256 * disparity + 1).round().clip(2, 65535), 0).astype(np.uint16)

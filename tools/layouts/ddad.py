@@ -1,4 +1,4 @@
-"""DDAD: scenes in TRI's DGP format, with every field that the DGP library insists on."""
+"""DDAD: scenes in TRI's DGP format, with every field that the DGP library requires."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DdadScenes(Layout):
         return clock * 10 if sequence % 2 else clock
 
     def world_from_rig(self, sequence: int, time: float) -> np.ndarray:
-        """(4, 4), in the coordinates of the scene's own log."""
+        """(4, 4) log_from_rig, in the coordinates of the scene's log."""
         log_from_street = rotation(0.7 + sequence, 0.0, 0.0)
         log_from_street[:3, 3] = 111.5, -2261.4, -12.7
         return log_from_street @ self.plan.world(sequence).ego_pose(time)
@@ -93,7 +93,7 @@ class DdadScenes(Layout):
         return f"scene_{_sha1([self.plan.seed, sequence])}.json"
 
     def datum(self, sequence: int, frame: int, name: str, stamp: int) -> dict[str, Any]:
-        """What a sensor saw, when and from where."""
+        """The record of a sensor: data, time and pose."""
         if name == "LIDAR":
             pose = self.world_from_rig(sequence, frame / RATE + LIDAR_LATE)
             body = {
@@ -122,7 +122,7 @@ class DdadScenes(Layout):
         }
 
     def calibration(self) -> dict[str, Any]:
-        """Of every scene; the LiDAR comes first and is no camera."""
+        """Calibration of every scene; the LiDAR comes first, with empty intrinsics."""
         intrinsics = [dict.fromkeys(("fx", "fy", "cx", "cy", "skew"), 0)]
         extrinsics = [_pose(np.eye(4))]
         for number in range(len(SENSORS)):

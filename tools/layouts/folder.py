@@ -1,4 +1,4 @@
-"""Plain folders of video, as SC-Depth lays them out, with the time of each frame and the vehicle's speed."""
+"""Folders of frames in the layout of SC-Depth, with the time of each frame and the vehicle's speed."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ from utils import atomic_path
 class KittiRaw(Layout):
     """KITTI raw: a stereo pair, a LiDAR and an inertial unit, with their calibration files.
 
-    Beside what the real recordings hold: dense `proj_depth/groundtruth` (uint16, depth * 256), `semantics`
-    (train ids) and `poses.txt` (camera-02-to-world, rows of 12) in each drive.
+    Beyond the real recordings, each drive has dense `proj_depth/groundtruth` (uint16, depth * 256),
+    `semantics` (train ids) and `poses.txt` (camera-02-to-world, rows of 12).
     """
 
     date: ClassVar[str] = "2011_09_26"
@@ -113,7 +113,7 @@ class KittiOdometry(Layout):
 
 
 class KittiRig:
-    """Where KITTI's sensors sit, in numbers close to those of 2011_09_26; the rig's origin is on the ground.
+    """KITTI's sensors, calibrated similar to 2011_09_26; the origin of the rig is on the ground.
 
     Args:
         height: pixels.
@@ -146,7 +146,7 @@ class KittiRig:
         return shift
 
     def rig_from_camera(self, camera: int) -> np.ndarray:
-        """(4, 4), of the rectified camera 0 to 3."""
+        """(4, 4) rig_from_camera of the rectified camera 0 to 3."""
         camera_from_velo = self.camera_from_rectified(camera) @ self.rectified_from_velo
         return self.rig_from_velo @ np.linalg.inv(camera_from_velo)
 
@@ -158,7 +158,7 @@ class KittiRig:
         return world.render(self.camera, world.ego_pose(time) @ self.rig_from_camera(camera), time)
 
     def calibration_files(self) -> dict[str, str]:
-        """Name to text of the three calibration files of a day."""
+        """Name → text of the three calibration files of a day."""
         stamp = "calib_time: 09-Jan-2012 13:57:47"
         size = numbers([self.width, self.height])
         lines = [stamp, "corner_dist: 9.950000e-02"]

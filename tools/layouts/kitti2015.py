@@ -43,7 +43,7 @@ class Kitti2015Scenes(Layout):
         save_text(folder / f"calib_cam_to_cam/{stem}.txt", calibration)
 
     def disparity(self, depth: np.ndarray) -> np.ndarray:
-        """(h, w) pixels, 0 where there is no depth."""
+        """(h, w) disparity in pixels, 0 without depth."""
         focal_times_baseline = self.rig.camera.intrinsics[0, 0] * self.rig.baseline
         return np.where(depth > 0, focal_times_baseline / np.where(depth > 0, depth, 1), 0)
 
@@ -60,6 +60,6 @@ def visible(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def save_disparity(path: Path, disparity: np.ndarray) -> None:
-    """(H, W) pixels as uint16 of disparity * 256; 0 where there is none."""
+    """Write (H, W) pixels as uint16 of disparity * 256; 0 is unknown."""
     values = np.where(disparity > 0, (disparity * 256).round().clip(1, 65535), 0)
     save_array(path, values.astype(np.uint16))

@@ -21,7 +21,7 @@ FARTHEST = 81.0  # metres; what the laser answers for the sky and whatever is fa
 
 @LAYOUTS.register("make3d")
 class Make3DImages(Layout):
-    """Make3D's test set: `Test134/*.jpg`, `Gridlaserdata/*.mat` and the list of all of them.
+    """Make3D's test set: `Test134/*.jpg`, `Gridlaserdata/*.mat` and the list of all images.
 
     Images are 1704 x 2272 whatever the size asked for, which is the size they are rendered at (a part of
     this) before they are enlarged; the laser's depth is that of the rays through the middles of its cells.
@@ -50,7 +50,7 @@ class Make3DImages(Layout):
             path.write_bytes(mat_bytes({"Position3DGrid": self.grid(sequence, frame)}))
 
     def grid(self, sequence: int, frame: int) -> np.ndarray:
-        """(55, 305, 4): vertical, horizontal, forward and depth, which here is forward, metres."""
+        """(55, 305, 4) metres: vertical, horizontal, forward, and depth, which equals forward here."""
         depth = self.view(self.laser, sequence, frame).depth.astype(np.float64)
         depth = np.where(depth > 0, np.minimum(depth, FARTHEST), FARTHEST)
         v, u = (a.ravel() for a in np.mgrid[: GRID[0], : GRID[1]])
@@ -67,7 +67,7 @@ class Make3DImages(Layout):
 
 
 def mat_bytes(variables: dict[str, np.ndarray]) -> bytes:
-    """A MATLAB file of version 5 without the date that SciPy writes into it: equal arrays, equal bytes."""
+    """Write a MATLAB 5 file without SciPy's date, so that equal arrays make equal bytes."""
     buffer = io.BytesIO()
     savemat(buffer, variables)
     return HEADER.ljust(116) + buffer.getvalue()[116:]

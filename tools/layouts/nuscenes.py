@@ -30,7 +30,7 @@ LIDAR_YAW = np.radians(-90)  # its x axis points to the right
 
 @dataclass(frozen=True)
 class Shot:
-    """One image or scan: of which sensor, in which frame of the plan, and when on the street's clock."""
+    """One image or scan: its sensor, frame of the plan, and time in the world."""
 
     channel: str
     frame: int
@@ -57,7 +57,7 @@ class NuScenesTables(Layout):
     # What a sequence is called, when and where it is.
 
     def scene(self, sequence: int) -> str:
-        """An official name: held out sequences are scenes of val, the others of train."""
+        """An official scene name: of val for held-out sequences, otherwise of train."""
         held_out = self.held_out()
         part = "val" if sequence in held_out else "train"
         names = [line.folder for line in load_split("nuscenes", "official", part)]
@@ -76,7 +76,7 @@ class NuScenesTables(Layout):
         return Shot(channel, frame, FIRST + frame / RATE + LATE[channel])
 
     def shots(self, channel: str) -> list[Shot]:
-        """Of one sensor in order of time; scans at key frames alone."""
+        """Recordings of one sensor in order of time; scans only at key frames."""
         frames = (frame for frame in range(self.plan.frames) if channel != LIDAR or self.is_key(frame))
         return [self.shot(channel, frame) for frame in frames]
 
@@ -93,7 +93,7 @@ class NuScenesTables(Layout):
         return f"{folder}/{shot.channel}/{self.stem(sequence, shot)}.{ext}"
 
     def world_from_rig(self, sequence: int, time: float) -> np.ndarray:
-        """(4, 4), in the coordinates of the log's map."""
+        """(4, 4) map_from_rig, in the coordinates of the log's map."""
         map_from_street = rotation(0.9 + sequence, 0.0, 0.0)
         map_from_street[:2, 3] = 411.3, 1180.9
         return map_from_street @ self.plan.world(sequence).ego_pose(time)
@@ -136,7 +136,7 @@ class NuScenesTables(Layout):
     # Tables.
 
     def write_splits(self) -> None:
-        """The tables; which scenes train is said by their names."""
+        """Write the tables; the names of the scenes decide which are for training."""
         tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         tables["sensor"] = [
             {"token": self.token("sensor", channel), "channel": channel, "modality": modality}
@@ -164,7 +164,7 @@ class NuScenesTables(Layout):
             save_text(self.plan.out / VERSION / f"{name}.json", json.dumps(records, indent=0) + "\n")
 
     def token(self, *what: Any) -> str:
-        """32 hexadecimal digits, the same for the same thing."""
+        """32 hexadecimal digits, equal for equal arguments."""
         return hashlib.md5(repr((self.plan.seed, *what)).encode(), usedforsecurity=False).hexdigest()
 
     def log_record(self, sequence: int) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class NuScenesTables(Layout):
         }
 
     def calibrations(self, sequence: int) -> list[dict[str, Any]]:
-        """Sensor to vehicle, and the cameras' matrices."""
+        """Extrinsics of the sensors and intrinsics of the cameras."""
         places = [self.rig.rig_from_camera(number) for number in range(len(CHANNELS))]
         matrices = [self.rig.camera(number).intrinsics.tolist() for number in range(len(CHANNELS))]
         return [
@@ -219,7 +219,7 @@ class NuScenesTables(Layout):
         }
 
     def records(self, sequence: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Of every image and scan, its record and the vehicle's pose at its time."""
+        """The record of every image and scan, and the pose of the vehicle at its time."""
         for channel in SENSORS:
             shots = self.shots(channel)
             tokens = [self.token("sample_data", sequence, channel, shot.frame) for shot in shots]
@@ -249,5 +249,5 @@ class NuScenesTables(Layout):
 
 
 def _pose(pose: np.ndarray) -> dict[str, list[float]]:
-    """A (4, 4) pose as the tables hold it: quaternion w, x, y, z and translation in metres."""
+    """A (4, 4) pose in the form of the tables: quaternion w, x, y, z and translation in metres."""
     return {"rotation": quaternion(pose[:3, :3]), "translation": pose[:3, 3].tolist()}

@@ -1,4 +1,4 @@
-"""NYU Depth V2: scenes filmed by hand with a camera that distorts, and labelled images with depth."""
+"""NYU Depth V2: scenes filmed by hand with lens distortion, and labelled images with depth."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class NyuV2Rooms(Layout):
         self._write_mat(self.plan.out / MAT)
 
     def _write_mat(self, path: Path) -> None:
-        """All labelled images in one file of MATLAB 7.3: columns first, names as references to UTF-16."""
+        """Write all labelled images to a MATLAB 7.3 file: columns first, names as references to UTF-16."""
 
         def variable(file: h5py.File, name: str, shape: tuple, kind: object, word: str) -> h5py.Dataset:
             made = file.create_dataset(name, shape, kind)
@@ -110,7 +110,7 @@ class NyuV2Rooms(Layout):
 
 @dataclass(frozen=True)
 class KinectCamera(Camera):
-    """A camera with the lens distortion of NYUv2's Kinect, which is the same at any size."""
+    """A camera with the lens distortion of NYUv2's Kinect, relative to its size."""
 
     def directions(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """(3, P) rays through pixels (u, v) of the distorted image, with z = 1."""

@@ -1,0 +1,85 @@
+"""Writing files: a failed write becomes one sentence, and a name from a table cannot lead out of its folder.
+
+A file is written under a temporary name and renamed when it is complete, so that an interrupted program
+leaves no half file behind and a full disk leaves the earlier file whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+from utils import InputError, atomic_path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE = "the disk is full; free some space and start again"
+
+
+@contextlib.contextmanager
+def writing(path: str | Path, errors: tuple[type[Exception], ...] = ()) -> Iterator[Path]:
+    """A temporary path beside `path`, which is renamed to `path` when the block ends without an error.
+
+    Args:
+        path: the file to write.
+        errors: further exceptions that a failed write of this kind of file raises.
+
+    Raises:
+        InputError: the file cannot be written, and why.
+    """
+    path = Path(path)
+    with explained(path, errors), atomic_path(path) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def explained(place: str | Path, errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Replace a failed write to `place`, a file or folder, by one sentence.
+
+    Args:
+        place: what the block writes to.
+        errors: further exceptions that stand for a failed write.
+
+    Raises:
+        InputError: the write failed, and why.
+    """
+    place = Path(place)
+    try:
+        yield
+    except (OSError, RuntimeError, *errors) as error:
+        cause = _cause(error)
+        if not isinstance(cause, (OSError, *errors)):
+            raise
+        reason = getattr(cause, "strerror", None) or str(cause)
+        if _elsewhere(cause, place):
+            raise InputError(f"{cause.filename}: {reason}") from error
+        full = getattr(cause, "errno", None) in FULL or "No space" in reason
+        kept = f"; the earlier {place.name} is untouched" if place.is_file() else ""
+        raise InputError(f"{place} cannot be written: {NO_SPACE if full else reason}{kept}") from error
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """The error under a RuntimeError: torch reports a failed write as one about positions in the file."""
+    cause: BaseException | None = error
+    while isinstance(cause, RuntimeError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _elsewhere(error: BaseException, place: Path) -> bool:
+    """Whether the error is about another file, as when the block reads one that it has no permission for."""
+    name = getattr(error, "filename", None)
+    return isinstance(name, str) and not Path(name).absolute().is_relative_to(place.absolute().parent)
+
+
+def inside(folder: str | Path, name: str) -> Path:
+    """`folder / name` for a name that comes from a table, a list or another file.
+
+    Raises:
+        InputError: the name is absolute or contains "..", so the path would lie outside of the folder.
+    """
+    parts = PurePath(name.replace("\\", "/")).parts
+    if not parts or ".." in parts or PurePath(name).is_absolute() or name.startswith(("/", "\\")):
+        raise InputError(f"the name '{name}' leads out of {folder}; is the table damaged?")
+    return Path(folder) / name

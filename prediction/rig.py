@@ -1,0 +1,151 @@
+"""Depth of one frame set of a rig: each camera's outputs, all cameras in one image, one point cloud."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clouds import surround_cloud, write_ply
+from datasets import DATASETS, build_dataset
+from datasets.opening import section_of
+from datasets.surround import SurroundDataset
+from images import save_image, surround_grid
+from prediction.images import Wanted, in_words, write_outputs
+from predictor import Predictor, enlarge
+from utils import InputError
+
+
+def predict_frame_set(
+    predictor: Predictor, dataset: SurroundDataset, name: str, sample: str, folder: Path, wanted: Wanted
+) -> str:
+    """Predict one sample and write its outputs.
+
+    Args:
+        predictor: a model of single images or of the dataset's cameras.
+        dataset: of `open_rig`.
+        name: the dataset's name, which begins the names of the files.
+        sample: index, or the end of a sample's name.
+        folder: folder for the outputs.
+        wanted: what is written; points are those of all cameras together.
+
+    Returns:
+        What was written and the unit of depth, in words.
+    """
+    index = find_sample(dataset, sample)
+    line = dataset.samples[index]
+    images = dataset.read_images(line, 0)
+    K = [dataset.intrinsics(line, n, *image.shape[-2:]) for n, image in enumerate(images)]
+    inverse = predictor.inverse_depth(images, torch.from_numpy(np.stack(K)).float())
+    stem = name + "_" + re.sub(r"[^\w.-]+", "_", dataset.name(index))
+    depths, shown = [], [image.permute(1, 2, 0).numpy() for image in images]
+    for camera, (image, part) in enumerate(zip(images, inverse)):
+        output = folder / f"{stem}_{dataset.camera_names[camera]}"
+        depths.append(1 / enlarge(part[None], *image.shape[-2:])[0, 0].cpu().numpy())
+        write_outputs(output, image, part, None, predictor.unit, replace(wanted, points=False))
+    grid = folder / f"{stem}_surround.png"
+    save_image(grid, surround_grid(shown, depths, dataset.camera_names))
+    written, words = [grid], in_words(predictor)
+    if wanted.points:
+        scale, how = (1.0, "") if predictor.is_metric else scale_of(dataset, index, depths)
+        cloud = folder / f"{stem}.ply"
+        rig = dataset.rig_from_camera(line)
+        ego_masks = full_size_ego_masks(dataset, line, images)
+        points, colours = surround_cloud([scale * depth for depth in depths], K, shown, rig, ego_masks)
+        write_ply(cloud, points, colours, "metres" + how, axes="x forward, y left, z up")
+        written.append(cloud)
+        words += f"; the points are in metres{how}"
+    return f"wrote {', '.join(map(str, written))} and the files of each camera in {folder}; depth is {words}"
+
+
+def open_rig(name: str, predictor: Predictor, points: bool, **settings: Any) -> SurroundDataset:
+    """The dataset called `name` at the network's size, with the cameras that the model was trained on.
+
+    Args:
+        name: a file of datasets/.
+        predictor: the model.
+        points: a point cloud is wanted, which leaves out the ego masks.
+        settings: `data_path`, `split`, `part`.
+
+    Raises:
+        InputError: the dataset has one camera, or another number of cameras than the model needs.
+    """
+    if not issubclass(DATASETS.get(name), SurroundDataset):
+        raise InputError(f"{name} has one camera; give its images with --image_path")
+    sizes = {"height": predictor.height, "width": predictor.width, "resize": predictor.resize}
+    section = {"name": name, **settings_from_training(name, predictor, points)}
+    options = {**sizes, **settings, "dataset": section}
+    dataset = build_dataset(options, frame_ids=(0,), part=settings["part"])
+    if dataset.cameras % predictor.cameras:
+        raise InputError(
+            f"this model predicts {predictor.cameras} cameras of one frame set together, and {name} has "
+            f"{dataset.cameras}"
+        )
+    return dataset
+
+
+def settings_from_training(name: str, predictor: Predictor, points: bool) -> Mapping[str, Any]:
+    """Dataset settings of the training that prediction needs as well."""
+    trained_name, settings = section_of(predictor.options) if predictor.options.get("dataset") else ("", {})
+    kept = ["index", "version"] if trained_name == name else []
+    kept += ["camera_names"] if predictor.cameras > 1 else []  # a model of one camera takes any camera
+    found = {key: settings[key] for key in kept if key in settings}
+    masks = settings.get("masks") if points and trained_name == name else None
+    if masks:  # only the point cloud uses ego masks, so they may be missing
+        found["masks"] = "auto" if masks is True else masks
+    return found
+
+
+def find_sample(dataset: SurroundDataset, wanted: str) -> int:
+    """Index of a sample, from its index as text or the end of its name.
+
+    Raises:
+        InputError: no sample, or several, end with this text.
+    """
+    if wanted.isdigit() and int(wanted) < len(dataset):
+        return int(wanted)
+    found = [index for index in range(len(dataset)) if dataset.name(index).endswith(wanted)]
+    if len(found) != 1:
+        how = f"{len(found)} samples end with" if found else "there is no sample"
+        raise InputError(
+            f"{how} '{wanted}'; give a number from 0 to {len(dataset) - 1} or a name: {dataset.name(0)}"
+        )
+    return found[0]
+
+
+def scale_of(dataset: SurroundDataset, index: int, depths: Sequence[np.ndarray]) -> tuple[float, str]:
+    """Scale factor from predicted depth to metres, one for all cameras, and its origin in words.
+
+    It is the ratio of the medians of ground truth and prediction at pixels with ground truth.
+
+    Raises:
+        InputError: the sample has no ground truth.
+    """
+    ground_truth = dataset.depth(index)
+    if ground_truth is None or not (ground_truth > 0).any():
+        raise InputError(
+            "this model's depth has no metric scale and the sample has no ground truth to take it from, so "
+            "the points of several cameras cannot be combined; leave --ply out"
+        )
+    valid = [known > 0 for known in ground_truth]
+    known = np.concatenate([depth[pixels] for depth, pixels in zip(ground_truth, valid)])
+    found = np.concatenate([depth[pixels] for depth, pixels in zip(depths, valid)])
+    return float(np.median(known) / np.median(found)), ", by the median of the sample's ground truth"
+
+
+def full_size_ego_masks(
+    dataset: SurroundDataset, line: object, images: Sequence[Tensor]
+) -> list[np.ndarray] | None:
+    """(h, w) bool of each camera at its image's size, True on its own vehicle; None without ego masks."""
+    ego_mask = dataset.maps(line).get("ego_mask")
+    if ego_mask is None:
+        return None
+    sizes = [image.shape[-2:] for image in images]
+    return [F.interpolate(m[None].float(), size)[0, 0].numpy() > 0 for m, size in zip(ego_mask, sizes)]

@@ -1,0 +1,167 @@
+"""What each sink holds after the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from logs import RunLog
+from sinks import JsonLines, TensorBoard, Wandb, open_sinks, with_section
+from utils import InputError
+
+GRID = np.full((8, 16, 3), 200, np.uint8)
+CLOUD = (np.array([[30.0, 20.0, 10.0]], np.float32), np.array([[255, 0, 0]], np.uint8))
+
+
+def test_names_without_a_slash_are_from_training():
+    found = with_section({"epoch": 1, "loss": 0.5, "val/abs_rel": 0.1})
+    assert found == {"train/loss": 0.5, "val/abs_rel": 0.1}
+
+
+def test_json_lines_keep_step_and_values(tmp_path):
+    sink = JsonLines(tmp_path / "log.jsonl")
+    sink.scalars(3, {"epoch": 0, "loss": 0.5})
+    sink.images(3, {"grid": GRID})
+    sink.close()
+    (record,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert record.pop("time") > 0 and record == {"step": 3, "epoch": 0, "loss": 0.5}
+
+
+def test_resumed_json_lines_drop_later_steps_and_half_lines(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    JsonLines(path, step=2).close()
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_under_the_log_is_one_sentence(tmp_path):
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    sink = JsonLines(tmp_path / "log.jsonl")
+    with pytest.raises(InputError, match=r"log\.jsonl cannot be written: the disk is full"):
+        sink.scalars(1, {"loss": 0.5})
+    sink.close()
+
+
+def test_tensorboard_holds_scalars_images_and_clouds(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sink = TensorBoard(tmp_path)
+    sink.scalars(3, {"epoch": 0, "loss": 0.5, "val/abs_rel": 0.25})
+    sink.images(3, {"target | disparity": GRID})
+    sink.clouds(3, {"cloud": CLOUD})
+    sink.close()
+    board = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in board.Scalars("val/abs_rel")] == [(3, 0.25)]
+    assert board.Tags()["images"] == ["target | disparity"]
+    assert "cloud_VERTEX" in board.Tags()["tensors"]
+
+
+def test_unknown_service_is_refused(tmp_path):
+    with pytest.raises(InputError, match="--log_to is one of wandb, wandb_offline, trackio, got 'comet'"):
+        open_sinks(tmp_path, {"log_to": "comet"}, 0)
+
+
+def test_missing_package_is_named_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(InputError, match=r"needs the package trackio.*: pip install trackio"):
+        open_sinks(tmp_path, {"log_to": ["trackio"]}, 0)
+
+
+@pytest.fixture
+def wandb(monkeypatch, tmp_path):
+    """Weights & Biases without a network and without files outside of the test's folder."""
+    package = pytest.importorskip("wandb")
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setitem(os.environ, "WANDB_DISABLE_GIT", "true")
+    return package
+
+
+def chunks_of(data: bytes) -> Iterator[bytes]:
+    """Records of a LevelDB log, which wandb writes after a header of 7 bytes."""
+    position, parts = 7, []
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:  # the end of a block is padding
+            position += 32768 - position % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, position)
+        parts.append(data[position + 7 : position + 7 + length])
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield b"".join(parts)
+            parts = []
+
+
+def records_of(folder: Path) -> list[dict]:
+    """What the files of offline runs hold, one dict per log call."""
+    found = []
+    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        for record in complete(path):
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                found.append({i.key or i.nested_key[0]: json.loads(i.value_json) for i in items})
+    return found
+
+
+def complete(path: Path) -> list:
+    """The records of one run, once its service process has written the last one, `exit`."""
+    from wandb.proto import wandb_internal_pb2
+
+    for _ in range(300):
+        records = [wandb_internal_pb2.Record.FromString(data) for data in chunks_of(path.read_bytes())]
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            return records
+        time.sleep(0.1)
+    raise AssertionError(f"{path} was not finished within 30 s")
+
+
+def test_offline_wandb_holds_scalars_images_and_clouds(wandb, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    sink = Wandb(folder, {"learning_rate": 1e-4}, offline=True)
+    sink.scalars(3, {"epoch": 0, "loss": 0.5, "val/abs_rel": 0.25})
+    sink.images(3, {"target | disparity": GRID})
+    sink.clouds(3, {"cloud": CLOUD})
+    sink.close()
+    scalars, *media = records_of(folder)
+    assert (scalars["step"], scalars["train/loss"], scalars["val/abs_rel"]) == (3, 0.5, 0.25)
+    assert [record["step"] for record in media] == [3, 3]
+    (image,) = folder.glob("wandb/offline-run-*/files/media/images/target*.png")
+    with Image.open(image) as shown:
+        assert np.array_equal(np.asarray(shown), GRID)
+    (cloud,) = folder.glob("wandb/offline-run-*/files/media/object3D/cloud*.pts.json")
+    assert json.loads(cloud.read_text()) == [[30.0, 20.0, 10.0, 255.0, 0.0, 0.0]]
+
+
+def test_resumed_wandb_run_keeps_its_id(wandb, tmp_path):
+    folder = tmp_path / "run"
+    for step in (1, 2):
+        with RunLog(folder, {"log_to": "wandb_offline"}, 4, step - 1, active=True) as log:
+            log.step(step, 0, {"loss": 1.0 / step}, samples=4, waited=0.1, worked=0.1)
+    note = (folder / "wandb_id.txt").read_text()
+    names = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
+    assert names == {note}
+    assert [record["train/loss"] for record in records_of(folder)] == [1.0, 0.5]
+
+
+def test_bar_counts_steps_that_are_logged_in_groups(tmp_path):
+    with RunLog(tmp_path, {}, total_steps=20, step=0, active=True) as log:
+        for step in (5, 10):
+            log.step(step, 0, {"loss": 0.5}, samples=20, waited=1.0, worked=1.0)
+        assert log._shown == 10
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["samples_per_second"], r["data_wait"]) for r in records] == [
+        (5, 10, 0.5),
+        (10, 10, 0.5),
+    ]
