@@ -288,6 +288,10 @@ class Trainer:
         self.best = better or self.best
         epochs = self.progress.epoch + self.progress.position / self.schedule.steps_per_epoch
         self.log.validation(self.progress.step, epochs, metrics, better.metric if better else None)
+        if self.processes.first:
+            with self._noise_kept():
+                if sentence := self.validation.verdict(metrics, self.method, self.train_set):
+                    self.log.say(sentence)
         self._save(better is not None, metrics)
 
     def validate(self) -> dict[str, float]:

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from datasets import open_dataset
 from datasets.loading import Guarded, collate, outlive_sigterm
 from evaluation import LOSS_GOAL, Goal, Loading, depth_goal, validate_depth
+from evaluation.verdict import training_verdict
 from processes import Processes
 from utils import InputError
 
@@ -94,6 +95,13 @@ class Validation:
             self.options.batch_size, self.processes.device, self.options.num_workers, indices=mine
         )
         return validate_depth(method.predict, self.dataset, self.scale, loading)
+
+    def verdict(self, metrics: dict[str, float], method: nn.Module, train_set: Any) -> str | None:
+        """One sentence if the method does not beat one constant depth, with the likely cause; else None."""
+        if not self.has_ground_truth:
+            return None
+        method.eval()
+        return training_verdict(metrics, self.dataset.protocol, method, train_set, self.processes.device)
 
     def _loss(self, model: nn.Module, indices: list[int]) -> dict[str, float]:
         size = self.options.batch_size

@@ -12,11 +12,13 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from datasets.sequence import SequenceDataset
 from evaluation.loop import Loading, Predict, Samples, predict_samples
 from evaluation.result import Result, Row
+from evaluation.verdict import structure, typical_depth
 from metrics import METRICS, GroundTruth, Measured, Protocol, errors_at_points, sample_prediction
 from utils import InputError
 
@@ -61,9 +63,11 @@ def evaluate(
         _join_ground_truths,
         images=reads_images,
     )
+    metric = next((protocol for protocol in protocols.values() if protocol.alignment == "none"), None)
+    constant = typical_depth(dataset, metric) if metric else 1.0  # any constant, if it is aligned
     rows: dict[str, list[Row]] = {name: [] for name in protocols}
     for indices, prediction, ground_truths in predict_samples(predict, samples, loading):
-        measured = _measure(prediction.depths[0], ground_truths, protocols)
+        measured = _measure(prediction.depths[0], ground_truths, protocols, constant)
         for name in protocols:
             rows[name] += _rows(measured[name], indices, dataset)
     evaluated = len(samples if loading.indices is None else loading.indices) * dataset.cameras
@@ -112,9 +116,9 @@ def _join_ground_truths(samples: list[GroundTruths]) -> GroundTruths:
 
 
 def _measure(
-    depth: Tensor, ground_truths: GroundTruths, protocols: Mapping[str, Protocol]
-) -> dict[str, Measured]:
-    """The errors of a batch by each protocol."""
+    depth: Tensor, ground_truths: GroundTruths, protocols: Mapping[str, Protocol], constant: float
+) -> dict[str, tuple[Measured, Measured, Tensor]]:
+    """By each protocol: a batch's errors, those of a constant depth in metres, and `verdict.structure`."""
     depth = depth.cpu() if depth.device.type == "mps" else depth  # which has no float64
     ground_truths = {key: ground_truth.to(depth.device) for key, ground_truth in ground_truths.items()}
     sampled: dict[tuple, Tensor] = {}
@@ -124,14 +128,25 @@ def _measure(
         key = (*_mask_key(protocol), protocol.resize, protocol.align_corners)
         if key not in sampled:
             sampled[key] = sample_prediction(depth, ground_truth, protocol)
-        measured[name] = errors_at_points(sampled[key], ground_truth, protocol)
+        measured[name] = (
+            errors_at_points(sampled[key], ground_truth, protocol),
+            errors_at_points(
+                torch.full_like(sampled[key], constant / protocol.scale), ground_truth, protocol
+            ),
+            structure(sampled[key], ground_truth),
+        )
     return measured
 
 
-def _rows(measured: Measured, indices: Sequence[int], dataset: SequenceDataset) -> Iterator[Row]:
-    errors, ratios, pixels = measured.errors.tolist(), measured.ratio.tolist(), measured.pixels.tolist()
+def _rows(
+    measured: tuple[Measured, Measured, Tensor], indices: Sequence[int], dataset: SequenceDataset
+) -> Iterator[Row]:
+    model, constant, structures = measured
+    errors, ratios, pixels = model.errors.tolist(), model.ratio.tolist(), model.pixels.tolist()
+    constants, structures = constant.errors.tolist(), structures.tolist()
     for n, count in enumerate(pixels):
         if count:
             index, camera = indices[n // dataset.cameras], n % dataset.cameras
-            numbers = dict(zip(METRICS, errors[n]))
-            yield Row(index, camera, dataset.name(index), count, ratios[n], numbers)
+            numbers, of_constant = (dict(zip(METRICS, values[n])) for values in (errors, constants))
+            name = dataset.name(index)
+            yield Row(index, camera, name, count, ratios[n], numbers, of_constant, tuple(structures[n]))
