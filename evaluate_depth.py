@@ -87,6 +87,8 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
         ground_truth=args.gt_path if of_file else None,
         save=args.save_pred_disps,
         evaluate=not args.no_eval,
+        corruptions=args.corruptions,
+        corruptions_reference=args.corruptions_reference,
     )
     evaluate_one(model, where, how, files, loading, args.output)
 
@@ -121,15 +123,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise InputError("--save_pred_disps saves a model's predictions, and --ext_disp_to_eval has none")
     if args.no_eval and not args.save_pred_disps:
         raise InputError("--no_eval without --save_pred_disps would do nothing")
+    if args.corruptions is not None and (source is None or args.no_eval or args.save_pred_disps):
+        raise InputError(
+            "--corruptions predicts changed images with a model; leave out --ext_disp_to_eval, --no_eval and "
+            "--save_pred_disps"
+        )
+    if args.corruptions_reference and args.corruptions is None:
+        raise InputError("--corruptions_reference has no effect without --corruptions")
     if args.eval_eigen_to_benchmark and source is not None:
         raise InputError("--eval_eigen_to_benchmark picks among saved disparities; add --ext_disp_to_eval")
     if args.gt_path and args.gt_path.endswith(".npz") and not Path(args.gt_path).is_file():
         raise InputError(f"there is no file {args.gt_path}, which --gt_path names")
     together = [f"--{name}_path" for name in TOGETHER if getattr(args, f"{name}_path")]
     names = ("data_path", "dataset", "eval_split", "gt_path", "ground_truth", "ext_disp_to_eval", "no_eval",
-             "save_pred_disps")  # fmt: skip
+             "save_pred_disps", "corruptions_reference")  # fmt: skip
     of_one = [f"--{name}" for name in names if getattr(args, name)]
     of_one += [f"--dataset.{key}" for key in args.dataset_settings]
+    of_one += ["--corruptions"] if args.corruptions is not None else []
     if together and of_one:
         raise InputError(
             f"{of_one[0]} is about one dataset: give --dataset and --data_path instead of "
@@ -172,6 +182,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--ground_truth", help="ground truth other than the split's own: velodyne_camera, improved, ..."
     )
     _add_protocol_flags(parser)
+    group = parser.add_argument_group("robustness")
+    group.add_argument(
+        "--corruptions",
+        nargs="*",
+        metavar="KIND",
+        help="evaluate corrupted images as well (mCE and mRR): the kinds named, or all 18",
+    )
+    group.add_argument(
+        "--corruptions_reference",
+        **flags.FILE,
+        help="corruptions.json of the model that mCE is relative to; else one constant depth",
+    )
 
     group = parser.add_argument_group("output")
     group.add_argument(

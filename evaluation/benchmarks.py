@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.sequence import SequenceDataset
 from evaluation.choice import (
     NO_NAME,
     DatasetChoice,
@@ -57,6 +58,9 @@ class Files:
         ground_truth: a published gt_depths.npz; None for the dataset's own ground truth.
         save: write the predictions to `disps_<split>_split.npy`.
         evaluate: False only predicts and saves.
+        corruptions: kinds of image corruption to evaluate as well; empty for all, None for none.
+        corruptions_reference: `corruptions.json` of the model that mCE is relative to; None for one constant
+            depth.
     """
 
     inverse_depths: str | None = None
@@ -64,6 +68,8 @@ class Files:
     ground_truth: str | None = None
     save: bool = False
     evaluate: bool = True
+    corruptions: Sequence[str] | None = None
+    corruptions_reference: str | None = None
 
 
 def evaluate_model(
@@ -230,6 +236,32 @@ def evaluate_one(
     else:
         results = _evaluate_saved(saved, opened, protocols, loading, about, files, file)
     show(results, folder)
+    if files.corruptions is not None:
+        _show_corruptions(model, opened, results, files, loading, folder)
+
+
+def _show_corruptions(
+    model: Model,
+    opened: Opened,
+    clean: Mapping[str, Result],
+    files: Files,
+    loading: Loading,
+    folder: Path,
+) -> None:
+    """Evaluate corrupted images by each protocol, and draw those of the first image."""
+    from evaluation.corruptions import draw_grid, evaluate_corruptions  # imports OpenCV
+
+    for name, result in clean.items():
+        found = evaluate_corruptions(
+            model.predict, opened.images, result.protocol, shared(loading, opened.images), result,
+            files.corruptions, files.corruptions_reference,
+        )  # fmt: skip
+        if is_first():
+            print(f"\ncorrupted images {name}".rstrip() + f"\n{found.table()}")
+            found.save(folder / name)
+    if is_first():
+        draw_grid(folder / "corruptions.png", opened.images[0].to("cpu").images[0][0], files.corruptions)
+        print(f"\nsaved: {folder}/corruptions.json, corruptions.png")
 
 
 def _check_scale(how: ProtocolChoice, model: Model, files: Files, for_server: bool) -> None:
@@ -273,11 +305,15 @@ def evaluate_shares(
     about: Mapping[str, str],
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
-    shard, shards = torchrun_shard()
-    indices: Sequence[int] | None = range(shard - 1, len(opened.images), shards) if shards > 1 else None
-    loading = dataclasses.replace(loading, indices=indices)
-    results = evaluate(predict, opened.images, protocols, loading, about)
+    results = evaluate(predict, opened.images, protocols, shared(loading, opened.images), about)
     return {name: gather(result) for name, result in results.items()}
+
+
+def shared(loading: Loading, images: SequenceDataset) -> Loading:
+    """`loading` with this process's share of the images."""
+    shard, shards = torchrun_shard()
+    indices = range(shard - 1, len(images), shards) if shards > 1 else None
+    return dataclasses.replace(loading, indices=indices)
 
 
 def show(results: Mapping[str, Result], folder: Path) -> None:
