@@ -4,6 +4,8 @@
     python evaluate_depth.py --load_weights_folder mono_640x192 --data_path kitti_data --post_process
     python evaluate_depth.py --ext_disp_to_eval mono_640x192_eigen.npy --eval_mono --gt_path gt_depths.npz
     python evaluate_depth.py --run runs/monodepth2_kitti --kitti_path K --make3d_path M --nyuv2_path N
+    python evaluate_depth.py --run runs/monodepth2_kitti --data_path kitti_data --corruptions
+    python evaluate_depth.py --compare runs/first runs/second
 
 Size, decode range and dataset come from the checkpoint. The caps of the evaluation are the protocol's; they
 are not the decode range. A model that learned a metric scale (stereo pairs, a rig's extrinsics, speed,
@@ -44,6 +46,12 @@ SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: their images ar
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     args = parse(arguments)
+    if args.compare:
+        from evaluation.comparison import compare_images, read_images
+
+        a, b = map(read_images, args.compare)
+        print(f"A: {a.source}\nB: {b.source}\n{compare_images(a, b).table()}")
+        return
     from processes import end_processes, start_processes  # imports torch
 
     device = start_processes(flags.device_name(args))
@@ -116,6 +124,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         InputError: an unknown flag or value, flags that exclude each other or would do nothing.
     """
     args = flags.parse(build_parser(), arguments)
+    if args.compare:
+        if any(getattr(args, name) for name in args.model_flags):
+            raise InputError("--compare reads saved evaluations and takes no model; leave out the other")
+        return args
     source = flags.model_path(args)
     if args.eval_mono and args.eval_stereo:
         raise InputError("--eval_mono and --eval_stereo exclude each other; give the one it was trained as")
@@ -158,6 +170,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     flags.add_model_flags(
         parser, {"--ext_disp_to_eval": "saved disparities: .npy of (N, h, w), or .npz with one such array"}
+    )
+    parser.add_argument_group("two evaluations compared").add_argument(
+        "--compare",
+        nargs=2,
+        type=os.path.expanduser,
+        metavar=("A", "B"),
+        help="runs, folders of results or per_image.csv: paired differences with intervals by scene",
     )
     group = parser.add_argument_group("several datasets in one call, each by its own protocol")
     for name in TOGETHER:
