@@ -9,6 +9,7 @@ share the valid pixels of the ground truth; those that resize alike share the sa
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -17,13 +18,23 @@ from torch import Tensor
 
 from datasets.sequence import SequenceDataset
 from evaluation.loop import Loading, Predict, Samples, predict_samples
+from evaluation.details import DETAILS, details
 from evaluation.result import Result, Row
 from evaluation.verdict import structure, typical_depth
-from metrics import METRICS, GroundTruth, Measured, Protocol, errors_at_points, sample_prediction
+from metrics import (
+    METRICS,
+    GroundTruth,
+    Measured,
+    Protocol,
+    align_prediction,
+    errors_at_points,
+    sample_prediction,
+)
 from utils import InputError
 
 GroundTruths = dict[tuple, GroundTruth]  # by the protocol's caps and crop, see `_mask_key`
 
+Of = tuple[Measured, Measured, Tensor, Tensor]  # model, one constant depth, structure, details
 FLIP_WORDS = {False: "none", True: "flip averaging (Monodepth post-processing)"}
 
 
@@ -117,8 +128,8 @@ def _join_ground_truths(samples: list[GroundTruths]) -> GroundTruths:
 
 def _measure(
     depth: Tensor, ground_truths: GroundTruths, protocols: Mapping[str, Protocol], constant: float
-) -> dict[str, tuple[Measured, Measured, Tensor]]:
-    """By each protocol: a batch's errors, those of a constant depth in metres, and `verdict.structure`."""
+) -> dict[str, Of]:
+    """By each protocol: a batch's errors, those of a constant depth in metres, `structure` and `details`."""
     depth = depth.cpu() if depth.device.type == "mps" else depth  # which has no float64
     ground_truths = {key: ground_truth.to(depth.device) for key, ground_truth in ground_truths.items()}
     sampled: dict[tuple, Tensor] = {}
@@ -134,19 +145,19 @@ def _measure(
                 torch.full_like(sampled[key], constant / protocol.scale), ground_truth, protocol
             ),
             structure(sampled[key], ground_truth),
+            details(align_prediction(sampled[key], ground_truth, protocol)[0], ground_truth),
         )
     return measured
 
 
-def _rows(
-    measured: tuple[Measured, Measured, Tensor], indices: Sequence[int], dataset: SequenceDataset
-) -> Iterator[Row]:
-    model, constant, structures = measured
+def _rows(measured: Of, indices: Sequence[int], dataset: SequenceDataset) -> Iterator[Row]:
+    model, constant, structures, further = measured
     errors, ratios, pixels = model.errors.tolist(), model.ratio.tolist(), model.pixels.tolist()
-    constants, structures = constant.errors.tolist(), structures.tolist()
+    constants, structures, further = constant.errors.tolist(), structures.tolist(), further.tolist()
     for n, count in enumerate(pixels):
         if count:
             index, camera = indices[n // dataset.cameras], n % dataset.cameras
             numbers, of_constant = (dict(zip(METRICS, values[n])) for values in (errors, constants))
             name = dataset.name(index)
-            yield Row(index, camera, name, count, ratios[n], numbers, of_constant, tuple(structures[n]))
+            more = {key: value for key, value in zip(DETAILS, further[n]) if math.isfinite(value)}
+            yield Row(index, camera, name, count, ratios[n], numbers, of_constant, tuple(structures[n]), more)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from datasets.surround import RING
+from evaluation.details import DETAILS
 from evaluation.verdict import CONSTANT, beats, cause_in_depth, sentence
 from metrics import METRICS, Protocol
 from processes import Processes
@@ -37,6 +38,7 @@ class Row:
         errors: metric -> value.
         constant: metric -> value of one constant depth, see evaluation/verdict.py.
         structure: standard deviation of log prediction and of log ground truth, and their correlation.
+        details: name -> value of evaluation/details.py; a band without ground truth is absent.
     """
 
     index: int
@@ -47,6 +49,7 @@ class Row:
     errors: dict[str, float]
     constant: dict[str, float] = field(default_factory=dict)
     structure: tuple[float, float, float] | None = None
+    details: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,6 +92,12 @@ class Result:
         """Means over images of `Row.structure`; None if it was not measured."""
         rows = [row.structure for row in self.rows if row.structure is not None]
         return tuple(float(n) for n in np.mean(rows, 0)) if rows else None
+
+    @property
+    def details(self) -> dict[str, float]:
+        """Means over the images that have ground truth there, by name; absent if none has."""
+        found = {name: [row.details[name] for row in self.rows if name in row.details] for name in DETAILS}
+        return {name: float(np.mean(values)) for name, values in found.items() if values}
 
     def verdict(self) -> str | None:
         """One sentence with the likely cause if one constant depth is not worse, else None."""
@@ -170,6 +179,7 @@ class Result:
             "mean": self.mean,
             "constant": self.constant,
             "verdict": self.verdict(),
+            "details": self.details,
             "cameras": {self.camera_name(n): mean for n, mean in self.cameras.items()} if several else {},
             "ratio": {"median": self.ratio_median, "std_over_median": self.ratio_std},
         }
@@ -177,9 +187,11 @@ class Result:
             path.write_text(json.dumps(without_nan(summary), indent=2, allow_nan=False) + "\n")
         with atomic_path(folder / "per_image.csv") as path, open(path, "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["index", "camera", "name", "pixels", "ratio", *METRICS])
+            further = list(self.details)
+            writer.writerow(["index", "camera", "name", "pixels", "ratio", *METRICS, *further])
             for row in self.rows:
                 numbers = [row.ratio, *(row.errors[key] for key in METRICS)]
+                numbers += [row.details.get(name, math.nan) for name in further]
                 camera = self.camera_names[row.camera] if self.camera_names else row.camera
                 writer.writerow([row.index, camera, row.name, row.pixels, *(f"{n:.9g}" for n in numbers)])
 
