@@ -47,10 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     args = parse(arguments)
     if args.compare:
-        from evaluation.comparison import compare_images, read_images
-
-        a, b = map(read_images, args.compare)
-        print(f"A: {a.source}\nB: {b.source}\n{compare_images(a, b).table()}")
+        compare(args)
         return
     from processes import end_processes, start_processes  # imports torch
 
@@ -61,6 +58,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_evaluation(args, device)
     finally:
         end_processes()
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print the comparison of two saved evaluations; with the data, draw the images that changed most."""
+    from evaluation.comparison import compare_images, read_images
+
+    a, b = map(read_images, args.compare)
+    found = compare_images(a, b)
+    print(f"A: {a.source}\nB: {b.source}\n{found.table()}")
+    if not args.data_path:
+        return
+    from devices import pick_device
+    from evaluation.choice import DatasetChoice, Model
+    from evaluation.comparison_grid import draw_changes
+    from methods import load_method
+
+    device = pick_device(flags.device_name(args))
+    models = [Model(*load_method(path, device, args.checkpoint), path) for path in args.compare]
+    where = DatasetChoice(args.dataset, args.data_path, args.eval_split, settings=args.dataset_settings)
+    path = Path(args.output or ".") / "comparison.png"
+    count = draw_changes(path, models, where, protocol_choice(args), found)
+    print(f"\n{count} images with error maps: {path}")
 
 
 def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
@@ -176,7 +195,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs=2,
         type=os.path.expanduser,
         metavar=("A", "B"),
-        help="runs, folders of results or per_image.csv: paired differences with intervals by scene",
+        help="runs, folders of results or per_image.csv: paired differences with intervals by scene; "
+        "with --data_path two runs also draw the images that changed most",
     )
     group = parser.add_argument_group("several datasets in one call, each by its own protocol")
     for name in TOGETHER:

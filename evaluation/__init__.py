@@ -12,7 +12,7 @@
     export.py      ground truth measured once, as the first evaluation does
     benchmarks.py  a model on one benchmark or several: opened, evaluated, printed, saved
     audit.py       does the training list overlap the evaluated frames? near_duplicates.py compares images
-    comparison.py  two evaluations of the same images: paired differences, intervals by scene
+    comparison.py  two evaluations of the same images: paired differences by scene; comparison_grid.py draws
     corruptions.py images with noise, blur, weather (corruption_kinds.py), and what is left of the accuracy
     odometry.py    camera paths: predicted motions chained and compared with the ground truth
     segmentation.py    the second task: labels against label files, with a protocol and a goal of its own

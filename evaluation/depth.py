@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from datasets.sequence import SequenceDataset
-from evaluation.loop import Loading, Predict, Samples, predict_samples
 from evaluation.details import DETAILS, details
+from evaluation.loop import Loading, Predict, Samples, predict_samples
 from evaluation.result import Result, Row
 from evaluation.verdict import structure, typical_depth
 from metrics import (

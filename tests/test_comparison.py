@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from evaluate_depth import main
+from evaluation import comparison_grid
+from evaluation.choice import DatasetChoice, ProtocolChoice
+from evaluation.choice import Model as Evaluated
 from evaluation.comparison import bootstrap, compare_images, read_images
-from metrics import METRICS
+from evaluation.comparison_grid import draw_changes, error_map
+from metrics import METRICS, GroundTruth
+from structures import Prediction
+from tests.test_evaluation import Wall
 from utils import InputError
 
 
@@ -97,3 +106,44 @@ def test_command_prints_the_comparison(pair, capsys):
     assert "40 images of 8 scenes" in out and "B is better" in out and "B lost most" in out
     with pytest.raises(InputError, match="--compare reads saved evaluations"):
         main(["--compare", "a", "b", "--run", "c"])
+
+
+class FromBrightness(torch.nn.Module):
+    """Depth from brightness, with an error factor on the lower half of the image."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor, self.loss_terms = factor, torch.nn.ModuleDict()
+
+    def predict(self, batch):
+        depth = 1 / batch.images[0][:, :1].clamp(min=1e-3)
+        depth[..., depth.shape[-2] // 2 :, :] *= self.factor
+        return Prediction({}, {0: depth})
+
+
+def test_changed_images_are_drawn_with_their_error_maps(tmp_path, monkeypatch):
+    wall = Wall(tmp_path, count=3)
+    monkeypatch.setattr(comparison_grid, "open_dataset", lambda *_: SimpleNamespace(images=wall))
+    monkeypatch.setattr(comparison_grid, "choose_split", lambda *_: (None, None))
+    files = [
+        write(tmp_path / f"{n}.csv", {"wall 0": 0.1, "wall 1": error}) for n, error in enumerate((0.1, 0.3))
+    ]
+    found = compare_images(*map(read_images, files))
+    models = [Evaluated(FromBrightness(factor), {"dataset": "folder"}) for factor in (1.0, 2.0)]
+    path = tmp_path / "grid.png"
+    assert draw_changes(path, models, DatasetChoice(), ProtocolChoice(), found) == 1  # wall 1 lost
+    drawn = np.asarray(Image.open(path)).astype(float)
+    assert drawn.shape == (240, 5 * 480 + 4 * 4, 3)
+    right, wrong = drawn[:, 3 * 484 : 3 * 484 + 480], drawn[:, 4 * 484 : 4 * 484 + 480]
+    assert wrong.mean() > right.mean() + 30
+
+
+def test_error_map_marks_the_pixel_that_is_wrong():
+    depth = torch.tensor([[10.0, 20.0]], dtype=torch.float64)
+    rows = torch.tensor([[5, 25]])
+    ground_truth = GroundTruth(
+        depth, rows, rows, torch.ones(1, 2, dtype=torch.bool), torch.tensor([[40, 40]])
+    )
+    drawn = error_map(torch.tensor([[10.0, 26.0]]), ground_truth, (40, 40))
+    assert drawn[25, 25].sum() > drawn[5, 5].sum() > 0
+    assert drawn[0, 39].sum() == 0
