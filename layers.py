@@ -1,10 +1,10 @@
-"""Depth maths: disparity and depth, poses, points, warping, SSIM, gradients.
+"""Geometry and image operations: disparity and depth, poses, points, warping, SSIM, gradients.
 
     x_source = T_source_from_target @ x_target,     pixel = K x / z
 
-Pixel centres are integers and grids are normalised by (W - 1), so `align_corners=True` goes with them.
-Everything here computes in float32, whatever precision the networks run in, and makes its constants on the
-device: a number that is copied there in the middle of a step makes Python wait for the GPU.
+Pixel centres are integers and grids are normalised by (W - 1), which is the convention `align_corners=True`.
+All functions compute in float32, independent of the precision of the networks. They create constants on the
+device, because copying a number to the GPU in the middle of a step makes Python wait for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from utils import InputError
 
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # SSIM's stabilisers for values in [0, 1]
-_TINY = 1e-7  # keeps divisions by a length, a depth or a mean finite; the published value
+_TINY = 1e-7  # published value; keeps divisions by a length, a depth or a mean finite
 
 
 def disparity_to_depth(disparity: Tensor, min_depth: float, max_depth: float) -> Tensor:
@@ -34,7 +34,7 @@ def disparity_to_depth(disparity: Tensor, min_depth: float, max_depth: float) ->
 
 
 def disparity_to_inverse_depth(disparity: Tensor, min_depth: float, max_depth: float) -> Tensor:
-    """1 / depth from a network's sigmoid output: what the published code calls scaled disparity.
+    """Inverse depth from a network's sigmoid output; the published code names it scaled disparity.
 
     Args:
         disparity: (B, 1, H, W) in [0, 1]; 1 is nearest.
@@ -57,7 +57,7 @@ def axis_angle_to_rotation(axis_angle: Tensor) -> Tensor:
     """Rodrigues' formula.
 
     Args:
-        axis_angle: (B, 3), the axis times the angle in radians.
+        axis_angle: (B, 3), the unit axis times the angle in radians.
 
     Returns:
         (B, 3, 3).
@@ -75,7 +75,7 @@ def axis_angle_to_rotation(axis_angle: Tensor) -> Tensor:
 
 
 def euler_to_rotation(angles: Tensor) -> Tensor:
-    """R = Rx(x) Ry(y) Rz(z), as SfMLearner and SC-Depth read a pose network's output.
+    """R = Rx(x) Ry(y) Rz(z), the convention of SfMLearner and SC-Depth for a pose network's output.
 
     Args:
         angles: (B, 3) radians about the x, y and z axis.
@@ -110,8 +110,8 @@ def pose_matrix(axis_angle: Tensor, translation: Tensor, invert: bool = False) -
     Args:
         axis_angle: (B, 3) radians.
         translation: (B, 3), the unit of the depth.
-        invert: give the inverse motion. Monodepth2 shows its pose network a pair in temporal order and
-            inverts for earlier frames, so that the network only ever sees forward motion.
+        invert: return the inverse motion. Monodepth2's pose network gets each pair in temporal order, and
+            the motion is inverted for earlier sources, so that the network only learns forward motion.
 
     Returns:
         (B, 4, 4).
@@ -134,7 +134,7 @@ def euler_pose_matrix(vector: Tensor) -> Tensor:
 
 
 def invert_intrinsics(intrinsics: Tensor) -> Tensor:
-    """The inverse of (B, 3, 3), not finite where there is none; nobody waits for the GPU to say so."""
+    """The inverse of (B, 3, 3), not finite for a singular matrix; without a device sync."""
     return torch.linalg.inv_ex(intrinsics).inverse
 
 
@@ -165,12 +165,12 @@ def backproject(depth: Tensor, intrinsics: Tensor) -> Tensor:
 def project(
     points: Tensor, intrinsics: Tensor, T_source_from_target: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Points to pixels of a camera that has moved.
+    """Points in the target's frame to pixels of the source.
 
     Args:
         points: (B, 3, P) metres, in the target's frame.
         intrinsics: (B, 3, 3) pixels, of the source camera.
-        T_source_from_target: (B, 4, 4); none where the points are in the source's frame already.
+        T_source_from_target: (B, 4, 4); None if the points are in the source's frame already.
 
     Returns:
         (B, 2, P) pixels and (B, 1, P) metres along the source's optical axis; negative behind it.
@@ -184,16 +184,16 @@ def project(
 def sampling_grid(
     depth: Tensor, intrinsics: Tensor, T_source_from_target: Tensor, source_intrinsics: Tensor | None = None
 ) -> Tensor:
-    """Where each target pixel lies in the source, for `grid_sample`: `backproject` and `project` in one.
+    """Source coordinates of each target pixel, for `grid_sample`: `backproject` and `project` in one step.
 
-    With the normalisation to [-1, 1] folded into the source's K, a pixel p at depth d goes to
-    (K R K^-1) p d + K t: one small product a pixel instead of a point cloud, and few temporaries.
+    With the normalisation to [-1, 1] included in the source's K, a pixel p at depth d moves to
+    (K R K^-1) p d + K t. This is one small product per pixel instead of a point cloud, with few temporaries.
 
     Args:
         depth: (B, 1, H, W) metres.
         intrinsics: (B, 3, 3) pixels at H x W, of the target.
         T_source_from_target: (B, 4, 4).
-        source_intrinsics: (B, 3, 3); the target's where not given.
+        source_intrinsics: (B, 3, 3); the target's if None.
 
     Returns:
         (B, H, W, 2), x then y; the centres of the corner pixels are at -1 and 1.
@@ -209,18 +209,18 @@ def sampling_grid(
 
 
 def sample(image: Tensor, grid: Tensor, align_corners: bool = True) -> Tensor:
-    """Bilinear look-up, clamped to the border.
+    """Bilinear sampling, clamped to the border.
 
     Args:
         image: (B, C, h, w).
         grid: (B, H, W, 2) in [-1, 1].
-        align_corners: False reproduces what Monodepth2's unqualified call means since torch 1.3.
+        align_corners: False is the default of `grid_sample` since torch 1.3, which Monodepth2's code gets.
 
     Returns:
         (B, C, H, W).
     """
     if grid.device.type == "cpu" and not grid.detach().sum().isfinite():
-        # The backward pass at a place that is no number would end the whole process (torch 2.15, on CPUs).
+        # The backward pass at a NaN coordinate ends the whole process (torch 2.15, on CPUs).
         grid = torch.nan_to_num(grid)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=align_corners)
 
@@ -233,27 +233,56 @@ def warp(
     source_intrinsics: Tensor | None = None,
     align_corners: bool = True,
 ) -> Tensor:
-    """The source resampled into the target view, (B, C, H, W); arguments as `sampling_grid` and `sample`."""
+    """The source resampled into the target view, (B, C, H, W); see `sampling_grid` and `sample`."""
     grid = sampling_grid(depth, intrinsics, T_source_from_target, source_intrinsics)
     return sample(source, grid, align_corners)
 
 
-def edge_aware_gradient(values: Tensor, image: Tensor) -> Tensor:
-    """mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|), forward differences (Godard et al. 2017, eq. 3).
+def edge_aware_gradient(values: Tensor, image: Tensor, sharpness: float = 1.0) -> Tensor:
+    """mean |dx v| exp(-k |dx I|) + mean |dy v| exp(-k |dy I|), forward differences.
+
+    Godard et al. 2017, eq. 3, with k = 1.
 
     Args:
-        values: (B, 1, H, W).
+        values: (B, C, H, W).
         image: (B, 3, H, W) in [0, 1]; its gradient is averaged over the channels.
+        sharpness: k; a larger one lets edges of the image pass more.
 
     Returns:
         A scalar.
     """
 
     def along(axis: int) -> Tensor:
-        edge = torch.diff(image, dim=axis).abs_().mean(1, keepdim=True).neg_().exp_()
+        edge = torch.diff(image, dim=axis).abs_().mean(1, keepdim=True).mul_(-sharpness).exp_()
         return (torch.diff(values, dim=axis).abs() * edge).mean()
 
     return along(3) + along(2)
+
+
+def edge_aware_curvature(values: Tensor, image: Tensor, sharpness: float = 1.0) -> Tensor:
+    """The sum of mean |d v| exp(-k |d I|) over the second differences d = dxx, dxy, dyx, dyy.
+
+    The convergent term of FeatDepth (Shu et al., ECCV 2020) has k = 1. dxy and dyx are equal, so the mixed
+    difference counts twice. A map of fewer than three rows or columns has no second difference along them,
+    which adds 0.
+
+    Args:
+        values: (B, C, H, W).
+        image: (B, 3, H, W) in [0, 1]; its differences are averaged over the channels.
+        sharpness: k.
+
+    Returns:
+        A scalar.
+    """
+
+    def along(first: int, second: int) -> Tensor:
+        change = torch.diff(torch.diff(values, dim=first), dim=second)
+        if not change.numel():
+            return values.new_zeros(())
+        edge = torch.diff(torch.diff(image, dim=first), dim=second).abs_().mean(1, keepdim=True)
+        return (change.abs() * edge.mul_(-sharpness).exp_()).mean()
+
+    return along(3, 3) + 2 * along(3, 2) + along(2, 2)
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -272,11 +301,11 @@ class _ScaleGradient(torch.autograd.Function):
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """`x`, whose gradient is multiplied by `factor` in the backward pass (SGDepth, section 3.2).
 
-    Two tasks that share layers divide the gradient between them this way: 0.9 and 0.1, for example.
+    With it, two tasks that share layers weigh their gradients, for example by 0.9 and 0.1.
 
     Args:
         x: any shape.
-        factor: 1 leaves the gradient as it is, 0 stops it.
+        factor: 1 leaves the gradient unchanged, 0 stops it.
 
     Returns:
         The values of `x`.
@@ -291,8 +320,8 @@ def scale_invariant_log_error(
 
     Args:
         depth, reference: (B, 1, H, W), above 0.
-        valid: (B, 1, H, W), where they can be compared; everywhere if not given.
-        invariance: 0 is the plain log error, 1 leaves a common factor unpunished.
+        valid: (B, 1, H, W), 1 at the pixels to compare; all pixels if None.
+        invariance: 0 is the plain log error; with 1 a common scale factor costs nothing.
 
     Returns:
         A scalar, the mean over the images.
@@ -305,21 +334,21 @@ def scale_invariant_log_error(
 
 
 def resampling_matrix(scale: Tensor, offset: Tensor, old: int, new: int) -> Tensor:
-    """One axis of resizing and cropping as a matrix, by Lanczos' window of three lobes as in Pillow.
+    """Resizing and cropping along one axis as a matrix, with Lanczos' window of three lobes as in Pillow.
 
-    Pixel j of the result is pixel j + offset of the axis resized by `scale`. Where the result is smaller, the
-    window widens, so that nothing is skipped.
+    Pixel j of the result is pixel j + offset of the axis resized by `scale`. When shrinking, the window
+    widens, so that no pixel is skipped.
 
     Args:
-        scale: (n,) new pixels for each old one.
-        offset: (n,) new pixels.
+        scale: (n,) new pixels per old pixel.
+        offset: (n,) pixels of the resized axis.
         old: length of the axis.
         new: length of the result.
 
     Returns:
-        (n, new, old), the rows summing to 1.
+        (n, new, old); each row sums to 1.
     """
-    reach = (1 / scale).clamp(min=1)[:, None, None]  # old pixels a lobe
+    reach = (1 / scale).clamp(min=1)[:, None, None]  # old pixels per lobe
     kind = {"dtype": scale.dtype, "device": scale.device}
     centres = (torch.arange(new, **kind) + 0.5 + offset[:, None]) / scale[:, None]
     distance = (torch.arange(old, **kind) + 0.5 - centres[:, :, None]) / reach
@@ -328,7 +357,7 @@ def resampling_matrix(scale: Tensor, offset: Tensor, old: int, new: int) -> Tens
 
 
 def box_mean(image: Tensor, radius: int = 1) -> Tensor:
-    """Mean over a (2 radius + 1) square window, the border reflected; the shape stays (..., H, W)."""
+    """Mean over a (2 radius + 1) square window with a reflected border; (..., H, W) to the same shape."""
     flat = F.pad(image.flatten(0, -3)[None], (radius,) * 4, mode="reflect")
     return F.avg_pool2d(flat, 2 * radius + 1, 1)[0].view(image.shape)
 
@@ -336,11 +365,12 @@ def box_mean(image: Tensor, radius: int = 1) -> Tensor:
 def ssim_error(image: Tensor, target: Tensor, radius: int = 1) -> Tensor:
     """(1 - SSIM) / 2 clamped to [0, 1], with uniform windows (Wang et al. 2004; Godard et al. 2017, eq. 2).
 
-    The readable form. Training uses `PhotometricTarget`, which gives the same numbers several times faster.
+    This is the readable form. Training uses `PhotometricTarget`, which computes the same values several
+    times faster.
 
     Args:
         image, target: (..., C, H, W) in [0, 1].
-        radius: of the window: 1 is 3 x 3.
+        radius: radius of the window in pixels; 1 is 3 x 3.
 
     Returns:
         (..., C, H, W).

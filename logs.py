@@ -30,7 +30,7 @@ class RunLog:
 
     Args:
         folder: the run folder.
-        settings: the effective options, written to options.yaml. `log_to` names further sinks.
+        settings: the effective options, written to options.yaml; `wandb` and `trackio` add sinks.
         total_steps: steps of the whole run, for the remaining time.
         step: the step that the run starts from.
         active: whether this process writes.

@@ -2,8 +2,9 @@
 
     error = w mean_c (1 - SSIM) / 2 + (1 - w) mean_c |I - J|          (Monodepth2, eq. 2; w = 0.85)
 
-SSIM uses means over 3 x 3 windows (Wang et al. 2004). The comparison is one autograd node with its derivative
-written out, computed in float32.
+SSIM uses means over 3 x 3 windows (Wang et al. 2004). FeatDepth's robust difference is sqrt((I - J)^2 + e)
+with e = 1e-6, which is smooth at 0. The comparison is one autograd node with its derivative written out,
+computed in float32.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ class PhotometricTarget:
 
     Args:
         target: (B, C, H, W) in [0, 1]; no gradient reaches it.
-        ssim_weight: w; with 0 the error is the absolute difference only.
+        ssim_weight: w; with 0 the error is only the absolute difference.
+        l1_epsilon: e of the robust difference; 0 is the absolute one.
     """
 
-    def __init__(self, target: Tensor, ssim_weight: float = 0.85) -> None:
+    def __init__(self, target: Tensor, ssim_weight: float = 0.85, l1_epsilon: float = 0.0) -> None:
         self.target = target.detach().float()
-        self.ssim_weight = ssim_weight
+        self.weights = ssim_weight, l1_epsilon
         self.statistics: tuple[Tensor, ...] = ()
         if ssim_weight > 0:
             mean = _box_sum(self.target) / 9
@@ -38,13 +40,13 @@ class PhotometricTarget:
 
     def error(self, images: Tensor) -> Tensor:
         """Per-pixel error of images against the target: (S, B, C, H, W) to (S, B, 1, H, W)."""
-        return _PhotometricError.apply(images.float(), self.target, self.ssim_weight, *self.statistics)
+        return _PhotometricError.apply(images.float(), self.target, self.weights, *self.statistics)
 
 
 def _box_sum(x: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
     """Sum over 3 x 3 windows with a reflected border, (..., H, W); `rows` is scratch space.
 
-    The border is reflected, so the first window holds x0 + 2 x1.
+    Because of the reflection, the first window along an axis holds x0 + 2 x1.
     """
     rows = torch.empty_like(x) if rows is None else rows
     out = torch.empty_like(x) if out is None else out
@@ -60,7 +62,7 @@ def _box_sum(x: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -
 
 
 def _box_sum_adjoint(x: Tensor, out: Tensor, rows: Tensor) -> Tensor:
-    """The transpose of `_box_sum`: its gradient. The border's double weights go to their source."""
+    """The transpose of `_box_sum`, its gradient. The doubled weights of the border go to the inner pixel."""
     torch.add(x[..., :-2, :], x[..., 2:, :], out=rows[..., 1:-1, :])
     rows[..., 0, :] = x[..., 1, :]
     rows[..., -1, :] = x[..., -2, :]
@@ -90,18 +92,21 @@ class _PhotometricError(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, images: Tensor, target: Tensor, weight: float, *statistics: Tensor) -> Tensor:
+    def forward(
+        ctx, images: Tensor, target: Tensor, weights: tuple[float, float], *statistics: Tensor
+    ) -> Tensor:
+        weight, epsilon = weights
         with_gradient = ctx.needs_input_grad[0]
         error = images.new_empty(*images.shape[:2], 1, *images.shape[3:])
         slopes = images.new_empty(3, *images.shape) if with_gradient and weight > 0 else None
         buffers = [torch.empty_like(chunk) for chunk in [next(_chunks(images))[1]] * 7]
-        for place, x in _chunks(images):
-            of_target = [values[place[1]] for values in statistics]
-            kept = None if slopes is None else [slope[place] for slope in slopes]
-            _compare(x, target[place[1]], of_target, weight, error[place], kept, buffers)
+        for index, x in _chunks(images):
+            of_target = [values[index[1]] for values in statistics]
+            kept = None if slopes is None else [slope[index] for slope in slopes]
+            _compare(x, target[index[1]], of_target, weights, error[index], kept, buffers)
         if with_gradient:
             ctx.save_for_backward(images, target, slopes)
-            ctx.weight = weight
+            ctx.weight, ctx.epsilon = weight, epsilon
         return error
 
     @staticmethod
@@ -110,12 +115,17 @@ class _PhotometricError(torch.autograd.Function):
         weight, channels = ctx.weight, images.shape[2]
         result = torch.empty_like(images)
         a, b, rows = (torch.empty_like(chunk) for chunk in [next(_chunks(images))[1]] * 3)
-        for place, x in _chunks(images):
-            y, g, out = target[place[1]], gradient[place], result[place]
-            torch.sub(x, y, out=out).sign_().mul_((1 - weight) / channels)
+        for index, x in _chunks(images):
+            y, g, out = target[index[1]], gradient[index], result[index]
+            torch.sub(x, y, out=out)
+            if ctx.epsilon:
+                out /= torch.mul(out, out, out=rows).add_(ctx.epsilon).sqrt_()
+            else:
+                out.sign_()
+            out.mul_((1 - weight) / channels)
             out *= g
             if slopes is not None:
-                by_mean, by_square, by_product = (slope[place] for slope in slopes)
+                by_mean, by_square, by_product = (slope[index] for slope in slopes)
                 g = g * (weight / channels)
                 out += _box_sum_adjoint(torch.mul(by_mean, g, out=a), b, rows)
                 _box_sum_adjoint(torch.mul(by_square, g, out=a), b, rows)
@@ -139,18 +149,23 @@ def _compare(
     x: Tensor,
     y: Tensor,
     of_target: list[Tensor],
-    weight: float,
+    weights: tuple[float, float],
     error: Tensor,
     slopes: list[Tensor] | None,
     buffers: list[Tensor],
 ) -> None:
-    """Fill `error` (..., 1, H, W) and, where given, the three slopes of (1 - SSIM) / 2 / 9 for `x`.
+    """Fill `error` (..., 1, H, W) and, if given, the three slopes of (1 - SSIM) / 2 / 9 for `x`.
 
-    The order of the sums makes the two factors of SSIM equal to the last bit if the images are equal, so that
-    a pixel that does not change has an error of exactly zero.
+    For equal images, the order of the sums makes A1 and B1, and A2 and B2, equal to the last bit. A pixel
+    that does not change then has an error of exactly zero.
     """
     m, r, s, a1, bb, rows, tmp = buffers
-    torch.sub(x, y, out=tmp).abs_()
+    weight, epsilon = weights
+    torch.sub(x, y, out=tmp)
+    if epsilon:
+        tmp.mul_(tmp).add_(epsilon).sqrt_()
+    else:
+        tmp.abs_()
     torch.mean(tmp, -3, keepdim=True, out=error)
     if weight <= 0:
         return
@@ -175,7 +190,7 @@ def _compare(
     torch.mul(a1, s, out=tmp).div_(bb)  # SSIM
     if slopes is not None:
         by_mean, by_square, by_product = slopes
-        # Outside [-1, 1] rounding alone put it there: the error is clamped and its slope is zero.
+        # Only rounding can move SSIM outside [-1, 1]; the error is clamped there and its slope is zero.
         torch.div((tmp.abs() <= 1).to(bb.dtype).mul_(-0.5 / 9), bb, out=bb)
         torch.mul(a1, bb, out=by_product).mul_(2)
         torch.sub(s, a1, out=by_mean).mul_(u).mul_(bb)

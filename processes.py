@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from devices import pick_device
+from utils import InputError
 
 
 def start_processes(device: str) -> torch.device:
@@ -64,6 +65,11 @@ class Processes:
         flag = torch.tensor(int(value), device=self.device)
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag.item())
+
+    def first_error(self, error: InputError | None) -> InputError | None:
+        """The error of the first process that has one, for all of them to stop with the same sentence."""
+        found = [sentence for sentence in self.gather(str(error) if error else None) if sentence]
+        return InputError(found[0]) if found else None
 
     def wait(self) -> None:
         """Wait for every process."""

@@ -66,7 +66,7 @@ def saved_options(resume: str, folder: Path) -> dict[str, Any]:
         return read_config(folder / "options.yaml")
     if resume in ("auto", "never"):
         return {}
-    from trainer import to_resume
+    from checkpoints import to_resume
 
     return to_resume(resume).options
 

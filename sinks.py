@@ -24,7 +24,6 @@ from files import explained
 from utils import InputError, atomic_path
 
 POINT_WIDTH = 1 / 200  # width of a point in TensorBoard, as a share of the largest coordinate
-SERVICES = ("wandb", "wandb_offline", "trackio")
 PROJECT_NAME = "parallax"  # the project that the services file runs under
 
 Cloud = tuple[np.ndarray, np.ndarray]
@@ -47,27 +46,22 @@ class Sink:
 
 
 def open_sinks(folder: Path, settings: Mapping[str, Any], step: int) -> list[Sink]:
-    """The sinks of a run: JSON lines and TensorBoard, and the services that `settings["log_to"]` names.
+    """The sinks of a run: JSON lines, TensorBoard, and the services that its options name.
 
     Args:
         folder: the run folder.
-        settings: the effective options of the run; the services store them beside the numbers.
+        settings: the effective options of the run; the services store them beside the numbers. `wandb` is
+            "online", "offline" or None; `trackio` is True or False.
         step: the step that the run starts from; later ones that an earlier process logged are dropped.
 
     Raises:
-        InputError: an unknown service, or its package is not installed.
+        InputError: the package of a service is not installed, or the service does not start.
     """
-    chosen = settings.get("log_to") or []
-    chosen = [chosen] if isinstance(chosen, str) else chosen
-    for service in chosen:
-        if service not in SERVICES:
-            raise InputError(f"--log_to is one of {', '.join(SERVICES)}, got '{service}'")
     sinks: list[Sink] = []
-    for service in chosen:
-        if service == "trackio":
-            sinks.append(Trackio(folder, settings))
-        else:
-            sinks.append(Wandb(folder, settings, offline=service == "wandb_offline"))
+    if mode := settings.get("wandb"):
+        sinks.append(Wandb(folder, settings, offline=mode == "offline"))
+    if settings.get("trackio"):
+        sinks.append(Trackio(folder, settings))
     return [JsonLines(folder / "log.jsonl", step), TensorBoard(folder / "tensorboard", step), *sinks]
 
 
@@ -172,8 +166,7 @@ class Wandb(Sink):
         except self._package.errors.Error as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"Weights & Biases does not start ({reason}); run `wandb login`, or give "
-                "--log_to wandb_offline"
+                f"Weights & Biases does not start ({reason}); run `wandb login`, or give --wandb offline"
             ) from None
         if known is None:
             with atomic_path(note) as path:
@@ -237,7 +230,7 @@ def _import(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError:
         raise InputError(
-            f"--log_to {package} needs the package {package}, which is not installed: pip install {package}"
+            f"--{package} needs the package {package}, which is not installed: pip install {package}"
         ) from None
 
 

@@ -2,8 +2,8 @@
 
     B batch, N cameras, S sources, H W network height and width, h w any other size
 
-The camera axis is folded into the batch, the camera varying fastest: a tensor of a six-camera rig is
-(B·6, ...), of a single camera (B, ...). `Batch.per_camera` opens it.
+The camera axis is folded into the batch, with the camera varying fastest: a tensor of a six-camera rig has
+shape (B·6, ...), of a single camera (B, ...). `Batch.per_camera` unfolds it.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ class Batch:
     Attributes:
         images: frame → (B·N, 3, H, W) RGB; uint8 from the loader, float in [0, 1] after `to`.
         intrinsics: (B·N, 3, 3) pixels at H x W; (0, 0) is the centre of the first pixel.
-        index: (B,) int64, index of each sample in its dataset. Names the sample and seeds its augmentation.
+        index: (B,) int64, index of each sample in its dataset. It identifies the sample and seeds its
+            augmentation.
         T_source_from_target: frame → (B·N, 4, 4), poses known before training (stereo pair, rig).
-        augmented: frame → network inputs that differ from `images` (colour jitter). Losses always read
+        augmented: frame → network inputs with colour jitter; None without jitter. Losses always read
             `images`.
-        cameras: N.
+        cameras: N, the number of cameras.
         rig_from_camera: (B·N, 4, 4) camera-to-rig pose (extrinsics), metres; None if unknown.
         speed: frame → (B·N,) mean speed of the camera between target and source, metres per second, at least
             0; nan if unknown.
         time_step: frame → (B·N,) seconds from target to source, negative for earlier sources.
         maps: name → (B·N, C, H, W) per-pixel data of the target:
             `ego_mask` (bool, True where the camera sees its own vehicle), `labels` (uint8 train ids),
-            `depth` (metres, 0 where unknown), `input_depth` (the same, as network input), `pseudo_depth`.
+            `depth` (metres, 0 where unknown), `input_depth` (the same, as a network input), `pseudo_depth`.
         points: name → (B·N, K, 2 + C) sparse data at pixel coordinates of the target: x and y in pixels at
-            H x W, then the values, such as a depth. The dataset fixes K; rows of padding have depth 0.
-        extra: name → (B·N, ...), data that one particular method reads.
-        camera: a `cameras.Camera` of B·N rows at H x W, for lenses that `intrinsics` alone do not describe;
-            None is the pinhole of `intrinsics`. `intrinsics` are then `camera.nearest_pinhole`.
+            H x W, then the values, such as a depth. K is fixed for a dataset; padding rows have depth 0.
+        extra: name → (B·N, ...), data for one particular method.
+        camera: a `cameras.Camera` of B·N rows at H x W, for lenses that are not pinholes; `intrinsics` are
+            then its `nearest_pinhole`. None for the pinhole of `intrinsics`.
         detailed: the same samples at `Method.detail` times the resolution; only images, intrinsics and index
             are set.
         companion: an equal number of samples of another dataset, such as labelled images of another domain.
@@ -66,7 +67,7 @@ class Batch:
 
     @property
     def network_images(self) -> dict[Frame, Tensor]:
-        """Inputs of the networks: the jittered images if there are any, else `images`."""
+        """Inputs of the networks: `augmented` if given, else `images`."""
         return self.images if self.augmented is None else self.augmented
 
     @property
@@ -82,7 +83,7 @@ class Batch:
         return _map(self, function)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move to `device`; uint8 images become float in [0, 1] there, a quarter of the bytes moved."""
+        """Move to `device`; uint8 images become float in [0, 1] there, which moves a quarter of the bytes."""
         moved = self.map(lambda tensor: tensor.to(device, non_blocking=True))
         for batch in (part for part in (moved, moved.detailed, moved.companion) if part is not None):
             for images in (batch.images, batch.augmented or {}):
@@ -101,11 +102,11 @@ class Batch:
 
     @staticmethod
     def cat(samples: list[Batch]) -> Batch:
-        """Join along the batch axis: the collate function of every loader.
+        """Join samples along the batch axis: the collate function of every loader.
 
         Raises:
-            ValueError: images of different sizes, with both sizes; an entry that only some samples have,
-                with its name.
+            ValueError: images of different sizes (both are named); an entry that only some samples have (it
+                is named).
         """
         first = samples[0]
         for sample in samples:
@@ -135,7 +136,7 @@ class Prediction:
         sources: frame → the Prediction of that source image: its disparities and depths, and with key 0 in
             `T_source_from_target` the reverse pose T_target_from_source.
         companion: the Prediction of `batch.companion`, for methods that run on it.
-        extra: name → data that one particular method's losses and logged images read.
+        extra: name → data for the losses and logged images of one particular method.
     """
 
     disparities: dict[int, Tensor]

@@ -51,6 +51,7 @@ class Validation:
         processes: among which the samples are divided.
         scale: `methods.metric_scale.metric_scale` of the method; a metric method is also evaluated without
             alignment.
+        depth: False for a method that predicts none; the loss then counts even with ground truth.
 
     Attributes:
         dataset: the validation part.
@@ -59,11 +60,13 @@ class Validation:
         goal: the metric that selects the best checkpoint, its protocol and direction.
     """
 
-    def __init__(self, options: argparse.Namespace, processes: Processes, scale: float | None) -> None:
+    def __init__(
+        self, options: argparse.Namespace, processes: Processes, scale: float | None, depth: bool = True
+    ) -> None:
         self.options, self.processes, self.scale = options, processes, scale
         self.dataset = open_dataset(vars(options), "val")
         self.indices = evenly_spaced(len(self.dataset), options.num_val)
-        self.has_ground_truth = any(self.dataset.depth(index) is not None for index in self.indices)
+        self.has_ground_truth = depth and any(self.dataset.depth(index) is not None for index in self.indices)
         if not self.has_ground_truth:
             self.dataset = open_dataset(vars(options), "train", part="val")
             self.indices = evenly_spaced(len(self.dataset), options.num_val)

@@ -1,15 +1,15 @@
-"""Cameras: which ray a pixel sees, and which pixel a point falls on.
+"""Cameras: the ray of each pixel, and the pixel of each point.
 
     point = ray(pixel) * depth,     pixel = project(point),     project(ray(pixel) * depth) = pixel
 
 A camera is a dataclass of tensors with B rows, so that it travels in a `structures.Batch`. The rays of
-`Pinhole` and `BrownConrady` have z = 1: depth is measured along the optical axis. Models that see past 90
-degrees (`KannalaBrandt`, `Unified`, `DoubleSphere`, `RaySurface`) have unit rays: depth is the distance from
-the camera.
+`Pinhole` and `BrownConrady` have z = 1: depth is measured along the optical axis. Models with a field of view
+beyond 90 degrees from it (`KannalaBrandt`, `Unified`, `DoubleSphere`, `RaySurface`) have unit rays: depth is
+the distance from the camera.
 
     sampling_grid(depth, camera_target, camera_source, T_source_from_target)
 
-is the one function that view synthesis calls; between pinholes it is `layers.sampling_grid`.
+is the only function that view synthesis calls; between pinholes it is `layers.sampling_grid`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ OUTSIDE = -2.0  # normalised coordinate of a pixel that the source does not see;
 def sampling_grid(
     depth: Tensor, camera_target: Camera, camera_source: Camera, T_source_from_target: Tensor
 ) -> Tensor:
-    """Where each target pixel lies in the source, for `grid_sample`.
+    """Source coordinates of each target pixel, for `grid_sample`.
 
     Args:
-        depth: (B, 1, H, W) metres: along the optical axis or along the ray, see `Camera.depth_is_distance`.
-        camera_target: of the B targets, at H x W.
-        camera_source: of the B sources, at the same size.
+        depth: (B, 1, H, W) metres, along the optical axis or along the ray; see `Camera.depth_is_distance`.
+        camera_target: cameras of the B targets, at H x W.
+        camera_source: cameras of the B sources, at the same size.
         T_source_from_target: (B, 4, 4).
 
     Returns:
@@ -72,14 +72,14 @@ def stacked_grid(
     camera: Camera | None,
     size: tuple[int, int],
 ) -> Tensor:
-    """The grid of S sources that one camera recorded beside its B targets, source by source.
+    """The grid of S sources by the same camera as the B targets, source by source.
 
     Args:
         depth: (S·B, 1, h, w).
-        intrinsics: (S·B, 3, 3) pixels at h x w: the camera if `camera` is None.
+        intrinsics: (S·B, 3, 3) pixels at h x w; used if `camera` is None.
         T_source_from_target: (S·B, 4, 4).
-        camera: of the B targets, `Batch.camera`; None for pinholes.
-        size: height and width that `camera` belongs to; it follows to h x w.
+        camera: camera of the B targets, `Batch.camera`; None for pinholes.
+        size: height and width of the images of `camera`, which is resized to h x w.
 
     Returns:
         (S·B, h, w, 2), see `sampling_grid`.

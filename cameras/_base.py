@@ -1,8 +1,8 @@
-"""What every camera model offers, and the pinhole.
+"""The interface of camera models, and the pinhole.
 
-Resizing, cropping and mirroring act on pixels, so a parametric model needs one rule for all: the pixel is
-K [m_x, m_y, 1] of a distorted point m on the plane z = 1, and only K (and, mirrored, the tangential
-distortion) changes.
+Resizing, cropping and mirroring act on pixels, so all parametric models share one rule: the pixel is
+K [m_x, m_y, 1] of a distorted point m on the plane z = 1, and only K changes. Mirroring also changes the
+tangential distortion.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from layers import invert_intrinsics, pixel_grid
 
 Size = tuple[int, int]  # height, width
 
-NEAR = 1e-6  # of the unit of the point: what is nearer to the camera's plane is not in front of it
+NEAR = 1e-6  # smallest z of a point in front of the camera, in the unit of the point
 
 
 @dataclass
@@ -46,8 +46,8 @@ class Camera:
             points: (B, 3, P) in the camera's frame, any unit.
 
         Returns:
-            (B, 2, P) pixels, finite everywhere, and (B, P) bool, True where the model can see the point: in
-            front of the camera, or within its field of view. The pixel may lie outside of the image.
+            (B, 2, P) pixels, all finite, and (B, P) bool, True if the model can see the point: in front of
+            the camera, or within its field of view. The pixel may be outside of the image.
         """
         raise NotImplementedError
 
@@ -56,16 +56,16 @@ class Camera:
         raise NotImplementedError
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Camera:
-        """The camera of the part of the image that begins at (top, left); sizes in pixels."""
+        """The camera of the crop of `height` x `width` pixels with its corner at (top, left)."""
         raise NotImplementedError
 
     def zoomed(self, scale: Tensor, offset: Tensor, size: Size) -> Camera:
-        """The camera of a window of the enlarged image, another one for each sample.
+        """The camera of a window of the enlarged image, separate for each sample.
 
         Args:
             scale: (B, 2), enlargement along x and y.
             offset: (B, 2), x and y of the window's corner in the enlarged image, pixels.
-            size: of the window: x becomes (x + 0.5) scale - 0.5 - offset.
+            size: height and width of the window. x becomes (x + 0.5) scale - 0.5 - offset.
         """
         raise NotImplementedError
 
@@ -73,21 +73,21 @@ class Camera:
         """The camera of the image mirrored left and right.
 
         Args:
-            width: of the image, pixels.
-            flip: (B,) bool, which samples are mirrored; all if None.
+            width: width of the image, pixels.
+            flip: (B,) bool, True for the samples to mirror; all if None.
         """
         raise NotImplementedError
 
     def nearest_pinhole(self, height: int, width: int) -> Tensor:
-        """(B, 3, 3) intrinsics of a pinhole close to this camera: what `Batch.intrinsics` holds beside it."""
+        """(B, 3, 3) intrinsics of a pinhole close to this camera, for `Batch.intrinsics`."""
         raise NotImplementedError
 
     def repeat(self, count: int) -> Camera:
-        """The B cameras `count` times, in the order of `tensor.repeat(count)`: for stacked sources."""
+        """The B cameras repeated `count` times, as `tensor.repeat(count)` does; for stacked sources."""
         return self.map(lambda tensor: tensor.repeat(count, *[1] * (tensor.ndim - 1)))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Camera:
-        """The same record with `function` applied to every tensor, such as one that exchanges rows."""
+        """The same record with `function` applied to every tensor, for example a permutation of the rows."""
         tensors = {
             field.name: function(value)
             for field in dataclasses.fields(self)
@@ -97,18 +97,18 @@ class Camera:
 
     @property
     def rows(self) -> int:
-        """B."""
+        """B, the number of rows."""
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         return next(len(value) for value in values if isinstance(value, Tensor))
 
     def sees(self, height: int, width: int) -> Tensor:
-        """(B, 1, H, W) bool, False for the pixels that no ray reaches; a dataset adds them to `ego_mask`."""
+        """(B, 1, H, W) bool, False for pixels without a ray; a dataset adds them to `ego_mask`."""
         return (self.rays(height, width) != 0).any(1, keepdim=True).unflatten(2, (height, width))
 
 
 @dataclass
 class Parametric(Camera):
-    """A model with intrinsics K: a subclass says how directions and points of the plane z = 1 correspond.
+    """A model with intrinsics K. A subclass maps directions to points of the plane z = 1 and back.
 
     Attributes:
         intrinsics: (B, 3, 3) pixels; (0, 0) is the centre of the first pixel.
@@ -121,17 +121,20 @@ class Parametric(Camera):
         raise NotImplementedError
 
     def _distort(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, P) points to distorted points (B, 2, P) and what can be seen (B, P)."""
+        """(B, 3, P) points to distorted points (B, 2, P) and bool (B, P), True if they can be seen."""
         raise NotImplementedError
 
     def _mirror_distortion(self, sign: Tensor) -> dict[str, Tensor]:
-        """The fields other than the intrinsics of a mirrored camera; `sign` (B,) is -1 where mirrored."""
+        """The changed fields of a mirrored camera, except intrinsics; `sign` (B,) is -1 if mirrored."""
         return {}
 
     def rays(self, height: int, width: int) -> Tensor:
-        """Kept for the scales of a step, unless they carry a gradient or a tensor has changed since."""
+        """Rays of all pixels, cached for the scales of a step unless they need a gradient.
+
+        A change of a tensor of the camera invalidates the cache.
+        """
         tensors = [getattr(self, field.name) for field in dataclasses.fields(self)]
-        # A tensor made in inference mode has no version; it cannot be changed outside of it either.
+        # A tensor made in inference mode has no version, and cannot be changed outside of that mode.
         versions = (0 if tensor.is_inference() else tensor._version for tensor in tensors)
         key = (height, width, *map(id, tensors), *versions)
         kept = self.__dict__.get("_kept")

@@ -1,12 +1,12 @@
-"""A camera's file: YAML with the model's name and its parameters, in pixels of the images beside it.
+"""A camera's file: YAML with the model's name and its parameters, in pixels of the images next to it.
 
     model: kannala_brandt                      model: ray_surface
     intrinsics: [190.9, 190.9, 254.9, 256.9]   rays: template.npy
     distortion: [0.0035, 0.0007, -0.002, 0.0002]
 
 `intrinsics` are fx fy cx cy, or the nine numbers of the matrix. A ray template is a (H, W, 3) array of unit
-rays, beside the file or at an absolute path. An array of (3, H, W) or (1, 3, H, W), as published code stores
-it, is also read.
+rays, at a path relative to the file or absolute. Arrays of (3, H, W) or (1, 3, H, W), as in published code,
+are also read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CAMERAS: dict[str, type[Camera]] = {
     "double_sphere": DoubleSphere,
     "ray_surface": RaySurface,
 }
-# Parameters beside the intrinsics, and how many numbers each may have; 1 is a plain number.
+# Parameters in addition to the intrinsics → allowed counts of numbers; 1 is a plain number.
 PARAMETERS: dict[str, dict[str, tuple[int, ...]]] = {
     "pinhole": {},
     "brown_conrady": {"distortion": (4, 5, 8)},
@@ -45,7 +45,7 @@ def read_camera(path: str | Path) -> Camera:
     """The camera of a file, with B = 1.
 
     Raises:
-        InputError: no such file, not YAML, an unknown model or parameter, a wrong count of numbers.
+        InputError: no such file, not YAML, an unknown model or parameter, or a wrong count of numbers.
     """
     path = Path(path)
     text = read_text(path)
@@ -54,9 +54,7 @@ def read_camera(path: str | Path) -> Camera:
     except ValueError as error:
         raise InputError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict) or "model" not in content:
-        raise InputError(
-            f"{path} is not a camera file; it begins with a line such as 'model: kannala_brandt'"
-        )
+        raise InputError(f"{path} is not a camera file; it needs a line such as 'model: kannala_brandt'")
     name = content.pop("model")
     if name not in CAMERAS:
         raise InputError(f"{path}: there is no camera model '{name}'{nearest_name(name, CAMERAS)}")
@@ -96,10 +94,10 @@ def write_camera(path: str | Path, camera: Camera) -> None:
 
 
 def read_template(path: str | Path) -> Tensor:
-    """A ray template as (1, 3, H, W) unit rays, or (0, 0, 0) where a pixel has none.
+    """A ray template as (1, 3, H, W) unit rays, (0, 0, 0) for a pixel without a ray.
 
     Raises:
-        InputError: no such file, not an array of (H, W, 3) or (3, H, W) finite numbers.
+        InputError: no such file, or not an array of (H, W, 3) or (3, H, W) finite numbers.
     """
     try:
         rays = np.load(path, allow_pickle=False)
@@ -124,7 +122,7 @@ def read_template(path: str | Path) -> Tensor:
 
 
 def write_template(path: str | Path, directions: Tensor) -> None:
-    """Write (1, 3, H, W) rays as a (H, W, 3) float32 array; of several cameras the first."""
+    """Write the rays (B, 3, H, W) of the first camera as a (H, W, 3) float32 array."""
     rays = directions[0].permute(1, 2, 0).contiguous().float().cpu().numpy()
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, rays)

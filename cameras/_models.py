@@ -3,8 +3,9 @@
 The inverse of a polynomial has no closed form. Newton's method finds it without gradient, and one last step
 with gradient gives the derivative of the inverse (implicit function theorem).
 
-A polynomial that has been fitted within an image may turn back outside of it: points far to the side would
-then land in the image. Each model stops at the first angle at which its polynomial stops growing.
+A polynomial that was fitted within an image may decrease outside of it, so that points far to the side would
+be projected into the image. Each model is therefore limited to angles below the first at which its polynomial
+stops growing.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from cameras._base import Parametric, in_front
 
-_STEPS = 7  # of Newton's method; a lens of 120 degrees takes five
-_SAMPLES = 1024  # at which a polynomial is tested for growth
+_STEPS = 7  # steps of Newton's method; a lens of 120 degrees takes five
+_SAMPLES = 1024  # number of points at which a polynomial is tested for growth
 _WIDEST = 8.0  # tangent of the widest angle tested for a lens on the plane z = 1: 83 degrees
 _TINY = 1e-12
 
@@ -64,7 +65,7 @@ class BrownConrady(Parametric):
 
     @torch.no_grad()
     def _widest(self) -> Tensor:
-        """(B, 1), the radius on the plane z = 1 from which r rho(r) no longer grows; inf if there is none."""
+        """(B, 1), the radius on the plane z = 1 at which r rho(r) stops growing; inf if there is none."""
         r = torch.linspace(0, _WIDEST, _SAMPLES, device=self.distortion.device)[None]
         rho, slope = self._radial(r * r)
         return _first(rho + 2 * r * r * slope <= 0, r)
@@ -90,7 +91,7 @@ class BrownConrady(Parametric):
         return torch.where(reached[:, None], rays, 0.0)
 
     def _newton(self, x: Tensor, y: Tensor, x_target: Tensor, y_target: Tensor) -> tuple[Tensor, Tensor]:
-        """One step towards the point that is bent to the target."""
+        """One Newton step towards the point whose distorted point is the target."""
         _, _, p1, p2, *_ = self._coefficients()
         with torch.no_grad():
             rho, slope = self._radial(x * x + y * y)
@@ -134,7 +135,7 @@ class KannalaBrandt(Parametric):
 
     @torch.no_grad()
     def _widest(self) -> Tensor:
-        """(B, 1) radians, the angle up to which r grows, at most pi."""
+        """(B, 1) radians, the angle at which r stops growing, at most pi."""
         theta = torch.linspace(0, torch.pi, _SAMPLES, device=self.distortion.device)[None]
         return _first(self._radius(theta)[1] <= 0, theta).clamp(max=torch.pi)
 
@@ -182,7 +183,7 @@ class Unified(Parametric):
 
     def _distort(self, points: Tensor) -> tuple[Tensor, Tensor]:
         xi, length = self.xi[:, None], _length(points)
-        # Of a sphere seen from outside, only the nearer part is visible.
+        # For xi > 1 the projection centre is outside the sphere and sees only its near part.
         farthest = torch.where(xi > 1, 1 / xi.clamp(min=_TINY), xi)
         valid = (points[:, 2] > -farthest * length) & (length > 1e-6)
         return _divide(points, points[:, 2] + xi * length, valid)
@@ -240,5 +241,5 @@ def _divide(points: Tensor, by: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _first(condition: Tensor, values: Tensor) -> Tensor:
-    """(B, 1) the first of `values` (1, n) at which `condition` (B, n) holds; inf if at none."""
+    """(B, 1), the first of `values` (1, n) for which `condition` (B, n) holds; inf if there is none."""
     return torch.where(condition, values, torch.inf).amin(1, keepdim=True)

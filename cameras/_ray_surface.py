@@ -1,19 +1,18 @@
-"""Ray surface: a direction for every pixel, for a camera of any model or of none (Vasiljevic et al. 2020).
+"""Ray surface: one direction per pixel, for a camera with any or no model (Vasiljevic et al. 2020).
 
-    point = Q(p) d(p),     project(X) = the pixel p whose ray Q(p) points towards X
+    point = Q(p) d(p),     project(X) = the pixel p with a ray Q(p) towards X
 
 A network may predict Q as a correction of a template, which grows during training:
 
     Q = normalise(template + g residual),     g = min((100 progress)^(4/3) / 100, 1)
 
-There is no formula for the projection. Two rules are offered:
+There is no formula for the projection. Two rules are implemented:
 
 * `refine` (default): the nearest ray of a coarse grid, then Gauss-Newton steps on Q, interpolated bilinearly,
   so that project(rays * depth) is the pixel again. The last step carries the gradient to the points and Q.
 * `softmax`, the published rule: at half resolution, the mean of the pixels of a window around the point's own
-  pixel, weighted by softmax(cosine / temperature). It needs one point for each pixel. A ray outside of the
-  window is not found. Close to the border, where the window is one-sided, the mean lies inside of the true
-  pixel.
+  pixel, weighted by softmax(cosine / temperature). It needs one point for each pixel, and does not find a ray
+  outside of the window. Near the border the window is one-sided, and the mean is biased towards the inside.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from utils import InputError, nearest_name
 
 RULES = ("refine", "softmax")
 _COARSE = 32  # rays along the longer side of the coarse grid
-_STEPS = 6  # of Gauss-Newton
-_CHUNK = 1 << 24  # numbers in one piece of the coarse search, or of the softmax
+_STEPS = 6  # Gauss-Newton steps
+_CHUNK = 1 << 24  # largest number of elements of one chunk of the coarse search
 
 
 @dataclass
@@ -43,9 +42,9 @@ class RaySurface(Camera):
     Attributes:
         directions: (B, 3, H, W), unit vectors, or (0, 0, 0) where a pixel has no ray.
         projection: `refine` or `softmax`.
-        window: edge of the softmax's window in pixels of its resolution; odd.
-        temperature: of the softmax. The published code lowers it from 1e-4 to 0.905e-4 during a training, see
-            `published_temperature`.
+        window: side length of the softmax's window in pixels of its resolution; odd.
+        temperature: temperature of the softmax. The published code lowers it from 1e-4 to 0.905e-4 during
+            training, see `published_temperature`.
         halve: compare at half resolution, as published.
 
     Raises:
@@ -92,11 +91,11 @@ class RaySurface(Camera):
     # The default rule.
 
     def _project_refined(self, unit: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 2, P) pixels of directions (B, 3, P), and where a ray within one pixel's angle points there."""
+        """(B, 2, P) pixels of directions (B, 3, P), and bool (B, P), True if the error is below 1."""
         height, width = self.size
         with torch.no_grad():
             pixels = self._nearest_coarse(unit)
-            reach = float(max(2, math.ceil(max(self.size) / _COARSE)))  # pixels that one step may go
+            reach = float(max(2, math.ceil(max(self.size) / _COARSE)))  # largest step in pixels
             for _ in range(_STEPS):
                 step, _ = self._gauss_newton(pixels, unit)
                 pixels = pixels + step.clamp(-reach, reach)
@@ -117,21 +116,21 @@ class RaySurface(Camera):
         return torch.where(valid[:, None], pixels, 0.0), valid
 
     def _nearest_coarse(self, unit: Tensor) -> Tensor:
-        """(B, 2, P) pixels: the ray of every n-th row and column with the largest cosine."""
+        """(B, 2, P) pixels with the largest cosine among the rays of every n-th row and column."""
         height, width = self.size
         n = max(1, max(height, width) // _COARSE)
         rows = torch.arange(n // 2, height, n, device=unit.device)
         columns = torch.arange(n // 2, width, n, device=unit.device)
         rays = self.directions[:, :, rows][:, :, :, columns].flatten(2)  # (B, 3, cells)
         length = max(1, _CHUNK // (len(rays) * rays.shape[2]))
-        # With the cells along the last axis, the search for the largest is several times faster.
+        # The search for the largest is several times faster along the last axis.
         parts = unit.transpose(1, 2).split(length, 1)
         best = torch.cat([(part @ rays).argmax(2) for part in parts], 1)
         return torch.stack([columns[best % len(columns)], rows[best // len(columns)]], 1).to(unit)
 
     def _gauss_newton(self, pixels: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
-        """The step (B, 2, P) in pixels that turns the rays at `pixels` towards `unit`, and by how many pixels
-        (B, P) they miss it.
+        """The step (B, 2, P) in pixels that turns the rays at `pixels` towards `unit`, and their error (B, P)
+        in pixels.
         """
         ray, across, down = self._interpolate(pixels)
         a, b, d = (across * across).sum(1), (across * down).sum(1), (down * down).sum(1)
@@ -161,7 +160,7 @@ class RaySurface(Camera):
         down = below - above
         length = ray.norm(dim=1, keepdim=True).clamp(min=1e-6)
         ray = ray / length
-        # The change of a normalised vector has no part along it.
+        # The derivative of a unit vector is orthogonal to it.
         across = (across - ray * (ray * across).sum(1, keepdim=True)) / length
         down = (down - ray * (ray * down).sum(1, keepdim=True)) / length
         return ray, across.detach(), down.detach()
@@ -201,7 +200,7 @@ class RaySurface(Camera):
         left = (torch.arange(width, device=rays.device) - half).clamp(0, width - k)
         within = pixel_grid(k, k, rays.device)[:2].T.to(rays)  # (k k, 2): x and y from a window's corner
         rows = []
-        for row in range(height):  # one row of windows at a time is what fits the memory
+        for row in range(height):  # one row of windows at a time, because all rows need too much memory
             top = min(max(row - half, 0), height - k)
             band = rays[:, :, top : top + k].unfold(3, k, 1)  # (B, 3, k, width - k + 1, k)
             seen = band[:, :, :, left].permute(0, 3, 1, 2, 4).flatten(3)  # (B, w, 3, k k)
@@ -212,10 +211,10 @@ class RaySurface(Camera):
         ends = rays.new_tensor([width - 1, height - 1])[:, None, None]
         return 2 * torch.stack(rows, 2) / ends - 1
 
-    # Images that change.
+    # Transformed images.
 
     def resized(self, old: Size, new: Size) -> RaySurface:
-        self.rays(*old)  # refuses another size
+        self.rays(*old)  # raises if `old` is not the size of the template
         scale = self.directions.new_tensor([[new[1] / old[1], new[0] / old[0]]])
         return self.zoomed(scale, torch.zeros_like(scale), new)
 
@@ -257,10 +256,10 @@ class RaySurface(Camera):
 
 
 def published_temperature(progress: float) -> float:
-    """The softmax's temperature at a share of the training in [0, 1]: 1e-4 to 0.905e-4."""
+    """The softmax's temperature, 1e-4 to 0.905e-4, at a progress of the training in [0, 1]."""
     return max(1e-8, 1e-4 / math.exp(0.1 * progress))
 
 
 def residual_share(progress: float) -> float:
-    """The share g of a predicted residual at a share of the training in [0, 1]; 1 from 0.316 on."""
+    """The weight g of a predicted residual at a progress of the training in [0, 1]; 1 from 0.316 on."""
     return min((100 * progress) ** (4 / 3) / 100, 1.0)

@@ -1,22 +1,26 @@
-"""Checkpoints: our own, and readers of published ones. Files come from strangers; none of their code runs.
+"""Checkpoints: our own, and readers of published ones. Files are untrusted; none of their code runs.
 
-A checkpoint is the weights, keyed as a Method's `state_dict` (sub-network, then the published file's own
+A checkpoint holds the weights, keyed as a Method's `state_dict` (sub-network, then the published file's own
 key: `encoder.encoder.conv1.weight`, `depth.decoder.0.conv.conv.weight`), the options that rebuild the
-model, and the state of the training where there is one to go on with.
+model, and the state of the training if it can be resumed.
 
     run folder           checkpoints/best.pt, last.pt, epoch_0007.pt, ... each of them complete
     <name>.pt            ours: weights, options, training
     <name>.safetensors   ours, for release: weights, options
     BDEdepth file        model19.pth, ckpt.pth
     Monodepth2 folder    encoder.pth, depth.pth [, pose_encoder.pth, pose.pth, predictive_mask.pth, adam.pth]
-    SurroundDepth folder the same files, the attention over cameras in depth.pth
+    SurroundDepth folder the same files, with the attention over cameras in depth.pth
     SGDepth folder       model.pth [, optim.pth, scheduler.pth, train.pth]
-    SC-Depth file        epoch=99-val_loss=0.1411.ckpt; of SC-SfMLearner dispnet_*.pth.tar, exp_pose_*.pth.tar
+    SC-Depth file        epoch=99-val_loss=0.1411.ckpt; SC-SfMLearner: dispnet_*.pth.tar, exp_pose_*.pth.tar
+    FeatDepth file       epoch_40.pth of the auto-encoder, of mono_fm or mono_fm_joint
     PackNet-SfM file     PackNet01_MR_selfsup_K.ckpt, or .pth.tar of its first release
 
-Another layout is one file here with a `Layout` in it, `recognise` and `read`, and its place in LAYOUTS; the
-first that recognises wins. Both get a file's content as plain values; a folder of .pth files reads like one
-dict, file name to content.
+Names that wrappers added (`module.`, `_orig_mod.`, profilers) are removed first, and a state dict is found in
+other nestings too. A file of a related system is refused in a sentence that says what it is.
+
+A new layout is one file here with a `Layout` (`recognise` and `read`) and an entry in LAYOUTS; the first
+layout that recognises the content reads it. Both functions get a file's content as plain values; a folder of
+.pth files is one dict, file name to content.
 """
 
 from __future__ import annotations
@@ -25,10 +29,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from checkpoints._folder import RunFolder
 from checkpoints._loading import load_optimizer, load_weights
 from checkpoints._networks import decoder_scales, resnet_layers
 from checkpoints._own import (
     PARALLAX,
+    epoch_files,
     epoch_path,
     export_weights,
     file_of_run,
@@ -39,7 +45,10 @@ from checkpoints._own import (
 from checkpoints._random import random_state, restore_random_state
 from checkpoints._reading import Folder, load_ground_truth_npz, read_file
 from checkpoints._record import Checkpoint, Layout, first
+from checkpoints._relatives import describe_file
+from checkpoints._wrappers import alternatives, without_wrappers
 from checkpoints.bdedepth import BDEDEPTH
+from checkpoints.featdepth import FEATDEPTH
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
 from checkpoints.packnet import PACKNET, write_packnet
 from checkpoints.sc_depth import SC_DEPTH
@@ -51,7 +60,9 @@ __all__ = [
     "LAYOUTS",
     "Checkpoint",
     "Layout",
+    "RunFolder",
     "decoder_scales",
+    "epoch_files",
     "epoch_path",
     "export_weights",
     "load_checkpoint",
@@ -64,13 +75,14 @@ __all__ = [
     "resnet_layers",
     "restore_random_state",
     "save_checkpoint",
+    "to_resume",
     "update_link",
     "write_monodepth2_folder",
     "write_packnet",
 ]
 
-# The first that recognises a content reads it.
-LAYOUTS = [PARALLAX, SGDEPTH, BDEDEPTH, PACKNET, SURROUND_DEPTH, SC_DEPTH, MONODEPTH2]
+# The first layout that recognises the content reads it.
+LAYOUTS = [PARALLAX, SGDEPTH, FEATDEPTH, BDEDEPTH, PACKNET, SURROUND_DEPTH, SC_DEPTH, MONODEPTH2]
 
 
 def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
@@ -78,25 +90,53 @@ def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
 
     Args:
         path: a run folder, one of its files, a release, a published folder or file.
-        which: of a run folder, `"best"` (the last where there is no best) or `"last"`.
+        which: checkpoint of a run folder: `"best"` (the last if there is no best) or `"last"`.
 
     Raises:
-        InputError: there is nothing of a known layout, a part of it is missing or broken, or it wants to
-            run code; in one sentence each.
+        InputError: an unknown layout, a missing or broken part, or a file that tries to run code.
     """
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"there is no file or folder {path}")
     if path.is_dir():
         path = file_of_run(path, which) or path
-    content = Folder(path) if path.is_dir() else read_file(path)
-    if isinstance(content, Mapping):
+    content: Any = Folder(path) if path.is_dir() else read_file(path)
+    if isinstance(content, Folder):
+        candidates, counters = iter([content]), content.counters
+    elif isinstance(content, Mapping) and PARALLAX.recognise(content):
+        candidates, counters = iter([content]), []
+    else:
+        content, counters = without_wrappers(content)
+        candidates = alternatives(content) if isinstance(content, Mapping) else iter(())
+    for candidate in candidates:
         for layout in LAYOUTS:
-            if layout.recognise(content):
-                checkpoint = layout.read(content, path)
+            if layout.recognise(candidate):
+                checkpoint = layout.read(candidate, path)
                 checkpoint.layout = layout.name
+                checkpoint.ignored += counters
                 return checkpoint
     raise InputError(_unrecognised(path, content))
+
+
+def to_resume(path: str | Path) -> Checkpoint:
+    """The last checkpoint of a run, or one of its files, with the state of the training.
+
+    Raises:
+        InputError: it has none, or it is not one of ours. If it is damaged, names another one.
+    """
+    path = Path(path).expanduser()
+    try:
+        path = (file_of_run(path, "last") or path) if path.is_dir() else path
+        checkpoint = load_checkpoint(path)
+    except InputError as error:
+        others = [file for file in epoch_files(path.parent) if path.is_file() and not file.samefile(path)]
+        if not others:
+            raise
+        raise InputError(f"{error}; --resume {others[-1]} continues from an earlier state") from None
+    if "optimizer" not in (checkpoint.training or {}):
+        held = "weights only" if checkpoint.layout == "parallax" else f"a checkpoint of {checkpoint.layout}"
+        raise InputError(f"{path} holds {held} and cannot be resumed; --load_weights_folder starts from it")
+    return checkpoint
 
 
 def _unrecognised(path: Path, content: Any) -> str:
@@ -110,4 +150,6 @@ def _unrecognised(path: Path, content: Any) -> str:
             held += f" (one file of a Monodepth2 folder? then name the folder, {path.parent})"
     else:
         held = f"{path} holds a {type(content).__name__}"
-    return f"{held}, which is no known layout ({known})"
+    if not path.is_dir() and (kind := describe_file(content)):
+        held += f" and looks like {kind}"
+    return f"{held}, which is not a known layout ({known})"

@@ -1,4 +1,4 @@
-"""From a checkpoint into a model: all or nothing, and every difference has a name."""
+"""Load a checkpoint into a model: all or nothing, with every difference named."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ def load_weights(
     allow_missing: Collection[str] = (),
     source: str | Path = "the checkpoint",
 ) -> str:
-    """Load weights into a Method, all or nothing: a key too many, too few or of another shape is an error.
+    """Load weights into a Method, all or nothing: an unexpected or missing key or another shape is an error.
 
     Args:
         module: its children are the sub-networks.
         weights: `Checkpoint.weights`.
-        models: the sub-networks to load (`--models_to_load`); the others keep their values. Without it the
-            weights and the model must have the same ones.
-        allow_missing: sub-networks that keep their values where the weights lack them, such as the pose
+        models: the sub-networks to load (`--models_to_load`); the others keep their values. If None, the
+            weights and the model must have the same sub-networks.
+        allow_missing: sub-networks that keep their values if the weights lack them, such as the pose
             networks of a model that only predicts depth.
-        source: what the weights are called in an error.
+        source: name of the weights in errors.
 
     Returns:
-        One line: what was loaded and what was left aside.
+        One line: the loaded and the ignored sub-networks.
 
     Raises:
-        InputError: lists by sub-network what does not fit, with the likely reason. Nothing was loaded.
+        InputError: the weights do not fit; the differences are listed by sub-network, with the likely
+            reason. Nothing was loaded.
     """
     theirs, ours = by_network(weights), by_network(module.state_dict())
     trained = {key.split(".")[0] for key, _ in module.named_parameters()}
-    # A child that learns nothing (a loss with constant buffers) is not a network that a file must hold.
+    # A child without parameters (a loss with constant buffers) is not a network, so a file need not hold it.
     ours = {name: entries for name, entries in ours.items() if name in trained or name in theirs}
     for name in models or ():
         if name not in {*ours, *theirs, *allow_missing}:
@@ -71,13 +72,13 @@ def load_weights(
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, states: Mapping[str, dict]) -> str:
-    """Take over a published optimiser's state: `training["optimizer_by_name"]`.
+    """Load a published optimiser's state, `training["optimizer_by_name"]`.
 
-    Learning rates stay the ones of `optimizer`: the published adam.pth would bring its own along and make
-    a fine-tuning run ignore `--learning_rate`.
+    `optimizer` keeps its learning rates: those of the published adam.pth would make a fine-tuning run ignore
+    `--learning_rate`.
 
     Returns:
-        One line: how many parameters found theirs.
+        One line: the number of parameters whose state was loaded.
     """
     names = {parameter: name for name, parameter in module.named_parameters()}
     groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
@@ -86,7 +87,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, states: 
         state = states.get(names.get(parameter, ""))
         if state is None or any(value.shape not in ((), parameter.shape) for value in state.values()):
             continue
-        # Adam's step count lives on the CPU whatever the device of the weights, but for the fused kernel.
+        # Adam's step count is on the CPU for weights on any device, except with the fused kernel.
         apart = () if group.get("fused") else ("step",)
         optimizer.state[parameter] = {
             key: value.clone() if key in apart else value.to(parameter, copy=True)
@@ -97,7 +98,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, states: 
 
 
 def _differences(name: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
-    """What keeps one sub-network from loading: a list with one sentence, or with none."""
+    """The differences that keep one sub-network from loading: a list of one sentence, or an empty list."""
     # Older files lack this counter, and nothing reads it.
     missing = [key for key in ours if key not in theirs and not key.endswith(".num_batches_tracked")]
     unexpected = [key for key in theirs if key not in ours]

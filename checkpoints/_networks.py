@@ -1,4 +1,4 @@
-"""What keys and shapes tell of a network, and what an opt.json beside it adds."""
+"""Options of a network from the keys and shapes of its weights, and from an opt.json next to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RESNETS = {  # blocks of layer1 to layer4, bottlenecks → layers
 
 _CHANNELS_OF_SCALE = {16: 0, 32: 1, 64: 2, 128: 3}  # input channels of a disparity convolution → its scale
 
-OPT_JSON = {  # what is taken over from a published opt.json, by the type it has there
+OPT_JSON = {  # type → options of that type that are read from a published opt.json
     int: ("num_layers", "height", "width"),
     float: ("min_depth", "max_depth", "disparity_smoothness"),
     bool: (
@@ -40,7 +40,7 @@ OPT_JSON = {  # what is taken over from a published opt.json, by the type it has
 
 
 def resnet_layers(weights: Iterable[str]) -> int | None:
-    """18 to 152 from the keys of a torchvision ResNet (whatever stands before `layer1`), else None."""
+    """18 to 152 from the keys of a torchvision ResNet (with any prefix before `layer1`), else None."""
     found = (re.search(r"\blayer([1-4])\.(\d+)\.conv([123])\.", key) for key in weights)
     convs = {match.groups() for match in found if match}
     counts = [len({block for layer, block, _ in convs if layer == n}) for n in "1234"]
@@ -48,23 +48,23 @@ def resnet_layers(weights: Iterable[str]) -> int | None:
 
 
 def decoder_scales(weights: Mapping[str, Tensor], prefix: str) -> list[int] | None:
-    """The scales of a Monodepth2 depth decoder by its disparity convolutions; None of another."""
+    """The scales of a Monodepth2 depth decoder by its disparity convolutions; None for another decoder."""
     scales, index = [], 10  # after two convolutions for each of five levels
     while (key := f"{prefix}decoder.{index}.conv.weight") in weights:
         scales.append(_CHANNELS_OF_SCALE.get(weights[key].shape[1]))
         index += 1
-    return None if None in scales else scales
+    return scales if scales and None not in scales else None
 
 
 def pose_options(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[int]]:
-    """Pose type and input from the pose networks that are there, and the frames they speak for."""
+    """Type and input of the pose networks, if there are any, and their frames."""
     if "pose.pose_conv.weight" in weights:
         kind, images = "posecnn", weights["pose.pose_conv.weight"].shape[0] // 6 + 1  # 6 for each source
     elif "pose_encoder.encoder.conv1.weight" in weights:
         kind, images = "separate_resnet", weights["pose_encoder.encoder.conv1.weight"].shape[1] // 3
     elif "pose.net.1.weight" in weights:
         kind, images = "shared", weights["pose.net.1.weight"].shape[1] // 256  # 256 channels for each image
-    else:  # trained on stereo pairs alone, or left out of the folder
+    else:  # trained only on stereo pairs, or left out of the folder
         return {}, [0, -1, 1]
     if images == 2:
         return {"pose_model_type": kind, "pose_model_input": "pairs"}, [0, -1, 1]
@@ -73,11 +73,11 @@ def pose_options(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[in
 
 
 def read_opt_json(path: Path, known: Mapping[type, Collection[str]] = OPT_JSON) -> tuple[dict[str, Any], str]:
-    """The options recorded beside a published folder, in it or above it (models/opt.json); and where.
+    """Options from the opt.json in a published folder or above it (models/opt.json), and that file's path.
 
     Args:
         path: the folder.
-        known: type → the options of that type that are taken over.
+        known: type → the options of that type to read.
     """
     for file in (path / "opt.json", path.parent / "opt.json"):
         if not file.is_file():
@@ -90,7 +90,8 @@ def read_opt_json(path: Path, known: Mapping[type, Collection[str]] = OPT_JSON) 
             raise InputError(f"{file} holds a {type(content).__name__}, not options; mend it or move it away")
         options = {}
         for kind, names in known.items():
-            for key in content.keys() & names:
+            # null is what a run without that option wrote.
+            for key in sorted(key for key in content.keys() & names if content[key] is not None):
                 if not isinstance(content[key], (int, float) if kind is float else kind):
                     raise InputError(
                         f"{file}: {key} cannot be {content[key]!r}; mend it or move the file away"
@@ -101,15 +102,15 @@ def read_opt_json(path: Path, known: Mapping[type, Collection[str]] = OPT_JSON) 
 
 
 def optimizer_by_name(adam: Any, entries: list[tuple[str, Tensor]]) -> dict[str, dict[str, Tensor]] | None:
-    """Adam's state by parameter name, None where it is not the state of these networks.
+    """Adam's state by parameter name, None if it is not the state of these networks.
 
-    The optimiser numbers its parameters; published files list them by network in registration order, which
-    is the order of the entries once buffers are taken out (ResNet18: 62 + 28 + 62 + 8 = 160 with both fc).
+    The optimiser numbers its parameters. Published files list them by network in registration order, which
+    is the order of the entries without buffers (ResNet18: 62 + 28 + 62 + 8 = 160 with both fc).
     """
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     parameters = [(key, value) for key, value in entries if not key.endswith(buffers)]
     try:
-        # In old files the numbers are memory addresses; the group lists them in order either way.
+        # In old files the numbers are memory addresses; the group lists them in order in both cases.
         numbers_in_order = [number for group in adam["param_groups"] for number in group["params"]]
         states = {}
         for number, (key, value) in zip(numbers_in_order, parameters):

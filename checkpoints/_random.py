@@ -1,4 +1,4 @@
-"""The state of all random numbers of a process, as a checkpoint keeps it."""
+"""The state of all random number generators of a process, for a checkpoint."""
 
 from __future__ import annotations
 

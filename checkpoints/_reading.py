@@ -1,4 +1,4 @@
-"""Files come from strangers: their content is read as plain values, and none of their code runs."""
+"""Reading of untrusted files: their content is read as plain values, and none of their code runs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ import numpy as np
 import safetensors
 import torch
 
+from checkpoints._wrappers import nested_state, without_wrappers
 from utils import InputError
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path, mmap: bool = False) -> Any:
     """The content of a .safetensors or torch file as plain values, read without running any of its code.
 
+    Args:
+        path: the file.
+        mmap: read a tensor's values only when they are used; for a look at the rest.
+
     Raises:
-        InputError: it is truncated, something else, or wants to build what is not on the short list above.
+        InputError: a truncated file, another kind of file, or one that builds objects not in `_STAND_INS`.
     """
     try:
         path.open("rb").close()
@@ -36,12 +41,12 @@ def read_file(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         with _stand_ins_allowed():
-            return _plain(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # a broken file makes torch.load raise nearly anything
+            return _plain(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None))
+    except Exception as error:  # a broken file makes torch.load raise almost any exception
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
                 f"{path} wants to use '{refused[1]}' while it loads, which weights do not need; it was "
-                "refused and nothing of it ran. If the file is your own, save its state_dict alone"
+                "refused and nothing of it ran. If the file is your own, save only its state_dict"
             ) from None
         size = path.stat().st_size
         raise InputError(
@@ -57,24 +62,27 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         return weights
     content = {
         "parallax": int(metadata["parallax"]),
+        "weights": dict(sorted(weights.items())),
         "options": json.loads(metadata["options"]),
-        "weights": weights,
     }
     if "training_data" in metadata:
         content["training"] = {"training_data": json.loads(metadata["training_data"])}
-    return content
+    return content | ({"checksum": metadata["checksum"]} if "checksum" in metadata else {})
 
 
 class Folder(Mapping):
-    """A folder of .pth files as a dict: file name without suffix to content, read when asked for."""
+    """A folder of .pth files as a dict: file name without suffix to content, read on first access."""
 
     def __init__(self, path: Path) -> None:
         self.files = {file.stem: file for file in sorted(path.glob("*.pth"))}
         self.contents: dict[str, Any] = {}
+        self.counters: list[str] = []  # entries of a profiler, which are left out
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.contents:
-            self.contents[name] = read_file(self.files[name])
+            content, counters = without_wrappers(nested_state(read_file(self.files[name])))
+            self.contents[name] = content
+            self.counters += [f"{name}.{counter}" for counter in counters]
         return self.contents[name]
 
     def __contains__(self, name: object) -> bool:
@@ -106,7 +114,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for numpy.ndarray; `value` is the array, or the list of what an object array holds."""
+    """Stands in for numpy.ndarray; `value` is the array, or the list of the items of an object array."""
 
     value: Any = None
 
@@ -127,7 +135,7 @@ def _numpy_scalar(dtype: _Dtype, data: bytes) -> float | int | bool:
 
 
 def _latin1(text: str, _: str = "latin1") -> bytes:
-    """Stands in for _codecs.encode: how pickle before protocol 3 writes bytes."""
+    """Stands in for _codecs.encode, with which pickle before protocol 3 writes bytes."""
     return text.encode("latin1")
 
 
@@ -143,7 +151,7 @@ _TORCH = tuple(int(number) for number in torch.__version__.split(".")[:2])
 _STAND_INS = {
     **_NUMPY,
     "argparse.Namespace": Namespace,
-    "builtins.set": set,  # later torch versions know these two by themselves
+    "builtins.set": set,  # later torch versions allow these two
     "_codecs.encode": _latin1,
     "yacs.config.CfgNode": collections.OrderedDict,
 }
@@ -151,7 +159,7 @@ _STAND_INS = {
 
 @contextlib.contextmanager
 def _stand_ins_allowed() -> Iterator[None]:
-    """Let `torch.load` build the stand-ins where a file names what they stand for."""
+    """Let `torch.load` build the stand-ins instead of the classes that a file names."""
     if _TORCH >= (2, 6):
         with torch.serialization.safe_globals([(value, name) for name, value in _STAND_INS.items()]):
             yield
@@ -167,12 +175,12 @@ def _stand_ins_allowed() -> Iterator[None]:
 
 @functools.cache
 def _renamed(value: Any, name: str) -> Any:
-    """A stand-in under the name it stands for: before torch 2.6 that is how an allowed thing is found."""
+    """A stand-in under the replaced name; before torch 2.6 allowed classes are found by their name."""
     module, _, short = name.rpartition(".")
     if f"{value.__module__}.{value.__name__}" == name:
         return value
     if isinstance(value, type) and value.__module__ == __name__:
-        renamed = value  # itself, since what it builds must be of this very type
+        renamed = value  # the class itself, because `_plain` tests for this type
     elif isinstance(value, type):
         renamed = type(short, (value,), {})
     else:
@@ -182,7 +190,7 @@ def _renamed(value: Any, name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Stand-ins replaced by what they stand for: dicts, lists, tensors."""
+    """Stand-ins replaced by plain values: dicts, lists, tensors."""
     if isinstance(value, Namespace):
         return _plain(vars(value))
     if isinstance(value, _Array):
@@ -196,16 +204,16 @@ def _plain(value: Any) -> Any:
 
 
 def load_ground_truth_npz(path: str | Path) -> list[np.ndarray]:
-    """The depth maps of a published `gt_depths.npz`: key `data`, images of differing sizes.
+    """The depth maps of a published `gt_depths.npz`: key `data`, images of different sizes.
 
-    numpy reads arrays of arrays only by unpickling, which runs whatever the file asks for; this reader
-    knows arrays and nothing else.
+    numpy reads arrays of arrays only by unpickling, which can run any code of the file; this reader builds
+    only arrays.
 
     Returns:
         (H, W) float32 metres each, 0 where unknown.
 
     Raises:
-        InputError: no such file, no such key, truncated, or more in it than arrays.
+        InputError: no such file, no such key, a truncated file, or content other than arrays.
     """
     path = Path(path).expanduser()
     try:
@@ -215,7 +223,7 @@ def load_ground_truth_npz(path: str | Path) -> list[np.ndarray]:
         raise InputError(f"there is no file {path}") from None
     except KeyError:
         raise InputError(f"{path} has no array 'data'; is it a ground truth file (gt_depths.npz)?") from None
-    except Exception as error:  # a broken pickle raises nearly anything
+    except Exception as error:  # a broken pickle raises almost any exception
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
                 f"{path} wants to use '{refused[1]}' while it loads, which depth maps do not need; "
@@ -225,7 +233,7 @@ def load_ground_truth_npz(path: str | Path) -> list[np.ndarray]:
     for index, depth in enumerate(maps):
         if not isinstance(depth, np.ndarray) or depth.ndim != 2:
             raise InputError(f"{path}: entry {index} is not a depth map but {_describe(depth)}")
-        # One by one, so that the bytes they were read from are freed on the way; and writeable.
+        # One by one, so that the bytes already read are freed; the copies are writeable.
         maps[index] = depth.astype(np.float32)
     return maps
 
@@ -238,12 +246,12 @@ def _read_npy(file: BinaryIO) -> list[Any]:
         data = np.frombuffer(file.read(), dtype)
         return list(data.reshape(shape, order="F" if fortran else "C"))
     values = _ArrayUnpickler(file).load().value
-    # Images that all have one size end up as one array of numbers, each an object of its own.
+    # Images of equal size are one object array of numbers.
     return values if len(shape) == 1 else list(np.asarray(values, np.float32).reshape(shape))
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles numpy arrays of numbers and arrays of such arrays, and refuses to know anything else."""
+    """Unpickles numpy arrays of numbers and arrays of such arrays, and refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = {**_NUMPY, "_codecs.encode": _latin1}

@@ -1,4 +1,4 @@
-"""The record that every layout is read into, what a layout is, and small things that their readers share."""
+"""The checkpoint record, the layout record, and helpers of the readers."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from utils import InputError
 
 @dataclass
 class Checkpoint:
-    """What every layout is read into, and what a run saves.
+    """Content of a checkpoint of any layout; a run saves the same record.
 
     Attributes:
-        weights: keyed as `Method.state_dict()`.
-        options: what rebuilds the model: method, num_layers, height, width, scales, frame_ids ("s" among them
-            where use_stereo is set), use_stereo, ... From our files all of the run's; from a published one
-            what its keys, shapes and opt.json tell.
-        layout: the entry of LAYOUTS it was read by.
+        weights: tensors, keyed as `Method.state_dict()`.
+        options: options that rebuild the model: method, num_layers, height, width, scales, frame_ids (with
+            "s" if use_stereo is set), use_stereo, ... Our files hold all options of the run; for a published
+            file they follow from its keys, shapes and opt.json.
+        layout: name of the entry of LAYOUTS that read the file.
         training: optimiser, scheduler, scaler, RNG, sampler position, epoch, step, metrics, best: plain
-            values and tensors that only the trainer understands. A published folder offers
-            `optimizer_by_name`: parameter name to Adam's state of it, see `load_optimizer`.
-        ignored: what the file holds and this record does not, by name.
-        lacking: where the file does not tell what predicting needs, a sentence that says what and the way
-            out. Training may start from such weights, since a run has options of its own.
+            values and tensors that only the trainer reads. A published folder has `optimizer_by_name`:
+            parameter name to its Adam state, see `load_optimizer`.
+        ignored: names of the entries of the file that this record leaves out.
+        missing: error message if options needed for inference are unknown, else None. Training may start
+            from such weights, because a run has its own options.
     """
 
     weights: dict[str, Tensor]
@@ -40,13 +40,13 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of keeping a checkpoint.
+    """A file format of checkpoints.
 
     Attributes:
         name: becomes `Checkpoint.layout`.
-        looks_like: for the sentence that lists what is known.
-        recognise: content to whether it is of this layout; looks at names before it looks at values.
-        read: content and path to Checkpoint.
+        looks_like: description for the error that lists the known layouts.
+        recognise: content → True if it has this layout; tests names before values.
+        read: content, path → Checkpoint.
     """
 
     name: str
@@ -63,9 +63,9 @@ def by_network(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def split_state_dict(content: Any, file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A published state dict's tensors, and the other things that stand between them."""
+    """The tensors of a published state dict, and its other entries."""
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{file} holds no weights by name but a {type(content).__name__}")
+        raise InputError(f"{file} holds a {type(content).__name__} instead of weights by name")
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     return tensors, {key: value for key, value in content.items() if key not in tensors}
 

@@ -1,4 +1,4 @@
-"""A file takes its place only once complete, and holds nothing that could not be read back safely."""
+"""Writing of files: atomic, and only of values that can be read back safely."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def write(path: str | Path, content: Any) -> None:
 
 
 def storable(value: Any, where: str) -> Any:
-    """`value` if it is made of what `read_file` reads back, numpy numbers as Python's.
+    """`value` if `read_file` can read it back; numpy numbers become Python's.
 
     Raises:
-        TypeError: something else, with its place.
+        TypeError: another type; its position in the content is named.
     """
     if isinstance(value, np.generic):
         return value.item()

@@ -1,7 +1,7 @@
 """BDEdepth's file, model<epoch>.pth or ckpt.pth: a state dict each for encoder, depth [, pose_encoder, pose].
 
-Keys and shapes tell the backbone and the scales, the file itself the size; nothing tells the depth's range,
-which is 10 m for its NYUv2 recipe and 100 m for the others: `--max_depth` says it where it is not 100.
+Keys and shapes determine the backbone and the scales, and the file holds the size. It does not hold the depth
+range, which is 10 m for its NYUv2 recipe and 100 m for the others; set `--max_depth` if it is not 100.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from utils import InputError
 
 _NETWORKS = ("encoder", "depth", "pose_encoder", "pose")
 _PLAIN = ("height", "width", "use_stereo")
-_GRID_KEY = "depth.decoder.0.1.weight"  # the first lateral's convolution; Monodepth2's is decoder.0.conv...
+_GRID_KEY = "depth.decoder.0.1.weight"  # convolution of the first lateral; Monodepth2 has decoder.0.conv...
 
 
 def _is_bdedepth(content: Mapping[str, Any]) -> bool:
@@ -40,7 +40,7 @@ def _read_bdedepth(content: Mapping[str, Any], path: Path) -> Checkpoint:
         ignored += [f"{name}.{key}" for key in others]
         for key, value in tensors.items():
             order.append((f"{name}.{key}", value))
-            if key.startswith("encoder.fc."):  # torchvision's classifier, carried along and never used
+            if key.startswith("encoder.fc."):  # torchvision's classifier, never used
                 ignored.append(f"{name}.{key}")
             else:
                 weights[f"{name}.{key}"] = value
@@ -87,15 +87,15 @@ def _backbone(weights: Mapping[str, Tensor], path: Path) -> str:
 
 
 def _scales(weights: Mapping[str, Tensor]) -> list[int]:
-    """By the places of the output convolutions: after the six blocks of each row that has one."""
+    """From the indices of the output convolutions, which follow the six blocks of their row."""
     found = (re.fullmatch(r"depth\.decoder\.(\d+)\.conv\.weight", key) for key in weights)
-    places = sorted(int(match[1]) for match in found if match)
-    return [(place - number) // 6 - 1 for number, place in enumerate(places)]
+    indices = sorted(int(match[1]) for match in found if match)
+    return [(index - number) // 6 - 1 for number, index in enumerate(indices)]
 
 
 BDEDEPTH = Layout(
     "bdedepth",
-    "BDEdepth's file model<epoch>.pth or ckpt.pth, with encoder and depth in it",
+    "BDEdepth's file model<epoch>.pth or ckpt.pth, with encoder and depth",
     _is_bdedepth,
     _read_bdedepth,
 )

@@ -7,9 +7,9 @@
     with dropout       conv<n>.<j>.conv3.0.*     →  conv<n>.<j>.conv3.*
     in a DepthResNet   encoder.encoder.*         →  encoder.encoder.*  decoder.decoder.*  →  depth.decoder.*
 
-Keys and shapes tell the networks. The names in the saved config do not count: published files name a class
-that does not exist (`PackNetSlimEnc01`, which is a PackNet-SAN). The config adds the dataset, the image size,
-the dropout, and the kind of supervision, which decides whether depth is metric.
+Keys and shapes determine the networks. The names in the saved config are ignored: published files name a
+class that does not exist (`PackNetSlimEnc01`, which is a PackNet-SAN). The config adds the dataset, the image
+size, the dropout, and the kind of supervision, which decides whether depth is metric.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _read_packnet(content: Mapping[str, Any], path: Path) -> Checkpoint:
     # The published optimiser has a group for the depth network, then one for the pose network.
     order = [(ours(key), value) for key, value in depth.items()]
     order += [(f"pose.{key}", value) for key, value in pose.items()]
-    unused = [key for key, _ in order if ".fc." in key]  # torchvision's classifier, carried along
+    unused = [key for key, _ in order if ".fc." in key]  # torchvision's classifier, never used
     weights = {key: value for key, value in order if key not in unused}
     training = None
     if isinstance(content.get("optimizer"), Mapping):
@@ -118,7 +118,7 @@ def _depth_options(
         dropped = any(_SHORTCUT.search(key) for key in state)
         dropout = _entry(config, "model", "depth_net", "dropout")
         if not isinstance(dropout, (int, float)):
-            dropout = 0.5 if dropped else 0.0  # what published configs with dropout have
+            dropout = 0.5 if dropped else 0.0  # 0.5 in published configs with dropout
         network = {"name": _packnet_name(packed, path), "version": _packnet_version(packed, path)}
         network["dropout"] = float(dropout)
         options = {"depth_network": network, "min_depth": 0.5, "max_depth": math.inf}
@@ -169,7 +169,7 @@ def _pose_options(state: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
 
 
 def _config_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Image size, dataset and metric supervision, as far as the saved config tells them."""
+    """Image size, dataset and metric supervision, if the saved config has them."""
     options: dict[str, Any] = {}
     size = _integers(_entry(config, "datasets", "augmentation", "image_shape"), 2)
     crop = _integers(_entry(config, "datasets", "augmentation", "crop_train_borders"), 4, some=True)
@@ -216,7 +216,8 @@ def write_packnet(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write the weights as a file that the published PackNet-SfM code loads.
 
     The published networks load strictly: dropout renames the shortcuts, and ResNets keep torchvision's unused
-    classifier, which is written as zeros. The config holds what rebuilds the networks, as plain values.
+    classifier, which is written as zeros. The config holds the options that rebuild the networks, as plain
+    values.
 
     Raises:
         InputError: the networks are not PackNet-SfM's.

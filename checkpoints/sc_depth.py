@@ -8,10 +8,10 @@
     pose_net.decoder.convs_pose.n.*    pose.net.(n + 1).*              the last has translation first
     rectify_net.*                      rectifier.*, as pose_net
 
-SC-SfMLearner keeps depth in `dispnet_<which>.pth.tar` and pose in `exp_pose_<which>.pth.tar`, under the names
-of the right column, and upsamples by nearest neighbour. Keys and shapes tell version and layers; the options
-in a Lightning file tell the size. Depth is 1 / (10 sigmoid + 0.01) in every version, hence within
-[1 / 10.01, 100].
+SC-SfMLearner stores depth in `dispnet_<which>.pth.tar` and pose in `exp_pose_<which>.pth.tar`, under the
+names of the right column, and upsamples by nearest neighbour. Keys and shapes determine version and layers;
+the options in a Lightning file determine the size. Depth is 1 / (10 sigmoid + 0.01) in every version, hence
+within [1 / 10.01, 100].
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from utils import InputError
 
 SIZES = {"kitti": (256, 832), "ddad": (384, 640), "nyu": (256, 320), "bonn": (256, 320), "tum": (256, 320)}
 _NETWORKS = {"depth_net": ("encoder", "depth"), "pose_net": ("pose_encoder", "pose")}
-_COARSE = re.compile(r"depth\.decoder\.1[123]\.")  # outputs of coarser scales, which depth does not need
-_DEPTH_FILE, _POSE_FILE = "dispnet", "exp_pose"  # how SC-SfMLearner's names begin
+_COARSE = re.compile(r"depth\.decoder\.1[123]\.")  # outputs of coarser scales, not needed for depth
+_DEPTH_FILE, _POSE_FILE = "dispnet", "exp_pose"  # prefixes of SC-SfMLearner's file names
 
 
 def rename(key: str) -> str | None:
     """Our name of an entry of a Lightning state dict; None if it is unused."""
     network, _, rest = key.partition(".")
-    if ".fc." in rest:  # torchvision's classifier, carried along and never used
+    if ".fc." in rest:  # torchvision's classifier, never used
         return None
     if network == "rectify_net" and rest.startswith("encoder."):
         return f"rectifier.{rest}"
@@ -118,7 +118,7 @@ def _read_sfmlearner(content: Mapping[str, Any], path: Path) -> Checkpoint:
         states[missing] = other
     if "depth" not in states:
         raise InputError(
-            f"{path} holds only the pose network; put the depth network's file beside it, {partner}"
+            f"{path} holds only the pose network; put the depth network's file next to it, {partner}"
         )
     weights, ignored = {}, []
     for part, file in states.items():

@@ -1,7 +1,7 @@
 """SGDepth's folder epoch_<n>: model.pth, and from training optim.pth, scheduler.pth, train.pth.
 
-`model.pth` is one state dict of `common`, `depth`, `seg` and `pose`. Its keys tell the ResNets, the split and
-the scales; opt.json, two folders above, tells the size and the depth range if it is there.
+`model.pth` is one state dict of `common`, `depth`, `seg` and `pose`. Its keys determine the ResNets, the
+split and the scales. An opt.json two folders above, if there is one, holds the size and the depth range.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _read_sgdepth(content: Mapping[str, Any], path: Path) -> Checkpoint:
             ignored.append("optim.pth (its parameters are not those of model.pth)")
         else:
             training = {"optimizer_by_name": states}
-    if folder:  # a run has a schedule of its own, and counts its own steps
+    if folder:  # a run has its own schedule and step count
         ignored += [f"{name}.pth" for name in content if name not in ("model", "optim")]
     weights = dict(order)
     options = _options(weights, path if folder else path.parent, file)
@@ -73,7 +73,7 @@ def _read_sgdepth(content: Mapping[str, Any], path: Path) -> Checkpoint:
 def _options(weights: Mapping[str, Tensor], folder: Path, file: Path) -> dict[str, Any]:
     """Options from keys and shapes; size, depth range and loss settings from an opt.json if there is one."""
     recorded, found = read_opt_json(folder, _OPT_JSON)
-    if not found:  # the published place: <model>/checkpoints/epoch_20 beside <model>/opt.json
+    if not found:  # published layout: <model>/checkpoints/epoch_20 and <model>/opt.json
         recorded, _ = read_opt_json(folder.parent, _OPT_JSON)
     options: dict[str, Any] = {
         ours: recorded.get(name, default) for name, (ours, default) in _OPTIONS.items()

@@ -4,14 +4,15 @@
     decoder_cross.<level>.sep_conv.          →   depth.cross.<level>.down.      and sep_deconv: up
     decoder.<n>.                             →   depth.decoder.decoder.<n>.
 
-The files hold no options but the image's size. What the published configs chose for each dataset follows
-from it, unless an opt.json says otherwise; whether poses were joint, and whether something taught metres
-(`spatial`, `use_sfm_spatial`), is not to be seen and counts as no.
-With images of another height nothing is predicted without it, since what it tells scales every depth.
+The only options in the files are height and width. The other options are those of the published config for
+images of that height, unless an opt.json sets them. A joint pose and the terms that fix metric scale
+(`spatial`, `use_sfm_spatial`) cannot be recognised and are assumed off. A model for images of another height
+needs an opt.json for inference, because these options scale its depth.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from checkpoints._reading import Folder
 from checkpoints._record import Checkpoint, Layout
 from checkpoints.monodepth2 import MONODEPTH2
 
-# Height → what the published configs of the dataset with images of that height have.
+# Image height → options of the published configs for the dataset with that height.
 _CHOSEN = {
     384: {"dataset": "ddad", "max_depth": 200.0, "focal_scale": 715.0873},
     352: {"dataset": "nuscenes", "max_depth": 80.0, "focal_scale": 500.0},
@@ -53,7 +54,7 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
     method = {"name": "surround_depth", "cameras": 6, "blocks": len(blocks)}
     method |= {key: chosen[key] for key in _OF_METHOD if key in chosen}
     options = {**checkpoint.options, "method": method}
-    options.pop("intrinsics", None)  # how KITTI is read
+    options.pop("intrinsics", None)  # an option of KITTI
     options |= {key: chosen[key] for key in ("min_depth", "max_depth") if key in chosen}
     losses = {}
     if chosen.get("spatial"):
@@ -62,7 +63,7 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
         weight, threshold = chosen.get("match_spatial_weight", 0.1), chosen.get("thr_dis", 1.0)
         losses["sfm_matches"] = {"weight": weight, "threshold": threshold}
     options |= {"losses": losses} if losses else {}
-    if name := _DATASETS.get(chosen.get("dataset"), chosen.get("dataset")):
+    if name := _dataset(chosen):
         options["dataset"] = {"name": name}
     checkpoint.options, checkpoint.missing = options, _lacking(chosen, options.get("height"), path)
     checkpoint.weights = {_ours(key): value for key, value in checkpoint.weights.items()}
@@ -72,18 +73,34 @@ def _read_surround_depth(content: Mapping[str, Any], path: Path) -> Checkpoint:
     return checkpoint
 
 
+def _dataset(chosen: Mapping[str, Any]) -> str | None:
+    """Our name of the dataset: recorded, or the one whose configs have this depth range and focal length."""
+    if "dataset" in chosen:
+        return _DATASETS.get(chosen["dataset"], chosen["dataset"])
+    settings = ("max_depth", "focal_scale")
+    for known in _CHOSEN.values():
+        if all(chosen.get(key) == known[key] for key in settings):
+            return known["dataset"]
+    return None
+
+
 def _lacking(chosen: Mapping[str, Any], height: int | None, path: Path) -> str | None:
-    """What a depth in metres rests on and neither the height nor an opt.json tells."""
+    """Error message if neither the height nor an opt.json determines the scale of depth, else None."""
     needed = ("max_depth", "focal_scale") if chosen.get("focal", True) else ("max_depth",)
     unknown = [key for key in needed if key not in chosen]
     if not unknown:
         return None
     heights = " or ".join(f"{known} ({data['dataset']})" for known, data in _CHOSEN.items())
-    example = ", ".join(f'"{key}": {_CHOSEN[384][key]}' for key in unknown)
+    entries = {data["dataset"]: {key: data[key] for key in unknown} for data in _CHOSEN.values()}
+    published = {ours: theirs for theirs, ours in _DATASETS.items()}
+    examples = " or ".join(
+        f"{name}'s {json.dumps(values | ({} if 'dataset' in chosen else {'dataset': published[name]}))}"
+        for name, values in entries.items()
+    )
     return (
-        f"{path} does not tell the model's {' and '.join(unknown)}, known for images {heights} pixels "
-        f"high, and its are {height or 'of unknown height'}; write what it was trained with into "
-        f"{path / 'opt.json'}, as in {{{example}}}"
+        f"{path} does not hold the model's {' and '.join(unknown)}, known for image heights of {heights} "
+        f"pixels, and its height is {height or 'unknown'}; write the values of its training to "
+        f"{path / 'opt.json'}, such as {examples}"
     )
 
 
@@ -99,7 +116,7 @@ def _ours(key: str) -> str:
 
 SURROUND_DEPTH = Layout(
     "surround_depth",
-    "such a folder whose depth.pth holds decoder_cross",
+    "a folder as for Monodepth2 whose depth.pth holds decoder_cross",
     _is_surround_depth,
     _read_surround_depth,
 )

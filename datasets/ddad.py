@@ -32,6 +32,7 @@ from datasets.splits import SplitLine, load_split
 from datasets.surround import RING, SurroundDataset, ring_order
 from files import inside
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError, nearest_name
 
@@ -247,6 +248,18 @@ class Ddad(Exportable, SurroundDataset):
         return inside(self.matches, scene.name) / self.sensors[camera] / f"{stamp}.npy"
 
     # Depth.
+
+    def raw_content(self, index: int) -> str:
+        sample, lidar = self.samples[index], len(self.sensors)
+        scene = self.scenes[sample.scene]
+        if self.ground_truth is None or scene.stamps[sample.number, lidar] < 0:
+            return ""
+        path = scene.file(sample.number, lidar)
+        if not path.is_file():
+            return ""
+        poses = [scene.world_from_sensor(sample.number, sensor) for sensor in range(lidar + 1)]
+        K = [scene.calibration(sample.number).K(sensor) for sensor in self.sensors]
+        return content([path], poses, K)
 
     def read_raw_depth(self, index: int) -> SparseDepth | None:
         """From the LiDAR's points; None if the scene has none, or this sample's are missing under

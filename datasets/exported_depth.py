@@ -63,6 +63,7 @@ class ExportedDepth:
         # The last written takes precedence.
         self.paths = sorted(found, key=lambda path: path.stat().st_mtime_ns)
         self._positions: dict[str, tuple[Path, str]] | None = None
+        self._origins: dict[str, str] = {}
         self._open: dict[Path, zipfile.ZipFile] = {}
         self._process = -1
 
@@ -71,20 +72,27 @@ class ExportedDepth:
 
     def get(self, name: str) -> np.ndarray | None:
         """The (N, h, w) float32 map of the sample called `name`; None if it was not exported."""
-        if not self.paths:
+        if name not in self._list():
             return None
+        path, key = self._list()[name]
+        return self._read(path, _read_map, key)
+
+    def origin(self, name: str) -> str:
+        """Hash of the raw data that the map of a sample was made from; empty if the file has none."""
+        return self._origins.get(name, "") if name in self._list() else ""
+
+    def _list(self) -> dict[str, tuple[Path, str]]:
+        """Name of each exported sample → its file and the key of its map."""
         if self._process != os.getpid():  # forked workers must not share one file position
             self._process, self._open = os.getpid(), {}
         if self._positions is None:
-            self._positions = {
-                name: (path, f"{number:06d}")
-                for path in self.paths
-                for number, name in enumerate(self._read(path, read_names))
-            }
-        if name not in self._positions:
-            return None
-        path, key = self._positions[name]
-        return self._read(path, _read_map, key)
+            self._positions = {}
+            for path in self.paths:
+                names = self._read(path, read_names)
+                self._positions |= {name: (path, f"{number:06d}") for number, name in enumerate(names)}
+                origins = self._read(path, _read_origins) or [""] * len(names)
+                self._origins |= dict(zip(names, origins))
+        return self._positions
 
     def lacking_shard(self, index: int) -> Path | None:
         """The shard of sample `index`, if other shards exist and this one does not."""
@@ -113,6 +121,11 @@ def _read_array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
 
 def read_names(archive: zipfile.ZipFile, key: str = "names") -> list[str]:
     return _read_array(archive, key).tolist()
+
+
+def _read_origins(archive: zipfile.ZipFile) -> list[str]:
+    """Origins in the order of the names; empty for a file of an earlier version."""
+    return read_names(archive, "origins") if "origins.npy" in archive.NameToInfo else []
 
 
 def _read_map(archive: zipfile.ZipFile, key: str) -> np.ndarray:

@@ -14,7 +14,7 @@ import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -152,30 +152,34 @@ class Export:
         path: the file to write in the end.
         names: names of the samples, in order.
         source: description of the source of the maps.
+        origin_of: position in `names` → hash of its raw data; a chunk of other raw data is not used.
 
     Attributes:
         left: positions in `names` that no chunk holds.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], source: str) -> None:
+    def __init__(
+        self, path: Path, names: Sequence[str], source: str, origin_of: Callable[[int], str] = lambda _: ""
+    ) -> None:
         self.path, self.folder = path, path.with_suffix(".partial")
         self.names, self.source = list(names), hashlib.sha256(source.encode()).hexdigest()
+        self._origin_of = origin_of
         self._chunks: dict[int, int] = {}  # first position: number of samples
         for chunk in sorted(self.folder.glob("*.npz")):
             if count := self._count(chunk):
                 self._chunks[int(chunk.stem)] = count
         done = {n for start, count in self._chunks.items() for n in range(start, start + count)}
         self.left = [n for n in range(len(self.names)) if n not in done]
-        self._pending: list[list[Member] | None] = []
+        self._pending: list[tuple[list[Member] | None, str]] = []
         self._start, self._saved = 0, time.monotonic()
 
-    def add(self, position: int, members: list[Member] | None) -> None:
-        """Take the sample at `position`: its encoded map, or None if it has no ground truth."""
+    def add(self, position: int, members: list[Member] | None, origin: str = "") -> None:
+        """Take the sample at `position`: its encoded map, or None without ground truth, and its origin."""
         if self._pending and position != self._start + len(self._pending):
             self.save()
         if not self._pending:
             self._start = position
-        self._pending.append(members)
+        self._pending.append((members, origin))
         if time.monotonic() - self._saved > SAVE_EVERY:
             self.save()
 
@@ -187,10 +191,11 @@ class Export:
         names = self.names[self._start : self._start + len(self._pending)]
         with atomic_path(self._chunk(self._start)) as temporary, open(temporary, "wb") as file:
             archive = Archive(file)
-            for name, members in zip(names, self._pending):
+            for name, (members, _) in zip(names, self._pending):
                 if members is not None:
                     archive.add(name, members)
-            archive.close(asked=np.array(names, np.str_), source=np.array([self.source]))
+            origins = np.array([origin for _, origin in self._pending], np.str_)
+            archive.close(asked=np.array(names, np.str_), source=np.array([self.source]), origins=origins)
         self._chunks[self._start] = len(names)
         self._pending = []
 
@@ -214,11 +219,13 @@ class Export:
                 "has any; are the raw data unpacked?"
             )
         with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
-            archive = Archive(file)
+            archive, origins = Archive(file), {}
             for start in sorted(self._chunks):
+                with self._opened(start) as chunk:
+                    origins |= dict(zip(read_names(chunk, "asked"), read_names(chunk, "origins")))
                 for name, members in self._maps(start):
                     archive.add(name, members)
-            archive.close()
+            archive.close(origins=np.array([origins[name] for name in archive.names], np.str_))
         shutil.rmtree(self.folder, ignore_errors=True)
         return len(archive.names)
 
@@ -233,6 +240,8 @@ class Export:
                 start, stop = int(chunk.stem), int(chunk.stem) + len(asked)
                 fits = source == [self.source] and asked == self.names[start:stop]
                 taken = any(other <= start < other + count for other, count in self._chunks.items())
+                origins = read_names(archive, "origins")
+                fits = fits and origins == [self._origin_of(n) for n in range(start, stop)]
                 return len(asked) if fits and not taken and archive.testzip() is None else 0
         except DAMAGE:
             return 0

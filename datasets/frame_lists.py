@@ -99,12 +99,12 @@ class FrameList:
         return FrameList(frames, source)
 
 
-def training_list(dataset: Any, earlier: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+def training_list(dataset: Any, method: Any = None) -> list[dict[str, Any]]:
     """What a checkpoint stores about its training data: plain values, one record for each list.
 
     Args:
         dataset: of the training; with a companion its frames are a list of their own.
-        earlier: the records of the checkpoints that the training started from.
+        method: its `training_data`, if any, are the records of the checkpoint that the training started from.
 
     Returns:
         Records with `dataset`, `frames` (number), `hash` and `lines` (`FrameList.pack`), each list once.
@@ -114,7 +114,7 @@ def training_list(dataset: Any, earlier: Iterable[Mapping[str, Any]] = ()) -> li
         frames = FrameList.of_dataset(one)
         record = {"dataset": frames.source, "frames": len(frames), "hash": frames.hash}
         records.setdefault(record["hash"], {**record, "lines": frames.pack()})
-    for record in earlier:
+    for record in getattr(method, "training_data", None) or ():
         records.setdefault(record["hash"], dict(record))
     return list(records.values())
 

@@ -70,7 +70,7 @@ class Exportable:
         """
         if self.ground_truth is None:
             return None
-        depth = self.exported.get(self.name(index))
+        depth = self.exported.get(self.name(index)) if self.is_current(index) else None
         depth = self.depth_from_raw(index) if depth is None else depth
         if depth is None and (missing := self.exported.lacking_shard(index)):
             raise InputError(
@@ -78,6 +78,25 @@ class Exportable:
                 "export it as well"
             )
         return depth
+
+    def is_current(self, index: int) -> bool:
+        """Whether the exported map of a sample, if there is one, is made from the raw data that are there.
+
+        True as well if this cannot be told: the raw data are gone, or the file does not say.
+        """
+        then = self.exported.origin(self.name(index))
+        return not then or (self.origin(index) or then) == then
+
+    def origin(self, index: int) -> str:
+        """Hash of everything the depth of a sample is made from; empty if raw data are missing."""
+        try:
+            return self.raw_content(index)
+        except InputError:  # an incomplete calibration: the exported file is all there is
+            return ""
+
+    def raw_content(self, index: int) -> str:
+        """`provenance.content` of the raw data of a sample; empty if the dataset does not tell."""
+        return ""
 
     def depth_from_raw(self, index: int) -> np.ndarray | None:
         """(N, h, w) metres from the raw data, such as a LiDAR scan; None if there is none."""

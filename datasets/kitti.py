@@ -22,6 +22,7 @@ from datasets.ground_truth import Exportable, SparseDepth, check_ground_truth, r
 from datasets.resizing import resize_intrinsics
 from datasets.splits import SplitLine, load_split
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError
 
@@ -123,14 +124,28 @@ class Kitti(Exportable, KittiImages):
         )
         return SparseDepth.of_pixels(*size, [landed])
 
+    def raw_content(self, index: int) -> str:
+        sample = self.samples[index]
+        if self.ground_truth is None or sample.side is None:
+            return ""
+        if self.ground_truth == "improved":
+            path = self._improved_file(sample)
+            return content([path]) if path else ""
+        scan = self.data_path / sample.folder / "velodyne_points" / "data" / f"{sample.frame:010d}.bin"
+        return content([scan], *self._velodyne_projection(sample)) if scan.is_file() else ""
+
     def _improved_depth(self, sample: SplitLine) -> np.ndarray | None:
-        """From the png merged into the raw tree, or from KITTI's own archive next to the dates."""
+        path = self._improved_file(sample)
+        return read_depth_png(path)[None] if path else None
+
+    def _improved_file(self, sample: SplitLine) -> Path | None:
+        """The png merged into the raw tree, or in KITTI's own archive next to the dates."""
         drive = Path(sample.folder).name
         for folder in (sample.folder, f"train/{drive}", f"val/{drive}"):
             ground_truth = self.data_path / folder / "proj_depth" / "groundtruth"
             path = ground_truth / f"image_0{CAMERAS[sample.side]}" / f"{sample.frame:010d}.png"
             if path.is_file():
-                return read_depth_png(path)[None]
+                return path
         return None
 
     def _velodyne_projection(self, sample: SplitLine) -> tuple[np.ndarray, tuple[int, int]]:

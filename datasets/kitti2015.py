@@ -26,6 +26,7 @@ from datasets.ground_truth import Exportable, check_ground_truth, read_values
 from datasets.resizing import resize_intrinsics
 from datasets.sequence import SequenceDataset
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError
 
@@ -136,6 +137,13 @@ class Kitti2015(Exportable, SequenceDataset):
         known = disparity > 0
         depth = np.where(known, (P_left[0, 3] - P_right[0, 3]) / np.where(known, disparity, 1), 0)
         return depth[None].astype(np.float32)
+
+    def raw_content(self, index: int) -> str:
+        if self.ground_truth is None:
+            return ""
+        scene = self.samples[index]
+        path = self.data_path / "training" / GROUND_TRUTHS[self.ground_truth][0] / f"{scene.stem}_10.png"
+        return content([path], *self._projections(scene)) if path.is_file() else ""
 
     def _projections(self, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         calibration = self._calibration(scene)

@@ -6,7 +6,9 @@ index carries its epoch to the dataset, also into a worker process that outlives
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,7 @@ from structures import Batch
 from utils import InputError
 
 WORKER_GRACE = 30  # seconds
+SKIPPED_IN_A_ROW = 20  # samples
 
 
 class EpochIndex(int):
@@ -107,10 +110,17 @@ class EpochBatches(Sampler[list[int]]):
 
 
 class Guarded(Dataset):
-    """A dataset that returns an `InputError` as an item, since a worker process would print a traceback."""
+    """A dataset that returns an `InputError` as an item, since a worker process would print a traceback.
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    Args:
+        dataset: raises the errors.
+        skip: replace a sample that cannot be read by the next one that can, as `--skip_missing` asks, and
+            say so on standard error; a long row of broken samples stays an error.
+    """
+
+    def __init__(self, dataset: Any, skip: bool = False) -> None:
+        self.dataset, self.skip = dataset, skip
+        self._skipped: set[int] = set()  # by this process
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -119,7 +129,18 @@ class Guarded(Dataset):
         try:
             return self.dataset[index]
         except InputError as error:
-            return error
+            return self._next(index, error) if self.skip else error
+
+    def _next(self, index: int, error: InputError) -> Batch | InputError:
+        for ahead in range(1, min(SKIPPED_IN_A_ROW, len(self)) + 1):
+            other = (index + ahead) % len(self)
+            with contextlib.suppress(InputError):
+                sample = self.dataset[EpochIndex(other, epoch_of(index))]
+                if index not in self._skipped:
+                    self._skipped.add(int(index))
+                    print(f"{error}; sample {other} takes its place", file=sys.stderr)
+                return sample
+        return error
 
 
 def collate(samples: list[Batch | InputError]) -> Batch | InputError:
@@ -129,6 +150,7 @@ def collate(samples: list[Batch | InputError]) -> Batch | InputError:
 
 
 def outlive_sigterm(_: int) -> None:
-    """Let a loader's worker outlive SIGTERM for a while: it is often sent to the whole process group, and the
-    step under way still needs the worker."""
+    """Let a loader's worker outlive SIGTERM for a while and ignore Ctrl-C: both often reach the whole process
+    group, and the step under way still needs the worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))

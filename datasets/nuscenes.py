@@ -33,6 +33,7 @@ from datasets.splits import load_split, split_names
 from datasets.surround import RING, SurroundDataset
 from files import inside
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError, nearest_name
 
@@ -228,6 +229,18 @@ class NuScenes(Exportable, SurroundDataset):
     def match_path(self, sample: Sample, camera: int) -> Path:
         image = self._index.filename(self._rows[0][sample.number, camera])
         return inside(self.matches, image).with_suffix(".npy")
+
+    def raw_content(self, index: int) -> str:
+        sample = self.samples[index]
+        row = self._scans[sample.number]
+        if self.ground_truth is None or row < 0:
+            return ""
+        scan = self.data_path / self._index.filename(row)
+        if not scan.is_file():
+            return ""
+        poses = [self._index.world_from_sensor(row), *self._world_from_camera(sample, 0)]
+        K = [self._recorded_intrinsics(sample, camera) for camera in range(self.cameras)]
+        return content([scan], poses, K)
 
     def read_raw_depth(self, index: int) -> SparseDepth | None:
         sample = self.samples[index]

@@ -50,6 +50,11 @@ def fit_loader(sample: Any, batch_size: int, workers: int, prefetch: int = 4, co
     )
 
 
+def local_world() -> int:
+    """Number of processes that torchrun started on this machine; 1 without torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 def free_bytes() -> int | None:
     """Free bytes of shared memory; None on a system without /dev/shm."""
     try:

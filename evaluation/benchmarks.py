@@ -40,7 +40,7 @@ from evaluation.saved import (
     save_inverse_depths,
     write_server_images,
 )
-from methods.metric_scale import trained_on
+from methods.metric_scale import dataset_to_evaluate
 from metrics import Protocol
 from shards import is_first, torchrun_shard
 from utils import InputError, can_write
@@ -92,7 +92,7 @@ def evaluate_model(
         InputError: no such data, or no ground truth there.
     """
     where, how = where or DatasetChoice(), how or ProtocolChoice()
-    name = where.name or trained_on(model.options)[0]
+    name = where.name or dataset_to_evaluate(model.options)
     path = where.data_path or (model.options.get("data_path") if where.name is None else None)
     where = dataclasses.replace(where, data_path=path)
     opened = open_dataset(where, model, *choose_split(name, model.options, where.split))
@@ -197,7 +197,7 @@ def evaluate_one(
     Raises:
         InputError: flags that contradict each other, missing data, an output folder that cannot be written.
     """
-    name = where.name or trained_on(model.options)[0]
+    name = where.name or dataset_to_evaluate(model.options)
     split, part = choose_split(name, model.options, where.split)
     for_server = name == "kitti" and (split, part) == ("benchmark", "test")
     _check_scale(how, model, files, for_server)

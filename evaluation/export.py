@@ -35,8 +35,11 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
     if not isinstance(dataset, Exportable):
         return
     exported = dataset.exported
-    if not exported.at_first or exported.paths or torchrun_shard()[0] > 1:
+    stale = outdated_sample(dataset) if exported.paths else None
+    if not exported.at_first or (exported.paths and stale is None) or torchrun_shard()[0] > 1:
         return
+    if stale is not None:
+        print(f"ground truth: {exported.path} was made from other raw data, such as those of {stale}")
     if not has_ground_truth(dataset):
         return  # `check_ground_truth` says so in words
     if not can_write(exported.path.parent):
@@ -45,6 +48,16 @@ def export_at_first(dataset: SequenceDataset, workers: int) -> None:
     print(f"ground truth: measured once and kept in {exported.path}")
     export(dataset, workers=workers)
     exported.refresh()
+
+
+def outdated_sample(dataset: SequenceDataset, most: int = 50) -> str | None:
+    """Name of a sample whose exported map does not belong to the present raw data; None if there is none.
+
+    At most `most` samples are compared, evenly spread. Every other one is compared when it is read.
+    """
+    step = max(1, len(dataset) // most)
+    stale = (index for index in range(0, len(dataset), step) if not dataset.is_current(index))
+    return next((dataset.name(index) for index in stale), None)
 
 
 def has_ground_truth(dataset: SequenceDataset) -> bool:
@@ -75,14 +88,15 @@ def export(
         return path, 0, 0
     if not can_write(path.parent):
         raise InputError(f"{path.parent} cannot be written; give another folder with --out")
-    task = Export(path, [dataset.name(index) for index in indices], source_of(dataset))
+    names = [dataset.name(index) for index in indices]
+    task = Export(path, names, source_of(dataset), lambda position: dataset.origin(indices[position]))
     left = [indices[position] for position in task.left]
     done = len(indices) - len(left)
     with tqdm(total=len(indices), initial=done, desc=path.name, unit="sample") as bar:
         try:
-            for position, members in zip(task.left, measure(dataset, left, workers)):
+            for position, measured in zip(task.left, measure(dataset, left, workers)):
                 with explained(path.parent):
-                    task.add(position, members)
+                    task.add(position, *measured)
                 bar.update()
         finally:  # keep what was measured, also after an interruption
             with explained(path.parent):
@@ -103,13 +117,19 @@ def source_of(dataset: SequenceDataset) -> str:
     return f"{type(dataset).__name__} {sorted(settings.items())} {list(dataset.camera_names)}"
 
 
-def measure(dataset: SequenceDataset, indices: Sequence[int], workers: int) -> Iterator[list[Member] | None]:
-    """The ground truth of each index in order, encoded, by several processes if there are enough samples.
+def measure(
+    dataset: SequenceDataset, indices: Sequence[int], workers: int
+) -> Iterator[tuple[list[Member] | None, str]]:
+    """Encoded ground truth and origin of each index in order, by several processes for many samples.
 
     Workers encode, so that a hundredth of the bytes go through the pipe and compression is shared.
     """
     workers = min(workers, len(indices) // WORTH_A_PROCESS)
-    return run_tasks(functools.partial(_encoded, dataset), indices, workers, START)
+    return run_tasks(functools.partial(_measured, dataset), indices, workers, START)
+
+
+def _measured(dataset: SequenceDataset, index: int) -> tuple[list[Member] | None, str]:
+    return _encoded(dataset, index), dataset.origin(index)
 
 
 def _encoded(dataset: SequenceDataset, index: int) -> list[Member] | None:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from datasets.augmentation import mirror
 from datasets.loading import outlive_sigterm
 from datasets.sequence import SequenceDataset
+from datasets.shared_memory import fit_loader, local_world
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -137,11 +138,15 @@ def predict_samples(
         InputError: an image or its ground truth cannot be read.
         ValueError: the predictor returned depth of another shape than (B·N, 1, h, w).
     """
+    indices = range(len(samples)) if loading.indices is None else loading.indices
+    first = samples[indices[0]] if loading.workers and len(indices) else None
+    prefetch = fit_loader(first, loading.batch_size, loading.workers, prefetch=2, copies=local_world())
     loader = DataLoader(
         samples,
         loading.batch_size,
-        sampler=range(len(samples)) if loading.indices is None else loading.indices,
+        sampler=indices,
         num_workers=loading.workers,
+        prefetch_factor=prefetch if loading.workers else None,
         collate_fn=samples.collate,
         worker_init_fn=outlive_sigterm,
         generator=torch.Generator(),  # its own, so that evaluation takes no random number from training

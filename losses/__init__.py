@@ -1,4 +1,4 @@
-"""Loss terms, one file each. `LOSSES.get(name)` finds one by its file's name."""
+"""Loss terms, one file each. `LOSSES.get(name)` finds a term by the name of its file."""
 
 from utils import Registry
 

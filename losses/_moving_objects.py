@@ -1,15 +1,15 @@
-"""Moving-object mask: leaves out objects of movable classes in images where they do move.
+"""Moving-object mask: leaves out objects of movable classes in images in which they move.
 
-Cars that drive break view synthesis, parked cars teach depth like houses. The labels of the sources, warped
-into the target view by predicted depth and motion, tell which it is: where movable pixels end up on movable
-pixels, nothing moves.
+Moving cars break view synthesis; parked cars are as good for training as houses. The mask warps the labels
+of the sources into the target view by predicted depth and motion. If movable pixels fall on movable pixels
+of the target, the objects are static.
 
     IoU  = |M0 and M's| / |M0 or M's|       over both sources s; M movable pixels of the target, M' warped
     mask = 0 on  M0 or M'-1 or M'+1,  if IoU < threshold; 1 elsewhere and in images above it
 
-The threshold begins at 0, where nothing is masked. After each epoch it becomes a quantile of that epoch's
-IoU: the share of images that the next epoch masks (Klingner et al., Self-supervised monocular depth
-estimation: solving the dynamic object problem by semantic guidance, ECCV 2020, section 3.3).
+The threshold starts at 0, which masks nothing. After each epoch it becomes a quantile of that epoch's IoU;
+the quantile is the share of images that the next epoch masks (Klingner et al., Self-supervised monocular
+depth estimation: solving the dynamic object problem by semantic guidance, ECCV 2020, section 3.3).
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ from utils import InputError, nearest_name
 MOVABLE = tuple(range(11, 19))  # Cityscapes' train ids: person, rider, car, truck, bus, train, two-wheelers
 LABELS = ("predicted", "files", "instances")
 SCHEDULES = ("linear", "constant", "always")
-CAPACITY = 65536  # images whose IoU is kept; later ones replace the earliest
+CAPACITY = 65536  # number of kept IoU values; later ones replace the earliest
 
 
 class MovingObjects(nn.Module):
     """A weight of each pixel for photometric terms: 0 on moving objects, 1 elsewhere.
 
-    The constructor documents the setting `moving_objects` of the terms that take it. The threshold and the
-    IoU of the epoch so far are buffers: a resumed run goes on with them, and all processes hold the same.
+    The constructor documents the setting `moving_objects` of these terms. The threshold and the IoU of the
+    epoch so far are buffers: a resumed run continues with them, and they are equal in all processes.
 
     Args:
-        labels: where movable pixels come from: `predicted` logits of target and sources; label `files`, the
-            maps `labels` and `source_labels`; `instances`, the maps `instances` and `source_instances`,
-            where every value above 0 is a movable object.
+        labels: source of movable pixels: `predicted`, logits of target and sources; `files`, the maps
+            `labels` and `source_labels`; `instances`, the maps `instances` and `source_instances`, in which
+            every value above 0 is a movable object.
         classes: train ids that can move.
-        schedule: `linear` masks a share of the images that falls evenly over the epochs after `from_epoch`,
-            to none in the last; `constant` masks the `share` of images with the least IoU; `always` masks
-            movable pixels of all images from `from_epoch` on and compares nothing.
-        from_epoch: first epoch that measures IoU, counted from 0; masks of `linear` and `constant` begin in
-            the next.
+        schedule: `linear` masks a share of the images that falls linearly over the epochs after `from_epoch`,
+            to 0 in the last; `constant` masks the `share` of images with the lowest IoU; `always` masks
+            movable pixels of all images from `from_epoch` on and computes no IoU.
+        from_epoch: first epoch that measures IoU, counted from 0; `linear` and `constant` mask from the next
+            epoch on.
         share: share of images that `constant` masks.
 
     Raises:
-        InputError: an unknown word, a share outside [0, 1], a class outside 0 to 254, a negative epoch.
+        InputError: unknown `labels` or `schedule`, a share outside [0, 1], a class outside 0 to 254, a
+            negative epoch.
     """
 
     threshold: Tensor
@@ -73,7 +74,7 @@ class MovingObjects(nn.Module):
         if from_epoch < 0:
             raise InputError(f"moving_objects: from_epoch counts from 0, got {from_epoch}")
         if not classes or not set(classes) <= set(range(255)):
-            raise InputError(f"moving_objects: classes are train ids of 0 to 254, got {list(classes)}")
+            raise InputError(f"moving_objects: classes are train ids from 0 to 254, got {list(classes)}")
         self.labels, self.schedule, self.from_epoch, self.share = labels, schedule, from_epoch, share
         self.epoch, self.num_epochs = 0, 1
         table = torch.zeros(256, dtype=torch.bool)
@@ -93,7 +94,7 @@ class MovingObjects(nn.Module):
 
     @property
     def predicts(self) -> tuple[str, ...]:
-        """Parts of the prediction that `forward` reads besides its grids."""
+        """Parts of the prediction that `forward` reads in addition to its grids."""
         if self.labels != "predicted":
             return ()
         return ("logits",) if self.schedule == "always" else ("logits", "sources.logits")
@@ -121,7 +122,10 @@ class MovingObjects(nn.Module):
         return self.mask(target, warped, iou)
 
     def mask(self, target: Tensor, warped: Tensor, iou: Tensor) -> Tensor:
-        """(B, 1, H, W) in {0, 1} from (B, 1, H, W) and (S, B, 1, H, W) bool and (B,); nan masks nothing."""
+        """(B, 1, H, W) in {0, 1} from target (B, 1, H, W), warped (S, B, 1, H, W) and IoU (B,).
+
+        An IoU of nan masks nothing.
+        """
         moving = (iou < self.threshold)[:, None, None, None]
         return 1 - (moving & (target | warped.any(0))).float()
 
@@ -136,7 +140,7 @@ class MovingObjects(nn.Module):
     def movable_sources(self, batch: Batch, prediction: Prediction) -> Tensor:
         """(S, B·N, 1, H, W) bool of the sources in the order of the batch, without a stereo partner.
 
-        A stereo partner shows the same instant, hence no motion.
+        A stereo partner has the same timestamp, so it shows no motion.
         """
         video = _video(batch)
         if self.labels == "instances":
@@ -146,7 +150,7 @@ class MovingObjects(nn.Module):
         return torch.stack([self._of_logits(prediction.sources[batch.sources[n]].logits) for n in video])
 
     def warp(self, movable: Tensor, batch: Batch, prediction: Prediction) -> Tensor:
-        """The nearest pixel of each source, (S, B·N, 1, H, W) bool; arguments as `movable_sources`."""
+        """Warp `movable` (S, B·N, 1, H, W) bool into the target view, by nearest neighbour; same shape."""
         grids = prediction.grids[min(prediction.grids)]
         video = _video(batch)
         flat = torch.nan_to_num(grids[video].detach().flatten(0, 1).float())
@@ -155,22 +159,22 @@ class MovingObjects(nn.Module):
         return sampled.unflatten(0, (len(video), -1)) > 0.5
 
     def observe(self, iou: Tensor) -> None:
-        """Keep the IoU (B,) of this step's images, those of all processes in the order of their ranks."""
+        """Store the IoU (B,) of this step's images, from all processes in the order of their ranks."""
         if dist.is_initialized() and dist.get_world_size() > 1:
             parts = [torch.empty_like(iou) for _ in range(dist.get_world_size())]
             dist.all_gather(parts, iou.contiguous())
             iou = torch.cat(parts)
-        places = (self.count + torch.arange(len(iou), device=iou.device)) % CAPACITY
-        self.observed.index_copy_(0, places, iou)
+        indices = (self.count + torch.arange(len(iou), device=iou.device)) % CAPACITY
+        self.observed.index_copy_(0, indices, iou)
         self.count += len(iou)
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
-        """Tell the epoch, counted from 0, and the number of epochs of the run."""
+        """Store the epoch, counted from 0, and the number of epochs of the run."""
         self.epoch, self.num_epochs = epoch, num_epochs
 
     @torch.no_grad()
     def on_epoch_end(self) -> None:
-        """Set the threshold for the next epoch and forget this epoch's IoU."""
+        """Set the threshold for the next epoch and clear this epoch's IoU."""
         if self.epoch >= self.from_epoch and self.schedule != "always":
             values = self.observed[~self.observed.isnan()]
             quantile = self.quantile(self.epoch, self.num_epochs)
@@ -179,7 +183,7 @@ class MovingObjects(nn.Module):
         self.count.zero_()
 
     def quantile(self, epoch: int, num_epochs: int) -> float:
-        """The quantile of the IoU of `epoch` that is the next epoch's threshold, in [0, 1]."""
+        """Quantile in [0, 1] of the IoU of `epoch` that becomes the next epoch's threshold."""
         if self.schedule == "constant":
             return self.share
         epochs = max(1, num_epochs - 1 - self.from_epoch)
@@ -188,7 +192,7 @@ class MovingObjects(nn.Module):
     def _of_logits(self, logits: Tensor | None) -> Tensor:
         if logits is None:
             raise InputError(
-                "moving_objects reads predicted labels and the method predicts none; take --method sgdepth, "
+                "moving_objects reads predicted labels and the method predicts none; use --method sgdepth, "
                 "or labels: files with --label_files.path"
             )
         return self.movable[logits.argmax(1, keepdim=True)]
@@ -198,7 +202,7 @@ def _map_of(batch: Batch, name: str) -> Tensor:
     """A map of the batch.
 
     Raises:
-        InputError: there is none; the sentence names the section that gives it.
+        InputError: the batch has no such map; the message names the setting that provides it.
     """
     if name not in batch.maps:
         kind = " with instances: true" if name.endswith("instances") else ""
@@ -207,10 +211,10 @@ def _map_of(batch: Batch, name: str) -> Tensor:
 
 
 def _video(batch: Batch) -> list[int]:
-    """Places of the video's frames among the sources.
+    """Indices of the video's frames among the sources.
 
     Raises:
-        InputError: there are none.
+        InputError: no source is a frame of the video.
     """
     video = [n for n, frame in enumerate(batch.sources) if frame != "s"]
     if not video:

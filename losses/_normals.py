@@ -2,7 +2,7 @@
 
     n = (dP/dx x dP/dy) / |...|,   P = d K^-1 p,   derivatives by Sobel's kernels / 8, the border repeated
 
-Normals do not depend on the scale of depth. A wall that faces the camera has (0, 0, 1).
+Normals do not depend on the scale of depth. A wall that faces the camera has the normal (0, 0, 1).
 """
 
 from __future__ import annotations
@@ -32,6 +32,6 @@ def sobel(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def known_around(depth: Tensor) -> Tensor:
-    """(B, 1, H, W) bool: where the 3 x 3 pixels around have a finite depth above 0."""
+    """(B, 1, H, W) bool, True if all pixels of the 3 x 3 window have a finite depth above 0."""
     unknown = ~(depth > 0) | ~depth.isfinite()
     return F.max_pool2d(unknown.to(torch.float32), 3, 1, 1) == 0

@@ -1,4 +1,4 @@
-"""Ordered pairs of target and source, each warped into the other: what SC-Depth's terms compare.
+"""Ordered pairs of target and source, each warped into the other, for the terms of SC-Depth.
 
 For the pair a <- b, pixel p of a with depth d_a lies at pixel q of b with depth d_a->b. The inconsistency is
 
@@ -20,10 +20,10 @@ from layers import invert_intrinsics, pixel_grid
 from structures import Batch, Prediction
 from utils import InputError
 
-MEAN, STD = 0.45, 0.225  # of the images as the networks see them
-MIN_VALID = 100  # fewer valid pixels in a batch give no loss: their mean says little
-_NEAREST = 1e-3  # lower bound of a depth after the motion; the points below it are invalid
-_BLANK = 1e-3  # published validity: a mean absolute colour below it is padding
+MEAN, STD = 0.45, 0.225  # normalisation of the network's input images
+MIN_VALID = 100  # a batch with fewer valid pixels gives no loss, because their mean is unreliable
+_NEAREST = 1e-3  # lower bound of a depth after the motion; points below it are invalid
+_BLANK = 1e-3  # published validity: a mean absolute colour below this is padding
 _TINY = 1e-7
 
 
@@ -32,12 +32,12 @@ class Pairs:
     """All pairs of a batch. Axis 0, of length 2 S, holds target <- source 1, source 1 <- target, ...
 
     Attributes:
-        images: (2 S, B·N, 3, H, W) the image that the other one is warped into.
-        warped: (2 S, B·N, 3, H, W) the other image, resampled into its view.
+        images: (2 S, B·N, 3, H, W) the first image of each pair.
+        warped: (2 S, B·N, 3, H, W) the other image, resampled into the view of the first.
         difference: (2 S, B·N, 1, H, W) mean absolute colour difference of the two.
         unwarped: (2 S, B·N, 1, H, W) the same without warping.
         inconsistency: (2 S, B·N, 1, H, W) D.
-        valid: (2 S, B·N, 1, H, W) bool, where the other image shows the point.
+        valid: (2 S, B·N, 1, H, W) bool, True if the other image shows the point.
     """
 
     images: Tensor
@@ -48,11 +48,11 @@ class Pairs:
     valid: Tensor
 
     def moving_with_scene(self) -> Tensor:
-        """(2 S, B·N, 1, H, W) bool: the automask, where warping explains a pixel better than no motion."""
+        """(2 S, B·N, 1, H, W) bool: the automask, True if warping explains a pixel better than no motion."""
         return self.difference < self.unwarped
 
     def static_weight(self) -> Tensor:
-        """(B·N, 1, H, W) mean over the sources of 1 - D in the target; 1 where a pair says nothing."""
+        """(B·N, 1, H, W) mean over the sources of 1 - D in the target; an invalid pair contributes 1."""
         trusted = (self.valid & self.moving_with_scene())[::2]
         return 1 - torch.where(trusted, self.inconsistency[::2], 0.0).mean(0)
 
@@ -63,12 +63,13 @@ def compare_pairs(
     """Warp target and sources into each other; computed once for all terms of a prediction.
 
     Args:
-        batch: float images. `maps["ego_mask"]` is invalid in every image.
+        batch: float images. Pixels of `maps["ego_mask"]` are invalid in every image.
         prediction: `depths[0]` of target and sources at the images' size, poses in both directions. A
             source's `extra["seen"]` (B·N, 1, H, W) is 0 where a resampled source has no content.
         normalised: compare (image - 0.45) / 0.225 instead of the image.
-        published_warp: as the published code: sampling with `align_corners=False`, which shifts by up to half
-            a pixel; validity by colour instead of by position; points behind the camera kept and D unbounded.
+        published_warp: reproduce the published code: sampling with `align_corners=False`, which shifts by up
+            to half a pixel; validity by colour instead of by position; points behind the camera are kept and
+            D is unbounded.
 
     Raises:
         InputError: depth of another size than the images.
@@ -81,7 +82,7 @@ def compare_pairs(
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over valid pixels; 0 with a gradient of 0 where at most 100 are valid."""
+    """Mean over valid pixels; 0 with a gradient of 0 if at most 100 are valid."""
     count = valid.sum()
     total = torch.where(valid, values, 0.0).sum()
     return torch.where(count > MIN_VALID, total / count.clamp(min=1), 0.0 * total)
@@ -156,7 +157,7 @@ def _project(depth: Tensor, intrinsics: Tensor, T_other_from_image: Tensor) -> t
 
 def _sample(values: Tensor, grid: Tensor, published: bool) -> Tensor:
     if grid.device.type == "cpu" and not grid.detach().sum().isfinite():
-        grid = torch.nan_to_num(grid)  # the backward pass at a position that is no number ends the process
+        grid = torch.nan_to_num(grid)  # the backward pass at a NaN coordinate ends the process
     padding = "zeros" if published else "border"
     return F.grid_sample(values, grid, padding_mode=padding, align_corners=not published)
 

@@ -12,9 +12,9 @@ def pseudo_and_predicted(batch: Batch, prediction: Prediction, term: str) -> tup
     """`batch.maps["pseudo_depth"]` and the finest depth, both (B·N, 1, H, W).
 
     Args:
-        batch: with the map, 0 where unknown.
-        prediction: with `depths[0]` at the images' size.
-        term: name for the errors.
+        batch: has the map, 0 where unknown.
+        prediction: has `depths[0]` at the images' size.
+        term: name of the loss term, for errors.
 
     Raises:
         InputError: maps of different sizes.

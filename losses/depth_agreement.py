@@ -1,9 +1,9 @@
-"""Depth agreement: what an image's views say of its depth is what the image says, up to half of a factor.
+"""Depth agreement: depth from augmented views matches depth from the image; a common scale error counts half.
 
     sum over views of  mean(delta^2) - 0.5 mean(delta)^2,   delta = log depth in the view - log depth
 
-The mean of each image counts half as much as the spread about it (scale-invariant log error: Eigen et al.,
-NeurIPS 2014). Neither side is held fixed (Liu et al., RA-L 2024).
+This is the scale-invariant log error (Eigen et al., NeurIPS 2014), in which the square of an image's mean
+difference counts half. The gradient reaches both sides (Liu et al., RA-L 2024).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from structures import Batch, Prediction
 class DepthAgreement(nn.Module):
     """Agreement of the views in `prediction.extra["agreement"]` with the plain image; 0 without views."""
 
-    compares_views = True  # seen once, with all views beside each other, and not once for each
+    compares_views = True  # computed once for all views together, not once per view
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Sum over views of the mean over scales. Returns a scalar."""

@@ -1,9 +1,9 @@
-"""Edge-aware smoothness of depth, as SC-Depth has it: depth may change where the image does.
+"""Edge-aware smoothness of depth (SC-Depth): depth may change where the image does.
 
     mean of  |dx d*| exp(-|dx I|) + |dy d*| exp(-|dy I|),     d* = d / mean(d),   I = (image - 0.45) / 0.225
 
-Monodepth2's term (`losses/smoothness.py`) acts on disparity, where near regions dominate; on depth the far
-ones do (Bian et al., IJCV 2021, section 3.4).
+Monodepth2's term (`losses/smoothness.py`) acts on disparity, in which near regions dominate. On depth, far
+regions dominate (Bian et al., IJCV 2021, section 3.4).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Edge-guided relative normals: the angle between normals on both sides of an edge is that of pseudo-depth.
+"""Edge-guided relative normals: angles between normals across an edge match those of pseudo-depth.
 
     mean over pairs of  | n_A . n_B - n*_A . n*_B |
 
-Anchors lie on edges of the image and of pseudo-depth's normals, away from steps in depth, where normals mean
-nothing. Four points on the line across each edge, two on each side, give the pairs (1, 2), (2, 3) and (3, 4)
-(Sun, Bian et al., SC-DepthV3, PAMI 2023, section 3.4; sampling after Xian et al., CVPR 2020).
+Anchors lie on edges of the image and of pseudo-depth's normals, but not near steps in depth, where normals
+are meaningless. Four points on the line across each edge, two on each side, give the pairs (1, 2), (2, 3) and
+(3, 4) (Sun, Bian et al., SC-DepthV3, PAMI 2023, section 3.4; sampling after Xian et al., CVPR 2020).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from structures import Batch, Prediction
 from utils import InputError
 
 NEAR, FAR = 3, 19  # pixels from the anchor to a point
-STEP = 0.1  # change of pseudo-depth from pixel to pixel, as a share of it, that is a step
-BORDER = 5  # pixels at the images' border without edges of normals
+STEP = 0.1  # relative change of pseudo-depth between neighbouring pixels from which it is a step
+BORDER = 5  # width in pixels of the image border in which edges of normals are ignored
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Draws:
     """Random numbers for one set of edges.
 
     Attributes:
-        anchor: (K,) int64, numbers of edge pixels in the flattened (B·N, H, W).
+        anchor: (K,) int64, indices of edge pixels in the flattened (B·N, H, W).
         distance: (4, K) pixels from the anchor along the line across the edge.
         valid: (K,) bool, False for an image without edges.
     """
@@ -62,12 +62,12 @@ class EdgeRanking(nn.Module):
     """Mean over the pairs of both sets of edges.
 
     Args:
-        threshold: gradient of an edge, as a share of the largest of its image.
-        anchors: anchors for each set of edges, as a share of the image's pixels.
-        published: as the published code, which takes gradients of pseudo-depth above a tenth of the batch's
-            largest for steps, reads edges from the red channel alone, draws as many anchors as there are edge
-            pixels, puts all points on a line that always runs down to the right, moves points beyond the
-            border onto it, and compares absolute cosines.
+        threshold: smallest gradient of an edge, as a share of the largest gradient of its image.
+        anchors: number of anchors for each set of edges, as a share of the image's pixels.
+        published: reproduce the published code. It treats gradients of pseudo-depth above a tenth of the
+            batch's largest as steps, reads edges only from the red channel, draws as many anchors as there
+            are edge pixels, puts all points on a line that always runs down to the right, moves points beyond
+            the border onto it, and compares absolute cosines.
 
     Raises:
         InputError: a share outside (0, 1]; a batch without pseudo-depth.
@@ -131,22 +131,22 @@ class EdgeRanking(nn.Module):
         if self.published:
             anchors = []
             for number, one in enumerate(mask.flatten(1)):
-                places = one.nonzero()[:, 0]
-                chosen = torch.randint(len(places), (len(places),), **settings)
-                anchors.append(number * pixels + places[chosen])
+                indices = one.nonzero()[:, 0]
+                chosen = torch.randint(len(indices), (len(indices),), **settings)
+                anchors.append(number * pixels + indices[chosen])
             anchor = torch.cat(anchors)
             distance = torch.randint(NEAR, FAR + 1, (4, len(anchor)), **settings)
             return Draws(anchor, _both_sides(distance), torch.ones_like(anchor, dtype=torch.bool))
-        # The k-th edge pixel is where the running count reaches k + 1.
+        # The running count reaches k + 1 at the edge pixel of index k.
         running = mask.flatten(1).cumsum(1)
         count = running[:, -1:]
         uniform = torch.rand((len(mask), max(1, int(self.anchors * pixels))), **settings)
-        place = torch.searchsorted(running, (uniform * count).long().clamp(max=count - 1) + 1)
+        pixel = torch.searchsorted(running, (uniform * count).long().clamp(max=count - 1) + 1)
         offset = pixels * torch.arange(len(mask), device=mask.device)[:, None]
-        anchor = (place.clamp(max=pixels - 1) + offset).flatten()
+        anchor = (pixel.clamp(max=pixels - 1) + offset).flatten()
         near_far = torch.randint(NEAR, FAR + 1, (2, 2, len(anchor)), **settings).sort(1).values
         distance = torch.stack([near_far[0, 1], near_far[0, 0], near_far[1, 0], near_far[1, 1]])
-        return Draws(anchor, _both_sides(distance), (count > 0).expand_as(place).flatten())
+        return Draws(anchor, _both_sides(distance), (count > 0).expand_as(pixel).flatten())
 
     def compare(
         self, normals: Tensor, reference: Tensor, known: Tensor, sets: list[Edges], draws: list[Draws]
@@ -155,8 +155,9 @@ class EdgeRanking(nn.Module):
 
         Args:
             normals, reference: (B·N, 3, H, W) unit normals.
-            known: (B·N, 1, H, W) bool, where `reference` is known.
-            sets, draws: edges and, for each, its draws.
+            known: (B·N, 1, H, W) bool, True where `reference` is known.
+            sets: the sets of edges.
+            draws: the draws of each set.
         """
         points = [_points(edges, draw, clamp=self.published) for edges, draw in zip(sets, draws)]
         index, inside = (torch.cat([one[part] for one in points], 1) for part in (0, 1))
@@ -185,12 +186,12 @@ def _polar(gx: Tensor, gy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _both_sides(distance: Tensor) -> Tensor:
-    """The first two of four distances (4, K) with a minus sign."""
+    """Four distances (4, K), the first two with a minus sign."""
     return torch.cat([-distance[:2], distance[2:]])
 
 
 def _points(edges: Edges, draws: Draws, clamp: bool) -> tuple[Tensor, Tensor]:
-    """Four points for each anchor: numbers (4, K) in the flattened (B·N, H, W), and which lie inside."""
+    """Four points per anchor: indices (4, K) into the flattened (B·N, H, W), and bool (4, K), True inside."""
     height, width = edges.mask.shape[-2:]
     image, pixel = draws.anchor // (height * width), draws.anchor % (height * width)
     x_across, y_across = _flat(edges.across)[draws.anchor].unbind(1)

@@ -1,8 +1,9 @@
-"""Explainability: a predicted weight of each source may leave pixels out, at a price.
+"""Explainability: penalty for predicted weights of the sources below one.
 
     mean of  -log(mask)
 
-Without it the photometric error would be least where every weight is zero (Zhou et al. 2017, eq. 5).
+The weights multiply the photometric error, which would be lowest with all weights at zero (Zhou et al. 2017,
+eq. 5).
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Feature gap: features of the image alone approach those of image and sparse depth (PackNet-SAN).
+"""Feature gap: features of the image approach those of image and sparse depth (PackNet-SAN).
 
     mean over levels of  mean (F_rgbd - F_rgb)^2,  the gradient only through F_rgb
 
-(Guizilini et al., Sparse Auxiliary Networks, CVPR 2021.) Prediction from the image then profits from what
-completion sees. The network computes the gap, where the features are: `Prediction.extra["feature_gap"]`, one
-number for each level.
+Depth prediction then learns from depth completion (Guizilini et al., Sparse Auxiliary Networks, CVPR 2021).
+The term reads the gap from `Prediction.extra["feature_gap"]`, one number per level.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class FeatureGap(nn.Module):
         """Returns a scalar."""
         if "feature_gap" not in prediction.extra:
             raise InputError(
-                "feature_gap needs a network that sees the image with and without depth; "
+                "feature_gap needs a network that runs on the image with and without depth; "
                 "--encoder packnet_san is one"
             )
         return prediction.extra["feature_gap"].mean()

@@ -1,8 +1,8 @@
-"""Geometry consistency: the depth of the target, moved into a source, equals the depth of the source.
+"""Geometry consistency: the depth of the target, transformed into a source, equals the depth of the source.
 
     mean over both directions and valid pixels of  |d_a->b - d_b| / (d_a->b + d_b)   (Bian et al., IJCV 2021)
 
-It gives depth one scale over a whole video. Any method may add it to its photometric term.
+It makes the scale of depth constant over a video. Any method may add it to its photometric term.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from structures import Batch, Prediction
 
 @LOSSES.register
 class GeometryConsistency(nn.Module):
-    """Mean depth inconsistency over all pairs; `pairwise` has it together with the photometric error.
+    """Mean depth inconsistency over all pairs; `pairwise` combines it with the photometric error.
 
     Args:
         automask: leave out pixels that no motion explains at least as well.
-        published_warp: sample, pad and decide validity as the published code does; see
+        published_warp: sample, pad and test validity as the published code does; see
             `losses._pairs.compare_pairs`.
     """
 

@@ -1,10 +1,11 @@
-"""Mask ranking: pairs of pixels are ordered in depth as in pseudo-depth, moving objects first.
+"""Mask ranking: pairs of pixels have the depth order of pseudo-depth; one set of pairs is on moving objects.
 
     mean over pairs of  log(1 + exp(-l (d_A - d_B))),    l = 1 if d*_A / d*_B > 1.15, -1 if d*_B / d*_A > 1.15
 
 Pairs with a ratio in between are left out. One set pairs each pixel of the least consistent fifth of the
-image, where objects move and view synthesis is wrong, with a random pixel of the rest. The other set pairs
-random pixels of the whole image (Sun, Bian et al., SC-DepthV3, PAMI 2023, section 3.3).
+image with a random pixel of the rest; inconsistent pixels are those of moving objects, where view synthesis
+is wrong. The other set pairs random pixels of the whole image (Sun, Bian et al., SC-DepthV3, PAMI 2023,
+section 3.3).
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ class Draws:
     """Random numbers of one batch.
 
     Attributes:
-        partner: (B·N, K) int64, for each unreliable pixel the number of its partner among the reliable ones,
+        partner: (B·N, K) int64, for each unreliable pixel the index of its partner among the reliable ones,
             both in raster order.
         first, second: (B·N or 1, M) int64, pixels of the other set, paired by position.
-        ties: (B·N, P) int64, the order of pixels of equal weight; None leaves it to the sort, as published.
+        ties: (B·N, P) int64, order of the pixels of equal weight; None for the order of the sort (published).
     """
 
     partner: Tensor
@@ -47,11 +48,12 @@ class MaskRanking(nn.Module):
 
     Args:
         unreliable: share of pixels with the lowest self-discovered weight; each of them is paired once.
-        pairs: random pairs of the whole image, as a share of its pixels.
+        pairs: number of random pairs in the whole image, as a share of its pixels.
         ratio: pseudo-depth ratio above which a pair is ordered.
         published_pairs: pair the pixels of two random masks in raster order, as the published code does.
-            Partners then lie within about two rows of each other. Ties of the weight fall as they fall.
-        published_warp: of the self-discovered weight; see `losses._pairs.compare_pairs`.
+            Partners then lie within about two rows of each other, and the sort decides ties of the weight.
+        published_warp: compute the self-discovered weight with the published warp; see
+            `losses._pairs.compare_pairs`.
 
     Raises:
         InputError: a share outside (0, 1), a ratio of at most 1; a batch without pseudo-depth.
@@ -94,7 +96,7 @@ class MaskRanking(nn.Module):
             first, second = raster_pairs(chosen, torch.randperm(pixels, **settings))
             return Draws(partner, first, second)
         first, second = torch.randint(pixels, (2, images, max(1, int(self.pairs * pixels))), **settings)
-        # Where no motion helps, the weight is 1 all over; in raster order the sky would count as moving.
+        # If no pixel passes the automask, all weights are 1; in raster order the sky would count as moving.
         return Draws(partner, first, second, torch.rand((images, pixels), **settings).argsort(dim=1))
 
     def rank(self, depth: Tensor, pseudo: Tensor, weight: Tensor, draws: Draws) -> Tensor:
@@ -102,7 +104,7 @@ class MaskRanking(nn.Module):
 
         Args:
             depth, pseudo: (B·N, 1, H, W), 0 where pseudo-depth is unknown.
-            weight: (B·N, 1, H, W), low where the scene moves.
+            weight: (B·N, 1, H, W), low on moving objects.
             draws: the pairs.
         """
         depth, pseudo = depth.flatten(1), pseudo.flatten(1)
@@ -119,13 +121,13 @@ class MaskRanking(nn.Module):
         known = (a > 0) & (b > 0) & a.isfinite() & b.isfinite()
         sign = (a > self.ratio * b).to(depth.dtype) - (b > self.ratio * a).to(depth.dtype)
         sign = sign.where(known, 0.0)
-        # softplus does not overflow, whatever the difference of depth.
+        # softplus does not overflow for large differences of depth.
         losses = F.softplus(-sign * (depth.gather(1, first) - depth.gather(1, second)))
         ordered = sign != 0
         return losses.where(ordered, 0.0).sum() / ordered.sum().clamp(min=1)
 
 
 def raster_pairs(chosen: Tensor, permutation: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels of a mask (P,) bool and of its permutation, each in raster order: two of (1, M)."""
+    """Pixels of a mask (P,) bool and of its permutation, each in raster order: two tensors (1, M)."""
     first, second = chosen.nonzero()[:, 0], chosen[permutation].nonzero()[:, 0]
     return first[None], second[None]

@@ -2,8 +2,8 @@
 
     mean over pixels and components of  |n - n*|            (Sun, Bian et al., SC-DepthV3, PAMI 2023, eq. 8)
 
-Normals of a network that was trained on other data are smooth inside objects, where photometric error says
-little, and they do not depend on its unknown scale.
+Pseudo-depth comes from a network trained on other data. Its normals are smooth inside objects, where
+photometric error is uninformative, and do not depend on its unknown scale.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from structures import Batch, Prediction
 
 @LOSSES.register
 class NormalMatching(nn.Module):
-    """Mean absolute difference of normals, where pseudo-depth is known."""
+    """Mean absolute difference of normals over the pixels with known pseudo-depth."""
 
     needs: ClassVar[tuple[str, ...]] = ("maps.pseudo_depth",)
 

@@ -1,11 +1,11 @@
-"""Pairwise consistency: target and source explain each other's colours, and agree on depth.
+"""Pairwise consistency: target and source, warped into each other, agree in colour and in depth.
 
     photometric = mean over valid p of  (1 - D(p)) pe(a, b -> a)(p),     pe = 0.85 SSIM + 0.15 |a - b|
     geometry    = mean over valid p of  D(p)
 
 over both directions of every pair a <- b; D is the depth inconsistency of `losses/_pairs.py`, and 1 - D the
-self-discovered mask (Bian et al., Unsupervised Scale-consistent Depth Learning from Video, IJCV 2021). Depth
-is then consistent in scale over a whole video. Both parts read the same per-pixel minimum over pairs, so they
+self-discovered mask (Bian et al., Unsupervised Scale-consistent Depth Learning from Video, IJCV 2021). The
+scale of depth becomes constant over a video. Both parts read the same per-pixel minimum over pairs, so they
 are one term: photometric + geometry_weight * geometry.
 """
 
@@ -30,16 +30,16 @@ class Pairwise(nn.Module):
     """Photometric and geometry consistency in both directions.
 
     Args:
-        ssim_weight: share of SSIM in the error; the rest is the absolute difference, at most 1.
+        ssim_weight: share of SSIM in the error; the rest is the absolute difference, clamped to 1.
         ssim_radius: radius of SSIM's window in pixels; 3 is the published 7 x 7.
         automask: leave out pixels that no motion explains at least as well.
         dynamic_mask: weight the photometric error by 1 - D, without a gradient.
-        reduction: over pairs. `min` takes, per pixel of the target, the valid source of smallest colour
-            difference. `mean` takes all pairs. `published` takes the minimum over both directions, although
-            their maps lie on different pixel grids, and before validity is known.
+        reduction: reduction over pairs. `min` selects, per pixel of the target, the valid source of smallest
+            colour difference. `mean` averages all pairs. `published` takes the minimum over both directions,
+            although their maps have different pixel grids, and before validity is tested.
         geometry_weight: weight of the geometry part.
         normalised: compare (image - 0.45) / 0.225, as published, instead of images in [0, 1].
-        published_warp: sample, pad and decide validity as the published code does; see
+        published_warp: sample, pad and test validity as the published code does; see
             `losses._pairs.compare_pairs`.
 
     Raises:
@@ -95,7 +95,7 @@ class Pairwise(nn.Module):
         return error * (1 - pairs.inconsistency.detach()) if self.dynamic_mask else error
 
     def select(self, pairs: Pairs, error: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The maps (M, B·N, 1, H, W) that the means are taken over: error, D and validity."""
+        """The maps (M, B·N, 1, H, W) to average: error, D and validity."""
         maps = error, pairs.inconsistency, valid
         if self.reduction == "mean":
             return maps
@@ -103,6 +103,6 @@ class Pairwise(nn.Module):
         if self.reduction == "published":
             best = difference.argmin(0, keepdim=True)
             return tuple(values.gather(0, best) for values in maps)
-        # Only the maps in the target share a pixel grid; each map in a source stays as it is.
+        # Only the maps in the target share a pixel grid; each map in a source is kept.
         best = difference[::2].masked_fill(~valid[::2], torch.inf).argmin(0, keepdim=True)
         return tuple(torch.cat([values[::2].gather(0, best), values[1::2]]) for values in maps)

@@ -1,10 +1,11 @@
-"""Photometric error: a source resampled with the right depth and motion looks like the target.
+"""Photometric error: a source resampled with correct depth and motion equals the target.
 
     mean over pixels of  min( min_s pe(I, I_s -> I),  min_s pe(I, I_s) ),      pe = 0.85 SSIM + 0.15 L1
 
-The minimum over sources forgives what one of them does not see; the second minimum, over the sources as
-they are, leaves out what moves with the camera or not at all (Monodepth2, eqs. 4 and 5). Where the batch's
-map `ego_mask` says that a camera sees its own vehicle, the error is 0 (SurroundDepth).
+The minimum over sources ignores occlusions in one of them. The second minimum, over the unwarped sources,
+leaves out pixels that do not change: objects that move with the camera, and all pixels of a camera at rest
+(Monodepth2, eqs. 4 and 5). The error is 0 in the batch's map `ego_mask`, where a camera sees its own vehicle
+(SurroundDepth).
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ class Photometric(nn.Module):
     Args:
         ssim_weight: share of SSIM in the error; the rest is the mean absolute difference.
         automask: leave out pixels that no warped source explains better than an unwarped one.
-        reduction: over sources, `min` or `mean`.
-        noise: standard deviation of what is added to the unwarped error. Ties between warped and unwarped
-            error would make the mask flicker; a hair of noise breaks them.
-        clip: errors of a source are at most their mean plus `clip` standard deviations, so that outliers do
+        reduction: reduction over sources, `min` or `mean`.
+        noise: standard deviation of the noise added to the unwarped error. It breaks ties between warped and
+            unwarped error, in which the mask would otherwise be unstable.
+        clip: clip the errors of a source at their mean plus `clip` standard deviations, so that outliers do
             not dominate (PackNet-SfM); 0 clips nothing.
-        moving_objects: leave out moving objects: settings of `losses._moving_objects.MovingObjects`; an empty
-            mapping takes its defaults, None leaves nothing out.
+        l1_epsilon: e of the robust difference sqrt(d^2 + e) in place of the absolute one; FeatDepth has 1e-6.
+        moving_objects: leave out moving objects: settings of `losses._moving_objects.MovingObjects`, an empty
+            mapping for its defaults; None leaves nothing out.
 
     Raises:
         InputError: a weight outside [0, 1] or an unknown reduction, a negative clip.
@@ -53,6 +55,7 @@ class Photometric(nn.Module):
         noise: float = 1e-5,
         clip: float = 0.0,
         moving_objects: Mapping[str, Any] | None = None,
+        l1_epsilon: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= ssim_weight <= 1:
@@ -61,7 +64,10 @@ class Photometric(nn.Module):
             raise InputError(f"reduction over sources is 'min' or 'mean', got '{reduction}'")
         if clip < 0:
             raise InputError(f"clip must be at least 0, got {clip}; the published one is 0.5")
+        if l1_epsilon < 0:
+            raise InputError(f"l1_epsilon must be at least 0, got {l1_epsilon}; the published one is 1e-6")
         self.ssim_weight = ssim_weight
+        self.l1_epsilon = l1_epsilon
         self.automask = automask
         self.reduction = reduction
         self.noise = noise
@@ -73,7 +79,7 @@ class Photometric(nn.Module):
             self.needs, self.predicts = self.moving_objects.needs, self.moving_objects.predicts
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
-        """Tell the moving-object mask, if there is one."""
+        """Pass the epoch to the moving-object mask, if there is one."""
         if self.moving_objects is not None:
             self.moving_objects.on_epoch_start(epoch, num_epochs)
 
@@ -96,10 +102,10 @@ class Photometric(nn.Module):
         return torch.stack([error.mean() for error in errors])
 
     def maps(self, batch: Batch, prediction: Prediction) -> dict[int, tuple[Tensor, Tensor | None]]:
-        """The errors of all pixels, moving objects as well.
+        """The errors of all pixels, including moving objects.
 
         Returns:
-            scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool: where warping helps, or None).
+            scale → (error (B·N, 1, h, w), automask (B·N, 1, h, w) bool, True if warping helps, or None).
         """
         compared: dict[torch.Size, tuple[PhotometricTarget, Tensor | None]] = {}
         result = {}
@@ -135,8 +141,8 @@ class Photometric(nn.Module):
 
     @torch.no_grad()
     def _compare_unwarped(self, batch: Batch, size: torch.Size) -> tuple[PhotometricTarget, Tensor | None]:
-        """The target at a size and, for the automask, the error of the sources as they are."""
-        target = PhotometricTarget(_shrink(batch.images[0], size), self.ssim_weight)
+        """The target at a size and, for the automask, the error of the unwarped sources."""
+        target = PhotometricTarget(_shrink(batch.images[0], size), self.ssim_weight, self.l1_epsilon)
         if not self.automask:
             return target, None
         sources = torch.stack([_shrink(batch.images[frame], size) for frame in batch.sources])
@@ -148,7 +154,7 @@ class Photometric(nn.Module):
         return target, self._over_sources(errors)
 
     def _clipped(self, errors: Tensor) -> Tensor:
-        """(S, B·N, 1, h, w) with the outliers of each source cut off; the ceiling has no gradient."""
+        """(S, B·N, 1, h, w) with the outliers of each source clipped; the limit has no gradient."""
         if not self.clip:
             return errors
         flat = errors.detach().flatten(1)

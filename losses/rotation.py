@@ -3,9 +3,9 @@
     consistency = mean |recovered - known|
     triplet     = mean max(0, |after| - |before| + margin)
 
-`recovered` is the rotation that the network finds between a source and the same source turned by `known`. The
-triplet term makes the rotation that is left after rectification smaller than the one before (Bian et al.,
-Auto-Rectify Network, PAMI 2021, section 4.2).
+`recovered` is the predicted rotation between a source and the same source turned by `known`. The triplet term
+makes the remaining rotation after rectification smaller than the one before (Bian et al., Auto-Rectify
+Network, PAMI 2021, section 4.2).
 """
 
 from __future__ import annotations

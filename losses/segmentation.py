@@ -1,4 +1,4 @@
-"""Segmentation: cross-entropy of the labelled companion image, rare classes weighted up.
+"""Segmentation: cross-entropy on the labelled companion images, with larger weights for rare classes.
 
     sum_p w[y_p] (-log softmax(logits_p)[y_p]) / sum_p w[y_p]              over pixels with a label
 
@@ -34,11 +34,11 @@ class Segmentation(nn.Module):
     """Weighted cross-entropy of the companion's logits.
 
     Args:
-        class_weights: a weight for each channel of the logits, in the order of the train ids; `equal` weighs
-            all classes alike. Not given, Cityscapes' published weights; they fit 20 or 19 channels.
+        class_weights: one weight per channel of the logits, in the order of the train ids, or `equal`. None
+            for Cityscapes' published weights, which fit 20 or 19 channels.
 
     Raises:
-        InputError: a word other than `equal`, or a weight below 0.
+        InputError: a string other than `equal`, or a weight below 0.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("companion.maps.labels",)
@@ -61,7 +61,7 @@ class Segmentation(nn.Module):
         """Returns a scalar; 0 if no pixel of the batch has a label.
 
         Raises:
-            InputError: there are not as many weights as channels.
+            InputError: the number of weights differs from the number of channels.
         """
         assert batch.companion is not None and prediction.companion is not None  # `needs`, `predicts`
         return self.cross_entropy(prediction.companion.logits, batch.companion.maps["labels"])

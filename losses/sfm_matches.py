@@ -1,9 +1,9 @@
-"""SfM matches: where neighbouring cameras were matched and triangulated, depth in metres is known.
+"""SfM matches: triangulated matches between neighbouring cameras give depth in metres at single pixels.
 
     mean over cameras of  mean over its matches of  |depth(x, y) - triangulated depth|
 
-The matches come from tools/sift_matches.py. They are few and rough, and what they teach is the scale
-(Wei et al., SurroundDepth, CoRL 2022, section 3.4).
+The matches come from tools/sift_matches.py. They are few and inaccurate, but they fix the scale (Wei et al.,
+SurroundDepth, CoRL 2022, section 3.4).
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ from utils import InputError
 
 @LOSSES.register
 class SfmMatches(nn.Module):
-    """Mean absolute difference of depth and matches, metres. A camera without a match has no say.
+    """Mean absolute difference of depth and matches, metres. Cameras without valid matches are left out.
 
     Args:
-        threshold: pixels of the recording; a match farther from its epipolar line does not count.
-        max_depth: metres; a match at or beyond it does not count.
-        min_angle: degrees between the two rays; a flatter triangle does not count.
-        published: height and width of the recordings, to look depth up where the published code does: half
-            a recorded pixel beside the match at the first scale, and near pixel (0, 0) at the others, since
-            it divides places by that size once more at each.
+        threshold: largest distance of a valid match from its epipolar line, pixels of the recording.
+        max_depth: metres; a match at or beyond this depth is invalid.
+        min_angle: smallest angle between the two rays of a valid match, degrees.
+        published: height and width of the recordings, to sample depth at the published code's coordinates:
+            half a recorded pixel away from the match at the first scale, and near pixel (0, 0) at the others,
+            because it divides the coordinates by that size again at each scale.
         exchanged: divide x by the height and y by the width, as the published options of nuScenes do.
 
     Raises:
-        InputError: a bound below 0, `exchanged` without `published`, depth of
-            another size than the image.
+        InputError: a bound below 0, `exchanged` without `published`, depth of another size than the image.
     """
 
     needs = ("points.matches",)
@@ -63,16 +62,16 @@ class SfmMatches(nn.Module):
         return self.per_scale(batch, prediction).mean()
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """(number of scales,), in the order of `prediction.depths`; 0 where nothing was matched."""
+        """(number of scales,), in the order of `prediction.depths`; 0 without a valid match."""
         losses, counts = self.per_camera(batch, prediction)
         return losses.sum(1) / (counts > 0).sum().clamp(min=1)
 
     def per_camera(self, batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor]:
-        """(scales, B·N) metres, 0 for a camera without a match, and (B·N,) how many matches count."""
+        """(scales, B·N) metres, 0 for a camera without a match, and (B·N,) numbers of valid matches."""
         matches = batch.points["matches"]
-        # A place that is no number would end the process (see `layers.sample`).
+        # A NaN coordinate would end the process (see `layers.sample`).
         valid = self.valid(matches) & matches[..., :2].isfinite().all(-1)
-        matches = torch.where(valid[..., None], matches, 0.0)  # also what is not a number
+        matches = torch.where(valid[..., None], matches, 0.0)  # removes NaN as well
         counts = valid.sum(1)
         losses = []
         for number, depth in enumerate(prediction.depths.values()):
@@ -85,23 +84,23 @@ class SfmMatches(nn.Module):
         return torch.stack(losses), counts
 
     def valid(self, matches: Tensor) -> Tensor:
-        """Which rows of (B·N, K, 6) count: (B·N, K) bool. Padding has a depth of 0."""
+        """(B·N, K) bool, the valid rows of (B·N, K, 6). Padding has a depth of 0."""
         depth, angle, *distances = matches[..., 2:].unbind(-1)
         valid = (depth > 0) & (depth < self.max_depth) & (angle > self.min_angle)
         for distance in distances:
             valid = valid & (distance < self.threshold)
-        # The published tools write ones for a pair of images without a match.
+        # For a pair of images without a match, the published tools write ones.
         nothing = (matches[..., 2:] == 1).all(-1)
         return valid if self.published else valid & ~nothing
 
-    def _grid(self, places: Tensor, size: torch.Size, number: int) -> Tensor:
-        """(B·N, K, 2) pixels to grid_sample's [-1, 1], corner pixels' centres at the ends."""
+    def _grid(self, pixels: Tensor, size: torch.Size, number: int) -> Tensor:
+        """(B·N, K, 2) pixels to [-1, 1] for `grid_sample`; -1 and 1 are the centres of corner pixels."""
         recorded = self.published or size
         divisors = recorded[::-1] if self.exchanged else recorded
         axes = []
-        for place, length, old, divisor in zip(places.unbind(-1), size[::-1], recorded[::-1], divisors[::-1]):
+        for x, length, old, divisor in zip(pixels.unbind(-1), size[::-1], recorded[::-1], divisors[::-1]):
             if self.published:
-                place = (place + 0.5) * (old / length) - 0.5
-                place = place / divisor ** (number + 1) * length - 0.5
-            axes.append(2 * place / (length - 1) - 1)
+                x = (x + 0.5) * (old / length) - 0.5
+                x = x / divisor ** (number + 1) * length - 0.5
+            axes.append(2 * x / (length - 1) - 1)
         return torch.stack(axes, -1)

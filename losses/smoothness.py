@@ -1,8 +1,9 @@
-"""Edge-aware smoothness: disparity may jump where the image does, and is smooth elsewhere.
+"""Edge-aware smoothness: disparity may change where the image does, and is smooth elsewhere.
 
     mean of  |dx d*| exp(-|dx I|) + |dy d*| exp(-|dy I|),   with  d* = d / mean(d)
 
-Dividing by the mean takes away the reward for shrinking the whole scene (Monodepth2, eq. 3).
+Dividing by the mean removes the incentive to shrink the whole scene (Monodepth2, eq. 3). FeatDepth adds the
+four second differences in the same form, with k = 0.5 in every exponent (Shu et al., ECCV 2020).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers import edge_aware_gradient
+from layers import edge_aware_curvature, edge_aware_gradient
 from losses import LOSSES
 from structures import Batch, Prediction
 from utils import InputError
@@ -22,30 +23,46 @@ class Smoothness(nn.Module):
     """Smoothness of the disparity at each scale's own size.
 
     Args:
-        image_resize: how the image is brought to that size: `area`, or `bilinear` without antialiasing as
-            SGDepth does, which skips pixels from scale 2 on.
+        image_resize: resizing of the image to that size: `area`, or `bilinear` without antialiasing as in
+            SGDepth, which skips pixels from scale 2 on.
+        second_order: add second differences of disparity.
+        sharpness: factor k of the image's differences in the exponents.
+        normalise: divide disparity by its mean. FeatDepth does not with stereo pairs, which fix the scale.
 
     Raises:
-        InputError: another way of resizing.
+        InputError: an unknown `image_resize`, a negative sharpness.
     """
 
-    def __init__(self, image_resize: str = "area") -> None:
+    def __init__(
+        self,
+        image_resize: str = "area",
+        second_order: bool = False,
+        sharpness: float = 1.0,
+        normalise: bool = True,
+    ) -> None:
         super().__init__()
+        if sharpness < 0:
+            raise InputError(f"smoothness: sharpness must be at least 0, got {sharpness}; FeatDepth has 0.5")
         if image_resize not in ("area", "bilinear"):
             raise InputError(f"smoothness: image_resize is 'area' or 'bilinear', got '{image_resize}'")
         self.image_resize = image_resize
+        self.second_order, self.sharpness, self.normalise = second_order, sharpness, normalise
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """Mean over scales, scale s counting 1 / 2**s. Returns a scalar."""
+        """Mean over scales, scale s weighted by 1 / 2**s. Returns a scalar."""
         return self.per_scale(batch, prediction).mean()
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """(number of scales,), each with its 1 / 2**s."""
+        """(number of scales,), scale s weighted by 1 / 2**s."""
         terms = []
         for scale, disparity in prediction.disparities.items():
             image = batch.images[0]
             if disparity.shape[-2:] != image.shape[-2:]:
                 image = F.interpolate(image, disparity.shape[-2:], mode=self.image_resize)
-            normalised = disparity / (disparity.mean((2, 3), keepdim=True) + 1e-7)
-            terms.append(edge_aware_gradient(normalised, image) / 2**scale)
+            if self.normalise:
+                disparity = disparity / (disparity.mean((2, 3), keepdim=True) + 1e-7)
+            term = edge_aware_gradient(disparity, image, self.sharpness)
+            if self.second_order:
+                term = term + edge_aware_curvature(disparity, image, self.sharpness)
+            terms.append(term / 2**scale)
         return torch.stack(terms)

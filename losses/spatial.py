@@ -1,9 +1,9 @@
-"""Spatial photometric error: where their views overlap, neighbouring cameras see the same things.
+"""Spatial photometric error: neighbouring cameras of a rig see the same scene where their images overlap.
 
-    mean over pixels and both neighbours of  visible · pe(I_k, I_n -> I_k),   T_n_from_k = inv(E_n) E_k
+    mean over pixels and both neighbours of  seen · pe(I_k, I_n -> I_k),   T_n_from_k = inv(E_n) E_k
 
-with E the cameras' places on the vehicle. Where they stand is known in metres, so depth learns metres
-(Wei et al., SurroundDepth, CoRL 2022, section 3.3; pe as in the photometric term).
+E are the extrinsics, `rig_from_camera`, and pe is that of the photometric term. Extrinsics are in metres, so
+depth becomes metric (Wei et al., SurroundDepth, CoRL 2022, section 3.3).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from utils import InputError
 
 @LOSSES.register
 class Spatial(nn.Module):
-    """Mean over scales of the error of each camera against its two neighbours in the ring, resampled.
+    """Mean over scales of the error of each camera against its two resampled neighbours in the ring.
 
-    The mean is over all pixels: what no neighbour sees counts 0, so a rig with less overlap has a smaller
-    term. Cameras that share no view with their neighbour in the list add nothing.
+    The mean is over all pixels, and pixels that a neighbour does not see count 0: a rig with less overlap has
+    a smaller term. Neighbours in the list without overlap add nothing.
 
     Args:
         ssim_weight: share of SSIM in the error; the rest is the mean absolute difference.
-        published: take points that lie behind the neighbour for seen, as the published code does.
+        published: count points behind the neighbour as seen, as the published code does.
 
     Raises:
         InputError: a weight outside [0, 1], depth of another size than the image.
@@ -70,7 +70,7 @@ class Neighbours:
     """Both neighbours of every camera, stacked: first the one to the right (k - 1), then to the left (k + 1).
 
     Args:
-        batch: with `rig_from_camera`, images at the depths' size.
+        batch: has `rig_from_camera`, and images at the depths' size.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -80,7 +80,7 @@ class Neighbours:
 
         images, rig = batch.images[0], batch.rig_from_camera
         ego_mask = batch.maps.get("ego_mask", torch.zeros_like(images[:, :1], dtype=torch.bool))
-        self.images, self.visible = both(images), both((~ego_mask).to(images.dtype))
+        self.images, self.outside_ego = both(images), both((~ego_mask).to(images.dtype))
         self.intrinsics, self.source_intrinsics = batch.intrinsics.repeat(2, 1, 1), both(batch.intrinsics)
         self.lenses = None if batch.camera is None else (batch.camera.repeat(2), batch.camera.map(both))
         self.T_neighbour_from_camera = invert_rigid(both(rig)) @ rig.repeat(2, 1, 1)
@@ -90,15 +90,15 @@ class Neighbours:
 
         Args:
             depth: (B·N, 1, H, W) metres.
-            in_front: leave out points behind the neighbour, which project into its image upside down.
+            in_front: leave out points behind the neighbour, which would project into its image upside down.
 
         Returns:
-            (2, B·N, 3, H, W), and (2, B·N, 1, H, W) of 0 and 1: where the neighbour sees the place, and not
-            its own vehicle.
+            (2, B·N, 3, H, W), and (2, B·N, 1, H, W): 1 if the neighbour sees the point, outside of its ego
+            mask, else 0.
         """
         depth = depth.repeat(2, 1, 1, 1)
         T, K = self.T_neighbour_from_camera, self.intrinsics
-        if self.lenses is not None:  # what a lens does not see is outside of its grid
+        if self.lenses is not None:  # points that a lens does not see are outside of its grid
             grid = cameras.sampling_grid(depth, *self.lenses, T)
         else:
             grid = sampling_grid(depth, K, T, self.source_intrinsics)
@@ -106,7 +106,7 @@ class Neighbours:
             grid = grid.masked_fill(_distance(depth, K, T) <= 0, 2.0)  # beyond the border
         warped = F.grid_sample(self.images, grid, padding_mode="zeros", align_corners=True)
         with torch.no_grad():
-            seen = F.grid_sample(self.visible, grid, "nearest", padding_mode="zeros", align_corners=True)
+            seen = F.grid_sample(self.outside_ego, grid, "nearest", padding_mode="zeros", align_corners=True)
         return warped.unflatten(0, (2, -1)), seen.unflatten(0, (2, -1))
 
 

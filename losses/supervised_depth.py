@@ -1,6 +1,6 @@
 """Supervised depth: predicted and measured depth agree at the pixels where a measurement exists.
 
-Compared are inverse depths p and g (Guizilini et al., CoRL 2019; PackNet-SfM), or depths:
+p and g are predicted and measured inverse depth (Guizilini et al., CoRL 2019; PackNet-SfM), or depth:
 
     l1       mean |p - g|                       mse      mean (p - g)^2
     abs_rel  mean |p - g| / p, which is |D - G| / G of depths
@@ -22,7 +22,7 @@ from structures import Batch, Prediction
 from utils import InputError, nearest_name
 
 ERRORS = ("l1", "mse", "berhu", "silog", "abs_rel")
-_LEAST = 1e-6  # smallest depth or inverse depth that is divided by
+_LEAST = 1e-6  # lower bound of a depth or inverse depth in a denominator
 
 
 @LOSSES.register
@@ -30,17 +30,17 @@ class SupervisedDepth(nn.Module):
     """Difference to `batch.maps["depth"]`, in which 0 is unknown.
 
     Args:
-        error: `l1`, `mse`, `berhu`, `silog` or `abs_rel`.
-        of: what is compared: `inverse_depth`, as published, or `depth`.
-        num_scales: the finest scales that are compared; all if None.
-        scale_weights: one weight for each of them, finest first; equal if None.
-        progressive_scaling: share p of the training after which the coarsest scale is left out; the next ones
-            follow after 2p, 3p, ...; 0 keeps all.
-        only_known: False counts unknown pixels as infinitely far, as the published methods without `sparse-`
+        error: error measure: `l1`, `mse`, `berhu`, `silog` or `abs_rel`.
+        of: compared quantity: `inverse_depth`, as published, or `depth`.
+        num_scales: number of compared scales, finest first; all if None.
+        scale_weights: one weight per compared scale, finest first; equal weights if None.
+        progressive_scaling: share p of the training after which the coarsest scale is left out; the next
+            scales follow after 2p, 3p, ...; 0 keeps all.
+        only_known: False treats unknown pixels as infinitely far, as the published methods without `sparse-`
             do; not for silog.
-        published: compare as PackNet-SfM does. Ground truth is resized to each scale by its nearest pixel,
-            which loses points, instead of enlarging the prediction. silog is taken over the batch, not over
-            each image. berhu's c is 0.2 max(e), and large e count twice: as |e| and as e^2.
+        published: compare as PackNet-SfM does. Ground truth is resized to each scale by nearest neighbour,
+            which loses points, instead of enlarging the prediction. silog is computed over the batch, not per
+            image. berhu's c is 0.2 max(e), and large e count twice: as |e| and as e^2.
 
     Raises:
         InputError: an unknown error or quantity, weights that do not fit the scales, a share outside [0, 1).
@@ -82,7 +82,7 @@ class SupervisedDepth(nn.Module):
         self.progress = 0.0
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
-        """Tell how far the training is; `progressive_scaling` follows."""
+        """Store the progress of the training for `progressive_scaling`."""
         self.progress = epoch / num_epochs
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
@@ -111,7 +111,7 @@ class SupervisedDepth(nn.Module):
         return torch.stack([self._compare(prediction.depths[scale], known) for scale in scales])
 
     def scales_in_use(self, count: int) -> int:
-        """How many of `count` scales are compared at the current progress: `count` at first, 1 at last."""
+        """Number of compared scales at the current progress: `count` at the start, 1 at the end."""
         if not self.progressive_scaling:
             return count
         thresholds = [number * self.progressive_scaling for number in range(1, count)]
@@ -138,7 +138,7 @@ class SupervisedDepth(nn.Module):
         if self.error == "mse":
             return masked_mean((predicted - target).square(), valid)
         error = (predicted - target).abs()
-        if self.error == "abs_rel":  # relative to the ground truth's depth, whichever of the two is compared
+        if self.error == "abs_rel":  # relative to ground-truth depth for both quantities
             error = error / (predicted if self.of == "inverse_depth" else target)
         return masked_mean(error, valid)
 
@@ -147,7 +147,7 @@ class SupervisedDepth(nn.Module):
         axes = (0, 1, 2, 3) if self.published else (1, 2, 3)
         count = valid.sum(axes).clamp(min=1)
         mean, square = delta.sum(axes) / count, delta.square().sum(axes) / count
-        # The root of an image without a known pixel, or with a perfect one, has no finite slope at 0.
+        # For an image without known pixels, or with a perfect prediction, the root has no finite slope at 0.
         inner = square - 0.85 * mean.square()
         error = 10 * torch.where(inner > 0, inner, 1.0).sqrt() * (inner > 0)
         with_pixels = valid.any(3).any(2).any(1).sum() if not self.published else 1
@@ -166,5 +166,5 @@ class SupervisedDepth(nn.Module):
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """The mean of `values` where `valid`; 0 if nowhere. Without a device sync."""
+    """The mean of `values` over valid pixels; 0 if none is valid. Without a device sync."""
     return torch.where(valid, values, 0.0).sum() / valid.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Velocity: the distance that a vehicle has driven fixes the scale of translation and so that of depth.
+"""Velocity: the distance that a vehicle drives fixes the scale of translation and therefore that of depth.
 
     mean over sources, over samples  of  | |t| - v |dt| |     (Guizilini et al., PackNet, CVPR 2020)
 
@@ -6,7 +6,7 @@ t is the predicted translation between target and source, v the mean speed, dt t
 published code takes the distance between two recorded poses instead of v |dt|; the formula is the same.
 
 The term does not constrain depth: a pose network can learn the speed while depth becomes constant.
-`find_collapse` names that state.
+`find_collapse` detects that state.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from losses import LOSSES
 from structures import Batch, Frame, Prediction
 from utils import InputError
 
-FLAT = 0.02  # standard deviation of depth over its mean, below which an image has one depth
-MATCH = 0.1  # of the distance, up to which translations are said to match the speed
+FLAT = 0.02  # standard deviation of depth over its mean, below which depth counts as constant
+MATCH = 0.1  # relative error of the distances, below which translations match the speed
 
 
 @LOSSES.register
@@ -43,7 +43,7 @@ class Velocity(nn.Module):
         return torch.stack(errors).sum() / torch.stack(counts).sum().clamp(min=1)
 
     def diagnose(self, batch: Batch, prediction: Prediction) -> str | None:
-        """A sentence if training has collapsed, else None. Waits for the GPU: only for logged steps."""
+        """A warning if training has collapsed, else None. Waits for the GPU: call it only at logged steps."""
         return find_collapse(batch, prediction)
 
 
@@ -57,7 +57,7 @@ def travelled(batch: Batch, prediction: Prediction) -> dict[Frame, tuple[Tensor,
     if not frames:
         raise InputError(
             "velocity needs the speed of the camera and the dataset has none; KITTI has it in oxts, a folder "
-            "in speed.csv beside its images"
+            "in speed.csv next to its images"
         )
     return {
         frame: (
@@ -72,14 +72,14 @@ def travelled(batch: Batch, prediction: Prediction) -> dict[Frame, tuple[Tensor,
 def find_collapse(
     batch: Batch, prediction: Prediction, flat: float = FLAT, match: float = MATCH
 ) -> str | None:
-    """A sentence if depth is constant while translations match the speed; None if training is sound.
+    """A warning if depth is constant while translations match the speed, else None.
 
-    Then pose has learned the speed and depth has learned nothing, and the metric scale of depth is without
-    meaning although the term is small.
+    In that state pose has learned the speed and depth has learned nothing. The scale of depth is then
+    meaningless although the term is small.
 
     Args:
-        flat: standard deviation of depth over its mean, below which every image of the batch must be.
-        match: largest mean error of the distances, over the mean distance.
+        flat: limit of the standard deviation of depth over its mean; every image of the batch must be below.
+        match: limit of the mean error of the distances over the mean distance.
     """
     depth = prediction.depths[min(prediction.depths)].flatten(1).float()
     spread = (depth.std(1) / depth.mean(1).clamp(min=1e-9)).max().item()

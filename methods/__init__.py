@@ -1,4 +1,4 @@
-"""Methods, one file each. `METHODS.get(name)` finds one by its file's name."""
+"""Methods, one file each. `METHODS.get(name)` finds a method by the name of its file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ METHODS = Registry("methods")
 
 
 def build_method(options: Mapping[str, Any]) -> Method:
-    """The method that `options["method"]` names. See `Registry.build`.
+    """The method `options["method"]`. See `Registry.build`.
 
-    Loss terms that compare augmented views are not the method's; `views.with_views` builds them.
+    Loss terms that compare augmented views are left out; `views.with_views` builds them.
     """
     losses = {
         name: settings
@@ -35,21 +35,21 @@ def build_method(options: Mapping[str, Any]) -> Method:
 def load_method(
     path: str | Path, device: torch.device | str = "cpu", which: str = "best"
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """A method ready to predict, with the options it was trained with.
+    """A method ready to predict, with the options of its training.
 
     Args:
         path: a run folder, a checkpoint file, released weights, or a published checkpoint.
-        device: where to put it.
-        which: of a run folder, `best` or `last`.
+        device: device of the method.
+        which: checkpoint of a run folder: `best` or `last`.
 
     Returns:
-        The method and its options. Networks for training alone that the file lacks are not there either: a
-        method without a pose network refuses to predict poses instead of inventing them. The method's
+        The method and its options. If the file lacks networks that only training uses, the method lacks them
+        as well: without a pose network it refuses to predict poses instead of inventing them. The method's
         `validation_metrics` are those of the checkpoint; `metric_scale.scale_error` reads them. Its
         `training_data` are the records of `datasets.frame_lists.training_list`, None if the file has none.
 
     Raises:
-        InputError: nothing known lies there, its keys do not fit, or it lacks what predicting needs.
+        InputError: no known checkpoint at `path`, keys that do not fit, or missing options for prediction.
     """
     checkpoint = load_checkpoint(path, which=which)
     if checkpoint.missing:

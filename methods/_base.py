@@ -22,6 +22,9 @@ from utils import InputError, check_settings
 
 _MAKES = {  # part of a prediction → the setting that makes it
     "masks": "add --predictive_mask",
+    "extra.features": "--method featdepth predicts them",
+    "extra.features.levels": "--method featdepth with --method.joint true predicts them",
+    "extra.features.reconstructions": "--method featdepth with --method.joint true predicts them",
     "logits": "--method sgdepth predicts them",
     "companion.logits": "--method sgdepth predicts them",
     "extra.rectified": "--method sc_depth --method.version v2 predicts them",
@@ -44,6 +47,7 @@ class Method(nn.Module):
             "rig_from_camera" or "companion.maps.labels".
         provides: parts of a prediction that this method can make for its loss terms (`LossTerm.predicts`).
         only_for_training: sub-networks that inference does without; a checkpoint may lack them.
+        predicts_depth: False for a stage of training that is validated by its loss alone.
     """
 
     precision: torch.dtype = torch.float32
@@ -53,6 +57,7 @@ class Method(nn.Module):
     needs: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[tuple[str, ...]] = ()
     only_for_training: ClassVar[tuple[str, ...]] = ("pose_encoder", "pose", "predictive_mask")
+    predicts_depth: ClassVar[bool] = True
 
     def forward(self, batch: Batch) -> Prediction:
         """Everything that the loss terms read, for a float Batch on the method's device."""

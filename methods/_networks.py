@@ -1,8 +1,8 @@
-"""Depth and motion networks: what Monodepth2 and the methods that extend it predict with.
+"""Depth and motion networks of Monodepth2 and of the methods that extend it.
 
-A depth network sees the target, a pose network the target and each source. Monodepth2 shows its pose network
-a pair in temporal order and inverts the motion for earlier sources, so that the network only ever sees
-forward motion (Godard et al., ICCV 2019, supplement).
+A depth network reads the target, a pose network the target and each source. The pose network gets a pair in
+temporal order, and the motion is inverted for earlier sources, so that the network only learns forward motion
+(Godard et al., ICCV 2019, supplement).
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ class DepthAndMotion(Method):
 
     Args:
         frame_ids: 0 and the sources: -1 and 1 for video, "s" for the stereo partner.
-        num_layers: depth of the ResNet encoders: 18, 34, 50, 101 or 152.
-        encoder: another depth encoder by name (networks/, or a timm model); None: ResNet `num_layers`.
+        num_layers: layers of the ResNet encoders: 18, 34, 50, 101 or 152.
+        encoder: another depth encoder by name (networks/, or a timm model); None for ResNet `num_layers`.
         decoder: depth decoder, a file of networks/: `depth_decoder`, `grid_decoder`, ...
         depth_network: a whole depth network instead of encoder and decoder: a file of networks/ such as
             `packnet`, or a section {name: packnet, version: 1A}.
-        pose_encoder: another pose encoder; None: the ResNet of the same depth, or 18 beside another encoder.
+        pose_encoder: another pose encoder; None for the depth encoder's ResNet, or resnet18 if the depth
+            encoder is not a ResNet.
         pose_model_type: `separate_resnet`; `shared`, on the features of the depth encoder; `posecnn`.
         pose_model_input: `pairs` of target and source, or `all` frames at once.
         weights_init: `pretrained` on ImageNet, or `scratch`.
-        scales: scales of the trained disparities, 0 the input size.
+        scales: scales of the trained disparities; 0 is the input size.
         min_depth: depth at disparity 1, in the unit of the translations.
         max_depth: depth at disparity 0.
 
@@ -134,11 +135,11 @@ class DepthAndMotion(Method):
         return prediction
 
     def predict_disparities(self, images: Tensor, features: list[Tensor] | None = None) -> Prediction:
-        """Outputs of the depth network alone, without geometry.
+        """Outputs of the depth network, without geometry.
 
         Args:
             images: (B·N, 3, H, W) in [0, 1].
-            features: of the depth encoder, if it has run already.
+            features: features of the depth encoder, if it has run already.
 
         Returns:
             float32 disparities.
@@ -158,8 +159,8 @@ class DepthAndMotion(Method):
     def predict_motions(
         self, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
     ) -> dict[Frame, Motion]:
-        """Source → motion. A pair is shown in temporal order and its motion inverted for earlier sources;
-        all frames together are shown in the order of the options, and nothing is inverted.
+        """Source → motion. Pairs are in temporal order, and the motion is inverted for earlier sources. All
+        frames together are in the order of the options, and nothing is inverted.
         """
         sources = [frame for frame in images if frame not in (0, "s")]
         if self.pose_model_input == "all":
@@ -175,7 +176,7 @@ class DepthAndMotion(Method):
     def run_pose_network(
         self, frames: list, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """Axis-angle and translation, (B, motions, 3) each, of these frames shown together."""
+        """Axis-angle and translation, (B, motions, 3) each, from these frames together."""
         if self.pose_model_type == "shared":
             return self.pose([features[frame] for frame in frames])
         stacked = torch.cat([images[frame] for frame in frames], 1)
@@ -186,10 +187,11 @@ class DepthAndMotion(Method):
     # Geometry that subclasses change.
 
     def depth_of(self, disparity: Tensor, batch: Batch) -> Tensor:
-        """(B·N, 1, h, w) depth from the sigmoid output. A method whose depth follows the focal length
+        """(B·N, 1, h, w) depth from the sigmoid output. A method whose depth depends on the focal length
         overrides this with `batch.intrinsics`.
 
-        Otherwise objects in an image zoomed by `batch.extra["zoom"]` (B·N,) look that many times nearer.
+        In an image zoomed by `batch.extra["zoom"]` (B·N,), objects appear nearer by that factor; the depth is
+        multiplied by it.
         """
         depth = disparity_to_depth(disparity, self.min_depth, self.max_depth)
         return depth * batch.extra["zoom"][:, None, None, None] if "zoom" in batch.extra else depth
@@ -215,7 +217,7 @@ class DepthAndMotion(Method):
         """(B, 3, H, W) in [0, 1] twice to (B, 4, 4) T_later_from_earlier.
 
         Raises:
-            InputError: the model has no pose network for pairs.
+            InputError: no pose network for pairs.
         """
         needed = ("pose_encoder", "pose") if self.pose_model_type == "separate_resnet" else ("pose",)
         if self.pose_model_input == "all" or not all(hasattr(self, name) for name in needed):

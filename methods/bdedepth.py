@@ -1,8 +1,8 @@
 """BDEdepth: Monodepth2 with augmented views and a decoder at full resolution (Liu et al., RA-L 2024).
 
-A zoomed window of the image and the image with its parts swapped are further training samples, and depth must
-agree over all three (views/). A grid decoder predicts at the image's own size, so that one scale of the loss
-is enough. Inference is that of the plain network.
+Two augmented views of each sample, a zoomed window and a copy with swapped parts, are trained as well, and
+depth must agree over all three (views/). A grid decoder predicts at the image's own size, so that one scale
+of the loss is enough. Inference runs the plain network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class BDEdepth(Monodepth2):
     """Monodepth2 with an HRNet18 and a grid decoder; a run adds both views by default.
 
     Args:
-        encoder: depth encoder: `hrnet18`, `resnet18`, or any other; a feature of the image's size is added.
+        encoder: depth encoder: `hrnet18`, `resnet18`, or any other; a context at the image's size is added.
         decoder: depth decoder, a file of networks/.
         scales: scales of the trained disparities.
     """

@@ -108,6 +108,22 @@ def trained_on(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return section.get("name", "kitti"), {key: value for key, value in section.items() if key != "name"}
 
 
+def dataset_to_evaluate(options: Mapping[str, Any]) -> str:
+    """Name of the dataset that a model is evaluated on if none is given.
+
+    Raises:
+        InputError: the checkpoint of a camera rig does not name its dataset; KITTI has no rig.
+    """
+    section = options.get("method")
+    method = section.get("name") if isinstance(section, Mapping) else section
+    if method == "surround_depth" and not options.get("dataset"):
+        raise InputError(
+            "the checkpoint does not name its dataset; give one with --dataset, or write it into an "
+            'opt.json beside the checkpoint, as in {"dataset": "ddad"} or {"dataset": "nusc"}'
+        )
+    return trained_on(options)[0]
+
+
 def trained_with_stereo(options: Mapping[str, Any]) -> bool:
     """True if stereo pairs were among the frames, so that their baseline fixed the scale."""
     return bool(options.get("use_stereo")) or "s" in options.get("frame_ids", ())

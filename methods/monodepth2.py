@@ -2,8 +2,8 @@
 
     I_s→t = I_s < proj(D_t, T_s←t, K) >,     loss = photometric(I_t, I_s→t) + λ smoothness(disparity)
 
-A depth network sees the target, a pose network the target and each source. Depth and motion resample the
-sources into the target's view. Where both are right, the warped source equals the target
+A depth network reads the target, a pose network the target and each source. Depth and motion resample the
+sources into the target's view. If both are correct, the warped source equals the target
 (losses/photometric.py). Disparities of every scale are first enlarged to full resolution, so that a coarse
 scale cannot explain texture by small wrong depths.
 """
@@ -31,15 +31,15 @@ class Monodepth2(DepthAndMotion):
     """Monocular, stereo and mono + stereo training, with the published ablations.
 
     Args:
-        v1_multiscale: warp and compare at each scale's own size, as Monodepth 1 did.
+        v1_multiscale: warp and compare at each scale's own size, as in Monodepth.
         avg_reprojection: mean over the sources instead of the minimum.
         disable_automasking: keep pixels that do not move between frames.
         predictive_mask: predict a weight of each source (Zhou et al. 2017); needs `disable_automasking`.
-        no_ssim: photometric error from the absolute difference only.
+        no_ssim: use only the absolute difference as photometric error.
         disparity_smoothness: weight of the smoothness term.
-        align_corners: pixel convention of the resampling. False is what the published code does since
+        align_corners: pixel convention of the resampling. False is that of the published code since
             torch 1.3.
-        losses: term → its weight and settings, over the defaults; a weight of 0 removes a term.
+        losses: term → its weight and settings, which override the defaults; a weight of 0 removes a term.
 
     Raises:
         InputError: settings that contradict each other, or a name that does not exist.
@@ -93,7 +93,7 @@ class Monodepth2(DepthAndMotion):
         return {}
 
     def predict_disparities(self, images: Tensor, features: list[Tensor] | None = None) -> Prediction:
-        """As `DepthAndMotion`, with the predicted weights of the sources, if any."""
+        """The disparities of `DepthAndMotion`, and the predicted weights of the sources, if any."""
         if not hasattr(self, "predictive_mask"):
             return super().predict_disparities(images, features)
         features = self.encoder(images) if features is None else features
@@ -105,8 +105,8 @@ class Monodepth2(DepthAndMotion):
         """Fill depths, poses, grids and warped sources from the disparities and motions of `run_networks`,
         and enlarge the masks to the size of the depths.
 
-        Sources are stacked, one warp a scale: (S·B, ...). Sources without a motion have their pose in the
-        batch.
+        Sources are stacked to (S·B, ...), so that each scale needs one warp. The pose of a source without a
+        motion is in the batch.
         """
         with self.in_float32():
             motions: Mapping[Frame, Motion] = prediction.extra.get("motions", {})
@@ -140,7 +140,7 @@ class Monodepth2(DepthAndMotion):
         sources = torch.cat([batch.images[frame] for frame in batch.sources])
         K, depth = batch.intrinsics.repeat(count, 1, 1), prediction.depths[scale]
         if self.v1_multiscale:
-            # The published rule, without the half pixel that a smaller image's centre moves by.
+            # The published rule; it ignores the half-pixel shift of the principal point in a smaller image.
             K = torch.cat([0.5**scale * K[:, :2], K[:, 2:]], 1)
             if scale:
                 sources = F.interpolate(sources, depth.shape[-2:], mode="area")
@@ -162,7 +162,7 @@ class Monodepth2(DepthAndMotion):
     def _scene_scaled(
         self, poses: Tensor, motions: Mapping[Frame, Motion], depth: Tensor, batch: Batch
     ) -> Tensor:
-        """PoseCNN's translation is in units of the scene: times the mean inverse depth (Wang et al. 2018)."""
+        """Poses with PoseCNN's translation multiplied by the mean inverse depth (Wang et al. 2018)."""
         inverse_depth = (1 / depth).mean((1, 2, 3))[:, None]
         parts = poses.chunk(len(batch.sources))
         scaled = {frame: self.pose_of(motion, batch, inverse_depth) for frame, motion in motions.items()}

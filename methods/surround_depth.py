@@ -1,11 +1,12 @@
-"""SurroundDepth: the cameras round a vehicle see one world, move as one body, and may share one scale.
+"""SurroundDepth: joint depth for the cameras around a vehicle, with shared features, motion and scale.
 
     features of all cameras -> cross-view attention -> disparity -> depth = d(disparity) fx / focal_scale
     joint pose:  T_ego from the cameras' mean feature,   T_k = inv(E_k) T_ego E_k   with E = rig_from_camera
 
-Three things can give metres, since the rig is known in metres: the overlap of neighbours (`spatial`), matches
-triangulated in it (`sfm_matches`), and the joint pose, which lets the first two reach every camera
-(Wei et al., SurroundDepth: entangling surrounding views for self-supervised multi-camera depth, CoRL 2022).
+The extrinsics are in metres and can make depth metric in three ways: by the overlap of neighbours
+(`spatial`), by matches triangulated in the overlap (`sfm_matches`), and by the joint pose, through which the
+first two reach every camera (Wei et al., SurroundDepth: entangling surrounding views for self-supervised
+multi-camera depth, CoRL 2022).
 """
 
 from __future__ import annotations
@@ -29,31 +30,33 @@ from networks import NETWORKS
 from structures import Batch, Frame, Prediction
 from utils import InputError
 
-_CLOUD_POINTS = 30_000  # of a cloud that is logged; TensorBoard's page stays quick with them
-_NEARER = 0.9  # the share of depths that such a cloud shows where metres are not known
+_CLOUD_POINTS = 30_000  # points of a logged cloud; TensorBoard's page stays fast with this number
+_NEARER = 0.9  # share of the nearest depths in a logged cloud if depth is not metric
 
 
 @METHODS.register
 class SurroundDepth(Monodepth2):
-    """Monodepth2 over a rig of cameras, with its settings as well; `num_layers` is 34 where not given.
+    """Monodepth2 over a rig of cameras, with Monodepth2's settings as well; `num_layers` is 34 by default.
 
-    `losses: {spatial: {weight: 0.075}}` and `{sfm_matches: {weight: 0.1}}` add the terms that give metres.
+    `losses: {spatial: {weight: 0.075}}` and `{sfm_matches: {weight: 0.1}}` add the terms that make depth
+    metric.
 
     Args:
-        cameras: N, of one frame set, in ring order.
-        blocks: of attention at each of five levels; 0 takes attention away, and each camera sees by itself.
-        heads: of each attention; they divide the channels of every feature.
-        skip: add what attention gives to the features, instead of taking it in their place.
-        focal: multiply depth by fx / focal_scale, fx in pixels at the network's size, so that cameras of
-            different lenses may share one network: what looks alike is farther away behind a longer lens.
-        focal_scale: pixels; the fx at which `min_depth` and `max_depth` hold.
-        joint_pose: one motion of the vehicle, from all cameras, carried to each through the rig.
-        pose_unit: metres in one unit of the pose network's translation. Its answer begins near 0 and grows
-            slowly, so a larger unit lets short trainings find motions of a metre; published is 1.
+        cameras: N, the cameras of a frame set, in ring order.
+        blocks: attention blocks at each of five levels; 0 removes attention, so that cameras are independent.
+        heads: heads of each attention; must divide the channels of every feature.
+        skip: add the output of attention to the features instead of replacing them.
+        focal: multiply depth by fx / focal_scale, fx in pixels at the network's size. Cameras with different
+            focal lengths can then share a network: an object of the same size in the image is farther away
+            for a longer focal length.
+        focal_scale: pixels; the fx for which `min_depth` and `max_depth` are given.
+        joint_pose: predict one motion of the vehicle from all cameras, and transform it to each camera.
+        pose_unit: metres per unit of the pose network's translation. The network's output starts near 0 and
+            grows slowly, so a larger unit helps short trainings to find motions of a metre; 1 is published.
 
     Raises:
-        InputError: what Monodepth2 refuses; a joint pose from a PoseCNN or of all frames at once; cameras in
-            the data that are not `cameras`, or whose places are not known.
+        InputError: invalid settings of Monodepth2; a joint pose from a PoseCNN or of all frames at once;
+            another number of cameras in the data, or unknown extrinsics with `joint_pose`.
     """
 
     defaults: ClassVar[dict[str, Any]] = {"num_layers": 34, "height": 384, "width": 640, "batch_size": 1}
@@ -92,25 +95,25 @@ class SurroundDepth(Monodepth2):
             self.depth = cross_view(self.depth, self.encoder.num_channels, cameras, blocks, heads, skip)
 
     def run_networks(self, batch: Batch, plain: Prediction | None = None) -> Prediction:
-        """As Monodepth2, for all cameras together."""
+        """The networks of Monodepth2, for all cameras together."""
         self._check_frame_sets(batch)
         return super().run_networks(batch, plain)
 
     def depth_of(self, disparity: Tensor, batch: Batch) -> Tensor:
-        """As Monodepth2, times fx / focal_scale. A zoomed image has a longer fx already."""
+        """Monodepth2's depth, times fx / focal_scale. The fx of a zoomed image includes the zoom."""
         if not self.focal:
             return super().depth_of(disparity, batch)
         return self._focal_depth(disparity, batch.intrinsics)
 
     def predict(self, batch: Batch) -> Prediction:
-        """As Monodepth2, for whole frame sets: all N cameras of a frame set together in ring order.
+        """Monodepth2's prediction, for whole frame sets: all N cameras of a frame set together in ring order.
 
         Raises:
             InputError: another number of cameras; no intrinsics, which `focal` needs.
         """
         self._check_frame_sets(batch)
         if self.focal and batch.intrinsics is None:
-            raise InputError("this model's depth depends on the focal length: give the images' intrinsics")
+            raise InputError("this model's depth depends on the focal length; give the images' intrinsics")
         return super().predict(batch)
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ class SurroundDepth(Monodepth2):
         return torch.cat([T[..., :3], T[..., 3:] * T.new_tensor([[self.pose_unit]] * 3 + [[1.0]])], -1)
 
     def pose_of(self, motion: Motion, batch: Batch, scale: Tensor | float = 1.0) -> Tensor:
-        """(B·N, 4, 4), the vehicle's motion carried to each camera where there is one for all."""
+        """(B·N, 4, 4); with `joint_pose` the vehicle's motion, transformed to each camera."""
         T = motion.matrix(self.pose_unit * scale)
         if not self.joint_pose:
             return T
@@ -130,8 +133,8 @@ class SurroundDepth(Monodepth2):
         return invert_rigid(rig) @ T.repeat_interleave(self.cameras, 0) @ rig
 
     def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """`surround` (B, 3, h, w): the cameras in their places, each with Monodepth2's images above one
-        another; near is bright on one scale for all cameras of a frame set.
+        """`surround` (B, 3, h, w): a grid of the cameras in the layout of the rig, each with Monodepth2's
+        images in a column. Near is bright, with the same colour scale for all cameras of a frame set.
         """
         shown = super().log_images(batch, prediction)
         scale = min(prediction.disparities)
@@ -148,10 +151,10 @@ class SurroundDepth(Monodepth2):
         return {"surround": torch.stack(image_grids).permute(0, 3, 1, 2).float() / 255}
 
     def log_clouds(self, batch: Batch, prediction: Prediction) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """`cloud`: the first frame set's points of all cameras, up to 30 000 drawn from every part alike.
+        """`cloud`: points of all cameras of the first frame set, at most 30 000, chosen uniformly at random.
 
-        Where depth is known up to one factor only, each camera's points have the right directions from its
-        place on the vehicle, and the clouds of neighbours need not meet.
+        If depth is known only up to scale, each camera's points have correct directions from its position on
+        the vehicle, but the clouds of neighbouring cameras may not meet.
         """
         if batch.rig_from_camera is None:
             return {}
@@ -171,9 +174,9 @@ class SurroundDepth(Monodepth2):
             None if ego_mask is None else of_first_frame_set(ego_mask)[:, 0],
             **({} if self._is_metric() else {"farthest": float(np.quantile(depths, _NEARER))}),
         )
-        if not len(points):  # uneven everywhere, as the first steps from scratch may be
+        if not len(points):  # no smooth surface anywhere, possible in the first steps from scratch
             return {}
-        # A generator of its own, so that looking changes no training; even steps would draw stripes.
+        # Its own generator, so that logging does not change training. A fixed stride would draw stripes.
         kept = np.random.default_rng(0).permutation(len(points))[:_CLOUD_POINTS]
         return {"cloud": (points[kept], colours[kept])}
 
@@ -202,7 +205,7 @@ class SurroundDepth(Monodepth2):
     def run_pose_network(
         self, frames: list, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """As Monodepth2; a joint pose is read from the mean of the cameras' last features."""
+        """Monodepth2's pose network; a joint pose is read from the mean of the cameras' last features."""
         if not self.joint_pose:
             return super().run_pose_network(frames, images, features)
         if self.pose_model_type == "shared":
@@ -213,5 +216,5 @@ class SurroundDepth(Monodepth2):
 
 
 def _coloured(values: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] as it is, (1, H, W) in colours of 0 to 1: (H, W, 3) uint8."""
+    """(3, H, W) in [0, 1] unchanged, (1, H, W) in [0, 1] by a colour map: to (H, W, 3) uint8."""
     return colourise(values[0], 0.0, 1.0) if len(values) == 1 else as_image(values)

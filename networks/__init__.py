@@ -1,8 +1,8 @@
-"""Networks, one file each. `NETWORKS.get(name)` finds one by its file's name, `build_encoder` any encoder.
+"""Networks, one file each. `NETWORKS.get(name)` finds one by file name; `build_encoder` builds an encoder.
 
-An encoder takes `num_images` and `pretrained`, has `num_channels` and `strides` of its five features, and
-turns (B, 3 num_images, H, W) in [0, 1] into them. With a context there are six, the first at the image's own
-size. A decoder turns features into {scale: disparity}. A whole depth network (`is_depth_network = True`)
+An encoder takes `num_images` and `pretrained`. It turns (B, 3 num_images, H, W) in [0, 1] into five features
+and has their `num_channels` and `strides`. With a context there are six features, the first at the image's
+own size. A decoder turns features into {scale: disparity}. A whole depth network (`is_depth_network = True`)
 takes `scales` and `pretrained` and turns (B, 3, H, W) into {scale: disparity (B, 1, h, w) in [0, 1]}.
 """
 
@@ -30,7 +30,7 @@ def build_encoder(
 
     Args:
         name: `resnet18` to `resnet152`; `hrnet18` and wider ones; an encoder of this folder; otherwise a
-            timm model. `timm/<model>` is timm's even where this folder has one of that name.
+            timm model. `timm/<model>` is always timm's, even if this folder has a network of that name.
         num_images: RGB images stacked on the channel axis.
         pretrained: start from ImageNet weights.
         context: add a sixth feature, at the image's own size, before the others.
@@ -68,15 +68,15 @@ def build_depth(
     pretrained: bool = False,
     network: str | Mapping[str, Any] | None = None,
 ) -> dict[str, nn.Module]:
-    """The networks that predict disparity, by the names that checkpoints give them.
+    """The networks that predict disparity, keyed by their names in checkpoints.
 
     Args:
         encoder: a name for `build_encoder`.
         decoder: a decoder of networks/.
         scales: scales of the disparities, 0 the input size.
         pretrained: start from ImageNet weights.
-        network: a whole depth network instead of both, a name or a section {name: ..., setting: value}. Its
-            class has `is_depth_network = True`.
+        network: a whole depth network instead of encoder and decoder: a name, or a section
+            {name: ..., setting: value}. Its class has `is_depth_network = True`.
 
     Returns:
         {"encoder": ..., "depth": ...}, or {"depth": ...} for a whole network.
@@ -110,7 +110,7 @@ def build_depth(
 def build_depth_head(
     decoder: nn.Module, encoder: nn.Module, scales: Sequence[int], num_outputs: int
 ) -> nn.Module:
-    """A further decoder of the same kind on the same features, with `num_outputs` channels a scale."""
+    """A further decoder of the same kind on the same features, with `num_outputs` channels per scale."""
     return type(decoder)(encoder.num_channels, scales, num_outputs=num_outputs)
 
 
@@ -131,8 +131,10 @@ def _build_whole(network: str | Mapping[str, Any], scales: Sequence[int], pretra
 
 
 def _freeze_unread(encoder: nn.Module, first: int) -> None:
-    """Freeze encoder parameters that feed only features before number `first`, which no decoder reads, such
-    as an HRNet's last exchanges: distributed training would wait for their gradient.
+    """Freeze encoder parameters that feed only features before number `first`.
+
+    No decoder reads those features, so distributed training would wait for their gradient. The last
+    exchanges of an HRNet are an example.
     """
     if not first:
         return
@@ -146,7 +148,7 @@ def _freeze_unread(encoder: nn.Module, first: int) -> None:
 
 
 def _own_encoders() -> list[str]:
-    """Networks of this folder that can be built from `num_images` and `pretrained` alone."""
+    """Networks of this folder with the settings `num_images` and `pretrained` and no required argument."""
     found = []
     for name in NETWORKS.names():
         cls = NETWORKS.get(name)

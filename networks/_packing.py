@@ -22,8 +22,8 @@ from torch.utils.checkpoint import checkpoint
 from utils import InputError, nearest_name
 
 VERSIONS = ("1A", "1B")  # skip connections are concatenated (A) or added (B)
-GROUPS = 16  # of every group normalisation
-LEVELS = (5, 4, 3, 2, 1)  # of the decoder, from 1/16 of the image to its full size
+GROUPS = 16  # groups of every group normalisation
+LEVELS = (5, 4, 3, 2, 1)  # decoder levels, from 1/16 of the image to its full size
 MIN_DEPTH = 0.5  # metres; the published output is inverse depth sigmoid / 0.5
 # The published code limits inverse depth to 1e-6 before it divides, so that depth stays finite.
 SMALLEST = 1e-6 * MIN_DEPTH
@@ -157,7 +157,7 @@ class PackEncoder(nn.Module):
 
 
 class PackDecoder(nn.Module):
-    """Six features to disparities: unpack, join the skip connection and the coarser inverse depth, convolve.
+    """Six features to disparities: unpack, join skip connection and coarser inverse depth, convolve.
 
     In version B the unpacked map has the channels of the skip connection, so that both can be added. The
     published slim network fails there: its second level unpacks to 64 channels where the skip has 32.
@@ -165,8 +165,8 @@ class PackDecoder(nn.Module):
     Args:
         sizes: channels of the network.
         version: `1A` concatenates skip connections, `1B` adds them.
-        scales: resolution levels of the output, 0 the image size, to 3. Levels finer than the finest of them
-            neither run nor train.
+        scales: resolution levels of the output, from 0 (the image size) to 3. Levels finer than the finest
+            scale neither run nor train.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
 
     Raises:
@@ -184,7 +184,7 @@ class PackDecoder(nn.Module):
         if version not in VERSIONS:
             raise InputError(f"there is no PackNet version '{version}'{nearest_name(version, VERSIONS)}")
         if not scales or len(set(scales)) < len(scales) or not set(scales) <= {0, 1, 2, 3}:
-            raise InputError(f"scales must be different numbers of 0 to 3, got {list(scales)}; try 0 1 2 3")
+            raise InputError(f"scales must be different numbers from 0 to 3, got {list(scales)}; try 0 1 2 3")
         self.scales = tuple(scales)
         self.adds = version.endswith("B")
         self.gradient_checkpointing = gradient_checkpointing
@@ -220,7 +220,7 @@ class PackDecoder(nn.Module):
     def _level(
         self, level: int, x: Tensor, skip: Tensor, inverse_depth: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The feature one level finer, and its disparity where the level has a head."""
+        """The feature one level finer, and its disparity if the level has a head."""
         x = self.get_submodule(f"unpack{level}")(x)
         joined = [x + skip] if self.adds else [x, skip]
         if inverse_depth is not None:
@@ -238,5 +238,5 @@ def initialise(module: nn.Module) -> None:
 
 
 def run_checkpointed(part: Callable, *inputs: object) -> object:
-    """`part(*inputs)` whose activations are computed again in the backward pass."""
+    """`part(*inputs)`, with activations recomputed in the backward pass."""
     return checkpoint(part, *inputs, use_reentrant=False)

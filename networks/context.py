@@ -1,9 +1,9 @@
-"""Any encoder with a feature of the image's own size before its others.
+"""Context: any encoder, with a further first feature at the image's own size.
 
     features = [relu(norm(conv(image))), *encoder(image)]
 
-A decoder that goes on to the image's own size has something to join there (Liu et al., RA-L 2024, for
-ResNet and HRNet, which have a version of their own).
+A decoder that predicts at the image's own size joins this feature (Liu et al., RA-L 2024). ResNet and HRNet
+have a context of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from networks import NETWORKS, build_encoder
 
-CHANNELS = 64  # of the context
+CHANNELS = 64  # channels of the context
 
 
 @NETWORKS.register
@@ -23,7 +23,7 @@ class Context(nn.Module):
     Args:
         encoder: a name for `networks.build_encoder`.
         num_images: RGB images stacked on the channel axis.
-        pretrained: begin with the encoder's ImageNet weights; the context begins by chance.
+        pretrained: start from ImageNet weights in the encoder; the context starts from random weights.
     """
 
     def __init__(self, encoder: str, num_images: int = 1, pretrained: bool = False) -> None:

@@ -1,10 +1,10 @@
-"""Cross-view attention: every camera's features look at those of all cameras before depth is decoded.
+"""Cross-view attention: the features of every camera attend to those of all cameras before depth is decoded.
 
     tokens = down(features of all N cameras),   X <- X + Attention(LN(X), position),   X <- X + MLP(LN(X))
     features <- features + up(X)
 
-Each level is brought to the size of the coarsest one, so that a token meets all tokens of all views, and back
-(Wei et al., SurroundDepth, CoRL 2022).
+Each level is reduced to the size of the coarsest one, so that a token attends to all tokens of all cameras,
+and enlarged again (Wei et al., SurroundDepth, CoRL 2022).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from torch import Tensor, nn
 from networks import NETWORKS
 from utils import InputError
 
-# Reduction of a level → kernel, dilation and output_padding of the transposed convolution that undoes it. It
-# reaches r times the size and leaves most pixels to its bias: the published shape of the weights.
+# Reduction of a level → kernel, dilation and output_padding of the transposed convolution that enlarges it
+# again, r times. Most of its output pixels hold only the bias: the weights have the published shape.
 _UP = {16: (3, 7, 1), 8: (3, 3, 1), 4: (3, 1, 1), 2: (1, 1, 1), 1: (1, 1, 0)}
 
 
 @NETWORKS.register
 class CrossView(nn.Module):
-    """A depth decoder whose features have gone through attention over all cameras, level by level.
+    """A depth decoder that reads its features after attention over all cameras, level by level.
 
-    Keys: `cross.<level>.` and `decoder.`, what the decoder calls its own.
+    Keys: `cross.<level>.`, and the decoder's own keys under `decoder.`.
 
     Args:
         decoder: turns the features into maps, such as a `depth_decoder`. Levels finer than its
-            `finest_feature` are kept, for published weights to fit, but neither run nor trained.
-        num_channels: of the features, finest first. A feature of 0 channels is left as it is.
-        cameras: N, of one frame set; they attend to each other, in any number.
-        blocks: of attention, one after the other, at each level.
-        heads: of each attention; divides the channels of every level.
-        skip: add what attention gives to the features, instead of taking it in their place. It then begins
-            at zero; the published code begins with noise.
+            `finest_feature` are kept so that published weights fit, but neither run nor trained.
+        num_channels: channels of the features, finest first. A feature of 0 channels is left unchanged.
+        cameras: N, the cameras of a frame set; all attend to each other.
+        blocks: attention blocks at each level.
+        heads: heads of each attention; must divide the channels of every level.
+        skip: add the output of attention to the features instead of replacing them. Attention then starts
+            from zero; in the published code it starts from noise.
 
     Raises:
         InputError: channels that the heads do not divide, a number below 1, not five features.
@@ -61,7 +61,7 @@ class CrossView(nn.Module):
                 f"cross-view attention takes 5 features, those under a depth_decoder, got {len(num_channels)}"
             )
         for channels in num_channels:
-            # Half the channels hold a token's row, half its column.
+            # Half of the channels encode a token's row, half its column.
             if channels % heads or channels % 2:
                 fitting = max(n for n in range(1, heads + 1) if not any(c % n for c in num_channels))
                 raise InputError(
@@ -75,7 +75,7 @@ class CrossView(nn.Module):
             for channels, reduction in levels
         )
         if skip:
-            # Attention begins as nothing: features that were trained before are not drowned in noise.
+            # Attention starts from zero, so that pretrained features are not drowned in noise.
             for level in self.cross:
                 if isinstance(level, CrossViewLevel):
                     nn.init.zeros_(level.up.pointwise.weight)
@@ -86,16 +86,16 @@ class CrossView(nn.Module):
         """Five features (B·N, C, H / 2 ** (k + 1), W / 2 ** (k + 1)), camera fastest, to the decoder's maps.
 
         Raises:
-            InputError: images that are no multiple of N, or a size that does not reduce evenly.
+            InputError: a number of images that is not a multiple of N, or a size that does not reduce evenly.
         """
         return self.decoder(self.attend(features))
 
     def logits(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
-        """As `forward`, before the decoder's sigmoid."""
+        """The output of `forward` before the decoder's sigmoid."""
         return self.decoder.logits(self.attend(features))
 
     def attend(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The features after attention, in their shapes; what the decoder does not read stays as it is."""
+        """The features after attention, same shapes; those that the decoder does not read are unchanged."""
         if len(features[-1]) % self.cameras:
             raise InputError(
                 f"{len(features[-1])} images are not whole frame sets of {self.cameras} cameras; give all "
@@ -106,8 +106,8 @@ class CrossView(nn.Module):
             if number < self.finest_feature or not feature.shape[1]:
                 attended.append(feature)
                 continue
-            seen = level(feature.unflatten(0, (-1, self.cameras))).flatten(0, 1)
-            attended.append(feature + seen if self.skip else seen)
+            output = level(feature.unflatten(0, (-1, self.cameras))).flatten(0, 1)
+            attended.append(feature + output if self.skip else output)
         return attended
 
 
@@ -117,7 +117,7 @@ class CrossViewLevel(nn.Module):
     Args:
         channels: C.
         reduction: r, 1 to 16: attention runs at H / r x W / r.
-        blocks, heads: as `CrossView`.
+        blocks, heads: see `CrossView`.
     """
 
     def __init__(self, channels: int, reduction: int, blocks: int, heads: int) -> None:
@@ -136,7 +136,7 @@ class CrossViewLevel(nn.Module):
         samples, cameras, channels, height, width = x.shape
         if height % self.reduction or width % self.reduction:
             raise InputError(
-                f"a feature of {height} x {width} pixels is not {self.reduction} times a smaller one; the "
+                f"a feature of {height} x {width} pixels cannot be reduced {self.reduction} times; the "
                 "image's height and width must be multiples of 32"
             )
         views = self.down(x.flatten(0, 1))
@@ -145,17 +145,17 @@ class CrossViewLevel(nn.Module):
         for block in self.blocks:
             tokens = views.reshape(samples, cameras, channels, h * w).transpose(2, 3).flatten(1, 2)
             tokens = block(tokens, code)
-            # A view's tokens lie as (hw, C) and are read on as (C, hw) without being turned back, so that
-            # channels and places are shuffled after every block. The published weights learned with that,
-            # and mean nothing without it.
+            # A camera's tokens are stored as (hw, C) and read as (C, hw) without a transpose, which shuffles
+            # channels and pixels after every block. The published weights were trained with this and need it.
             views = tokens.reshape(samples * cameras, channels, h, w)
         return self.up(views).unflatten(0, (samples, cameras))
 
 
 def position_code(channels: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Where a token lies, as (height·width, channels): half the channels for its row, half for its column.
+    """Position codes of the tokens, (height·width, channels): half the channels for row, half for column.
 
-    Channel j of n holds sin (j even) or cos (j odd) of  place / 10000 ** (2 (j // 2) / n),  places from 1 on.
+    Channel j of n holds sin (j even) or cos (j odd) of  i / 10000 ** (2 (j // 2) / n),  i the row or column
+    counted from 1.
     """
     n, kind = channels // 2, {"dtype": torch.float64, "device": device}
     j = torch.arange(n, **kind)
@@ -171,7 +171,7 @@ def position_code(channels: int, height: int, width: int, device: torch.device) 
 
 
 class _Down(nn.Module):
-    """Every r-th pixel, weighted, then mixed over channels."""
+    """Every r-th pixel, weighted, then a mix over channels."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """r times the size again, then mixed over channels."""
+    """Enlargement by r, then a mix over channels."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Queries and keys know where they are; values do not."""
+    """Multi-head attention. The position code is added to queries and keys, not to values."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -224,8 +224,8 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        placed = x + code.to(x.dtype)
-        inputs = ((self.q_linear, placed), (self.k_linear, placed), (self.v_linear, x))
+        coded = x + code.to(x.dtype)
+        inputs = ((self.q_linear, coded), (self.k_linear, coded), (self.v_linear, x))
         q, k, v = (linear(of).unflatten(2, (self.heads, -1)).transpose(1, 2) for linear, of in inputs)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 

@@ -1,8 +1,8 @@
-"""Depth decoder: up again from the coarsest feature, joined by the finer ones, a sigmoid map at each scale.
+"""Depth decoder: upsampling from the coarsest feature, joined with the finer ones; a sigmoid map per scale.
 
     x = conv(join(up(conv(x)), features[level - 1])),   disparity[level] = sigmoid(conv(x)),   level = 4 ... 0
 
-Up is by nearest neighbour, and convolutions reflect the border: zeros there would look like an edge
+`up` is by nearest neighbour. Convolutions reflect the border, because zeros there would look like an edge
 (Godard et al., ICCV 2019, supplement).
 """
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks import NETWORKS
-from networks._blocks import ReflectedConv, check_sizes
+from networks._blocks import ConvBlock, ReflectedConv, check_sizes
 from utils import InputError
 
 WIDTHS = (16, 32, 64, 128, 256)  # channels at level 0, the input's size, to 4, a sixteenth of it
@@ -25,13 +25,13 @@ WIDTHS = (16, 32, 64, 128, 256)  # channels at level 0, the input's size, to 4, 
 class DepthDecoder(nn.Module):
     """U-Net decoder over the five features of an encoder.
 
-    Keys are the published ones: `decoder.0` to `decoder.9` two blocks a level from coarse to fine, then one
-    convolution for each of `scales`, in their order.
+    Keys are the published ones: `decoder.0` to `decoder.9`, two blocks per level from coarse to fine, then
+    one convolution for each of `scales`, in their order.
 
     Args:
-        num_channels: of the features, finest first. A feature of 0 channels is not joined.
-        scales: levels that give a map, of 0 (the input's size) to 4. Blocks finer than the finest of them
-            are kept, for published weights to fit, but neither run nor trained.
+        num_channels: channels of the features, finest first. A feature of 0 channels is not joined.
+        scales: levels with an output map, from 0 (the input's size) to 4. Blocks finer than the finest scale
+            are kept so that published weights fit, but neither run nor trained.
         num_outputs: channels of each map: 1 for disparity, the number of sources for a predictive mask.
 
     Raises:
@@ -45,11 +45,11 @@ class DepthDecoder(nn.Module):
         if len(num_channels) != len(WIDTHS):
             raise InputError(f"the depth decoder joins 5 features, got {len(num_channels)}")
         if not scales or len(set(scales)) < len(scales) or not set(scales) <= set(range(len(WIDTHS))):
-            raise InputError(f"scales must be different numbers of 0 to 4, got {list(scales)}; try 0 1 2 3")
+            raise InputError(f"scales must be different numbers from 0 to 4, got {list(scales)}; try 0 1 2 3")
         if num_outputs < 1:
             raise InputError(f"num_outputs must be at least 1, got {num_outputs}")
         self.scales = tuple(scales)
-        self.finest_feature = max(0, min(scales) - 1)  # that is read; the finer ones are not
+        self.finest_feature = max(0, min(scales) - 1)  # the finest feature that is read
 
         blocks: list[nn.Module] = []
         channels = num_channels[-1]
@@ -70,12 +70,12 @@ class DepthDecoder(nn.Module):
             scale → (B, num_outputs, H / 2 ** scale, W / 2 ** scale) in (0, 1), float32.
 
         Raises:
-            InputError: features of an image whose height or width is below 64 or no multiple of 32.
+            InputError: features of an image whose height or width is below 64 or not a multiple of 32.
         """
         return {scale: torch.sigmoid(logit.float()) for scale, logit in self.logits(features).items()}
 
     def logits(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
-        """As `forward`, before the sigmoid."""
+        """The output of `forward` before the sigmoid."""
         check_sizes(features)
         blocks, heads = self.decoder[: 2 * len(WIDTHS)], self.decoder[2 * len(WIDTHS) :]
         head_of = dict(zip(self.scales, heads))
@@ -98,19 +98,8 @@ class DepthDecoder(nn.Module):
 
 @NETWORKS.register("depth_decoder_bilinear")
 class BilinearDecoder(DepthDecoder):
-    """The same with bilinear upsampling, as SC-Depth V1 to V3 decode (Bian et al., IJCV 2021); same keys."""
+    """Depth decoder with bilinear upsampling, for SC-Depth V1 to V3 (Bian et al., IJCV 2021); same keys."""
 
     def enlarge(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C, 2 h, 2 w)."""
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-class ConvBlock(nn.Module):
-    """Convolution and ELU."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = ReflectedConv(in_channels, out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.elu(self.conv(x), inplace=True)

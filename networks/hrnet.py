@@ -1,11 +1,11 @@
-"""HRNet encoder: branches of four sizes side by side, which exchange what they see after every few blocks.
+"""HRNet encoder: parallel branches of four sizes, which exchange features after every few blocks.
 
     x = (image - 0.45) / 0.225;   out_i = relu(sum over j of f_ij(branch_j))
 
-f_ij is nothing for j = i, a 1 x 1 convolution and an enlargement for a coarser j, and a convolution of stride
-2 for each halving for a finer j (Wang et al., PAMI 2020). The features are the first convolution's, at half
-the image's size, and the four branches'; with a context, one of the image's own size before them (Liu et
-al., RA-L 2024).
+f_ij is the identity for j = i, a 1 x 1 convolution and an enlargement for a coarser j, and one convolution of
+stride 2 per halving for a finer j (Wang et al., PAMI 2020). The five features are those of the first
+convolution, at half the image's size, and of the four branches. A context adds a first feature at the image's
+own size (Liu et al., RA-L 2024).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Hrnet(nn.Module):
     Args:
         width: channels of the finest branch: 18, 30, 32, 40, 44, 48 or 64.
         num_images: RGB images stacked on the channel axis.
-        pretrained: begin with ImageNet weights: the official file where it lies in torch hub's cache or in
+        pretrained: start from ImageNet weights: the official file if it is in torch hub's cache or in
             ./hrnet_IN_pretrained, else timm's weights of the same network.
-        context: begin with a feature of the image's own size, 64 channels; keys `context_conv`,
+        context: add a first feature at the image's own size, 64 channels; keys `context_conv`,
             `context_bn`.
 
     Raises:
-        InputError: another width, no image, or ImageNet weights that cannot be had.
+        InputError: an unknown width, `num_images` below 1, or ImageNet weights that cannot be loaded.
     """
 
     strides: Sequence[int] = (2, 4, 8, 16, 32)
@@ -61,7 +61,7 @@ class Hrnet(nn.Module):
             _load_imagenet(self.encoder, width)
         if num_images > 1:
             first = _conv(3 * num_images, 64, stride=2)
-            if pretrained:  # n equal images give one's features
+            if pretrained:  # n equal images give the features of one
                 first.weight.data = self.encoder.conv1.weight.data.repeat(1, num_images, 1, 1) / num_images
             self.encoder.conv1 = first
         if context:
@@ -114,7 +114,7 @@ class _Trunk(nn.Module):
 
 
 class _Exchange(nn.Module):
-    """Four blocks on every branch, then each branch takes in what the others have: a list to a list."""
+    """Four blocks on every branch, then each branch adds the features of the others: list in, list out."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class _Exchange(nn.Module):
 
     @staticmethod
     def _fuse(channels: Sequence[int], i: int, j: int) -> nn.Module:
-        """From branch j to the channels of branch i and, where j is finer, to its size."""
+        """From branch j to the channels of branch i and, if j is finer, to its size."""
         if j == i:
             return nn.Identity()
         if j > i:
@@ -161,7 +161,7 @@ def _stage(channels: Sequence[int], modules: int) -> nn.Sequential:
 
 
 def _one_branch_more(channels: Sequence[int]) -> nn.ModuleList:
-    """Every branch goes on as it is, and the coarsest also begins the next: half its size."""
+    """All branches unchanged, and a further one at half the size of the coarsest, made from it."""
     begin = nn.Sequential(_conv_norm_relu(channels[-2], channels[-1], stride=2))
     return nn.ModuleList([*(nn.Identity() for _ in channels[:-1]), begin])
 
@@ -178,11 +178,11 @@ def _conv_norm_relu(in_channels: int, out_channels: int, stride: int = 1) -> nn.
 
 
 def _load_imagenet(trunk: nn.Module, width: int) -> None:
-    """Fill the trunk: every key of its own must be in the file, whose classification head is left aside."""
+    """Load the trunk's weights. The file must hold all of its keys; the classification head is ignored."""
     name = OFFICIAL.format(width)
-    places = [Path(torch.hub.get_dir()) / "checkpoints" / name, Path("hrnet_IN_pretrained") / name]
-    file = next((place for place in places if place.is_file()), None)
-    weights = _from_timm(width, places[0]) if file is None else read_file(file)
+    paths = [Path(torch.hub.get_dir()) / "checkpoints" / name, Path("hrnet_IN_pretrained") / name]
+    file = next((path for path in paths if path.is_file()), None)
+    weights = _from_timm(width, paths[0]) if file is None else read_file(file)
     ours = trunk.state_dict()
     taken = {key: weights[key] for key in ours if key in weights}
     # Older files lack this counter, and nothing reads it.
@@ -196,8 +196,8 @@ def _load_imagenet(trunk: nn.Module, width: int) -> None:
     trunk.load_state_dict(taken, strict=False)
 
 
-def _from_timm(width: int, place: Path) -> dict[str, Tensor]:
-    """timm's weights of the same network under the same keys, fetched from the hub where they are missing."""
+def _from_timm(width: int, path: Path) -> dict[str, Tensor]:
+    """timm's weights of the same network under the same keys, downloaded if timm's cache lacks them."""
     import timm
 
     try:
@@ -205,5 +205,5 @@ def _from_timm(width: int, place: Path) -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"no ImageNet weights for hrnet{width}: timm's could not be fetched ({error}), and there is no "
-            f"{place}; put the official file there, or start with --weights_init scratch"
+            f"{path}; put the official file there, or start with --weights_init scratch"
         ) from error

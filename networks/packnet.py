@@ -2,9 +2,9 @@
 
     disparity[scale] = sigmoid(conv(x)),   1 / depth = disparity / 0.5
 
-Every finer level also sees the inverse depth of the coarser one. There is no upper limit to depth: configs
-set `min_depth: 0.5` and `max_depth: .inf`, which is the published decoding. `packnet` has 128 million
-parameters, `packnet_slim` 77; both start from random weights, as there are none from ImageNet.
+Every finer level also reads the inverse depth of the coarser one. Depth has no upper limit: configs set
+`min_depth: 0.5` and `max_depth: .inf`, which is the published decoding. `packnet` has 128 million
+parameters, `packnet_slim` 77 million. Both start from random weights, because no ImageNet weights exist.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class PackNet(nn.Module):
     Keys are the published ones below `encoder.` (pre_calc, pack, conv) and `decoder.` (unpack, iconv, disp).
 
     Args:
-        scales: resolution levels of the output, 0 the image size, to 3.
+        scales: resolution levels of the output, from 0 (the image size) to 3.
         pretrained: accepted for all depth networks; there are no ImageNet weights for a PackNet, so the
             weights are random either way.
         version: `1A` concatenates skip connections, `1B` adds them.
         dropout: probability of dropping a channel of a residual shortcut, in training.
-        gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
+        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
 
     Raises:
         InputError: an unknown version; scales that are missing, doubled or out of range.
@@ -58,6 +58,6 @@ class PackNet(nn.Module):
 
 @NETWORKS.register("packnet_slim")
 class PackNetSlim(PackNet):
-    """PackNetSlim01: half as many 3-D filters and a narrower first stage. Settings as `PackNet`."""
+    """PackNetSlim01: half as many 3-D filters and a narrower first stage. Settings of `PackNet`."""
 
     sizes: ClassVar[Sizes] = SLIM

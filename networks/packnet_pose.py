@@ -3,10 +3,10 @@
     (t_x, t_y, t_z, r_x, r_y, r_z) = 0.01 * mean over pixels of conv(...)
     T_source_from_target = [R_x R_y R_z | t]
 
-`packnet_pose` sees the target and all sources at once and normalises over groups of channels, so it does not
+`packnet_pose` reads the target and all sources at once and normalises over groups of channels, so it does not
 depend on the batch size (Zhou et al., CVPR 2017; as in Guizilini et al., CVPR 2020). `packnet_pose_resnet`
-sees one source at a time (Godard et al., ICCV 2019). Both show the target first, whatever the time of the
-source; `layers.euler_pose_matrix` makes the matrix.
+reads one source at a time (Godard et al., ICCV 2019). Both read the target first, before earlier and later
+sources alike; `layers.euler_pose_matrix` makes the matrix.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class PackNetPose(nn.Module):
     """PoseNet: seven convolutions with group normalisation that halve each time. Keys are the published ones.
 
     Args:
-        num_sources: source images that it sees beside the target, in the order of the frames.
+        num_sources: number of source images, in the order of the frames.
 
     Raises:
-        InputError: no source.
+        InputError: `num_sources` below 1.
     """
 
     is_pose_network = True
@@ -55,11 +55,11 @@ class PackNetPose(nn.Module):
 
         Args:
             target: (B, 3, H, W) in [0, 1].
-            sources: `num_sources` images like it.
+            sources: `num_sources` images of the same shape.
 
         Returns:
-            (B, S, 6) float32: translation in the unit of the depths it is trained with, then Euler angles in
-            radians; of T_source_from_target.
+            (B, S, 6) float32, T_source_from_target: translation in the unit of the training depths, then
+            Euler angles in radians.
 
         Raises:
             InputError: another number of sources.
@@ -83,8 +83,8 @@ class PackNetPoseResnet(nn.Module):
     As in the published files, the decoder predicts two motions and the first is used.
 
     Args:
-        num_layers: ResNet layers: 18, 34, 50, 101 or 152; published are 18 and 50.
-        pretrained: start with ImageNet weights.
+        num_layers: ResNet layers: 18, 34, 50, 101 or 152; 18 and 50 are published.
+        pretrained: start from ImageNet weights.
 
     Raises:
         InputError: another number of layers, or ImageNet weights that cannot be loaded.
@@ -103,6 +103,6 @@ class PackNetPoseResnet(nn.Module):
         motions = []
         for source in sources:
             axis_angle, translation = self.decoder([self.encoder(torch.cat([target, source], 1))])
-            # The published decoder calls the angles an axis; they are read as Euler angles.
+            # The published decoder names the angles axis-angle but uses them as Euler angles.
             motions.append(torch.cat([translation[:, 0], axis_angle[:, 0]], 1))
         return torch.stack(motions, 1)

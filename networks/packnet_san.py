@@ -20,7 +20,7 @@ from networks._packing import SLIM, PackDecoder, PackEncoder
 
 
 class FeaturesAndDisparities(NamedTuple):
-    """What one pass gives: six features (B, C, H / 2**k, W / 2**k), and scale → disparity."""
+    """Output of one pass: six features (B, C, H / 2**k, W / 2**k), and scale → disparity."""
 
     features: list[Tensor]
     disparities: dict[int, Tensor]
@@ -31,13 +31,13 @@ class PackNetSan(nn.Module):
     """PackNetSAN01: images, with or without an input depth, to disparities. Keys are the published ones.
 
     Args:
-        scales: resolution levels of the output, 0 the image size, to 3.
+        scales: resolution levels of the output, from 0 (the image size) to 3.
         pretrained: accepted for all depth networks; there are no ImageNet weights for a PackNet, so the
             weights are random either way.
         version: `1A` concatenates skip connections, as published; `1B` adds them.
         dropout: probability of dropping a channel of a residual shortcut, in training; published configs
             have 0.5.
-        gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
+        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         completion: train with input depths. Without them the sparse encoder gets no gradient, and False
             freezes it.
 
@@ -81,7 +81,7 @@ class PackNetSan(nn.Module):
     def features_and_disparities(
         self, images: Tensor, input_depth: Tensor | None = None
     ) -> FeaturesAndDisparities:
-        """As `forward`, with the features that the decoder joins."""
+        """The disparities of `forward`, and the features that the decoder joins."""
         return self._decoded(self.encoder(images), input_depth)
 
     def prediction_and_completion(

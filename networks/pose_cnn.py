@@ -2,7 +2,7 @@
 
     (axis_angle, translation) = 0.01 * mean over pixels of conv(...)
 
-Images come in as they are, in [0, 1] (Zhou et al., CVPR 2017; as in Wang et al., CVPR 2018).
+Images in [0, 1] are not normalised (Zhou et al., CVPR 2017; as in Wang et al., CVPR 2018).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PoseCNN(nn.Module):
     """Motions between `num_frames` frames. Keys `net.0` to `net.6` and `pose_conv`.
 
     Args:
-        num_frames: RGB frames stacked on the channel axis; one motion fewer goes out.
+        num_frames: RGB frames stacked on the channel axis; the output has num_frames - 1 motions.
 
     Raises:
         InputError: fewer than two frames.
@@ -45,7 +45,7 @@ class PoseCNN(nn.Module):
 
         Returns:
             axis_angle: (B, num_frames - 1, 3) radians, float32.
-            translation: (B, num_frames - 1, 3) in the unit of the depths it is trained with, float32.
+            translation: (B, num_frames - 1, 3) in the unit of the training depths, float32.
         """
         x = images
         for conv in self.net:

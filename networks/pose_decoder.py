@@ -2,7 +2,7 @@
 
     (axis_angle, translation) = 0.01 * mean over pixels of conv(...)
 
-The factor begins training near standing still, where the resampled source still overlaps the target
+The factor lets training start near zero motion, where the resampled source still overlaps the target
 (Zhou et al., CVPR 2017; with a ResNet as in Godard et al., ICCV 2019).
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from networks import NETWORKS
 from utils import InputError
 
-FACTOR = 0.01  # begins training near standing still
+FACTOR = 0.01  # training starts near zero motion
 
 
 @NETWORKS.register
@@ -25,15 +25,15 @@ class PoseDecoder(nn.Module):
     """Four convolutions, the first shared by all input features. Keys `net.0` to `net.3`.
 
     Args:
-        num_channels: of an encoder's features, finest first; the last counts.
-        num_input_features: lists of features that come in: 1 from an encoder that saw all frames stacked, or
-            one for each frame.
-        num_frames: motions that go out; None is one fewer than `num_input_features`.
+        num_channels: channels of an encoder's features, finest first; only the last is used.
+        num_input_features: number of input lists of features: 1 from an encoder that reads all frames
+            stacked, or one per frame.
+        num_frames: number of output motions; None for `num_input_features` - 1.
         factor_in_weights: multiply the last convolution's initial weights by 0.01 instead of every output
-            (SGDepth). Its steps in training are then a hundred times as large.
+            (SGDepth). A training step then changes the output a hundred times as much.
 
     Raises:
-        InputError: no feature comes in or no motion goes out.
+        InputError: `num_input_features` or `num_frames` below 1.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PoseDecoder(nn.Module):
         if num_input_features < 1:
             raise InputError(f"num_input_features must be at least 1, got {num_input_features}")
         if num_frames is None and num_input_features == 1:
-            raise InputError("one input feature does not tell how many motions it holds; give num_frames")
+            raise InputError("one input feature leaves the number of motions open; give num_frames")
         self.num_frames = num_input_features - 1 if num_frames is None else num_frames
         if self.num_frames < 1:
             raise InputError(f"num_frames must be at least 1, got {num_frames}")
@@ -69,7 +69,7 @@ class PoseDecoder(nn.Module):
 
         Returns:
             axis_angle: (B, num_frames, 3) radians, float32.
-            translation: (B, num_frames, 3) in the unit of the depths it is trained with, float32.
+            translation: (B, num_frames, 3) in the unit of the training depths, float32.
         """
         squeeze, first, second, last = self.net
         x = torch.cat([F.relu(squeeze(levels[-1])) for levels in features], 1)

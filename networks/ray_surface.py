@@ -22,8 +22,8 @@ class RaySurface(nn.Module):
     """RaySurfaceResNet: images to disparities and ray corrections. Keys are the published ones.
 
     Args:
-        scales: resolution levels of the disparities, 0 the image size, to 4.
-        pretrained: start with ImageNet weights.
+        scales: resolution levels of the disparities, from 0 (the image size) to 4.
+        pretrained: start from ImageNet weights.
         num_layers: ResNet layers: 18, 34, 50, 101 or 152.
 
     Raises:
@@ -47,7 +47,7 @@ class RaySurface(nn.Module):
         return self.decoder(self.encoder(images))
 
     def disparities_and_rays(self, images: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-        """As `forward`, with the correction of the rays, (B, 3, H, W) in (-1, 1), float32.
+        """The disparities of `forward`, and the correction of the rays, (B, 3, H, W) in (-1, 1), float32.
 
         The rays themselves are the template plus this correction, each divided by its length.
         """

@@ -1,4 +1,4 @@
-"""Rectification network: the rotation between two frames of a hand-held video, taken out before training.
+"""Rectification network: the rotation between two frames of a hand-held video, removed before training.
 
     rotation = mean over pixels of conv(...)              Euler angles, R = Rx Ry Rz
     rectified(p) = source(K R K^-1 p)                     a pure rotation, so no depth is needed
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from layers import euler_to_rotation, invert_intrinsics, pixel_grid
 from networks import NETWORKS, build_encoder
 
-BLANK = 0.45  # grey, the networks' zero: colour of pixels that a rectified image lacks
+BLANK = 0.45  # grey, 0 after normalisation: colour of the pixels that a rectified image lacks
 RANGE = 0.05  # radians; random rotations are uniform within +-RANGE about each axis
 TRUSTED = (0.02, 0.1)  # radians; a mean rotation in this range supervises itself
 
 
 @dataclass
 class Rectified:
-    """A source whose rotation against the target is taken out, and the rotations on the way.
+    """A source without its rotation relative to the target, and the rotations that supervise the network.
 
     Attributes:
         image: (B, 3, H, W) in [0, 1].
@@ -51,7 +51,7 @@ class Rectifier(nn.Module):
 
     Args:
         num_layers: layers of the ResNet; 18 is published.
-        pretrained: begin with ImageNet weights.
+        pretrained: start from ImageNet weights.
     """
 
     def __init__(self, num_layers: int = 18, pretrained: bool = False) -> None:
@@ -86,7 +86,7 @@ class Rectifier(nn.Module):
     def rectify(
         self, target: Tensor, source: Tensor, intrinsics: Tensor, generator: torch.Generator | None = None
     ) -> Rectified:
-        """Take the rotation out of a source, and ask for two rotations more that supervise the network.
+        """Remove the rotation of a source, and predict two more rotations that supervise the network.
 
         A mean rotation of 0.02 to 0.1 radians supervises itself: it is large enough to matter and small
         enough to be plausible. Otherwise a random rotation does.
@@ -94,7 +94,7 @@ class Rectifier(nn.Module):
         Args:
             target, source: (B, 3, H, W) in [0, 1].
             intrinsics: (B, 3, 3) pixels at H x W.
-            generator: of the random rotations, on the images' device.
+            generator: generator of the random rotations, on the images' device.
         """
         before = self(target, source)
         image, seen = turn(source, before, intrinsics)
@@ -103,19 +103,19 @@ class Rectifier(nn.Module):
         known = self.supervision(before.detach(), drawn)
         with torch.no_grad():
             turned, _ = turn(source, known, intrinsics)
-        # The turned image takes the target's part: the network finds the way from it to the source.
+        # The turned image is the target here: the network predicts the rotation from it to the source.
         return Rectified(image, seen, before, after, self(turned, source), known)
 
     @staticmethod
     def supervision(rotation: Tensor, drawn: Tensor) -> Tensor:
-        """The rotation itself where its mean is plausible, else a random one; (B, 3), `drawn` in [0, 1)."""
+        """The rotation itself if its mean is plausible, else a random one; (B, 3), `drawn` in [0, 1)."""
         size = rotation.abs().mean()
         trusted = (size > TRUSTED[0]) & (size < TRUSTED[1])
         return torch.where(trusted, rotation, (2 * drawn - 1) * RANGE)
 
 
 def turn(image: Tensor, angles: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-    """The image as a camera sees it that is turned: pixel p shows what lies at K R K^-1 p.
+    """The image of a turned camera: pixel p shows the content of pixel K R K^-1 p.
 
     Args:
         image: (B, 3, H, W) in [0, 1].
@@ -123,7 +123,7 @@ def turn(image: Tensor, angles: Tensor, intrinsics: Tensor) -> tuple[Tensor, Ten
         intrinsics: (B, 3, 3) pixels at H x W.
 
     Returns:
-        (B, 3, H, W), grey beyond the border, and (B, 1, H, W) bool, where the image has content.
+        (B, 3, H, W), grey beyond the border, and (B, 1, H, W) bool, True where the image has content.
     """
     height, width = image.shape[-2:]
     with torch.autocast(image.device.type, enabled=False):

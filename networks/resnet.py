@@ -1,12 +1,12 @@
-"""ResNet encoder: torchvision's network without its classifier, read out after five stages.
+"""ResNet encoder: torchvision's network without its classifier, with features after five stages.
 
     x = (image - 0.45) / 0.225;   features[k] has stride 2 ** (k + 1)
 
-With a context there is one feature more, of the image's own size: the first convolution once again, without
-its stride (Liu et al., RA-L 2024).
+A context adds a first feature at the image's own size: a copy of the first convolution without its stride
+(Liu et al., RA-L 2024).
 
-Several images, stacked on the channels, enter through a wider first convolution: a pose network sees two
-frames that way (He et al., CVPR 2016; as in Godard et al., ICCV 2019).
+Several images, stacked on the channel axis, need a wider first convolution; a pose network reads two frames
+this way (He et al., CVPR 2016; as in Godard et al., ICCV 2019).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ NUM_LAYERS = (18, 34, 50, 101, 152)
 
 @NETWORKS.register
 class Resnet(nn.Module):
-    """ResNet of any published depth over one or more images. Keys are torchvision's under `encoder.`.
+    """ResNet with 18 to 152 layers over one or more images. Keys are torchvision's under `encoder.`.
 
     Args:
         num_layers: 18, 34, 50, 101 or 152.
         num_images: RGB images stacked on the channel axis.
-        pretrained: begin with torchvision's ImageNet weights (IMAGENET1K_V1). For n images the first
-            convolution is repeated n times and divided by n, so that n equal images give one's features.
+        pretrained: start from torchvision's ImageNet weights (IMAGENET1K_V1). For n images the first
+            convolution is repeated n times and divided by n, so that n equal images give the features of one.
 
     Raises:
-        InputError: another number of layers, no image, or ImageNet weights that cannot be had.
+        InputError: another number of layers, `num_images` below 1, or ImageNet weights that cannot be loaded.
     """
 
     strides = (2, 4, 8, 16, 32)
@@ -52,7 +52,7 @@ class Resnet(nn.Module):
             raise InputError(f"num_images must be at least 1, got {num_images}")
         widen = 1 if num_layers < 50 else 4  # bottleneck blocks end four times as wide
         self.num_channels = [64, *(widen * channels for channels in (64, 128, 256, 512))]
-        # Its own initialisation is the published one: Kaiming normal over fan_out, norms at 1 and 0.
+        # torchvision's initialisation is the published one: Kaiming normal over fan_out, norms at 1 and 0.
         self.encoder = models.get_model(f"resnet{num_layers}", weights=None)
         self.encoder.fc = nn.Identity()  # parameters without a gradient would stall distributed training
         if pretrained:
@@ -66,11 +66,16 @@ class Resnet(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3 num_images, H, W) in [0, 1] to five features (B, num_channels[k], H / stride, W / stride)."""
         net = self.encoder
-        features = [net.relu(net.bn1(net.conv1(self.normalised(image))))]
+        features = [self.first_feature(image)]
         features.append(net.layer1(net.maxpool(features[-1])))
         for stage in (net.layer2, net.layer3, net.layer4):
             features.append(stage(features[-1]))
         return features
+
+    def first_feature(self, image: Tensor) -> Tensor:
+        """The first of the five features alone, (B, 64, H / 2, W / 2)."""
+        net = self.encoder
+        return net.relu(net.bn1(net.conv1(self.normalised(image))))
 
     def normalised(self, image: Tensor) -> Tensor:
         """The input of the first convolution, (B, 3 num_images, H, W)."""
@@ -84,15 +89,19 @@ class Resnet(nn.Module):
         self.mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
         self.std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
+    def leave_images_raw(self) -> None:
+        """Take images in [0, 1] as they are, as FeatDepth's auto-encoder does."""
+        self.mean, self.std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+
 
 @NETWORKS.register("resnet_context")
 class ResnetContext(Resnet):
-    """ResNet with a feature of the image's own size before its five. Keys are BDEdepth's.
+    """ResNet with a further first feature at the image's own size. Keys are BDEdepth's.
 
-    The context begins with the weights of the first convolution and norm, and is trained on its own.
+    The context starts from the weights of the first convolution and norm, and is trained separately.
 
     Args:
-        num_layers, num_images, pretrained: as `Resnet`.
+        num_layers, num_images, pretrained: see `Resnet`.
     """
 
     strides = (1, 2, 4, 8, 16, 32)
@@ -113,7 +122,7 @@ class ResnetContext(Resnet):
 
 
 def _repeat_input(conv: nn.Conv2d, times: int, pretrained: bool) -> nn.Conv2d:
-    """`conv` for `times` as many input channels: its weight repeated and divided, or drawn afresh."""
+    """`conv` for `times` as many input channels: its weight repeated and divided, or new random weights."""
     wide = nn.Conv2d(3 * times, conv.out_channels, kernel_size=7, stride=2, padding=3, bias=False)
     if pretrained:
         wide.weight.data = conv.weight.data.repeat(1, times, 1, 1) / times
@@ -123,7 +132,7 @@ def _repeat_input(conv: nn.Conv2d, times: int, pretrained: bool) -> nn.Conv2d:
 
 
 def _load_imagenet(encoder: nn.Module, num_layers: int) -> None:
-    """Fill `encoder` from torch hub's cache, fetching the file first where it is missing."""
+    """Load the weights of `encoder` from torch hub's cache; download the file first if it is missing."""
     weights = models.get_model_weights(f"resnet{num_layers}").IMAGENET1K_V1
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:

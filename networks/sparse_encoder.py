@@ -27,7 +27,7 @@ from utils import InputError
 
 @NETWORKS.register
 class SparseEncoder(nn.Module):
-    """Sparse depth to one dense map for each stage. Keys are the published ones, `mconvs.0` to `mconvs.4`.
+    """Sparse depth to one dense map per stage. Keys are the published ones, `mconvs.0` to `mconvs.4`.
 
     Args:
         channels: output channels of the stages; each stage halves the resolution.
@@ -53,7 +53,7 @@ class SparseEncoder(nn.Module):
         self.mconvs = nn.ModuleList(Stage(*sizes) for sizes in zip(before, channels, kernels))
 
     def forward(self, depth: Tensor) -> list[Tensor]:
-        """Maps of the stages, 0 off the sites; all 0 where a batch has no measurement.
+        """Maps of the stages, 0 off the sites; all 0 if the batch has no measurement.
 
         Args:
             depth: (B, 1, H, W) metres, 0 where unknown; H and W divisible by 2 ** stages.

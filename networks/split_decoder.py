@@ -30,7 +30,7 @@ DISPARITY_BIAS = 5.0  # the published start: sigmoid(5) = 0.993, everything near
 
 
 class Shared(NamedTuple):
-    """What both branches continue from.
+    """Output of the shared steps, the input of both branches.
 
     Attributes:
         x: output of the last shared step, or the coarsest feature.
@@ -78,7 +78,7 @@ class SplitDecoder(nn.Module):
         if len(num_channels) != len(WIDTHS):
             raise InputError(f"the split decoder joins 5 features, got {len(num_channels)}")
         if not scales or len(set(scales)) < len(scales) or not set(scales) <= set(range(4)):
-            raise InputError(f"scales must be different numbers of 0 to 3, got {list(scales)}; try 0 1 2 3")
+            raise InputError(f"scales must be different numbers from 0 to 3, got {list(scales)}; try 0 1 2 3")
         if split_position not in SPLITS:
             raise InputError(
                 f"split_position is 0 to 4, where the decoder divides, got {split_position}; try 1"
@@ -111,7 +111,7 @@ class SplitDecoder(nn.Module):
             self.segmentation_head = ReflectedConv(_width(0), classes)
 
     def freeze_segmentation(self) -> None:
-        """Leave the segmentation branch untrained; distributed training would wait for its gradient."""
+        """Freeze the segmentation branch, since distributed training would wait for its gradient."""
         self.segmentation_steps.requires_grad_(False)
         self.segmentation_head.requires_grad_(False)
         for k in range(_last_step(min(self.scales)) + 1, self.first):
@@ -132,7 +132,7 @@ class SplitDecoder(nn.Module):
         return self.disparities(self.share(features))
 
     def share(self, features: Sequence[Tensor]) -> Shared:
-        """The shared steps; arguments and errors as `forward`."""
+        """The shared steps; see `forward` for arguments and errors."""
         check_sizes(features)
         start = Shared(features[-1], list(features[:-1]), {})
         return _run(self.shared, range(self.first), start)
@@ -142,7 +142,7 @@ class SplitDecoder(nn.Module):
         return {scale: torch.sigmoid(logit.float()) for scale, logit in self.disparity_logits(shared).items()}
 
     def disparity_logits(self, shared: Shared) -> dict[int, Tensor]:
-        """As `disparities`, before the sigmoid."""
+        """The output of `disparities` before the sigmoid."""
         numbers = range(self.first, max(self.first, _last_step(min(self.scales)) + 1))
         end = _run(self.depth_steps, numbers, shared.scaled(self.depth_gradient))
         return {scale: self.disparity_heads[str(scale)](end.outputs[scale]) for scale in self.scales}

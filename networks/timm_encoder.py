@@ -1,9 +1,9 @@
-"""Any image model of the timm library as an encoder, read out at the strides a depth decoder joins.
+"""Any image model of the timm library as an encoder, with features at the strides that a depth decoder joins.
 
-    x = (image - mean) / std, both the model's own;   features[k] has stride 2 ** (k + 1)
+    x = (image - mean) / std  of the model;   features[k] has stride 2 ** (k + 1)
 
-ConvNeXt, Swin and their like begin at stride 4. Their feature of stride 2 has no channels, so that there are
-five all the same and a decoder has nothing to join there (Wightman, PyTorch Image Models).
+ConvNeXt, Swin and similar models start at stride 4. Their feature of stride 2 has 0 channels: there are
+always five features, and a decoder joins nothing at that level (Wightman, PyTorch Image Models).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class TimmEncoder(nn.Module):
     Args:
         model: timm's name, with or without the tag of its weights: `convnext_tiny`, `resnet18.a1_in1k`.
         num_images: RGB images stacked on the channel axis.
-        pretrained: begin with timm's weights; for n images the first layer is repeated and divided by n.
+        pretrained: start from timm's weights; for n images the first layer is repeated and divided by n.
 
     Raises:
         InputError: an unknown model, one without features of strides 4, 8, 16 and 32 for images of any
-            size, or weights that cannot be had.
+            size, or weights that cannot be loaded.
     """
 
     strides = (2, 4, 8, 16, 32)
@@ -61,7 +61,7 @@ class TimmEncoder(nn.Module):
 
     @staticmethod
     def models() -> list[str]:
-        """Every name that `model` may have."""
+        """All valid values of `model`."""
         import timm
 
         return [*timm.list_models(), *timm.list_pretrained()]
@@ -69,7 +69,7 @@ class TimmEncoder(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3 num_images, H, W) in [0, 1] to five features (B, num_channels[k], H / stride, W / stride).
 
-        The first has no channels where the model has no stride of 2.
+        The first has 0 channels if the model has no feature of stride 2.
         """
         outputs = self.encoder((image - self.mean) / self.std)
         features = [outputs[level] for level in self._levels]
@@ -82,20 +82,20 @@ class TimmEncoder(nn.Module):
 
     @torch.no_grad()
     def _check_shapes(self, model: str, num_images: int) -> None:
-        """Run a small image through: some models take one size only, and only running them tells."""
+        """Run a small image: some models accept one size only, and their records do not say so."""
         height, width = 64, 96
         expected = [
             (1, channels, height // stride, width // stride)
             for channels, stride in zip(self.num_channels, self.strides)
         ]
-        self.eval()  # the norms' statistics are not to see the empty image
+        self.eval()  # the empty image must not change the statistics of the norms
         try:
             shapes = [tuple(f.shape) for f in self(torch.zeros(1, 3 * num_images, height, width))]
         except (RuntimeError, AssertionError, ValueError):
             shapes = []
         self.train()
         if shapes != expected:
-            raise InputError(f"timm model '{model}' does not take every size that 32 divides; {_OTHERS}")
+            raise InputError(f"timm model '{model}' does not accept all multiples of 32 as size; {_OTHERS}")
 
 
 def _create(model: str, in_chans: int, pretrained: bool) -> nn.Module:
@@ -107,7 +107,7 @@ def _create(model: str, in_chans: int, pretrained: bool) -> nn.Module:
     settings: dict[str, Any] = {"in_chans": in_chans, "pretrained": pretrained, "features_only": True}
     try:
         if facts.fixed_input_size:
-            try:  # Swin's way to take any size; other families do not know the word
+            try:  # with this argument Swin accepts any size; other families do not have it
                 return timm.create_model(model, **settings, strict_img_size=False)
             except TypeError:
                 pass
@@ -118,18 +118,18 @@ def _create(model: str, in_chans: int, pretrained: bool) -> nn.Module:
             f"({error}); copy it from a machine that has it, or start with --weights_init scratch"
         ) from error
     except (RuntimeError, NotImplementedError, AttributeError, AssertionError) as error:
-        raise InputError(f"timm model '{model}' cannot be read out in stages: {error}") from error
+        raise InputError(f"timm model '{model}' gives no features by stage: {error}") from error
 
 
 def _facts(model: str) -> Any:
-    """What timm records of a model: mean, std, where its weights are."""
+    """timm's record of a model: mean, std, location of its weights."""
     import timm
 
     return timm.get_pretrained_cfg(model)
 
 
 def _cached(facts: Any) -> Path:
-    """Where timm looks for the weights before it fetches them."""
+    """The path in timm's cache, where it looks for the weights before it downloads them."""
     from huggingface_hub import constants
 
     if facts.hf_hub_id:
@@ -138,7 +138,7 @@ def _cached(facts: Any) -> Path:
 
 
 def _nearest(model: str) -> str:
-    """As `utils.nearest_name`, but timm has too many models to list."""
+    """The hint of `utils.nearest_name` without a list of all models, which would be too long."""
     near = difflib.get_close_matches(model, TimmEncoder.models(), n=3)
     guess = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ";"
     return f"{guess} (all: timm.list_models())"

@@ -56,7 +56,7 @@ class ScDepthGolden:
             f"{100 * beyond:.2f} % beyond it (allowed {100 * outliers:.2f} %)"
         )
 
-    def picture(self, name: str, size: tuple[int, int] = (64, 96)) -> Tensor:
+    def image(self, name: str, size: tuple[int, int] = (64, 96)) -> Tensor:
         """(2, 3, H, W) in [0, 1]."""
         return tensor(image(f"{self.prefix}/{name}", 2, *size))
 
@@ -66,9 +66,9 @@ class ScDepthGolden:
 
     def batch(self, size: tuple[int, int] = (64, 96)) -> Batch:
         """A target and two sources that differ from it by a fifth."""
-        images = {0: self.picture("target", size)}
+        images = {0: self.image("target", size)}
         for number, frame in enumerate((-1, 1)):
-            images[frame] = 0.8 * images[0] + 0.2 * self.picture(f"reference_{number}", size)
+            images[frame] = 0.8 * images[0] + 0.2 * self.image(f"reference_{number}", size)
         return Batch(images, self["K"], torch.arange(2))
 
     def depths(self, size: tuple[int, int]) -> dict[int, Tensor]:

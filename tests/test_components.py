@@ -33,6 +33,8 @@ NEEDS = {
     ("networks", "depth_decoder"): {"num_channels": CHANNELS},
     ("networks", "depth_decoder_bilinear"): {"num_channels": CHANNELS},
     ("networks", "grid_decoder"): {"num_channels": (4, *CHANNELS)},
+    ("networks", "image_decoder"): {"num_channels": CHANNELS},
+    ("networks", "refine_decoder"): {"num_channels": CHANNELS},
     ("networks", "pose_decoder"): {"num_channels": CHANNELS, "num_input_features": 2},
     ("networks", "split_decoder"): {"num_channels": CHANNELS},
     ("networks", "timm"): {"model": "test_efficientnet"},

@@ -35,7 +35,7 @@ def image() -> torch.Tensor:
 def test_kind_keeps_shape_and_range_and_repeats(kind, image):
     first = corrupt(image, kind, 3, index=7)
     assert first.shape == image.shape and first.dtype == image.dtype
-    assert 0 <= float(first.min()) and float(first.max()) <= 1
+    assert float(first.min()) >= 0 and float(first.max()) <= 1
     assert torch.equal(first, corrupt(image, kind, 3, index=7))
     assert not torch.equal(first, image)
 
@@ -88,7 +88,7 @@ def test_own_results_as_reference_give_unit_mce(tmp_path):
     with pytest.raises(InputError, match="lacks the corruption fog"):
         evaluate_corruptions(from_brightness, wall, PLAIN, Loading(), clean, ["fog"], path)
     path.write_text(json.dumps([]))
-    with pytest.raises(InputError, match="is not a corruptions.json"):
+    with pytest.raises(InputError, match=r"is not a corruptions\.json"):
         evaluate_corruptions(from_brightness, wall, PLAIN, Loading(), clean, ["dark"], path)
 
 

@@ -1,4 +1,4 @@
-"""Colours and image grids, compared with what was put in."""
+"""Colours and image grids, compared with their input."""
 
 from __future__ import annotations
 

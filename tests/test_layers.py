@@ -1,4 +1,4 @@
-"""Depth maths against the recorded numbers and against closed forms."""
+"""Geometry and image operations: the recorded values and closed forms."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_disparity_becomes_depth_as_published(golden, given):
     golden.close("depth", disparity_to_depth(given["disp"], 0.1, 100))
 
 
-def test_depth_bounds_the_wrong_way_round_are_refused():
+def test_reversed_depth_bounds_are_refused():
     with pytest.raises(InputError, match="0 < min_depth < max_depth, got 5 and 1"):
         disparity_to_depth(torch.zeros(1), 5, 1)
 
@@ -52,7 +52,7 @@ def test_poses_are_the_published_matrices(golden, given, name, axis_angle):
     golden.close(f"T_inv_{name}", pose_matrix(angle, translation, invert=True))
 
 
-def test_the_specifications_check_value_of_a_pose():
+def test_pose_has_the_check_value_of_the_specification():
     T = pose_matrix(torch.tensor([[0.01, -0.02, 0.03]]), torch.tensor([[0.1, 0.2, -0.3]]))
     expected = [
         [0.9993501, -0.0300929, -0.0198453, 0.1],
@@ -80,7 +80,7 @@ def test_the_warp_is_the_published_one(golden, given):
     golden.close("cam_points", torch.cat([points, torch.ones_like(points[:, :1])], 1))
 
 
-def test_the_joint_warp_goes_where_points_are_projected(given):
+def test_sampling_grid_equals_backproject_and_project(given):
     """`sampling_grid` is `backproject` and `project` in one, with another camera as the source too."""
     K = torch.tensor([[50.0, 0, 19.5], [0, 45.0, 11.5], [0, 0, 1]]).expand(2, 3, 3)
     K_source = torch.tensor([[60.0, 0, 21.0], [0, 61.0, 10.0], [0, 0, 1]]).expand(2, 3, 3)
@@ -93,7 +93,7 @@ def test_the_joint_warp_goes_where_points_are_projected(given):
     assert torch.allclose(y.flatten(1), pixels[:, 1], atol=1e-3)
 
 
-def test_a_sideways_step_moves_a_wall_by_focal_times_baseline_over_depth():
+def test_sideways_step_shifts_wall_by_focal_baseline_over_depth():
     depth = torch.full((1, 1, 8, 64), 10.0)  # a wall, 10 m ahead
     intrinsics = torch.tensor([[[50.0, 0, 32], [0, 50.0, 4], [0, 0, 1]]])
     T_source_from_target = torch.eye(4)[None].clone()
@@ -104,8 +104,8 @@ def test_a_sideways_step_moves_a_wall_by_focal_times_baseline_over_depth():
     assert torch.allclose(z, torch.full_like(z, 10.0))
 
 
-def test_a_motion_that_is_no_number_has_such_a_gradient_and_does_not_end_the_process():
-    """So that training can name the step; looking up such a place takes the border and seems fine."""
+def test_nan_motion_gives_nan_gradient_and_no_crash():
+    """The NaN lets training name the step; sampling itself would return the border and hide it."""
     T = torch.full((1, 4, 4), float("nan"), requires_grad=True)
     K = torch.tensor([[[50.0, 0, 32], [0, 50.0, 4], [0, 0, 1]]])
     warp(torch.rand(1, 3, 8, 64), torch.ones(1, 1, 8, 64), K, T).mean().backward()
@@ -118,7 +118,7 @@ def test_ssim_is_the_published_one(golden, given):
     golden.close("ssim_same", ssim_error(given["img"], given["img"]), relative=0)
 
 
-def test_the_specifications_check_value_of_ssim():
+def test_ssim_has_the_check_value_of_the_specification():
     x = torch.arange(60).view(1, 3, 4, 5) / 60
     error = ssim_error(x, 1 - x)
     assert error.mean().item() == pytest.approx(0.7046191, abs=1e-6)
@@ -126,7 +126,7 @@ def test_the_specifications_check_value_of_ssim():
 
 
 @pytest.mark.parametrize("weight", [0.85, 0.0, 1.0])
-def test_the_fast_comparison_equals_the_readable_one_and_so_does_its_gradient(weight):
+def test_fused_photometric_error_equals_the_readable_form(weight):
     torch.manual_seed(0)
     images = torch.rand(2, 3, 3, 20, 24, dtype=torch.float32, requires_grad=True)
     target = torch.rand(3, 3, 20, 24)

@@ -1,4 +1,4 @@
-"""Known depths against known ground truths: perfect, scaled, sparse, capped, cropped."""
+"""Known depths against known ground truth: perfect, scaled, sparse, capped, cropped."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_bdedepths_four_benchmarks_get_their_published_numbers(case, protocol):
         ground_truths = list(values[f"{benchmark}_gt"])
     else:
         ground_truths = [values[f"{benchmark}_gt{n}"] for n in range(2)]
-    if benchmark == "city":  # the car's bonnet is cut off, the borders do not count
+    if benchmark == "city":  # the car's bonnet is cropped, the borders are ignored
         ground_truths = [ground_truth[:768] for ground_truth in ground_truths]
         for ground_truth in ground_truths:
             ground_truth[:256] = ground_truth[:, :192] = ground_truth[:, 1856:] = 0
@@ -192,7 +192,7 @@ def test_six_cameras_get_surround_depths_published_numbers(case, max_depth, foca
 
 @pytest.mark.parametrize("old", [(24, 40), (100, 300), (7, 5)])
 @pytest.mark.parametrize("new", [(75, 131), (24, 40), (10, 17)])
-def test_a_look_up_equals_resizing_the_whole_map(old, new):
+def test_sampling_equals_resizing_the_whole_map(old, new):
     maps = torch.rand(2, *old, generator=torch.Generator().manual_seed(1))
     rows, columns = torch.meshgrid(torch.arange(new[0]), torch.arange(new[1]), indexing="ij")
     places = rows.flatten().expand(2, -1), columns.flatten().expand(2, -1), torch.tensor([new, new])
@@ -209,7 +209,9 @@ def test_a_look_up_equals_resizing_the_whole_map(old, new):
         (seen(align_corners=True), resized("bilinear", align_corners=True)),
         (seen(nearest=True), resized("nearest")),
     ]:
-        torch.testing.assert_close(result, wanted, rtol=0, atol=5e-5)  # F.interpolate places in float32
+        torch.testing.assert_close(
+            result, wanted, rtol=0, atol=5e-5
+        )  # F.interpolate computes coordinates in float32
 
 
 def test_the_nearest_pixel_at_equal_size_is_the_pixel_itself():

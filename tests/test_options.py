@@ -193,7 +193,7 @@ def test_name_and_data_path_have_defaults(tmp_path, monkeypatch):
         ("--decay_step 36 26", "decay_epochs must go up, such as 26 36, got"),
         ("--optimizer adam --weight_decay 0.1", "adam has no weight decay, got 0.1; --weight_decay 0, or"),
         ("--beta1 1", "beta1 must be at least 0 and below 1, got 1.0"),
-        ("--scales 0 4", "--scales must be 0 to 3, got 4"),
+        ("--scales 0 5", "--scales must be 0 to 4, got 5"),
         (
             "--scheduler stepped",
             "--scheduler must be step, cosine or constant, got 'stepped'; did",

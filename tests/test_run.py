@@ -119,7 +119,7 @@ def test_eval_only_evaluates_another_split_and_size(tiny_kitti, tmp_path, capsys
     assert "along the camera's optical axis" in capsys.readouterr().out
 
 
-def test_eval_only_skips_samples_that_lack_a_image_when_asked(tiny_kitti, tmp_path, capsys):
+def test_eval_only_skips_samples_that_lack_an_image_when_asked(tiny_kitti, tmp_path, capsys):
     data = shutil.copytree(tiny_kitti, tmp_path / "data")
     shutil.copy(data / "splits/val_files.txt", data / "splits/test_files.txt")  # three images
     run.main(runs.arguments(data, tmp_path, max_steps=1))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from logs import RunLog
-from sinks import JsonLines, TensorBoard, Wandb, open_sinks, with_section
+from sinks import JsonLines, TensorBoard, Trackio, Wandb, open_sinks, with_section
 from utils import InputError
 
 GRID = np.full((8, 16, 3), 200, np.uint8)
@@ -66,15 +66,10 @@ def test_tensorboard_holds_scalars_images_and_clouds(tmp_path):
     assert "cloud_VERTEX" in board.Tags()["tensors"]
 
 
-def test_unknown_service_is_refused(tmp_path):
-    with pytest.raises(InputError, match="--log_to is one of wandb, wandb_offline, trackio, got 'comet'"):
-        open_sinks(tmp_path, {"log_to": "comet"}, 0)
-
-
 def test_missing_package_is_named_with_the_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(InputError, match=r"needs the package trackio.*: pip install trackio"):
-        open_sinks(tmp_path, {"log_to": ["trackio"]}, 0)
+        open_sinks(tmp_path, {"trackio": True}, 0)
 
 
 @pytest.fixture
@@ -147,7 +142,7 @@ def test_offline_wandb_holds_scalars_images_and_clouds(wandb, tmp_path):
 def test_resumed_wandb_run_keeps_its_id(wandb, tmp_path):
     folder = tmp_path / "run"
     for step in (1, 2):
-        with RunLog(folder, {"log_to": "wandb_offline"}, 4, step - 1, active=True) as log:
+        with RunLog(folder, {"wandb": "offline"}, 4, step - 1, active=True) as log:
             log.step(step, 0, {"loss": 1.0 / step}, samples=4, waited=0.1, worked=0.1)
     note = (folder / "wandb_id.txt").read_text()
     names = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
@@ -165,3 +160,13 @@ def test_bar_counts_steps_that_are_logged_in_groups(tmp_path):
         (5, 10, 0.5),
         (10, 10, 0.5),
     ]
+
+
+def test_trackio_holds_scalars_and_images(tmp_path, monkeypatch):
+    trackio = pytest.importorskip("trackio")
+    monkeypatch.setattr(trackio.utils, "TRACKIO_DIR", tmp_path / "trackio")
+    sink = Trackio(tmp_path / "run", {"learning_rate": 1e-4})
+    sink.scalars(3, {"loss": 0.5})
+    sink.images(3, {"grid": GRID})
+    sink.close()
+    assert list((tmp_path / "trackio").rglob("*.db")) and list((tmp_path / "trackio").rglob("*.png"))

@@ -19,17 +19,13 @@ LEVELS = [
     {"utils"},
     {"structures", "components", "devices", "files", "intrinsics", "provenance", "shards", "workers"},
     {"layers", "processes", "schedule", "segmentation_metrics"},
-<<<<<<< HEAD
-    {"cameras", "intrinsics", "photometric_error", "metrics", "checkpoints", "images", "trajectories"},
-    {"networks", "losses", "datasets"},
-=======
     {"cameras", "photometric_error", "metrics", "checkpoints", "images", "clouds", "sinks", "trajectories"},
     {"networks", "losses", "datasets", "videos"},
->>>>>>> refs/heads/tools
     {"views"},
     {"methods"},
     {"evaluation"},
     {"validation", "logs", "published_configs"},
+    {"training"},
     {"options", "trainer", "predictor"},
     {"flags"},
     {"prediction"},
@@ -54,20 +50,11 @@ SCRIPTS_AS_LIBRARY = {  # (importing, entry script): why
     ("benchmarks.surround_table", "tools.make_synthetic"): "renders its world with the tool",
 }
 LONG_FILES = {  # file: why
-<<<<<<< HEAD
-    "tools/sift_matches.py": "two-view geometry beside the tool; to be split",
-=======
->>>>>>> refs/heads/tools
-    "trainer.py": "schedule and process code inside; both get files of their own",
 }
 LONG_FUNCTIONS = {  # file:function: why
 }
 MANY_SETTINGS = {  # file:class: why
-<<<<<<< HEAD
     "datasets/folder.py:Folder": "recordings of one's own: each setting is a fact that no file there states",
-=======
-    "datasets/folder.py:Folder": "repeats base settings; takes **settings",
->>>>>>> refs/heads/tools
     "methods/_networks.py:DepthAndMotion": "depth and pose networks; its settings are Monodepth2's options",
 }
 CIRCLES: dict[tuple[str, ...], str] = {}  # files that import each other, in alphabetical order: why

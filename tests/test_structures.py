@@ -1,4 +1,4 @@
-"""The records that travel: collated, moved, opened by camera."""
+"""Batch and Prediction: collation, moves between devices, the camera axis."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def sample(index, cameras=1, size=(4, 6), **extra):
     return Batch({0: value, "s": value}, eye, torch.tensor([index]), poses, cameras=cameras, extra=extra)
 
 
-def test_samples_are_joined_along_the_batch_with_the_camera_varying_fastest():
+def test_samples_are_joined_with_the_camera_varying_fastest():
     samples = [sample(index, 2, speed=torch.tensor([index, index + 0.5])) for index in (3, 5)]
     batch = Batch.cat(samples)
     assert len(batch) == 2 and batch.index.tolist() == [3, 5] and batch.cameras == 2
@@ -29,7 +29,7 @@ def test_samples_of_two_sizes_are_refused_with_both():
         Batch.cat([sample(0), sample(1, size=(8, 6))])
 
 
-def test_moving_makes_images_of_bytes_float_and_leaves_the_loaders_batch_alone():
+def test_to_makes_images_float_and_keeps_the_original_batch():
     batch = sample(51)
     batch.detailed, batch.companion = sample(51, size=(8, 12)), sample(102)
     moved = batch.to("cpu")
@@ -41,21 +41,21 @@ def test_moving_makes_images_of_bytes_float_and_leaves_the_loaders_batch_alone()
     assert torch.equal(moved.to("cpu").images[0], moved.images[0]), "moving twice divides once"
 
 
-def test_map_reaches_every_tensor_also_in_a_record_within():
+def test_map_reaches_every_tensor_of_nested_records():
     batch = Batch.cat([sample(1, inner=sample(2))])
     doubled = batch.map(lambda tensor: tensor * 2)
     assert doubled.images[0].unique().item() == 2 and doubled.extra["inner"].images[0].unique().item() == 4
     assert doubled.augmented is None and batch.images[0].unique().item() == 1
 
 
-def test_networks_see_the_jittered_images_where_there_are_any():
+def test_network_images_are_the_jittered_ones_if_given():
     batch = sample(1)
     assert batch.network_images is batch.images
     batch.augmented = {0: batch.images[0] + 1}
     assert batch.network_images is batch.augmented
 
 
-def test_sources_are_every_frame_but_the_target():
+def test_sources_are_all_frames_except_the_target():
     batch = sample(1)
     assert batch.sources == ["s"]
     assert Prediction({}).warped == {}

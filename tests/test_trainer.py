@@ -17,7 +17,8 @@ from tensorboard.util.tensor_util import make_ndarray
 from checkpoints import load_checkpoint
 from logs import RunLog
 from tests import runs
-from trainer import MAX_NOT_FINITE, Trainer
+from trainer import Trainer
+from training.finite import MAX_NOT_FINITE
 from utils import InputError, read_yaml
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -341,7 +342,7 @@ def test_networks_that_are_not_loaded_get_no_moments(tiny_kitti, tmp_path, monke
     published = runs.last(tmp_path)
     moments = {n: {"exp_avg": torch.ones_like(p)} for n, p in trainer.method.named_parameters()}
     published.training = {"optimizer_by_name": moments}
-    monkeypatch.setattr("trainer.load_checkpoint", lambda path: published)
+    monkeypatch.setattr("training.resuming.load_checkpoint", lambda path: published)
     settings = {"model_name": "part", "load_weights_folder": tmp_path / "run", "models_to_load": "encoder"}
     part = runs.build(runs.arguments(tiny_kitti, tmp_path, **settings))
     found = {n.split(".")[0] for n, p in part.method.named_parameters() if p in part.optimizer.state}
@@ -468,7 +469,7 @@ def test_a_gpu_that_is_not_there_is_refused(tiny_kitti, tmp_path):
         ({"losses.smoothnes.weight": 1}, "no losses/smoothnes.py; did you mean 'smoothness'"),
         (
             {"losses.photometric.weights": 1},
-            "loss photometric has no setting 'weights'; did you mean 'ssim_weight'",
+            "loss photometric has no setting 'weights'; did you mean 'weight'",
         ),
         ({"dataset.baselin": 1}, "dataset kitti has no setting 'baselin'; did you mean 'baseline'"),
         ({"method": "monodeth2"}, "no methods/monodeth2.py; did you mean 'monodepth2'"),

@@ -1,14 +1,14 @@
-"""A world to train in: streets and rooms rendered with known depth, poses, semantics and, outdoors, LiDAR.
+"""Synthetic scenes: streets and rooms rendered with known depth, poses, semantics and, outdoors, LiDAR.
 
-A world is a ground plane and a few hundred solids (boxes and ellipsoids) along a gently curving street,
-drawn from one seed: houses, walls, trees, hedges, poles, parked and moving cars; `Room` is its counterpart
-indoors. Rays are cast from the pixel centres, so depth is exact, and every surface carries noise of many
-octaves. An octave whose cells shrink below a few pixels is faded out,
+A world is a ground plane and a few hundred solids (boxes and ellipsoids) along a gently curving street, all
+random from one seed: houses, walls, trees, hedges, poles, parked and moving cars. `Room` is the indoor scene.
+Rays are cast from the pixel centres, so depth is exact. Every surface has noise of several octaves, and an
+octave whose cells become smaller than a few pixels is faded out,
 
     colour = base * (1 + contrast * sum_k fade(cell_k / footprint) * noise_k(u / cell_k, v / cell_k)),
 
-with the footprint of a pixel on the surface known in closed form. Images are therefore band-limited:
-warping one into another with the true depth and pose leaves little error, wherever the world is static.
+with the footprint of a pixel on the surface known in closed form. Images are therefore band-limited: warping
+one into another with ground-truth depth and pose leaves a small error wherever the world is static.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class World:
     """A street to drive along; x forward, y left, z up, the ground at z = 0.
 
     Args:
-        seed: every world has one; equal seeds give equal bytes.
-        seconds: how long the drive is at most; the street is built that far and beyond.
+        seed: seed of all random numbers; equal seeds give equal bytes.
+        seconds: largest duration of the drive; the street extends beyond its end.
     """
 
     def __init__(self, seed: int, seconds: float = 10.0) -> None:
@@ -61,7 +61,7 @@ class World:
     def ego_pose(self, time: float) -> np.ndarray:
         """(4, 4) world_from_rig; the rig stands on the ground, x forward, y left, z up."""
         sway, yaw, pitch, roll, heave = self._wobble[0] * np.sin(self._wobble[1] * time + self._wobble[2])
-        x, y, heading = self.street.place(self.travelled(time), self.street.lane + sway)
+        x, y, heading = self.street.pose(self.travelled(time), self.street.lane + sway)
         world_from_rig = rotation(heading + yaw, pitch, roll)
         world_from_rig[:3, 3] = x, y, heave
         return world_from_rig
@@ -69,21 +69,21 @@ class World:
     # Rendering.
 
     def render(self, camera: Camera, world_from_camera: np.ndarray, time: float) -> View:
-        """The world at `time` seconds through `camera`, placed by world_from_camera (4, 4)."""
+        """The world at `time` seconds from `camera` with the pose world_from_camera (4, 4)."""
         solids = self._at(time)
         return render(
-            lambda u, v: self._look(camera, world_from_camera, solids, u, v), camera.height, camera.width
+            lambda u, v: self._shade(camera, world_from_camera, solids, u, v), camera.height, camera.width
         )
 
     def scan(
         self, world_from_lidar: np.ndarray, time: float, beams: int = 64, azimuths: int = 900
     ) -> np.ndarray:
-        """A full turn of a spinning LiDAR, as if taken at one instant.
+        """A full turn of a spinning LiDAR, without motion during the turn.
 
         Returns:
             (P, 4) float32: x forward, y left, z up in metres, and reflectance in [0, 1].
         """
-        elevation = np.radians(np.linspace(2.0, -24.8, beams))[:, None]  # those of the HDL-64E
+        elevation = np.radians(np.linspace(2.0, -24.8, beams))[:, None]  # angles of the HDL-64E
         azimuth = np.linspace(np.pi, -np.pi, azimuths, endpoint=False)[None]
         flat = np.cos(elevation)
         x, y, z = np.broadcast_arrays(flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation))
@@ -95,10 +95,10 @@ class World:
         reflectance = np.where(solid[hit] >= 0, solids.colour[solid[hit]].mean(1), self._paint.asphalt.mean())
         return np.concatenate([rays[:, hit] * distance[hit], reflectance[None]]).T.astype(np.float32)
 
-    def _look(
+    def _shade(
         self, camera: Camera, world_from_camera: np.ndarray, solids: Solids, u: np.ndarray, v: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        """What `render` asks of pixels (u, v)."""
+        """The outputs that `render` needs at pixels (u, v)."""
         rotate, origin = world_from_camera[:3, :3], world_from_camera[:3, 3]
         directions = (rotate @ camera.directions(u, v)).astype(np.float32)
         step = camera.steps(rotate, u, v)
@@ -124,12 +124,12 @@ class World:
         return colour, depth, label, moving, (np.maximum(solid, -1) + 1) << 10 | label << 2 | face
 
     def _at(self, time: float) -> Solids:
-        """The solids where they are at `time`."""
+        """The solids with their poses at `time`."""
         solids = self._solids
         centre, yaw = solids.centre.copy(), solids.yaw.copy()
         for m, mover in enumerate(self.street.movers):
             along = mover.along + mover.speed * time + (self.travelled(time) if mover.follows else 0)
-            x, y, heading = self.street.place(along, mover.across)
+            x, y, heading = self.street.pose(along, mover.across)
             if mover.across > 0:
                 heading += np.pi
             c, s = np.cos(heading), np.sin(heading)

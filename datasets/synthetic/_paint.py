@@ -1,7 +1,7 @@
-"""The look of things: light, sky, ground and solids, everything filtered with the pixel's footprint.
+"""Appearance: light, sky, ground and solids, all filtered with the pixel's footprint.
 
-An octave of noise whose cells shrink below a few footprints is faded out, edges of stripes and windows are
-averaged over the footprint, and so an image holds nothing finer than its pixels.
+An octave of noise whose cells become smaller than a few footprints is faded out, and edges of stripes and
+windows are averaged over the footprint. An image therefore contains nothing finer than its pixels.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from ._rays import BODY, CABIN, FACADE, Solids, footprints_of, turn
 from ._street import ROAD, SIDEWALK, TERRAIN, Street
 
 CELLS = 0.04 * 2.0 ** np.arange(9)  # metres, the noise octaves: 4 cm to 10 m
-FINE = np.float32((1.5, 1.5, 1.4, 1.2, 1.0, 0.8, 0.6, 0.5, 0.4))  # their gains where the small prevails
+FINE = np.float32((1.5, 1.5, 1.4, 1.2, 1.0, 0.8, 0.6, 0.5, 0.4))  # gains of the octaves, fine ones larger
 
 
 class Paint:
-    """Colours for a street: its light, drawn once, and the brushes for what a ray may meet.
+    """Colours of a street: random light, and a brush for each kind of surface.
 
     Args:
-        rng: what light and noise are drawn with.
-        street: whose ground is painted.
+        rng: generator of light and noise.
+        street: street with the ground to paint.
     """
 
     def __init__(self, rng: np.random.Generator, street: Street) -> None:
@@ -52,7 +52,7 @@ class Paint:
         self._grass = np.float32(np.array([0.36, 0.50, 0.22]) * tint)
 
     def sky(self, directions: np.ndarray) -> np.ndarray:
-        """(P, 3) colour of rays (3, P) that meet nothing: a gradient and soft clouds, infinitely far."""
+        """(P, 3) colour of rays (3, P) that hit nothing: a gradient and soft clouds, infinitely far."""
         x, y, z = directions / np.linalg.norm(directions, axis=0)
         up = z.clip(0, 1)
         colour = self.horizon + (self._zenith - self.horizon) * (up[:, None] ** 0.55)
@@ -82,7 +82,9 @@ class Paint:
         dry = _smooth(self._octaves(x, y + 17, wide, (0.7, 3.0, 9.0)) * 0.9 + 0.1)[:, None]
         grass = self._grass * (1 + 0.34 * noise)[:, None] * (1 + dry * np.float32((0.35, 0.10, 0.15)))
 
-        within = (self.street.road - lateral) / across  # in footprints, so clipping it is a filtered edge
+        within = (
+            self.street.road - lateral
+        ) / across  # in footprints, so that clipping gives a filtered edge
         pavement = (self.street.road + self.street.sidewalk - lateral) / across
         label = np.where(pavement > 0, SIDEWALK, TERRAIN)
         colour = grass + (paving - grass) * (pavement + 0.5).clip(0, 1)[:, None]
@@ -108,7 +110,7 @@ class Paint:
         return colour * light * self._shade_under(x, y, solids)[:, None], label
 
     def _shade_under(self, x: np.ndarray, y: np.ndarray, solids: Solids) -> np.ndarray:
-        """(P,) soft darkening of the ground beneath and beside solids, 1 in the open."""
+        """(P,) soft shadow on the ground below and next to solids, 1 in the open."""
         shade = np.ones_like(x)
         shift = -self._to_sun[:2] / self._to_sun[2] * np.minimum(1, self._sun.mean() * 2)
         low, high = (np.array([bound(x), bound(y)]) for bound in (np.min, np.max))
@@ -138,7 +140,7 @@ class Paint:
         step: np.ndarray,
         solids: Solids,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Colour (P, 3) and face (P,) (the axis its normal follows) where rays meet `solid`."""
+        """Colour (P, 3) and face (P,) (the axis of its normal) where rays hit `solid`."""
         c, s = solids.turn[solid].T
         half = solids.half[solid].T
         ray = turn(directions, c, s)
@@ -174,11 +176,11 @@ class Paint:
         return (colour * light).astype(np.float32), face
 
     def _offset(self, solid: np.ndarray, face: np.ndarray, point: np.ndarray) -> np.ndarray:
-        """(P,) metres by which the noise is shifted, so that no two solids look alike."""
+        """(P,) shift of the noise in metres, so that solids differ."""
         return solid * 37.7 + face * 11.3 + np.sign(point[0]) * 5.1
 
     def _facade(self, colour: np.ndarray, at: Spots, solids: Solids) -> np.ndarray:
-        """Windows in rows, a darker ground floor, a cornice; roofs stay plain."""
+        """Windows in rows, a darker ground floor, a cornice; roofs are plain."""
         wide, tall, share = solids.pattern[at.solid].T
         width, height = at.half_width, at.half[2]
         inset = 0.5 * np.maximum(0.3, (2 * width) % wide)
@@ -217,7 +219,7 @@ class Paint:
 
 
 def _noise_table(rng: np.random.Generator) -> np.ndarray:
-    """(65536, 4) float32 in [-1, 1]: random values on a 256 x 256 torus, each with its three neighbours."""
+    """(65536, 4) float32 in [-1, 1]: random values on a 256 x 256 torus, each with three neighbours."""
     values = rng.uniform(-1, 1, (256, 256)).astype(np.float32)
     right, below = np.roll(values, -1, 1), np.roll(values, -1, 0)
     return np.stack([values, right, below, np.roll(right, -1, 0)], -1).reshape(-1, 4).copy()
@@ -261,7 +263,7 @@ def _band(
 
 
 def _disc(u: np.ndarray, v: np.ndarray, radius: float, footprint: np.ndarray) -> np.ndarray:
-    """(P,) share of the footprint within `radius` of (0, 0), about."""
+    """(P,) approximate share of the footprint within `radius` of (0, 0)."""
     return ((radius - np.hypot(u, v)) / footprint + 0.5).clip(0, 1)
 
 
@@ -272,14 +274,14 @@ def _blend(colour: np.ndarray, paint: tuple[float, ...] | np.ndarray, share: np.
 
 @dataclass
 class Spots:
-    """Places on the faces of solids, P of them; lengths in metres."""
+    """P points on the faces of solids; lengths in metres."""
 
     u: np.ndarray  # across the face, 0 in the middle
     v: np.ndarray  # up from the foot of the solid
     fu: np.ndarray  # footprint along u
     fv: np.ndarray
     face: np.ndarray  # axis of the normal: 0 an end, 1 a flank, 2 the top
-    sign: np.ndarray  # +1 towards the front of the solid, -1 towards the back
+    sign: np.ndarray  # +1 in the front half of the solid, -1 in the back half
     half: np.ndarray  # (3, P)
     solid: np.ndarray
     noise: np.ndarray

@@ -1,8 +1,8 @@
-"""A furnished room and somebody who looks around in it with a camera in the hand.
+"""A furnished room, recorded with a hand-held camera.
 
-Four walls (of which some have hardly a mark to match), floor and ceiling are boxes like everything else:
-shelves of books, cupboards, tables, beds, doors, images, lamps, a rug. The camera turns fast and moves
-slowly, which is what makes indoor video hard for photometric training.
+Four walls (some almost without texture), floor and ceiling are boxes, and so is the furniture: bookshelves,
+cupboards, tables, sofas, doors, paintings, lamps, a rug. The camera turns fast and moves slowly, which makes
+indoor video hard for photometric training.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from ._paint import CELLS, Paint, Spots, _band, _blend, _smooth, _stripes
 from ._rays import PLAIN, Solid, Solids, rotation, trace
 from ._view import Camera, View, render
 
-FLOOR, WALL, CEILING, FURNITURE, IMAGE = 1, 3, 2, 4, 5  # labels: a room's own, not those of Cityscapes
-PLANKS, PAPER, ART, BOOKS, PANELS = range(10, 15)  # how a solid is painted, beside what a street has
+FLOOR, WALL, CEILING, FURNITURE, PAINTING = 1, 3, 2, 4, 5  # labels of a room, not those of Cityscapes
+PLANKS, PAPER, ART, BOOKS, PANELS = range(10, 15)  # kinds of paint, in addition to those of a street
 WALLS = np.array(
     [
         (0.80, 0.76, 0.66), (0.66, 0.74, 0.78), (0.78, 0.64, 0.58), (0.68, 0.76, 0.64), (0.86, 0.84, 0.80),
@@ -25,16 +25,16 @@ WOODS = np.array([(0.62, 0.44, 0.28), (0.48, 0.33, 0.22), (0.74, 0.60, 0.42), (0
 CLOTHS = np.array(
     [(0.66, 0.20, 0.18), (0.20, 0.34, 0.52), (0.28, 0.44, 0.30), (0.78, 0.62, 0.24), (0.46, 0.28, 0.46)]
 )
-BASE = 0.1  # metres, where the floor lies: on a slab
-CLEAR = 1.05  # metres that the camera keeps from the walls, which is more than any furniture is deep
+BASE = 0.1  # metres, height of the floor, which is a slab
+CLEAR = 1.05  # metres between camera and walls, more than the depth of any furniture
 
 
 class Room:
-    """A room to walk through; x and y across it from its middle, z up, metres.
+    """A room to walk through; x and y from its middle, z up, metres.
 
     Args:
-        seed: every room has one; equal seeds give equal bytes.
-        seconds: how long the recording is at most; walking needs no more room if it is long.
+        seed: seed of all random numbers; equal seeds give equal bytes.
+        seconds: largest duration of the recording; it does not change the size of the room.
     """
 
     def __init__(self, seed: int, seconds: float = 10.0) -> None:
@@ -59,21 +59,21 @@ class Room:
         self._middle = np.array([0, 0, BASE + rng.uniform(1.35, 1.65), rng.uniform(0, 6.28), 0.10, 0])
 
     def ego_pose(self, time: float) -> np.ndarray:
-        """(4, 4) world_from_rig; the rig is the camera in the hand, x forward, y left, z up."""
+        """(4, 4) world_from_rig; the rig is the hand-held camera, x forward, y left, z up."""
         size, rate, phase = self._waves
-        *place, yaw, pitch, roll = self._middle + (size * np.sin(rate * time + phase)).sum(0)
+        *position, yaw, pitch, roll = self._middle + (size * np.sin(rate * time + phase)).sum(0)
         world_from_rig = rotation(yaw, pitch, roll)
-        world_from_rig[:3, 3] = place
+        world_from_rig[:3, 3] = position
         return world_from_rig
 
     def render(self, camera: Camera, world_from_camera: np.ndarray, time: float) -> View:
-        """The room through `camera`, placed by world_from_camera (4, 4); nothing moves in it."""
-        return render(lambda u, v: self._look(camera, world_from_camera, u, v), camera.height, camera.width)
+        """The room from `camera` with the pose world_from_camera (4, 4); nothing moves in it."""
+        return render(lambda u, v: self._shade(camera, world_from_camera, u, v), camera.height, camera.width)
 
-    def _look(
+    def _shade(
         self, camera: Camera, world_from_camera: np.ndarray, u: np.ndarray, v: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        """What `render` asks of pixels (u, v)."""
+        """The outputs that `render` needs at pixels (u, v)."""
         rotate, origin = world_from_camera[:3, :3], world_from_camera[:3, 3]
         directions = (rotate @ camera.directions(u, v)).astype(np.float32)
         step = camera.steps(rotate, u, v)
@@ -86,7 +86,7 @@ class Room:
 
 
 class _Furnished:
-    """The solids of a room; `half` (2,) is half its length along x and along y, metres."""
+    """The solids of a room; `half` (2,) is half its length along x and y, metres."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -117,7 +117,7 @@ class _Furnished:
                         paint=PAPER, contrast=contrast, pattern=pattern)  # fmt: skip
 
     def _along_wall(self, side: int, door: bool) -> None:
-        """Furniture from one corner to the other, with images above what is low."""
+        """Furniture from one corner to the other, with paintings above low pieces."""
         rng, (along, _) = self.rng, self._spans(side)
         x = -along + 0.75  # the corner belongs to the other wall
         while x < along - 1.1:
@@ -129,13 +129,13 @@ class _Furnished:
             elif rng.random() < 0.8:
                 low = self._furniture(side, middle, width / 2)
                 if low and rng.random() < 0.8:
-                    self._image(side, middle, width / 2)
+                    self._painting(side, middle, width / 2)
             elif rng.random() < 0.8:
-                self._image(side, middle, width / 2)
+                self._painting(side, middle, width / 2)
             x += width + rng.uniform(0.05, 0.7)
 
     def _furniture(self, side: int, x: float, half: float) -> bool:
-        """One piece at a wall, `half` of its width; true where it is low."""
+        """One piece at a wall, `half` its width; True if it is low."""
         rng, kind = self.rng, self.rng.choice(4, p=(0.3, 0.25, 0.25, 0.2))
         wood = WOODS[rng.integers(len(WOODS))] * rng.uniform(0.8, 1.2)
         cloth = CLOTHS[rng.integers(len(CLOTHS))] * rng.uniform(0.8, 1.2)
@@ -161,11 +161,11 @@ class _Furnished:
             self._stand(side, x + end * (half - 0.08), 0.42, (0.08, 0.42, 0.3), FURNITURE, cloth * 0.95, 0.3)
         return True
 
-    def _image(self, side: int, x: float, half: float) -> None:
+    def _painting(self, side: int, x: float, half: float) -> None:
         rng = self.rng
         size = min(half * 0.8, rng.uniform(0.2, 0.5)), 0.015, rng.uniform(0.18, 0.36)
         frame = WOODS[rng.integers(len(WOODS))] * rng.uniform(0.5, 1.3)
-        self._stand(side, x, 0.015, size, IMAGE, frame, rng.uniform(1.5, 1.65), paint=ART, contrast=0.1)
+        self._stand(side, x, 0.015, size, PAINTING, frame, rng.uniform(1.5, 1.65), paint=ART, contrast=0.1)
 
     def _door(self, side: int, x: float) -> None:
         wood = np.array((0.84, 0.82, 0.76)) if self.rng.random() < 0.5 else WOODS[0]
@@ -217,10 +217,10 @@ class _Furnished:
 
 
 class RoomPaint(Paint):
-    """Colours for a room: soft light from above and the brushes for what stands in it.
+    """Colours of a room: soft light from above, and a brush for each kind of surface.
 
     Args:
-        rng: what light and noise are drawn with.
+        rng: generator of light and noise.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -242,7 +242,7 @@ class RoomPaint(Paint):
         self._to_sun = np.array([np.cos(azimuth) * flat, np.sin(azimuth) * flat, np.sin(height)])
 
     def _offset(self, solid: np.ndarray, face: np.ndarray, point: np.ndarray) -> np.ndarray:
-        """As for a street, but without a seam in the middle of a wall."""
+        """The shift for a street without its seam in the middle of a wall."""
         return solid * 37.7 + face * 11.3
 
     def _tints(self, x: np.ndarray, period: np.ndarray, footprint: np.ndarray, key: np.ndarray) -> np.ndarray:
@@ -257,7 +257,7 @@ class RoomPaint(Paint):
         return (value(high) * share + value(low) * (1 - share)) * fade
 
     def _planks(self, colour: np.ndarray, at: Spots, solids: Solids) -> np.ndarray:
-        """Boards along u: a tint each, dark joints, butt joints shifted from board to board."""
+        """Boards along u: one tint each, dark joints, butt joints shifted from board to board."""
         wide, long, _ = solids.pattern[at.solid].T
         board = np.floor(at.v / wide).astype(np.int64)
         shift = at.u + long * self._noise[(board * 977) & 65535, 1]
@@ -275,7 +275,7 @@ class RoomPaint(Paint):
     def _art(self, colour: np.ndarray, at: Spots, solids: Solids) -> np.ndarray:
         """Large blots of paint within a border."""
         wide = np.maximum(at.fu, at.fv)
-        flat = at.half[2] < 0.05  # a rug lies, an image hangs
+        flat = at.half[2] < 0.05  # a rug lies flat, a painting hangs
         reach = np.where(flat, at.half[1], at.half[2])
         v = np.where(flat, at.v, at.v - reach)
         border = np.where(flat, 0.1, 0.03)

@@ -1,4 +1,4 @@
-"""The street: a gentle curve with stretches of town, suburb, canyon and open land, and cars upon it."""
+"""The street: a gentle curve with stretches of town, suburb, canyon and open land, and with cars."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ PAINTS = np.array(
 
 @dataclass(frozen=True)
 class Mover:
-    """A car on the street: `along` the street at time 0, `across` it, metres; `speed` m/s, signed.
+    """A moving car: position `along` and `across` the street at time 0, metres; `speed` m/s, signed.
 
-    With `follows` the distance counts from the ego vehicle and the speed is relative to it.
+    With `follows`, position and speed are relative to the ego vehicle.
     """
 
     along: float
@@ -43,7 +43,7 @@ class Street:
     """A street and everything along it; x forward, y left, z up, the ground at z = 0, metres.
 
     Args:
-        rng: what it is drawn with.
+        rng: generator of the street.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -53,8 +53,8 @@ class Street:
         self._swing = bend * self._wave[0]
         self.road = rng.uniform(3.2, 5.6)  # half its width
         self.sidewalk = rng.uniform(1.4, 3.2)
-        self.lane = -self.road * rng.uniform(0.42, 0.55)  # where ours lies across the street
-        self.crossings: list[tuple[float, float]] = []  # streets across: from x, to x
+        self.lane = -self.road * rng.uniform(0.42, 0.55)  # position of the ego lane across the street
+        self.crossings: list[tuple[float, float]] = []  # crossing streets: x of both edges
         self.solids: list[Solid] = []
         self.movers: list[Mover] = []
 
@@ -66,14 +66,14 @@ class Street:
             self._swing / length * np.cos(x / length + phase),
         )
 
-    def place(self, along: float, across: float) -> tuple[float, float, float]:
+    def pose(self, along: float, across: float) -> tuple[float, float, float]:
         """x, y and heading of a point `along` the street and `across` it to the left, metres, radians."""
         y, slope = self.centre_line(along)
         heading = float(np.arctan(slope))
         return along - across * np.sin(heading), float(y) + across * np.cos(heading), heading
 
     def furnish(self, goal: float, seconds: float) -> None:
-        """Put up what stands and drives along the street, for a drive of `goal` metres in `seconds`."""
+        """Add buildings, plants and cars along the street, for a drive of `goal` metres in `seconds`."""
         rng, self.goal, self.seconds = self.rng, goal, seconds
         self.end = self.goal + 190
         blocked = rng.random() < 0.4  # the street ends at a wall across: a T-junction
@@ -124,7 +124,7 @@ class Street:
         spacing: tuple[float, float],
         put: Callable[[float, int], None],
     ) -> None:
-        """Put something at places `spacing` metres apart, each with a `chance`, never onto a crossing."""
+        """Call `put` every `spacing` metres, each time with probability `chance`, but not at crossings."""
         x = start + self.rng.uniform(0, spacing[0])
         while x < end:
             if self.rng.random() < chance and not self._crossed(x - 3, x + 3):
@@ -144,8 +144,8 @@ class Street:
         colour: np.ndarray,
         **more: Any,
     ) -> None:
-        """A solid with its middle at a place on the street, turned with it."""
-        x, y, heading = self.place(along, across)
+        """A solid with its middle at a point of the street, aligned with the street."""
+        x, y, heading = self.pose(along, across)
         colour = np.clip(colour, 0.02, 1)
         self.solids.append(Solid((x, y, z), tuple(half), heading, label, colour, **more))
 
@@ -172,7 +172,7 @@ class Street:
             self._solid(x + half[0], across, z, top, BUILDING, colour)
 
     def _windows(self) -> dict:
-        """The look of a wall with windows, as `Solid` takes it."""
+        """Settings of a `Solid` for a wall with windows."""
         rng = self.rng
         pattern = rng.uniform(1.9, 3.6), rng.uniform(2.6, 3.4), rng.uniform(0.38, 0.62)
         return {"paint": FACADE, "contrast": rng.uniform(0.07, 0.14), "pattern": pattern}
@@ -222,7 +222,7 @@ class Street:
         body = np.array([length, width, 0.46])
         cabin = np.array([length * (0.9 if van else 0.55), width * 0.9, 0.55 if van else 0.31])
         ahead = (0.1 if van else -0.2) * (-1 if flip and mover < 0 else 1)
-        x, y, heading = (0.0, 0.0, 0.0) if mover >= 0 else self.place(along, across)
+        x, y, heading = (0.0, 0.0, 0.0) if mover >= 0 else self.pose(along, across)
         for half, z, dx, paint in ((body, 0.46, 0, BODY), (cabin, 0.92 + cabin[2], ahead, CABIN)):
             centre = (x + dx * np.cos(heading), y + dx * np.sin(heading), z)
             yaw = heading + (np.pi if flip and mover < 0 else 0)
@@ -231,9 +231,9 @@ class Street:
 
     def _traffic(self) -> None:
         rng = self.rng
-        last = self.end - 14  # nobody drives beyond it
+        last = self.end - 14  # limit of all cars
         room = last - self.goal
-        if rng.random() < 0.35 and room > 12:  # someone ahead, a few m/s slower or faster
+        if rng.random() < 0.35 and room > 12:  # a car ahead, a few m/s slower or faster
             gap = rng.uniform(10, min(room, 32))
             slowest, fastest = (8 - gap) / self.seconds, (room - gap) / self.seconds
             speed = np.clip(rng.uniform(-2.5, 3), slowest, fastest)
@@ -247,7 +247,7 @@ class Street:
             self._car(0, 0, mover=mover)
 
     def _end_wall(self) -> None:
-        """The far side of the crossing street that ends ours."""
+        """Buildings on the far side of the crossing street at the end of the drive."""
         rng, y = self.rng, -45.0
         while y < 45:
             width = rng.uniform(9, 20)
@@ -258,7 +258,7 @@ class Street:
             y += width + (0 if rng.random() < 0.7 else 2.0)
 
     def _horizon(self) -> None:
-        """Woods in the distance, so that the ground does not end in the sky."""
+        """Distant woods, so that the ground does not end at the sky."""
         rng = self.rng
         far = self.goal + 235
         for x in np.arange(-40, far, 22.0):

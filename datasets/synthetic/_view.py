@@ -1,4 +1,4 @@
-"""Cameras, and what they see: one ray for a pixel, nine where two surfaces meet."""
+"""Cameras and rendering: one ray per pixel, nine for pixels on the border of two surfaces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Camera:
 
     @classmethod
     def like_kitti(cls, height: int, width: int) -> Camera:
-        """Focal lengths 0.58 of the width, principal point close to the middle."""
+        """Focal lengths of 0.58 of the width, and a principal point close to the middle."""
         focal = 0.58 * width
         centre = ((width - 1) / 2 - 0.009 * width, (height - 1) / 2 - 0.03 * height)
         return cls(np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]]), width, height)
@@ -49,7 +49,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class FisheyeCamera(Camera):
-    """A Kannala-Brandt fisheye, 166 degrees wide from left to right; the depth of its views is the distance.
+    """A Kannala-Brandt fisheye, 166 degrees wide from left to right; depth is the distance from the camera.
 
     Args:
         distortion: k1 to k4, see `cameras.KannalaBrandt`.
@@ -59,14 +59,14 @@ class FisheyeCamera(Camera):
 
     @classmethod
     def of_size(cls, height: int, width: int) -> FisheyeCamera:
-        """Every pixel of it has a ray, up to a square image."""
+        """A camera whose pixels all have a ray, for images up to a square."""
         focal = 0.33 * width
         centre = ((width - 1) / 2 + 0.006 * width, (height - 1) / 2 - 0.01 * height)
         return cls(np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]]), width, height)
 
     @property
     def model(self) -> KannalaBrandt:
-        """The camera as the rest of the project knows it."""
+        """The same camera as a `cameras.Camera`."""
         return KannalaBrandt(
             torch.from_numpy(self.intrinsics)[None], torch.tensor([self.distortion], dtype=torch.float64)
         )
@@ -83,13 +83,13 @@ class FisheyeCamera(Camera):
 
 @dataclass(frozen=True)
 class View:
-    """What a camera sees.
+    """A rendered image with its ground truth.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        depth: (H, W) float32 metres along the optical axis, of a fisheye along the ray; 0 for the sky.
+        depth: (H, W) float32 metres along the optical axis, for a fisheye along the ray; 0 for the sky.
         semantics: (H, W) uint8 Cityscapes train ids.
-        moving: (H, W) bool, pixels on something that moves.
+        moving: (H, W) bool, True on moving objects.
     """
 
     image: np.ndarray
@@ -100,17 +100,17 @@ class View:
 
 # Pixels u (P,), v (P,) → colour (P, 3), depth (P,), label (P,), moving (P,), and a number (P,) that differs
 # between surfaces.
-Look = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
+Shade = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
 
 
-def render(look: Look, height: int, width: int) -> View:
-    """A whole image, antialiased where two surfaces meet."""
+def render(shade: Shade, height: int, width: int) -> View:
+    """A whole image, antialiased at the borders of surfaces."""
     v, u = (a.ravel() for a in np.mgrid[:height, :width])
-    colour, depth, label, moving, surface = look(u, v)
+    colour, depth, label, moving, surface = shade(u, v)
     edge = borders(surface.reshape(height, width)).ravel().nonzero()[0]
-    if len(edge):  # only there does a pixel need more than one ray: nine
+    if len(edge):  # only these pixels need nine rays
         dv, du = (a.reshape(-1, 1) / 3 for a in np.mgrid[-1:2, -1:2])
-        fine = look((u[edge] + du).ravel(), (v[edge] + dv).ravel())[0]
+        fine = shade((u[edge] + du).ravel(), (v[edge] + dv).ravel())[0]
         colour[edge] = fine.reshape(9, -1, 3).mean(0)
     return View(
         image=(colour.clip(0, 1) * 255 + 0.5).astype(np.uint8).reshape(height, width, 3),

@@ -1,4 +1,4 @@
-"""Camera models: a pixel's ray projects to the pixel, as in OpenCV; also resized, cropped and mirrored."""
+"""Camera models: projection inverts the rays and equals OpenCV's, also after resize, crop and mirror."""
 
 import cv2
 import numpy as np
@@ -67,7 +67,7 @@ def test_rays_have_unit_length_where_depth_is_distance(camera):
 
 
 @each
-def test_points_turn_with_their_pixels_in_a_mirror(camera):
+def test_mirrored_points_have_mirrored_pixels(camera):
     points = camera.rays(H, W) * depths()
     mirrored, valid = camera.mirrored(W).project(points * torch.tensor([[-1.0], [1], [1]]))
     assert torch.equal(valid[0], camera.sees(H, W).flatten())
@@ -76,14 +76,14 @@ def test_points_turn_with_their_pixels_in_a_mirror(camera):
 
 
 @each
-def test_two_mirrors_give_the_camera_back(camera):
+def test_mirroring_twice_restores_the_camera(camera):
     points = camera.rays(H, W)
     twice = camera.mirrored(W).mirrored(W)
     assert torch.allclose(twice.project(points)[0], camera.project(points)[0], atol=1e-3)
 
 
 @each
-def test_a_sample_that_is_not_flipped_keeps_its_rays(camera):
+def test_unflipped_sample_keeps_its_rays(camera):
     both = camera.repeat(2).mirrored(W, torch.tensor([False, True]))
     rays = both.rays(H, W)
     assert torch.equal(rays[0], camera.rays(H, W)[0])
@@ -91,7 +91,7 @@ def test_a_sample_that_is_not_flipped_keeps_its_rays(camera):
 
 
 @each
-def test_a_crop_sees_the_rays_of_its_pixels(camera):
+def test_crop_has_the_rays_of_its_pixels(camera):
     part = camera.cropped(8, 12, 24, 40).rays(24, 40).unflatten(2, (24, 40))
     whole = camera.rays(H, W).unflatten(2, (H, W))[:, :, 8:32, 12:52]
     assert torch.allclose(part, whole, atol=1e-5)
@@ -109,7 +109,7 @@ def test_pixel_centres_move_by_half_pixels_when_resized(camera):
 
 
 @each
-def test_a_window_of_each_sample_sees_the_rays_of_its_pixels(camera):
+def test_window_of_each_sample_has_the_rays_of_its_pixels(camera):
     scale = torch.tensor([[1.5, 1.5], [1.0, 2.0]])
     offset = torch.tensor([[13.0, 11.0], [5.0, 30.0]])
     views = camera.repeat(2).zoomed(scale, offset, (24, 32))
@@ -139,7 +139,7 @@ def test_points_behind_the_camera_are_not_seen(camera):
 
 
 @each
-def test_its_file_gives_the_camera_back(camera, tmp_path):
+def test_camera_file_round_trip(camera, tmp_path):
     write_camera(tmp_path / "camera.yaml", camera)
     read = read_camera(tmp_path / "camera.yaml")
     assert type(read) is type(camera)
@@ -147,7 +147,7 @@ def test_its_file_gives_the_camera_back(camera, tmp_path):
 
 
 @each
-def test_a_batch_joins_and_moves_it(camera):
+def test_batch_collates_and_moves_cameras(camera):
     sample = Batch({0: torch.zeros(1, 3, H, W)}, K, torch.zeros(1, dtype=torch.int64), camera=camera)
     batch = Batch.cat([sample, sample])
     assert torch.equal(batch.camera.rays(H, W), camera.rays(H, W).repeat(2, 1, 1))
@@ -161,7 +161,7 @@ def test_the_nearest_pinhole_agrees_close_to_the_axis(camera):
     assert (layers.project(axis, k)[0] - camera.project(axis)[0]).abs().max() < 1.5
 
 
-def test_rays_are_kept_until_a_tensor_changes():
+def test_rays_are_cached_until_a_tensor_changes():
     camera = KannalaBrandt(WIDE.clone(), FISHEYE)
     first = camera.rays(H, W)
     assert camera.rays(H, W) is first
@@ -172,7 +172,7 @@ def test_rays_are_kept_until_a_tensor_changes():
         assert made.rays(H, W) is made.rays(H, W)
 
 
-def test_rays_with_a_gradient_are_made_anew():
+def test_rays_with_a_gradient_are_not_cached():
     camera = KannalaBrandt(WIDE, FISHEYE.clone().requires_grad_())
     for _ in range(2):
         camera.rays(H, W).sum().backward()
@@ -180,7 +180,7 @@ def test_rays_with_a_gradient_are_made_anew():
 
 
 @each
-def test_it_computes_on_the_device_of_its_tensors(camera):
+def test_computation_stays_on_the_device_of_the_tensors(camera):
     away = Batch({}, K, torch.zeros(1), camera=camera).map(lambda tensor: tensor.to("meta")).camera
     points = away.rays(H, W)
     for moved in (away.resized((H, W), (24, 32)), away.cropped(0, 0, 24, 32)):
@@ -244,13 +244,13 @@ def test_a_double_sphere_with_alpha_0_is_the_unified_camera():
     assert torch.allclose(double.project(points)[0], MODELS["unified"].project(points)[0], atol=1e-4)
 
 
-def test_a_polynomial_that_turns_back_does_not_show_what_lies_beside_it():
+def test_polynomial_that_turns_back_shows_no_point_outside_it():
     camera = BrownConrady(K, torch.tensor([[-0.3, 0.0, 0.0, 0.0]]))
     wide = torch.tensor([2.0, 0.0, 1.0])[None, :, None]  # its formula gives x' = 2 (1 - 0.3 * 4) = -0.4
     assert not camera.project(wide)[1].any()
 
 
-def test_the_dark_corners_of_a_fisheye_have_no_ray():
+def test_dark_corners_of_a_fisheye_have_no_ray():
     camera = KannalaBrandt(WIDE / torch.tensor([[4.0], [4.0], [1.0]]) + 0, torch.zeros(1, 4))
     camera.intrinsics[:, :2, 2] = torch.tensor([31.5, 23.5])
     seen = camera.sees(H, W)[0, 0]
@@ -273,7 +273,7 @@ def test_the_inverse_of_a_polynomial_has_its_derivative():
 # View synthesis.
 
 
-def test_between_pinholes_the_grid_is_the_fast_paths():
+def test_grid_between_pinholes_is_that_of_layers():
     depth = depths().view(1, 1, H, W)
     T = layers.pose_matrix(torch.tensor([[0.01, 0.02, -0.01]]), torch.tensor([[0.2, 0.0, 0.5]]))
     assert torch.equal(sampling_grid(depth, Pinhole(K), Pinhole(K), T), layers.sampling_grid(depth, K, T))
@@ -287,7 +287,7 @@ def test_the_general_path_gives_a_pinholes_grid():
 
 
 @each
-def test_a_camera_that_stands_still_samples_the_identity(camera):
+def test_camera_without_motion_samples_the_identity(camera):
     depth = depths().view(1, 1, H, W)
     grid = sampling_grid(depth, camera, camera, torch.eye(4)[None])
     identity = torch.stack([2 * PIXELS[0] / (W - 1) - 1, 2 * PIXELS[1] / (H - 1) - 1], 1)
@@ -340,7 +340,7 @@ def test_a_ray_surface_of_another_size_is_refused():
         ("model: ray_surface\nrays: gone.npy", "there is no ray template"),
     ],
 )
-def test_a_camera_file_that_cannot_be_meant_is_refused(text, sentence, tmp_path):
+def test_invalid_camera_file_is_refused(text, sentence, tmp_path):
     (tmp_path / "camera.yaml").write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_camera(tmp_path / "camera.yaml")
@@ -360,7 +360,7 @@ def test_packnets_pinhole_lifts_and_projects_to_the_same_points():
     points = camera.rays(48, 64) * depth.flatten(2)
     golden.close("points_camera", points.unflatten(2, (48, 64))[:, :, ::2, ::2])
     grid = sampling_grid(depth, camera, camera, T)
-    inside = (grid.abs() < 1).all(-1)  # what is far outside has no bound
+    inside = (grid.abs() < 1).all(-1)  # values far outside have no bound
     assert np.abs(grid.numpy() - golden["project"])[inside].max() < 2e-5
     still = sampling_grid(depth, camera, camera, torch.eye(4).repeat(2, 1, 1))
     golden.close("project_camera_frame", still, relative=4e-6)

@@ -1,4 +1,4 @@
-"""Ray surfaces: the inverse of lifting by default, the published soft projection as recorded."""
+"""Ray surfaces: projection inverts the rays by default; the published softmax rule equals the goldens."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def lifted(golden):
     return 1 / inv_depth, packnet_pose(tensor(uniform(f"B/{CASE}/vec", (1, 6), -0.05, 0.05)))
 
 
-def test_lifting_is_the_published_one():
+def test_backprojection_is_the_published_one():
     golden = Golden(CASE)
     depth, _ = lifted(golden)
     points = RaySurface(tensor(golden["rays"])).rays(H, W).unflatten(2, (H, W)) * depth
@@ -55,7 +55,7 @@ def test_the_softmax_projection_is_the_published_one(progress):
         close_by_mean(golden, "synthesis", warped, np.s_[:, :, ::2, ::2])
 
 
-def test_the_softmax_projection_at_full_resolution_is_the_published_one():
+def test_softmax_projection_at_full_size_is_the_published_one():
     golden = Golden(CASE)
     depth, T = lifted(golden)
     camera = published(tensor(golden["rays"]), halve=False)
@@ -106,7 +106,7 @@ def smooth_surface():
     return rays.unflatten(2, (H, W))
 
 
-def test_the_default_finds_a_pixels_own_ray_where_the_softmax_drifts():
+def test_refine_returns_the_own_pixel_and_softmax_drifts():
     K = torch.tensor([[400.0, 0, 55.5], [0, 400.0, 47.5], [0, 0, 1]])[None]
     directions = F.normalize(Pinhole(K).rays(H, W), dim=1).unflatten(2, (H, W))
     pixels = pixel_grid(H, W)[:2]
@@ -119,7 +119,7 @@ def test_the_default_finds_a_pixels_own_ray_where_the_softmax_drifts():
     assert error["softmax"].max() > 0.5  # at the border
 
 
-def test_it_finds_rays_far_from_the_points_own_pixel():
+def test_refine_finds_rays_far_from_the_points_own_pixel():
     directions = smooth_surface()
     rays = directions.flatten(2).flip(2)  # the last point belongs to the first pixel
     found, valid = RaySurface(directions).project(rays)
@@ -127,13 +127,13 @@ def test_it_finds_rays_far_from_the_points_own_pixel():
     assert (found[0] - pixel_grid(H, W)[:2].flip(1)).abs().max() < 0.01
 
 
-def test_it_projects_any_number_of_points():
+def test_refine_projects_any_number_of_points():
     camera = RaySurface(smooth_surface())
     found, valid = camera.project(torch.tensor([[0.1, 0.0], [0.0, 0.2], [1.0, 1.0]])[None])
     assert found.shape == (1, 2, 2) and valid.all()
 
 
-def test_a_batch_gives_what_its_samples_give():
+def test_batch_equals_its_samples():
     first, second = smooth_surface(), smooth_surface().flip(3) * torch.tensor([-1.0, 1, 1])[:, None, None]
     points = 3 * first.flatten(2)
     for make in (RaySurface, published):
@@ -149,7 +149,7 @@ def test_points_outside_of_the_surface_are_not_seen():
     assert not camera.project(torch.tensor([[2.0], [0.0], [1.0]])[None])[1].any()
 
 
-def test_its_gradient_is_that_of_the_lens():
+def test_gradient_is_that_of_the_lens():
     lens = KannalaBrandt(
         torch.tensor([[50.0, 0, 55.5], [0, 50.0, 47.5], [0, 0, 1]])[None],
         torch.tensor([[0.02, -0.004, 0.0, 0.0]]),
@@ -163,7 +163,7 @@ def test_its_gradient_is_that_of_the_lens():
     assert torch.allclose(*gradients, rtol=0.02, atol=0.3)
 
 
-def test_a_surface_learns_from_where_points_land():
+def test_surface_gets_a_gradient_from_projected_points():
     directions = smooth_surface().requires_grad_()
     points = torch.tensor([[0.31], [0.1], [1.0]])[None]
     RaySurface(directions).project(points)[0].sum().backward()
@@ -175,12 +175,12 @@ def test_the_softmax_computes_on_the_device_of_its_tensors():
     assert away.project(away.rays(H, W))[0].is_meta
 
 
-def test_the_share_of_the_residual_reaches_1_at_a_third_of_training():
+def test_residual_share_reaches_1_at_a_third_of_training():
     assert residual_share(0) == 0 and residual_share(0.5) == 1
     assert residual_share(0.1) == pytest.approx(10 ** (4 / 3) / 100)
 
 
-def test_settings_that_cannot_be_meant_are_refused():
+def test_invalid_settings_are_refused():
     directions = smooth_surface()
     with pytest.raises(InputError, match="did you mean 'softmax'"):
         RaySurface(directions, projection="softmaks")

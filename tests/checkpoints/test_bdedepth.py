@@ -1,4 +1,4 @@
-"""BDEdepth's published file: it is recognised, tells its model, and its weights go where they belong."""
+"""BDEdepth's published file: recognition, options from keys and shapes, and complete weights."""
 
 import json
 
@@ -33,7 +33,7 @@ def published(path, backbone="hrnet18", scales="", make=hollow, **extra):
 
 @pytest.mark.parametrize("backbone", ["hrnet18", "resnet18"])
 @pytest.mark.parametrize("scales", ["", "_4scales"])
-def test_keys_and_shapes_tell_the_options(tmp_path, backbone, scales):
+def test_keys_and_shapes_determine_the_options(tmp_path, backbone, scales):
     checkpoint = load_checkpoint(published(tmp_path / "model19.pth", backbone, scales))
     assert checkpoint.layout == "bdedepth"
     options = checkpoint.options
@@ -51,7 +51,7 @@ def test_keys_and_shapes_tell_the_options(tmp_path, backbone, scales):
 
 
 @pytest.mark.parametrize("backbone", ["hrnet18", "resnet18"])
-def test_a_file_of_two_networks_predicts_what_the_published_code_predicted(tmp_path, backbone):
+def test_file_of_two_networks_predicts_as_published(tmp_path, backbone):
     path = published(
         tmp_path / "kitti.pth", backbone, make=lambda name: goldens.state_dict(f"bdedepth_{name}")
     )
@@ -61,13 +61,13 @@ def test_a_file_of_two_networks_predicts_what_the_published_code_predicted(tmp_p
     method, options = load_method(path)
     image = goldens.tensor(golden.inputs()["x"])
     with torch.no_grad():
-        golden.close("disp_0", method.predict_disparity(image))
+        golden.close("disp_0", method.predict_disparities(image).disparities[0])
     assert "height" not in options and not hasattr(method, "pose")
     with pytest.raises(InputError, match="no pose network"):
         method.predict_pose(image, image)
 
 
-def test_the_published_optimiser_finds_its_parameters(tmp_path):
+def test_published_optimiser_state_matches_the_parameters(tmp_path):
     names = {"encoder": "resnet18_encoder", "depth": "resnet18_depth", **POSE}
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     parameters = [
@@ -94,7 +94,7 @@ def test_the_published_optimiser_finds_its_parameters(tmp_path):
     assert {"lr_scheduler", "epoch", "encoder.encoder.fc.bias"} <= set(checkpoint.ignored)
 
 
-def test_another_encoder_is_named(tmp_path):
+def test_unknown_encoder_is_refused(tmp_path):
     path = published(tmp_path / "x.pth")
     content = torch.load(path, weights_only=True)
     content["encoder"] = {"stem.weight": torch.zeros(1)}

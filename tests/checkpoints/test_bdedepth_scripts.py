@@ -1,4 +1,4 @@
-"""The published commands over a published file: evaluate, predict, video."""
+"""The published commands with a published file: evaluation, prediction, video."""
 
 import numpy as np
 import pytest

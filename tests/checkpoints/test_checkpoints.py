@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back, what is published is understood, what is malicious is refused."""
+"""Checkpoints: our files are read back, published files are recognised, malicious files are refused."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ POSE_18 = {"pose_encoder": "pose_encoder_resnet18", "pose": "pose_resnet18"}
 
 
 class RunsACommand:
-    """What unpickling turns into a shell command."""
+    """An object whose unpickling runs a shell command."""
 
     def __init__(self, marker: Path) -> None:
         self.command = f"touch {marker}"
@@ -93,7 +93,7 @@ class RunsACommand:
 # Our file.
 
 
-def test_a_saved_checkpoint_is_read_back_whole(tmp_path):
+def test_saved_checkpoint_is_read_back_completely(tmp_path):
     training = {
         "epoch": 3,
         "rng": {"torch": torch.get_rng_state(), "python": (3, (2**32 - 1, 7), None)},
@@ -111,13 +111,13 @@ def test_a_saved_checkpoint_is_read_back_whole(tmp_path):
     assert loaded.training == training
 
 
-def test_what_could_not_be_read_back_safely_is_not_saved(tmp_path):
+def test_unsafe_values_are_not_saved(tmp_path):
     with pytest.raises(TypeError, match=r"training\.sampler\[1\] is a PosixPath"):
         save_checkpoint(tmp_path / "x.pt", small(training={"sampler": [1, Path("here")]}))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path, monkeypatch):
+def test_full_disk_leaves_the_previous_checkpoint_intact(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     save_checkpoint(path, small(training={"epoch": 1}))
 
@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("save", [save_checkpoint, export_weights])
-def test_a_write_that_fails_inside_torch_or_safetensors_names_its_reason(tmp_path, save):
+def test_failed_write_in_torch_or_safetensors_names_its_reason(tmp_path, save):
     limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
@@ -147,7 +147,7 @@ def test_a_write_that_fails_inside_torch_or_safetensors_names_its_reason(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_folder_gives_its_best_or_its_last(tmp_path):
+def test_run_folder_loads_best_or_last(tmp_path):
     folder = tmp_path / "checkpoints"
     for epoch in range(3):
         save_checkpoint(epoch_path(folder, epoch), small(training={"epoch": epoch}))
@@ -162,14 +162,14 @@ def test_a_run_folder_gives_its_best_or_its_last(tmp_path):
 
 
 @pytest.mark.parametrize("begun", ["checkpoints", "options.yaml"])
-def test_a_run_that_has_saved_nothing_says_so(tmp_path, begun):
+def test_run_without_checkpoint_is_refused(tmp_path, begun):
     (tmp_path / begun).mkdir() if begun == "checkpoints" else (tmp_path / begun).touch()
     with pytest.raises(InputError, match=r"has not saved a checkpoint yet: no best\.pt or last\.pt"):
         load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("hard_links", [True, False])
-def test_last_moves_on_and_outlives_its_epoch(tmp_path, monkeypatch, hard_links):
+def test_last_is_updated_and_outlives_its_epoch(tmp_path, monkeypatch, hard_links):
     if not hard_links:
         monkeypatch.setattr(
             os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here"))
@@ -177,7 +177,7 @@ def test_last_moves_on_and_outlives_its_epoch(tmp_path, monkeypatch, hard_links)
     for epoch in range(12):
         save_checkpoint(epoch_path(tmp_path, epoch), small(training={"epoch": epoch}))
         update_link(tmp_path / "last.pt", epoch_path(tmp_path, epoch))
-        update_link(tmp_path / "last.pt", epoch_path(tmp_path, epoch))  # twice is as good as once
+        update_link(tmp_path / "last.pt", epoch_path(tmp_path, epoch))  # a second call changes nothing
     update_link(tmp_path / "best.pt", epoch_path(tmp_path, 4))
     prune_checkpoints(tmp_path, keep=2)
     names = sorted(item.name for item in tmp_path.iterdir())
@@ -186,7 +186,7 @@ def test_last_moves_on_and_outlives_its_epoch(tmp_path, monkeypatch, hard_links)
     assert load_checkpoint(tmp_path / "best.pt").training == {"epoch": 4}
 
 
-def test_a_release_holds_weights_and_options_and_no_path_of_this_machine(tmp_path):
+def test_release_holds_weights_and_options_without_paths(tmp_path):
     saved = small(training={"epoch": 1})
     saved.options |= {"data_path": "/data/kitti", "section": {"log_dir": "~/tmp", "crop": "eigen"}}
     export_weights(tmp_path / "small.safetensors", saved)
@@ -251,7 +251,7 @@ def test_a_file_of_a_later_format_is_refused(tmp_path, monkeypatch):
     ],
     ids=["resnet18", "resnet50", "all", "posecnn", "posecnn-all", "shared", "stereo", "depth-only", "mask"],
 )
-def test_keys_and_shapes_tell_the_options(tmp_path, files, use_stereo, expected):
+def test_keys_and_shapes_determine_the_options(tmp_path, files, use_stereo, expected):
     loaded = load_checkpoint(published(tmp_path, use_stereo=use_stereo, **files))
     assert loaded.layout == "monodepth2"
     common = {
@@ -265,21 +265,21 @@ def test_keys_and_shapes_tell_the_options(tmp_path, files, use_stereo, expected)
         assert loaded.options[key] == value, key
 
 
-def test_a_decoder_of_two_scales_tells_which_two(tmp_path):
+def test_decoder_keys_determine_its_two_scales(tmp_path):
     depth = {key: value for key, value in hollow("depth_resnet18").items() if ".13." not in key}
     depth = {key: value for key, value in depth.items() if ".11." not in key}
     depth = {key.replace(".12.", ".11."): value for key, value in depth.items()}
     assert load_checkpoint(published(tmp_path, **{**DEPTH_18, "depth": depth})).options["scales"] == [0, 2]
 
 
-def test_the_classifier_and_the_three_extra_entries_are_left_out_and_listed(tmp_path):
+def test_classifier_and_extra_entries_are_listed_as_ignored(tmp_path):
     loaded = load_checkpoint(published(tmp_path, **DEPTH_18))
     assert len(loaded.weights) == 120 + 28
     extras = {"encoder.height", "encoder.width", "encoder.use_stereo"}
     assert set(loaded.ignored) == {*extras, "encoder.encoder.fc.weight", "encoder.encoder.fc.bias"}
 
 
-def test_opt_json_in_the_folder_above_adds_what_shapes_do_not_tell(tmp_path):
+def test_opt_json_in_the_folder_above_adds_options(tmp_path):
     record = {"min_depth": 0.5, "max_depth": 80, "scales": [0], "height": 192, "data_path": "somewhere"}
     (tmp_path / "opt.json").write_text(json.dumps(record))
     options = load_checkpoint(published(tmp_path / "weights_19", **DEPTH_18)).options
@@ -288,12 +288,12 @@ def test_opt_json_in_the_folder_above_adds_what_shapes_do_not_tell(tmp_path):
     assert "data_path" not in options
 
 
-def test_opt_json_may_begin_with_the_byte_order_mark_of_windows(tmp_path):
+def test_opt_json_may_have_a_byte_order_mark(tmp_path):
     (tmp_path / "opt.json").write_bytes('\ufeff{"min_depth": 0.5}'.encode())
     assert load_checkpoint(published(tmp_path, **DEPTH_18)).options["min_depth"] == 0.5
 
 
-def test_opt_json_of_another_model_is_left_aside(tmp_path):
+def test_opt_json_of_another_model_is_ignored(tmp_path):
     (tmp_path / "opt.json").write_text(json.dumps({"min_depth": 0.5, "height": 320}))
     loaded = load_checkpoint(published(tmp_path / "mono", **DEPTH_18))
     assert loaded.options["min_depth"] == 0.1
@@ -308,7 +308,7 @@ def test_a_broken_opt_json_is_named(tmp_path, text):
 
 
 @pytest.mark.parametrize("absent", ["encoder", "depth", "pose"])
-def test_the_file_that_a_folder_lacks_is_named(tmp_path, absent):
+def test_missing_file_of_a_folder_is_named(tmp_path, absent):
     folder = published(tmp_path, **{**DEPTH_18, **POSE_18})
     (folder / f"{absent}.pth").unlink()
     with pytest.raises(InputError, match=rf"has .*\.pth but no {absent}\.pth"):
@@ -331,7 +331,7 @@ def adam_of(*names: str, numbering=lambda n: n) -> dict:
 
 
 @pytest.mark.parametrize("numbering", [lambda n: n, lambda n: 140_000_000 - 8 * n], ids=["index", "address"])
-def test_the_published_optimiser_state_finds_its_parameters(tmp_path, numbering):
+def test_published_optimiser_state_matches_the_parameters(tmp_path, numbering):
     names = [*DEPTH_18.values(), *POSE_18.values()]
     adam = adam_of(*names, numbering=numbering)
     assert len(adam["param_groups"][0]["params"]) == 160
@@ -355,7 +355,7 @@ def test_an_optimiser_of_other_networks_is_listed_as_ignored(tmp_path):
     assert any("adam.pth" in entry for entry in loaded.ignored)
 
 
-def test_an_optimiser_goes_on_from_the_published_state_at_its_own_rate():
+def test_optimiser_resumes_published_state_at_its_own_rate():
     model = Small()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
     states = {
@@ -371,16 +371,16 @@ def test_an_optimiser_goes_on_from_the_published_state_at_its_own_rate():
 
 
 @pytest.mark.parametrize("fused, place", [(None, "cpu"), (True, "meta")])
-def test_the_step_count_lies_where_adam_looks_for_it(fused, place):
+def test_step_count_is_on_the_device_that_adam_expects(fused, place):
     model = Small().to("meta")
     optimizer = torch.optim.Adam(model.parameters())
-    optimizer.param_groups[0]["fused"] = fused  # which the constructor takes on a GPU alone
+    optimizer.param_groups[0]["fused"] = fused  # the constructor accepts it only on a GPU
     states = {name: {"step": torch.tensor(7.0)} for name, _ in model.named_parameters()}
     load_optimizer(optimizer, model, states)
     assert optimizer.state[model.depth.weight]["step"].device.type == place
 
 
-def test_our_weights_written_as_a_monodepth2_folder_are_the_published_files(tmp_path):
+def test_written_monodepth2_folder_equals_the_published_files(tmp_path):
     ours = load_checkpoint(published(tmp_path / "in", **DEPTH_18, **POSE_18, height=96, use_stereo=True))
     ours.options["min_depth"] = 0.3
     write_monodepth2_folder(tmp_path / "out", ours)
@@ -396,7 +396,7 @@ def test_our_weights_written_as_a_monodepth2_folder_are_the_published_files(tmp_
     assert back.options == ours.options
 
 
-def test_only_monodepth2_networks_become_a_monodepth2_folder(tmp_path):
+def test_other_networks_are_not_written_as_monodepth2_folder(tmp_path):
     with pytest.raises(InputError, match="this encoder is another"):
         write_monodepth2_folder(tmp_path, small())
     loaded = load_checkpoint(published(tmp_path, **DEPTH_18))
@@ -405,7 +405,7 @@ def test_only_monodepth2_networks_become_a_monodepth2_folder(tmp_path):
         write_monodepth2_folder(tmp_path / "out", loaded)
 
 
-def test_an_error_that_is_none_of_the_disk_stays_what_it_is(tmp_path, monkeypatch):
+def test_error_unrelated_to_the_disk_is_not_changed(tmp_path, monkeypatch):
     def out_of_memory(content, file):
         raise RuntimeError("CUDA out of memory")
 
@@ -415,7 +415,7 @@ def test_an_error_that_is_none_of_the_disk_stays_what_it_is(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("pose", [POSE_18, {"pose": "pose_shared_resnet18"}, {"pose": "posecnn2"}, {}])
-def test_a_published_folder_loads_into_the_method_that_its_options_build(tmp_path, pose):
+def test_published_folder_loads_into_its_method(tmp_path, pose):
     make = (lambda name: goldens.state_dict(f"monodepth2_{name}")) if "pose_encoder" in pose else hollow
     loaded = load_checkpoint(published(tmp_path, **DEPTH_18, **pose, make=make, use_stereo=not pose))
     method = build_method({**loaded.options, "weights_init": "scratch"})
@@ -428,14 +428,14 @@ def test_a_published_folder_loads_into_the_method_that_its_options_build(tmp_pat
 # Loading weights into a model.
 
 
-def test_weights_go_into_a_model_and_the_report_says_which():
+def test_weights_are_loaded_and_reported():
     model, weights = Small(), Small().state_dict()
     del weights["loss.constant"], weights["encoder.1.num_batches_tracked"]
     assert load_weights(model, weights) == "loaded encoder (6 tensors), depth (2 tensors)"
     assert all(torch.equal(model.state_dict()[key], value) for key, value in weights.items())
 
 
-def test_only_the_networks_asked_for_change():
+def test_only_requested_networks_change():
     model, weights = Small(), Small().state_dict()
     before = model.depth.weight.clone()
     report = load_weights(model, {**weights, "pose.net": torch.zeros(1)}, models=["encoder"])
@@ -444,7 +444,7 @@ def test_only_the_networks_asked_for_change():
     assert torch.equal(model.encoder[0].weight, weights["encoder.0.weight"])
 
 
-def test_a_network_that_may_be_missing_keeps_its_values():
+def test_network_in_allow_missing_keeps_its_values():
     weights = {key: value for key, value in Small().state_dict().items() if not key.startswith("depth")}
     sentence = r"file does not fit the model: it has no depth \(--models_to_load encoder loss goes without\)$"
     with pytest.raises(InputError, match=sentence):
@@ -453,7 +453,7 @@ def test_a_network_that_may_be_missing_keeps_its_values():
     assert report.endswith("depth not in the file and left unchanged")
 
 
-def test_every_way_of_not_fitting_is_in_one_sentence_and_nothing_is_loaded():
+def test_all_mismatches_are_named_and_nothing_is_loaded():
     model, weights = Small(), Small().state_dict()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     weights["depth.gain"] = weights.pop("depth.bias")
@@ -470,14 +470,14 @@ def test_every_way_of_not_fitting_is_in_one_sentence_and_nothing_is_loaded():
     assert same(model.state_dict(), before)
 
 
-def test_a_network_that_is_nowhere_is_answered_with_the_nearest():
+def test_unknown_network_is_refused_with_the_nearest_name():
     with pytest.raises(InputError, match="no sub-network 'dept' to load; did you mean 'depth'"):
         load_weights(Small(), Small().state_dict(), models=["dept"])
     with pytest.raises(InputError, match=r"the model has no pose$"):
         load_weights(Small(), {**Small().state_dict(), "pose.net": torch.zeros(1)}, models=["pose"])
 
 
-def test_another_resnet_is_called_by_its_name(tmp_path):
+def test_mismatch_of_resnets_names_both(tmp_path):
     torchvision = pytest.importorskip("torchvision")
     model = nn.Module()
     model.encoder = nn.Module()
@@ -495,7 +495,7 @@ def test_another_resnet_is_called_by_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_file_that_wants_to_run_a_command_is_refused(tmp_path, zipped):
+def test_file_that_runs_a_command_is_refused(tmp_path, zipped):
     marker = tmp_path / "ran"
     path = tmp_path / "evil.pth"
     torch.save({"encoder": RunsACommand(marker)}, path, _use_new_zipfile_serialization=zipped)
@@ -540,27 +540,27 @@ def test_a_truncated_file_is_named(tmp_path, suffix, keep):
         load_checkpoint(path)
 
 
-def test_what_is_not_there_or_not_known_is_answered_with_what_is(tmp_path):
+def test_missing_or_unknown_layout_lists_the_known_ones(tmp_path):
     with pytest.raises(InputError, match=r"there is no file or folder .*nowhere"):
         load_checkpoint(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(
-        InputError, match=r"holds notes\.txt, which is no known layout \(parallax: .*monodepth2: "
+        InputError, match=r"holds notes\.txt, which is not a known layout \(parallax: .*monodepth2: "
     ):
         load_checkpoint(tmp_path)
     torch.save({"model": 1, "step": 2}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="holds the entries model, step, which is no known layout"):
+    with pytest.raises(InputError, match="holds the entries model, step, which is not a known layout"):
         load_checkpoint(tmp_path / "other.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(InputError, match="holds a list, which is no known layout"):
+    with pytest.raises(InputError, match="holds a list, which is not a known layout"):
         load_checkpoint(tmp_path / "list.pth")
     torch.save("no weights", tmp_path / "depth.pth")
     torch.save({}, tmp_path / "encoder.pth")
-    with pytest.raises(InputError, match=r"encoder\.pth holds no weights by name"):
+    with pytest.raises(InputError, match=r"encoder\.pth holds a .* instead of weights by name"):
         load_checkpoint(tmp_path)
 
 
-def test_one_file_of_a_folder_points_to_the_folder(tmp_path):
+def test_error_for_one_file_names_its_folder(tmp_path):
     folder = published(tmp_path, **DEPTH_18)
     with pytest.raises(InputError, match="one file of a Monodepth2 folder"):
         load_checkpoint(folder / "depth.pth")
@@ -576,7 +576,7 @@ def object_array(maps: list) -> np.ndarray:
 
 
 @pytest.mark.parametrize("protocol, core", [(2, "core"), (3, "core"), (3, "_core"), (4, None)])
-def test_depth_maps_of_differing_sizes_are_read_whatever_numpy_wrote_them(tmp_path, protocol, core):
+def test_depth_maps_of_several_sizes_are_read_for_numpy_1_and_2(tmp_path, protocol, core):
     maps = [np.random.rand(2, 3).astype(np.float32), np.random.rand(5, 4).astype(np.float32).T]
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": (2,)})
@@ -594,14 +594,14 @@ def test_depth_maps_of_differing_sizes_are_read_whatever_numpy_wrote_them(tmp_pa
 
 
 @pytest.mark.parametrize("dtype", [np.float32, object])
-def test_depth_maps_of_one_size_are_read_too(tmp_path, dtype):
+def test_depth_maps_of_one_size_are_read(tmp_path, dtype):
     maps = np.random.rand(3, 2, 4).astype(np.float32)
     np.savez_compressed(tmp_path / "gt_depths.npz", data=maps.astype(dtype))
     loaded = load_ground_truth_npz(tmp_path / "gt_depths.npz")
     assert np.array_equal(np.stack(loaded), maps)
 
 
-def test_a_ground_truth_file_that_wants_to_run_a_command_is_refused(tmp_path):
+def test_ground_truth_file_that_runs_a_command_is_refused(tmp_path):
     marker = tmp_path / "ran"
     np.savez(tmp_path / "gt_depths.npz", data=object_array([np.zeros((2, 2)), RunsACommand(marker)]))
     with pytest.raises(InputError, match=r"wants to use 'posix\.system' .* refused"):
@@ -609,7 +609,7 @@ def test_a_ground_truth_file_that_wants_to_run_a_command_is_refused(tmp_path):
     assert not marker.exists()
 
 
-def test_other_ground_truth_files_are_named(tmp_path):
+def test_invalid_ground_truth_files_are_named(tmp_path):
     path = tmp_path / "gt.npz"
     with pytest.raises(InputError, match="there is no file"):
         load_ground_truth_npz(path)

@@ -1,4 +1,4 @@
-"""PackNet-SfM's files: told by keys and shapes, whatever their config says, and written back."""
+"""PackNet-SfM's files: recognised by keys and shapes, not by their config, and written back."""
 
 import json
 import sys
@@ -46,7 +46,7 @@ def shapes(weights: dict[str, torch.Tensor]) -> dict[str, tuple]:
 
 
 @pytest.mark.parametrize("case", PACKNETS)
-def test_keys_and_shapes_tell_the_packnet(case):
+def test_keys_and_shapes_determine_the_packnet(case):
     name, version, dropout = PACKNETS[case]
     checkpoint = read(entries(case))
     options = checkpoint.options
@@ -71,7 +71,7 @@ def test_a_depth_resnet_is_encoder_and_decoder():
     assert sorted(checkpoint.ignored) == ["encoder.encoder.fc.bias", "encoder.encoder.fc.weight"]
 
 
-def test_ray_surfaces_and_pose_networks_are_told():
+def test_ray_surfaces_and_pose_networks_are_recognised():
     state = {**entries("raysurfaceresnet18"), **entries("poseresnet18", "model.pose_net.")}
     checkpoint = read(state)
     assert checkpoint.options["depth_network"] == {"name": "ray_surface", "num_layers": 18}
@@ -163,13 +163,13 @@ def test_a_saved_config_node_is_read_without_its_package(tmp_path, monkeypatch):
         ("no config", {}),
     ],
 )
-def test_the_config_adds_what_shapes_do_not_tell(config, expected):
+def test_config_adds_options_that_shapes_do_not_determine(config, expected):
     options = read(entries("packnet01_1A"), config=config).options
     found = {key: options[key] for key in ("height", "width", "dataset", "losses") if key in options}
     assert found == expected
 
 
-def test_the_optimiser_goes_on_by_name():
+def test_optimiser_state_is_matched_by_name():
     state = entries("selfsup_step", "")
     # Two groups, depth first; the saved state dict may list the pose network first.
     listed = [key for key in state if "depth_net" in key] + [key for key in state if "pose_net" in key]

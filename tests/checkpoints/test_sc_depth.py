@@ -54,11 +54,11 @@ def test_a_published_file_predicts_the_published_depth(tmp_path):
     golden.prefix = "B/scdepth_depthnet18"
     method, _ = load_method(lightning(tmp_path, "", published_networks(), dataset_name="kitti"))
     with torch.no_grad():
-        golden.close("depth", method.eval().predict_depth(golden.picture("image")))
+        golden.close("depth", method.eval().predict_depth(golden.image("image")))
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
-def test_training_goes_on_from_each_version(tmp_path, version):
+def test_training_continues_from_each_version(tmp_path, version):
     checkpoint = load_checkpoint(lightning(tmp_path, f"scdepth_step_{version}", model_version=version))
     method = build_method({**checkpoint.options, "weights_init": "scratch"})
     report = load_weights(method, checkpoint.weights)
@@ -102,7 +102,7 @@ def sfmlearner(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dispnet", "exp_pose"])
-def test_the_predecessors_two_files_are_read_together(sfmlearner, name):
+def test_both_files_of_sc_sfmlearner_are_read_together(sfmlearner, name):
     checkpoint = load_checkpoint(sfmlearner / f"{name}_model_best.pth.tar")
     assert {key.split(".")[0] for key in checkpoint.weights} == {"encoder", "depth", "pose_encoder", "pose"}
     assert checkpoint.options["decoder"] == "depth_decoder" and checkpoint.options["scales"] == [0]
@@ -110,7 +110,7 @@ def test_the_predecessors_two_files_are_read_together(sfmlearner, name):
     assert not any(".fc." in key for key in checkpoint.weights)
 
 
-def test_a_depth_file_alone_predicts_depth(sfmlearner):
+def test_depth_file_without_pose_file_predicts_depth(sfmlearner):
     (sfmlearner / "exp_pose_model_best.pth.tar").unlink()
     checkpoint = load_checkpoint(sfmlearner / "dispnet_model_best.pth.tar")
     assert {key.split(".")[0] for key in checkpoint.weights} == {"encoder", "depth"}
@@ -119,7 +119,7 @@ def test_a_depth_file_alone_predicts_depth(sfmlearner):
     assert depth.min() >= 0.0999 and depth.max() <= 100.01
 
 
-def test_a_pose_file_alone_is_refused_with_the_name_of_its_partner(sfmlearner):
+def test_pose_file_without_depth_file_is_refused(sfmlearner):
     (sfmlearner / "dispnet_model_best.pth.tar").unlink()
     with pytest.raises(InputError, match=r"only the pose network; .*dispnet_model_best.pth.tar"):
         load_checkpoint(sfmlearner / "exp_pose_model_best.pth.tar")
@@ -130,7 +130,7 @@ class Malicious:
         return eval, ("1/0",)
 
 
-def test_a_file_that_wants_to_run_code_is_refused(tmp_path):
+def test_file_that_runs_code_is_refused(tmp_path):
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {}, "callbacks": Malicious()}, path)
     with pytest.raises(InputError, match="nothing of it ran"):

@@ -1,4 +1,4 @@
-"""SGDepth's published folder: it is recognised, tells its model, and runs no code."""
+"""SGDepth's published folder: recognition, options from its keys, and no code that runs."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def save_folder(folder, weights, **files):
 
 
 @pytest.mark.parametrize("split", range(5))
-def test_keys_and_shapes_tell_the_options(tmp_path, split):
+def test_keys_and_shapes_determine_the_options(tmp_path, split):
     checkpoint = load_checkpoint(save_folder(tmp_path / "epoch_20", hollow(split)))
     assert checkpoint.layout == "sgdepth" and checkpoint.training is None
     options = checkpoint.options
@@ -61,12 +61,12 @@ def test_keys_and_shapes_tell_the_options(tmp_path, split):
     assert {k: v.shape for k, v in depth.items()} == {k: v.shape for k, v in expected.items()}
 
 
-def test_the_model_file_alone_is_enough(tmp_path):
+def test_model_file_without_folder_is_enough(tmp_path):
     file = save_folder(tmp_path / "epoch_20", hollow()) / "model.pth"
     assert load_checkpoint(file).layout == "sgdepth"
 
 
-def test_an_opt_json_two_folders_above_adds_size_and_depth_range(tmp_path):
+def test_opt_json_two_folders_above_adds_size_and_range(tmp_path):
     folder = save_folder(tmp_path / "checkpoints" / "epoch_20", hollow())
     record = {"depth_resize_height": 320, "model_depth_max": 80.0, "depth_avg_reprojection": True}
     (tmp_path / "opt.json").write_text(json.dumps({**record, "experiment_class": "x"}))
@@ -75,7 +75,7 @@ def test_an_opt_json_two_folders_above_adds_size_and_depth_range(tmp_path):
     assert (options["min_depth"], options["max_depth"], options["avg_reprojection"]) == (0.1, 80.0, True)
 
 
-def test_the_published_optimiser_finds_its_parameters(tmp_path):
+def test_published_optimiser_state_matches_the_parameters(tmp_path):
     weights = hollow()
     parameters = [key for key in weights if not key.endswith(BUFFERS)]
     state = {
@@ -107,7 +107,7 @@ class RunsCode:
 
 
 @pytest.mark.parametrize("name", ["model", "optim"])
-def test_a_file_that_wants_to_run_code_is_refused(tmp_path, name):
+def test_file_that_runs_code_is_refused(tmp_path, name):
     folder = save_folder(tmp_path / "epoch_20", hollow(), optim={})
     torch.save({"common.encoder.encoder.conv1.weight": RunsCode(tmp_path / "ran")}, folder / f"{name}.pth")
     with pytest.raises(InputError, match="refused and nothing of it ran"):
@@ -121,7 +121,7 @@ def test_entries_of_another_model_are_named(tmp_path):
         load_checkpoint(folder)
 
 
-def test_every_published_key_has_a_name_here():
+def test_every_published_key_is_renamed():
     names = [rename_sgdepth_key(key) for key, *_ in entries()]
     assert None not in names and len(set(names)) == len(entries()) == 296
 

@@ -1,4 +1,4 @@
-"""A published SurroundDepth folder: recognised before Monodepth2's, complete, and gone on from."""
+"""A published SurroundDepth folder: recognised before Monodepth2's, complete, and a start for training."""
 
 import json
 
@@ -7,6 +7,7 @@ import torch
 
 from checkpoints import load_checkpoint, load_optimizer, load_weights
 from methods import build_method, load_method
+from methods.metric_scale import dataset_to_evaluate
 from predictor import load_predictor
 from tests.goldens import Golden, state_dict, tensor
 from utils import InputError
@@ -16,7 +17,7 @@ FILES = ("encoder", "depth", "pose_encoder", "pose")
 
 @pytest.fixture(scope="module")
 def published():
-    """File name → content, as published for DDAD but for the image's height."""
+    """File name → content, as published for DDAD except for the image's height."""
     content = {name: state_dict(f"surrounddepth_{name}_resnet34") for name in FILES}
     content["encoder"] |= {"height": 384, "width": 640, "use_stereo": False}
     return content
@@ -48,7 +49,7 @@ def folder(published, tmp_path_factory):
     return folder
 
 
-def test_it_is_recognised_and_the_height_tells_the_rest(folder):
+def test_height_determines_the_options_of_the_folder(folder):
     checkpoint = load_checkpoint(folder)
     assert checkpoint.layout == "surround_depth"
     options = checkpoint.options
@@ -62,7 +63,7 @@ def test_it_is_recognised_and_the_height_tells_the_rest(folder):
     assert len([key for key in checkpoint.weights if key.startswith("depth.")]) == 573
 
 
-def test_an_opt_json_beside_it_wins(folder, tmp_path):
+def test_opt_json_overrides_the_options_of_the_height(folder, tmp_path):
     for file in folder.glob("*.pth"):
         (tmp_path / file.name).symlink_to(file)
     recorded = {"joint_pose": True, "focal_scale": 500.0, "max_depth": 80.0, "dataset": "nusc", "height": 384}
@@ -72,7 +73,7 @@ def test_an_opt_json_beside_it_wins(folder, tmp_path):
     assert options["dataset"] == {"name": "nuscenes"} and options["max_depth"] == 80.0
 
 
-def test_it_predicts_metres_where_an_opt_json_says_what_taught_them(folder, tmp_path):
+def test_opt_json_with_metric_terms_makes_depth_metric(folder, tmp_path):
     assert load_predictor(folder, device="cpu").metric_scale is None
     for file in folder.glob("*.pth"):
         (tmp_path / file.name).symlink_to(file)
@@ -91,21 +92,35 @@ def of_another_height(published, folder, tmp_path):
     return tmp_path
 
 
-def test_another_height_does_not_tell_the_scale_of_depth(of_another_height):
-    words = r"the model's max_depth and focal_scale, .* 384 \(ddad\) or 352 \(nuscenes\) .* are 256; write"
+def test_unknown_height_leaves_the_scale_of_depth_open(of_another_height):
+    words = r"the model's max_depth and focal_scale, .* 384 \(ddad\) or 352 \(nuscenes\) .* is 256; write"
     with pytest.raises(InputError, match=words):
         load_method(of_another_height)
     with pytest.raises(InputError, match=words):
         load_predictor(of_another_height, device="cpu")
     opt_json = of_another_height / "opt.json"
     opt_json.write_text(json.dumps({"max_depth": 120.0}))
-    with pytest.raises(InputError, match=r'the model\'s focal_scale, .*as in {"focal_scale": 715.0873}'):
+    example = r"""the model's focal_scale, .*such as ddad's {"focal_scale": 715.0873, "dataset": "ddad"} or"""
+    with pytest.raises(InputError, match=example):
         load_method(of_another_height)
     opt_json.write_text(json.dumps({"max_depth": 120.0, "focal_scale": 400.0}))
     method, _ = load_method(of_another_height)
     assert (method.max_depth, method.focal_scale) == (120.0, 400.0)
     opt_json.write_text(json.dumps({"max_depth": 120.0, "focal": False}))
     assert load_checkpoint(of_another_height).missing is None
+
+
+def test_opt_json_of_another_height_tells_the_dataset(of_another_height):
+    opt_json = of_another_height / "opt.json"
+    opt_json.write_text(json.dumps({"max_depth": 80.0, "focal_scale": 500.0}))  # nuScenes' alone
+    assert load_checkpoint(of_another_height).options["dataset"] == {"name": "nuscenes"}
+    opt_json.write_text(json.dumps({"max_depth": 120.0, "focal_scale": 400.0}))
+    options = load_checkpoint(of_another_height).options
+    with pytest.raises(InputError, match=r'not name its dataset; .*--dataset.*"dataset": "ddad"'):
+        dataset_to_evaluate(options)
+    opt_json.write_text(json.dumps({"max_depth": 120.0, "focal_scale": 400.0, "dataset": "ddad"}))
+    assert dataset_to_evaluate(load_checkpoint(of_another_height).options) == "ddad"
+    assert dataset_to_evaluate({"method": "monodepth2"}) == "kitti"  # what Monodepth2 was published for
 
 
 def test_training_starts_from_weights_of_another_height(of_another_height):
@@ -116,7 +131,7 @@ def test_training_starts_from_weights_of_another_height(of_another_height):
     assert "depth (573 tensors)" in load_weights(method, checkpoint.weights)
 
 
-def test_it_predicts_what_the_published_network_predicts(folder):
+def test_prediction_is_the_published_one(folder):
     golden = Golden("surrounddepth_depth_resnet34")
     method, _ = load_method(folder)
     with torch.no_grad():
@@ -126,7 +141,7 @@ def test_it_predicts_what_the_published_network_predicts(folder):
     assert depth.shape == (6, 1, 64, 96) and depth.min() > 0.0999 and depth.max() < 200.1
 
 
-def test_training_goes_on_from_it_with_adams_frame_sets(folder):
+def test_training_continues_with_the_published_adam_state(folder):
     checkpoint = load_checkpoint(folder)
     section = {**checkpoint.options["method"], "joint_pose": True}
     method = build_method({**checkpoint.options, "method": section, "weights_init": "scratch"})

@@ -1,4 +1,4 @@
-"""Mirroring keeps geometry true; jitter is torchvision's, drawn per sample whatever the batch."""
+"""Mirroring keeps geometry correct; jitter is torchvision's, per sample and independent of the batch."""
 
 import dataclasses
 
@@ -51,7 +51,7 @@ def test_a_lens_is_mirrored_with_its_image():
     assert torch.allclose(11 - pixels[0, 0], batch.camera.project(points)[0][0, 0], atol=1e-4)
 
 
-def test_only_the_chosen_samples_are_mirrored_and_twice_is_not_at_all():
+def test_mirroring_selected_samples_twice_restores_them():
     batch = batch_of([0, 1])
     flip = torch.tensor([False, True])
     once = mirror(batch, flip)
@@ -75,12 +75,12 @@ def test_jitter_is_torchvisions_for_the_same_draw():
             expected = images[n]
             for operation in draw.order:
                 expected = adjust[operation](expected, draw.amounts[operation])
-            # torchvision's grey weighs red 0.2989, ours 0.299
+            # torchvision's grey weights red by 0.2989, ours by 0.299
             assert torch.allclose(result.augmented[frame][n], expected, atol=3e-4)
     assert len(orders) > 1
 
 
-def test_losses_see_the_images_without_jitter():
+def test_losses_read_images_without_jitter():
     batch = batch_of([0, 1])
     before = {frame: image.clone() for frame, image in batch.images.items()}
     result = Augment(flip=0, jitter=1)(batch, 0)
@@ -97,7 +97,7 @@ def test_the_frames_and_cameras_of_a_sample_share_its_draw():
     assert all(torch.allclose(image, first) for images in result.augmented.values() for image in images)
 
 
-def test_a_draw_depends_on_seed_epoch_and_sample_and_on_nothing_else():
+def test_draws_depend_only_on_seed_epoch_and_sample():
     together = Augment()(batch_of([1, 2, 3, 4]), 7).network_images[0]
     torch.manual_seed(123)
     np.random.seed(123)
@@ -108,7 +108,7 @@ def test_a_draw_depends_on_seed_epoch_and_sample_and_on_nothing_else():
     assert not torch.equal(Augment(seed=1)(batch_of([1, 2, 3, 4]), 7).network_images[0], together)
 
 
-def test_draws_come_as_often_and_as_far_as_they_should():
+def test_draws_have_the_stated_probability_and_range():
     draws = [Augment()._draw(0, index) for index in range(2000)]
     assert abs(sum(draw.flip for draw in draws) / 2000 - 0.5) < 0.05
     assert abs(sum(draw.order is not None for draw in draws) / 2000 - 0.5) < 0.05
@@ -117,7 +117,7 @@ def test_draws_come_as_often_and_as_far_as_they_should():
     assert np.allclose(amounts.max(0), [1.2, 1.2, 1.2, 0.1], atol=0.01)
 
 
-def test_without_jitter_networks_see_the_images_themselves():
+def test_networks_read_the_images_themselves_without_jitter():
     result = Augment(flip=0, jitter=0)(batch_of([0, 1]), 0)
     assert result.augmented is None
 
@@ -126,7 +126,7 @@ def test_without_jitter_networks_see_the_images_themselves():
     ("settings", "sentence"),
     [({"flip": 1.5}, "flip is a probability"), ({"hue": 0.7}, r"hue must be in \[0, 0.5\], got 0.7")],
 )
-def test_impossible_ranges_are_refused(settings, sentence):
+def test_invalid_ranges_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         Augment(**settings)
 

@@ -81,7 +81,7 @@ def raw(root: Path, number: int, recording: str = "aachen_000000") -> torch.Tens
 # ------------------------------------------------------------------------------------------------- images
 
 
-def test_neighbours_are_two_frames_apart_and_the_bonnet_is_cut_off(city):
+def test_neighbours_are_two_frames_apart_and_bonnet_is_cropped(city):
     dataset = open_city(city)
     assert dataset.name(0) == "aachen_000000_000002" and len(dataset) == 5
     batch = dataset[0]
@@ -90,20 +90,20 @@ def test_neighbours_are_two_frames_apart_and_the_bonnet_is_cut_off(city):
     assert torch.equal(open_city(city, stride=1)[0].images[1][0], raw(city, 3)[:, :UPPER_HEIGHT])
 
 
-def test_whole_images_are_read_where_nothing_is_cut(city):
+def test_whole_images_are_read_without_a_crop(city):
     dataset = open_city(city, top_rows=1, height=HEIGHT)
     assert torch.equal(dataset[0].images[0][0], raw(city, 2))
     assert dataset.protocol.crop == "none" and dataset.depth(0).shape == (1, HEIGHT, WIDTH)
     assert torch.allclose(dataset[0].intrinsics, open_city(city)[0].intrinsics)
 
 
-def test_cameras_are_those_of_the_recording_resized_around_pixel_centres(city):
+def test_intrinsics_are_resized_around_pixel_centres(city):
     K = open_city(city)[0].intrinsics[0]
     assert K[0, 0] == pytest.approx(INTRINSICS[0, 0] * WIDTH / 2048)
     assert K[1, 2] == pytest.approx((INTRINSICS[1, 2] + 0.5) * HEIGHT / 1024 - 0.5)
 
 
-def test_of_a_long_drive_the_camera_file_nearest_to_the_frame_counts(copy):
+def test_camera_file_nearest_to_the_frame_is_used(copy):
     path = next((copy / "camera/train/aachen").glob("aachen_000000_*"))
     values = json.loads(path.read_text())
     values["intrinsic"]["fx"] = 2000.0
@@ -162,7 +162,7 @@ def test_the_drawn_disparity_gives_the_drawn_depth_back(city):
     assert np.allclose(depth[true > 0], true[true > 0], rtol=1e-2)
 
 
-def test_published_ground_truth_is_numbered_by_the_published_list_whatever_list_is_evaluated(copy):
+def test_published_ground_truth_is_indexed_by_the_published_list(copy):
     published = [line.key for line in load_split("cityscapes", "manydepth", "test")]
     number = published.index(("berlin_000002", 19, ""))
     frame = copy / "leftImg8bit_sequence/test/berlin/berlin_000002_000003_leftImg8bit.png"
@@ -181,7 +181,7 @@ def test_published_ground_truth_is_numbered_by_the_published_list_whatever_list_
         dataset.depth(1)
 
 
-def test_ground_truth_and_labels_have_the_rows_of_their_image_whatever_its_height(tmp_path):
+def test_ground_truth_and_labels_have_the_rows_of_their_image(tmp_path):
     make(Plan("cityscapes", tmp_path, **{**PLAN, "sequences": 2, "frames": 5, "height": 65}))
     for rows, height in ((0.75, 48), (0.7, 45), (1, 65)):
         dataset = open_city(tmp_path, part="test", frame_ids=(0,), top_rows=rows)
@@ -191,7 +191,7 @@ def test_ground_truth_and_labels_have_the_rows_of_their_image_whatever_its_heigh
         assert dataset.train_ids(line).shape == (height, WIDTH)
 
 
-def test_exported_ground_truth_of_the_upper_rows_is_not_taken_for_whole_images(copy):
+def test_exported_depth_of_cropped_images_is_refused_for_whole(copy):
     words = ["--data_path", str(copy), "--dataset", "cityscapes", "--split", str(copy / "splits")]
     for settings in ([], ["--set", "top_rows=1"]):
         export_gt_depth.main([*words, "--part", "test", "--workers", "1", *settings])
@@ -215,7 +215,7 @@ def test_the_protocol_meets_the_golden_errors(city):
     assert measured.pixels.tolist() == golden["cityscapes.count"].tolist()
 
 
-def test_the_true_depth_is_perfect_from_writer_over_exporter_to_evaluator(copy):
+def test_ground_truth_is_perfect_through_export_and_evaluation(copy):
     words = ["--data_path", str(copy), "--dataset", "cityscapes", "--split", str(copy / "splits")]
     export_gt_depth.main([*words, "--part", "test", "--workers", "1"])
     for kind in ("disparity", "disparity_sequence"):
@@ -250,7 +250,7 @@ def test_labels_travel_as_train_ids_by_the_nearest_pixel(city):
     assert np.array_equal(dataset.train_ids(dataset.samples[0]), semantics)
 
 
-def test_labels_that_are_train_ids_already_count_first(copy):
+def test_label_files_with_train_ids_are_preferred(copy):
     path = next((copy / "gtFine/train/aachen").glob("aachen_000000_*_labelIds.png"))
     ids = np.full((HEIGHT, WIDTH), 18, np.uint8)
     ids[0, 0] = 200
@@ -264,7 +264,7 @@ def test_labels_that_are_train_ids_already_count_first(copy):
 
 
 @pytest.mark.parametrize("part, count", [("train", 69731), ("val", 7386), ("test", 1525)])
-def test_the_lists_hold_as_many_frames_as_published_and_none_twice(part, count):
+def test_lists_have_the_published_counts_without_duplicates(part, count):
     samples = [line.key for line in load_split("cityscapes", "manydepth", part)]
     assert len(samples) == len(set(samples)) == count
     assert parts("cityscapes", "manydepth") == ["test", "train", "val"]
@@ -303,7 +303,7 @@ def test_a_list_holds_what_the_published_one_does(part):
 # ------------------------------------------------------------------------------------------------- training
 
 
-def test_a_run_on_cityscapes_with_labels_beside_it_takes_two_steps(city, tmp_path):
+def test_run_with_cityscapes_and_labels_takes_two_steps(city, tmp_path):
     section = {"name": "cityscapes", "data_path": city, "split": "fine", "labels": True}
     settings = {f"companion.{key}": value for key, value in section.items()}
     settings["companion.labels"] = "true"
@@ -432,7 +432,7 @@ def test_a_broken_preparation_is_located_when_it_is_opened(city, small, tmp_path
         (None, {"stride": 0}, "from 1 on, got 0"),
     ],
 )
-def test_what_a_layout_does_not_hold_is_refused_in_words(city, small, layout, settings, words):
+def test_settings_that_a_layout_lacks_are_refused(city, small, layout, settings, words):
     with pytest.raises(InputError, match=words):
         open_city(small[layout] if layout else city, city, **settings)
 
@@ -455,7 +455,7 @@ def test_broken_ground_truth_and_labels_are_located(copy):
         labelled[0]
 
 
-def test_a_triple_is_told_by_its_shape():
+def test_triple_is_recognised_by_its_shape():
     frames = [torch.full((3, 24, 64), value, dtype=torch.uint8) for value in range(3)]
     for axis in (1, 2):
         parts = split_triple(torch.cat(frames, axis), Path("triple.png"))

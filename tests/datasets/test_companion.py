@@ -1,4 +1,4 @@
-"""Companion data: which sample of another dataset goes with which, and how it travels."""
+"""Companion data: the pairing with samples of another dataset, and their way through a batch."""
 
 import numpy as np
 import pytest
@@ -50,14 +50,14 @@ def test_every_companion_is_seen_over_the_epochs():
     assert counts.max() - counts.min() <= 1
 
 
-def test_a_sample_meets_other_companions_in_other_epochs():
+def test_companions_of_a_sample_differ_between_epochs():
     dataset = WithCompanion(Numbered(9), Numbered(9))
     pairs = np.array([companions(dataset, epoch) for epoch in range(6)])
     assert all(len(set(column)) > 1 for column in pairs.T)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_workers_that_stay_get_the_epoch_with_the_index(workers):
+def test_persistent_workers_get_the_epoch_with_the_index(workers):
     dataset = WithCompanion(Numbered(4), Numbered(9), seed=1)
     batches = EpochBatches(4, 2, seed=1)
     loader = DataLoader(
@@ -77,7 +77,7 @@ def test_workers_that_stay_get_the_epoch_with_the_index(workers):
         assert pairs == set(enumerate(companions(dataset, epoch)))
 
 
-def test_a_companion_of_another_size_is_collated_and_moved_with_its_sample():
+def test_companion_of_another_size_is_collated_and_moved():
     dataset = Guarded(WithCompanion(Numbered(5), Numbered(2, size=(4, 4))))
     batch = collate([dataset[0], dataset[1], dataset[2]])
     assert len(batch.companion) == 3 and batch.companion.images[0].shape == (3, 3, 4, 4)
@@ -87,12 +87,12 @@ def test_a_companion_of_another_size_is_collated_and_moved_with_its_sample():
     assert batch.companion.images[0].dtype == torch.uint8
 
 
-def test_a_companion_is_augmented_by_draws_of_its_own_labels_and_image_alike():
+def test_companion_has_own_draws_for_image_and_labels():
     dataset = WithCompanion(Numbered(64), Numbered(64))
     dataset.companion_of = int  # equal indices: equal draws would show
     batch = Batch.cat([dataset[index] for index in range(64)]).to("cpu")
     for record in (batch, batch.companion):
-        record.images[0][..., 0] = 1.0  # the left column, to see what was mirrored
+        record.images[0][..., 0] = 1.0  # the left column shows the mirrored samples
     result = Augment(flip=0.5, jitter=0)(batch, epoch=0)
     mirrored = result.images[0][:, 0, 0, -1] == 1
     companions = result.companion.images[0][:, 0, 0, -1] == 1

@@ -25,7 +25,7 @@ from utils import InputError
 
 CAMERAS = ("CAMERA_01", "CAMERA_05", "CAMERA_07", "CAMERA_09", "CAMERA_08", "CAMERA_06")  # in ring order
 
-# What the DGP library makes of its test scene: pixels, sum, nearest and farthest of each sample and camera.
+# Depth maps of the DGP library for its test scene: pixels, sum, nearest, farthest per sample and camera.
 LIBRARY = {
     (0, "CAMERA_01"): (5157, 178347.631922, 5.129229, 176.005951),
     (0, "CAMERA_05"): (11850, 240472.821743, 2.515978, 115.852745),
@@ -120,7 +120,7 @@ def test_a_published_list_is_a_split(shared_data, tmp_path):
 # The published rule.
 
 
-def test_a_time_stamp_that_scenes_share_trains_once_and_the_ends_of_scenes_never():
+def test_duplicate_timestamps_and_scene_ends_are_left_out():
     stamps = [np.array([1, 2, 3, 4]), np.array([3, 4, 5, 6]), np.array([10, 11, 12])]
     # 3 begins the second scene and 4 ends the first.
     assert published_samples(stamps, "train") == [(0, 1), (1, 2), (2, 1)]
@@ -129,7 +129,7 @@ def test_a_time_stamp_that_scenes_share_trains_once_and_the_ends_of_scenes_never
 
 
 def test_the_rule_gives_the_published_counts():
-    """103 train scenes of 100 and 47 of 50 samples, of which two pairs share 26 and 5; 50 val scenes."""
+    """103 train scenes of 100 samples and 47 of 50; two pairs share 26 and 5 samples. 50 val scenes."""
     starts = 1000 * np.arange(150)
     lengths = [100] * 103 + [50] * 47
     starts[1], starts[11] = starts[0] + 100 - 26, starts[10] + 100 - 5
@@ -144,7 +144,7 @@ def test_the_rule_gives_the_published_counts():
 # A drawn drive.
 
 
-def test_a_sample_is_six_cameras_in_ring_order_with_their_places(drive):
+def test_sample_is_six_cameras_in_ring_order_with_extrinsics(drive):
     dataset = open_drive(drive)
     assert len(dataset) == 2  # both ends of the scene have one neighbour only
     assert dataset.name(0).split()[0] == "000000"
@@ -167,7 +167,7 @@ def test_neighbours_are_the_samples_before_and_after(drive):
     assert len(open_drive(drive, part="val")) == 2
 
 
-def test_recorded_poses_and_true_depth_rebuild_each_image(drive):
+def test_recorded_poses_and_depth_synthesise_each_image(drive):
     dataset = open_drive(drive, poses=True, part="val")
     batch = dataset[0].to("cpu")
     scene, stamp = dataset.name(0).split()
@@ -185,7 +185,7 @@ def test_recorded_poses_and_true_depth_rebuild_each_image(drive):
         assert error < 0.5 * still
 
 
-def test_lidar_points_fall_on_the_true_depth_through_their_own_time_stamps(drive):
+def test_lidar_points_agree_with_depth_at_their_timestamps(drive):
     dataset = open_drive(drive)
     sample, scene = dataset.samples[0], dataset.scenes[0]
     lidar = scene.world_from_sensor(sample.number, 6)
@@ -213,7 +213,7 @@ def run_export(root, part):
     export_gt_depth.main(["--dataset", "ddad", "--data_path", str(root), "--part", part, "--workers", "1"])
 
 
-def test_the_true_depth_is_perfect_through_writer_exporter_reader_and_evaluator(mine):
+def test_ground_truth_is_perfect_through_export_and_evaluation(mine):
     """Exported, then evaluated with the LiDAR gone; a mirror of the file that lacks it measures instead."""
     measured = [open_drive(mine, part="val", frame_ids=(0,)).depth_from_raw(index) for index in range(4)]
     run_export(mine, "val")
@@ -237,7 +237,7 @@ def test_some_cameras_have_an_exported_file_of_their_own(drive):
     assert open_drive(drive, ground_truth=None).depth(0) is None
 
 
-def test_it_is_trained_on_with_masks_and_predicted_from(mine, tmp_path):
+def test_training_with_masks_and_prediction_run(mine, tmp_path):
     for number, camera in enumerate(CAMERAS):
         for scene in ("000000", "000001"):
             path = mine / f"masks/{camera}/{scene}.png"
@@ -260,7 +260,7 @@ def test_it_is_trained_on_with_masks_and_predicted_from(mine, tmp_path):
     assert depth.shape == (6, 1, 64, 96)
 
 
-def test_masks_are_found_in_our_place_and_in_the_published_one(mine, tmp_path):
+def test_masks_are_found_at_our_and_the_published_path(mine, tmp_path):
     own = Image.open(mine / "ground_truth/masks/CAMERA_07.png")
     for camera in CAMERAS:
         path = mine / f"masks/{camera}/000000.png"
@@ -279,7 +279,7 @@ def test_masks_are_found_in_our_place_and_in_the_published_one(mine, tmp_path):
         open_drive(mine, masks=True)
 
 
-def test_matches_lie_by_scene_camera_and_time_stamp(drive, tmp_path):
+def test_matches_are_stored_by_scene_camera_and_timestamp(drive, tmp_path):
     stamps = [open_drive(drive).name(index).split()[1] for index in range(2)]
     for stamp in stamps:
         for camera in CAMERAS:
@@ -290,7 +290,7 @@ def test_matches_lie_by_scene_camera_and_time_stamp(drive, tmp_path):
     assert points.shape == (6, 4, 6) and points[5, 0, :3].tolist() == [9.5, 4.5, 7.0]
 
 
-# What is broken.
+# Broken data.
 
 
 def test_samples_that_lack_a_camera_are_left_out_and_named(mine):
@@ -350,7 +350,7 @@ def test_missing_scenes_are_left_out_when_asked(mine):
         open_drive(mine, part="val")
 
 
-def test_a_calibration_that_is_no_rotation_is_refused_before_the_first_image(mine):
+def test_calibration_without_a_rotation_is_refused_at_opening(mine):
     path = next((mine / "000000/calibration").iterdir())
     change(path, lambda message: message["extrinsics"][3]["rotation"].update(qw=3.0))
     with pytest.raises(InputError, match="CAMERA_07: a rotation's quaternion has length 1"):

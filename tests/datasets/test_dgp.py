@@ -1,4 +1,4 @@
-"""DGP's JSON files: read however protobuf writes them, refused by name where they are broken."""
+"""DGP's JSON files: all forms that protobuf writes are read, and broken files are named."""
 
 import json
 
@@ -64,7 +64,7 @@ def scene(tmp_path):
     return write(tmp_path / "000000/scene_a.json", scene_message())
 
 
-def test_a_scene_says_what_each_sensor_saw_when_and_from_where(scene):
+def test_scene_has_files_times_and_poses_of_each_sensor(scene):
     read = read_scene(scene, ["LIDAR", "CAMERA_01"])
     assert (read.name, len(read)) == ("000000", 1)
     assert read.stamps.tolist() == [[1577836800100000, 1577836800050000]]
@@ -79,7 +79,7 @@ def test_a_scene_says_what_each_sensor_saw_when_and_from_where(scene):
     assert calibration.extrinsics("LIDAR").tolist() == np.eye(4).tolist()
 
 
-def test_camel_case_numbers_in_words_and_unknown_fields_read_the_same(scene):
+def test_variants_of_field_names_and_numbers_are_read_alike(scene):
     message = scene_message()
     sample, lidar = message["samples"][0], message["data"][0]
     message["samples"] = [
@@ -117,14 +117,14 @@ def test_times_are_exact_microseconds(text, stamp):
     assert microseconds(rfc3339(stamp)) == stamp
 
 
-def test_a_sample_without_a_sensor_says_so(scene):
+def test_sample_without_a_sensor_is_named(scene):
     message = scene_message()
     message["samples"][0]["datum_keys"] = ["l0"]
     read = read_scene(write(scene, message), ["LIDAR", "CAMERA_01"])
     assert read.missing([0]).tolist() == [False] and read.missing([0, 1]).tolist() == [True]
 
 
-def test_points_keep_the_rules_of_the_library():
+def test_points_are_filtered_like_the_library():
     K = np.array([[50, 0, 32], [0, 50, 24], [0, 0, 1]], np.float32)
 
     def hits(*points):
@@ -132,7 +132,7 @@ def test_points_keep_the_rules_of_the_library():
         return list(zip(rows.tolist(), columns.tolist(), depth.tolist()))
 
     assert hits((0, 0, 5), (1, 1, 5)) == [(24, 32, 5), (34, 42, 5)]
-    assert hits((0, 0, 9), (0, 0, 3)) == [(24, 32, 9), (24, 32, 3)]  # the last of them counts
+    assert hits((0, 0, 9), (0, 0, 3)) == [(24, 32, 9), (24, 32, 3)]  # the last of them is kept
     assert hits((-3.29, 0, 5)) == [(24, 0, 5)]  # -0.9, truncated towards zero
     assert hits((-3.31, 0, 5), (3.2, 0, 5), (0, 0, -5), (0, 0, 0), (np.nan, 0, 5)) == []
 
@@ -164,7 +164,7 @@ def test_broken_points_are_named(tmp_path):
         read_points(path)
 
 
-def test_a_place_on_the_vehicle_that_is_no_rotation_is_refused(scene):
+def test_extrinsics_without_a_rotation_are_refused(scene):
     path = scene.parent / "calibration/cal0.json"
     message = calibration_message()
     message["extrinsics"][1]["rotation"] = {"qw": 0.5, "qx": 0.5}
@@ -220,7 +220,7 @@ def test_intrinsics_that_are_not_finite_are_refused(scene):
         read_calibration(write(scene.parent / "calibration/cal0.json", calibration))
 
 
-def test_an_absent_pose_or_calibration_is_named_when_it_is_asked_for(scene):
+def test_missing_pose_or_calibration_is_named_at_access(scene):
     message = scene_message()
     del message["data"][1]["datum"]["image"]["pose"]
     read = read_scene(write(scene, message), ["CAMERA_01"])

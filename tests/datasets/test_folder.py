@@ -1,4 +1,4 @@
-"""One's own images: folders, videos and scenes drawn here, and every way to get them wrong."""
+"""Own images: folders, videos and scenes made here, and refusals of invalid ones."""
 
 import math
 import time
@@ -27,7 +27,7 @@ def draw(path: Path, grey: int, size: tuple[int, int] = (96, 48)) -> None:
 
 
 def draw_scene(folder: Path, count: int, suffix: str = ".png", camera: str | None = CAMERA) -> Path:
-    """`count` frames whose grey tells their number; 8.png comes before 10.png."""
+    """`count` frames whose grey value is their number; 8.png comes before 10.png."""
     for number in range(count):
         draw(folder / f"{number + 8}{suffix}", 5 * number)
     if camera:
@@ -88,7 +88,7 @@ def test_intrinsics_may_be_written_in_many_ways(text):
     assert np.array_equal(parse_intrinsics(text, "cam.txt"), [[60, 0, 47], [0, 61, 23], [0, 0, 1]])
 
 
-def test_a_scenes_own_camera_wins_over_the_roots_and_the_setting_over_both(tmp_path):
+def test_setting_overrides_scene_camera_and_that_the_roots(tmp_path):
     draw_scene(tmp_path / "a", 3, camera=None)
     draw_scene(tmp_path / "b", 3, camera="50 50 47 23")
     (tmp_path / "intrinsics.txt").write_text("70 70 47 23")
@@ -98,8 +98,8 @@ def test_a_scenes_own_camera_wins_over_the_roots_and_the_setting_over_both(tmp_p
     assert focals == [60, 60]
 
 
-def test_text_files_with_a_byte_order_mark_are_read_and_those_that_are_no_utf_8_named(tmp_path):
-    """As editors and shells of Windows write them."""
+def test_byte_order_mark_is_read_and_text_not_in_utf_8_refused(tmp_path):
+    """A text as editors and shells of Windows write it."""
     for name in ("a", "b"):
         draw_scene(tmp_path / name, 3)
     texts = {"a/cam.txt": "50 50 47 23\r\n", "a/frames.txt": "*.png\r\n", "train.txt": "a\r\n\r\n"}
@@ -114,7 +114,7 @@ def test_text_files_with_a_byte_order_mark_are_read_and_those_that_are_no_utf_8_
         (tmp_path / file).write_bytes(text.encode())
 
 
-def test_the_last_scenes_are_held_back(tmp_path):
+def test_last_scenes_are_held_out(tmp_path):
     for name in ("walk1", "walk2", "walk10"):
         draw_scene(tmp_path / name, 3)
     assert targets(open_folder(tmp_path, part="train")) == ["walk1/9.png", "walk2/9.png"]
@@ -122,7 +122,7 @@ def test_the_last_scenes_are_held_back(tmp_path):
     assert len(open_folder(tmp_path, part="all")) == 3
 
 
-def test_of_a_single_scene_the_last_frames_are_held_back_and_no_image_is_shared(tmp_path):
+def test_last_frames_of_a_single_scene_are_held_out(tmp_path):
     draw_scene(tmp_path, 40)
     images = {}
     for part in ("train", "val"):
@@ -133,7 +133,7 @@ def test_of_a_single_scene_the_last_frames_are_held_back_and_no_image_is_shared(
     assert not images["train"] & images["val"]
 
 
-def test_with_nothing_held_back_every_part_is_all_of_it(tmp_path):
+def test_without_held_out_scenes_every_part_is_complete(tmp_path):
     draw_scene(tmp_path, 6)
     for part in ("train", "val", "test", "all"):
         assert len(open_folder(tmp_path, part=part, val_fraction=0)) == 4
@@ -160,7 +160,7 @@ def test_sc_depths_archives_open_at_their_root(tmp_path):
     assert targets(open_folder(tmp_path, part="val")) == ["b/9.jpg"]
 
 
-def test_a_contact_grid_beside_scenes_is_no_frame_and_images_beside_a_video_are_not_mixed(tmp_path):
+def test_images_outside_of_scenes_are_ignored_or_refused(tmp_path):
     for name in ("a", "b"):
         draw_scene(tmp_path / name, 3)
     draw(tmp_path / "gallery.png", 9, (10, 10))
@@ -180,8 +180,8 @@ def write_video(path: Path, count: int) -> None:
     writer.release()
 
 
-def test_what_was_predicted_is_no_frame_and_no_video(tmp_path):
-    """test_simple.py writes beside the images and test_video.py beside the video, unless told otherwise."""
+def test_predictions_are_neither_frames_nor_videos(tmp_path):
+    """By default test_simple.py writes next to the images and test_video.py next to the video."""
     walk = draw_scene(tmp_path / "walk", 5)
     before = targets(open_folder(walk, val_fraction=0))
     for number in range(5):
@@ -193,7 +193,7 @@ def test_what_was_predicted_is_no_frame_and_no_video(tmp_path):
     assert list(find_scenes(tmp_path / "drives")[1]) == ["a.avi", "b.avi", "lone_depth.avi"]
 
 
-def test_lists_beside_a_video_are_of_its_folder(tmp_path):
+def test_lists_next_to_a_video_belong_to_its_folder(tmp_path):
     for name in ("a.avi", "b.avi"):
         write_video(tmp_path / name, 5)
     (tmp_path / "cam.txt").write_text(CAMERA)
@@ -213,11 +213,11 @@ def test_a_video_is_a_scene_and_is_extracted_once(tmp_path):
     assert targets(dataset)[0] == "walk.avi/000001.jpg" and len(dataset) == 4
     assert greys(dataset, 0) == {0: 1, -1: 0, 1: 2}
     written = (tmp_path / "walk.avi.frames/000000.jpg").stat().st_mtime_ns
-    assert len(open_folder(tmp_path, val_fraction=0)) == 4  # the folder it lies in means the same
+    assert len(open_folder(tmp_path, val_fraction=0)) == 4  # its folder is accepted as well
     assert (tmp_path / "walk.avi.frames/000000.jpg").stat().st_mtime_ns == written
 
 
-def test_a_video_that_changed_is_extracted_again_and_its_camera_kept(tmp_path):
+def test_changed_video_is_extracted_again_with_its_camera(tmp_path):
     video = tmp_path / "walk.avi"
     write_video(video, 6)
     (extract_video(video) / "cam.txt").write_text(CAMERA)
@@ -243,7 +243,7 @@ def test_a_broken_video_leaves_nothing_behind(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["walk.mp4"]
 
 
-def test_a_list_of_frames_gives_their_order_and_leaves_other_images_out(tmp_path):
+def test_list_of_frames_sets_order_and_selection(tmp_path):
     draw_scene(tmp_path, 4)
     draw(tmp_path / "start.png", 100)
     draw(tmp_path / "mask.png", 200)
@@ -258,7 +258,7 @@ def test_a_list_of_frames_gives_their_order_and_leaves_other_images_out(tmp_path
 
 
 def sparse(path: Path, dense: np.ndarray) -> None:
-    """As scipy.sparse.save_npz writes a CSR matrix."""
+    """A CSR matrix as scipy.sparse.save_npz writes it."""
     rows, columns = np.nonzero(dense)
     starts = np.searchsorted(rows, np.arange(len(dense) + 1))
     np.savez(
@@ -266,7 +266,7 @@ def sparse(path: Path, dense: np.ndarray) -> None:
     )
 
 
-def test_depth_beside_the_images_is_read_in_metres(tmp_path):
+def test_depth_next_to_the_images_is_read_in_metres(tmp_path):
     scene = draw_scene(tmp_path, 5)
     (scene / "depth").mkdir()
     metres = np.zeros((48, 96), np.float32)
@@ -292,7 +292,7 @@ def test_exported_depth_is_not_taken_for_that_of_another_scale(tmp_path):
         assert dataset.exported.paths and dataset.depth(2).max() == metres
 
 
-def test_depth_with_names_of_its_own_is_matched_in_sorted_order_if_it_is_complete(tmp_path):
+def test_depth_with_other_names_is_matched_in_sorted_order(tmp_path):
     scene = draw_scene(tmp_path, 3)
     (scene / "depth").mkdir()
     for number in range(3):
@@ -332,7 +332,7 @@ def test_a_depth_image_of_eight_bits_is_refused(tmp_path):
         ),
     ],
 )
-def test_intrinsics_that_cannot_be_right_are_answered_with_what_to_write(tmp_path, camera, sentence):
+def test_implausible_intrinsics_are_refused_with_an_example(tmp_path, camera, sentence):
     with pytest.raises(InputError, match=sentence):
         open_folder(draw_scene(tmp_path, 3, camera=camera))
 
@@ -368,7 +368,7 @@ def test_a_truncated_image_is_found_when_the_folder_is_opened(tmp_path):
         ({"split": "eigen_zhou"}, "eigen_zhou holds none of train.txt"),
     ],
 )
-def test_a_wrong_setting_is_answered_with_the_right_ones(tmp_path, settings, sentence):
+def test_unknown_setting_is_refused_with_the_valid_ones(tmp_path, settings, sentence):
     with pytest.raises(InputError, match=sentence):
         open_folder(draw_scene(tmp_path, 5), **settings)
 
@@ -393,7 +393,7 @@ def test_six_real_images_open_in_the_order_they_were_taken(tmp_path):
     assert targets(dataset) == [f"00000{number}.png" for number in range(1, 5)]
     assert dataset.paths(dataset.samples[0], -1) == [tmp_path / "left.png"]
     assert dataset[0].images[0].shape == (1, 3, 128, 416)
-    # Neighbours in time look alike; the disparity is no frame.
+    # Neighbours in time are similar; the disparity is not a frame.
     previous, target, later = (dataset[1].images[frame].float() for frame in (-1, 0, 1))
     assert (target - previous).abs().mean() < 25 and (target - later).abs().mean() < 25
 
@@ -421,7 +421,7 @@ def test_no_sample_reaches_across_a_missing_frame(tmp_path):
     assert len(listed(tmp_path)) == 5
 
 
-def test_no_sample_joins_two_clips(tmp_path):
+def test_no_sample_joins_two_sequences(tmp_path):
     draw_frames(tmp_path, "clip1_0002.png", "clip1_0003.png", "clip1_0004.png", "clip2_0000.png")
     assert listed(tmp_path) == ["clip1_0003.png"]
 
@@ -442,7 +442,7 @@ def test_a_frame_in_two_formats_counts_once(tmp_path):
     assert listed(tmp_path) == ["1.png"]
 
 
-def test_validation_holds_a_sample_of_wide_frames(tmp_path):
+def test_validation_has_a_sample_for_distant_frames(tmp_path):
     draw_frames(tmp_path, *(f"{n:02d}.png" for n in range(30)))
     train, val = (open_folder(tmp_path, part=part, frame_ids=(0, -2, 2)) for part in ("train", "val"))
     assert len(val) == 1 and len(train) == 21
@@ -456,7 +456,7 @@ def test_images_that_are_not_read_are_named(tmp_path):
         open_folder(tmp_path, part="all")
 
 
-def test_a_lying_image_is_turned_for_training_as_well(tmp_path):
+def test_exif_rotation_applies_in_training(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn clockwise to see it upright
     tmp_path.mkdir(exist_ok=True)

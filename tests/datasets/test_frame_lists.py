@@ -148,9 +148,8 @@ def test_record_holds_companion_and_earlier_lists_once():
     )
     wrapped = SimpleNamespace(dataset=SimpleNamespace(dataset=main), companion=other)
     first = training_list(main)
-    records = training_list(
-        wrapped, [*first, {"dataset": "x", "frames": 1, "hash": "h", "lines": ["a\t\t1"]}]
-    )
+    earlier = [*first, {"dataset": "x", "frames": 1, "hash": "h", "lines": ["a\t\t1"]}]
+    records = training_list(wrapped, SimpleNamespace(training_data=earlier))
     assert [record["frames"] for record in records] == [1, 1, 1]
     assert {first[0]["hash"], "h"} < {record["hash"] for record in records}
     assert first[0]["lines"] == ["2011_09_26_drive_0002\tl\t69"]

@@ -15,7 +15,7 @@ from utils import PROJECT, InputError
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
-def test_an_image_is_turned_as_its_exif_says(tmp_path, ending, orientation):
+def test_image_is_turned_by_its_exif(tmp_path, ending, orientation):
     path = tmp_path / f"image{ending}"
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -58,7 +58,7 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path, ending, monkeypatch)
             read(tmp_path / f"large{ending}")
 
 
-def test_of_two_formats_the_first_counts():
+def test_first_of_two_formats_is_used():
     assert sorted(one_per_name(["a.png", "a.jpg", "b.PNG", "a.tif"])) == ["a.jpg", "b.PNG"]
 
 

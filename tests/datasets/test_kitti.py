@@ -61,7 +61,7 @@ def open_kitti(root: Path, **settings) -> Kitti:
     return Kitti(root, **{"split": str(root / "lists"), "height": 32, "width": 96, **settings})
 
 
-def test_a_sample_holds_the_frames_of_its_own_camera_whether_png_or_jpg(root):
+def test_sample_has_the_frames_of_its_camera_in_png_or_jpg(root):
     dataset = open_kitti(root)
     batch = Batch.cat([dataset[0], dataset[1]])
     assert batch.images[0].shape == (2, 3, 32, 96) and batch.images[0].dtype == torch.uint8
@@ -70,19 +70,19 @@ def test_a_sample_holds_the_frames_of_its_own_camera_whether_png_or_jpg(root):
     assert dataset.name(1) == f"{DRIVE} 2 r"
 
 
-def test_where_a_image_is_there_twice_the_jpg_counts(root):
+def test_jpg_is_preferred_to_png_of_the_same_frame(root):
     write_image(root / DRIVE / "image_02/data/0000000002.jpg", 200)
     assert open_kitti(root)[0].images[1][0, 0, 5, 5] == 200
 
 
-def test_a_tree_of_png_is_found_without_being_told(root):
+def test_png_files_are_found_without_a_setting(root):
     for path in root.glob("**/*.jpg"):
         Image.open(path).save(path.with_suffix(".png"))
         path.unlink()
     assert open_kitti(root)[0].images[-1].shape == (1, 3, 32, 96)
 
 
-def test_the_stereo_partner_is_the_other_camera_one_baseline_aside(root):
+def test_stereo_partner_is_the_other_camera_at_the_baseline(root):
     dataset = open_kitti(root, frame_ids=(0, "s"))
     left, right = dataset[0], dataset[1]
     assert (left.images["s"][0, 0, 5, 5], right.images["s"][0, 0, 5, 5]) == (60, 80)
@@ -93,7 +93,7 @@ def test_the_stereo_partner_is_the_other_camera_one_baseline_aside(root):
     assert right.T_source_from_target["s"][0, 0, 3] == pytest.approx(0.1)
 
 
-def test_a_point_seen_by_both_cameras_moves_by_focal_times_baseline_over_depth(root):
+def test_stereo_shift_is_focal_times_baseline_over_depth(root):
     batch = open_kitti(root, frame_ids=(0, "s"), baseline=0.54)[0]
     K, T = batch.intrinsics[0], batch.T_source_from_target["s"][0]
     point = torch.tensor([1.0, 0.5, 10.0])
@@ -101,7 +101,7 @@ def test_a_point_seen_by_both_cameras_moves_by_focal_times_baseline_over_depth(r
     assert left[0] / left[2] - right[0] / right[2] == pytest.approx(K[0, 0].item() * 0.54 / 10, rel=1e-4)
 
 
-def test_calibrated_intrinsics_are_those_of_the_file_resized_around_pixel_centres(root):
+def test_calibrated_intrinsics_are_resized_around_pixel_centres(root):
     K = open_kitti(root)[0].intrinsics[0]
     fx, cx = GOLDEN["P_rect_02"][0, 0], GOLDEN["P_rect_02"][0, 2]
     assert K[0, 0] == pytest.approx(fx * 96 / WIDTH)
@@ -115,7 +115,7 @@ def test_intrinsics_follow_images_that_were_made_smaller_on_disk(root):
     assert torch.allclose(open_kitti(root)[0].intrinsics, before)
 
 
-def test_fixed_intrinsics_are_the_published_ones_and_need_no_calibration(root):
+def test_fixed_intrinsics_are_published_and_need_no_calibration(root):
     (root / DATE / "calib_cam_to_cam.txt").unlink()
     K = open_kitti(root, intrinsics="fixed")[0].intrinsics[0]
     published = [[0.58 * 96, 0, 48], [0, 1.92 * 32, 16], [0, 0, 1]]
@@ -136,7 +136,7 @@ def project_velodyne(*arguments, **settings) -> np.ndarray:
     return SparseDepth.of_pixels(*arguments[2:4], [velodyne_pixels(*arguments, **settings)]).dense()[0]
 
 
-def test_the_last_pixel_of_a_row_is_the_next_rows_first_only_as_published():
+def test_only_published_depth_map_confuses_end_and_start_of_rows():
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = GOLDEN["R"], GOLDEN["T"]
     P = GOLDEN["P_rect_02"].astype(float) @ np.block([[GOLDEN["R_rect_00"], np.zeros((3, 1))], [T[3]]]) @ T
@@ -146,8 +146,8 @@ def test_the_last_pixel_of_a_row_is_the_next_rows_first_only_as_published():
     assert published[HEIGHT // 2, -1] == pytest.approx(7) and right[HEIGHT // 2, -1] == pytest.approx(12)
 
 
-def test_of_two_points_in_a_pixel_the_nearer_counts_and_one_behind_the_camera_never():
-    # A camera that looks along the LiDAR's x: u = 10 - 10 y / (x - 1), one metre ahead of the LiDAR.
+def test_nearest_point_in_front_of_the_camera_is_kept():
+    # The camera faces along the LiDAR's x: u = 10 - 10 y / (x - 1), one metre ahead of the LiDAR.
     P = np.array([[10.0, -10, 0, -10], [5, 0, -10, -5], [1, 0, 0, -1]])
     points = np.array([[9.0, 0, 0, 0], [5, 0, 0, 0], [0.5, 0, 0, 0], [-5, 0, 0, 0]], np.float32)
     depth = project_velodyne(points, P, 10, 20)
@@ -164,7 +164,7 @@ def write_ground_truth(path: Path, metres: float) -> Path:
 
 
 @pytest.mark.parametrize("folder", [DRIVE, "val/2011_09_26_drive_0001_sync"])
-def test_improved_ground_truth_is_read_beside_the_images_or_from_kittis_own_archive(root, folder):
+def test_improved_ground_truth_is_read_from_both_layouts(root, folder):
     path = root / folder / "proj_depth/groundtruth/image_02/0000000001.png"
     write_ground_truth(path, 12.5)
     depth = open_kitti(root, part="test", ground_truth="improved").depth(0)
@@ -176,13 +176,13 @@ def test_a_frame_without_a_scan_has_no_depth(root):
     assert open_kitti(root, ground_truth=None).depth(0) is None
 
 
-def test_the_protocol_is_eigens_for_scans_and_the_benchmarks_for_improved_ground_truth(root):
+def test_protocol_follows_the_kind_of_ground_truth(root):
     eigen, improved = open_kitti(root).protocol, open_kitti(root, ground_truth="improved").protocol
     assert (eigen.crop, eigen.max_depth, eigen.cap_ground_truth) == ("garg", 80, True)
     assert (improved.crop, improved.max_depth, improved.cap_ground_truth) == ("none", 80, False)
 
 
-def test_the_benchmarks_test_images_are_found_with_their_own_intrinsics(root):
+def test_benchmark_images_are_found_with_their_intrinsics(root):
     folder = root / "depth_selection/test_depth_prediction_anonymous"
     write_image(folder / "image/0000000003.png", 70)
     (folder / "intrinsics").mkdir()
@@ -225,7 +225,7 @@ def cut_calibration(root):
         (cut_calibration, r"calib_cam_to_cam.txt, entry 'P_rect_02': expected 12 numbers, got 3"),
     ],
 )
-def test_what_is_missing_is_named_when_the_dataset_is_opened(root, damage, sentence):
+def test_missing_files_are_named_at_opening(root, damage, sentence):
     damage(root)
     with pytest.raises(InputError, match=sentence):
         open_kitti(root)
@@ -241,12 +241,12 @@ def test_what_is_missing_is_named_when_the_dataset_is_opened(root, damage, sente
         ({"baseline": 0}, "baseline must be positive, got 0"),
     ],
 )
-def test_a_wrong_setting_is_answered_with_the_right_ones(root, settings, sentence):
+def test_unknown_setting_is_refused_with_the_valid_ones(root, settings, sentence):
     with pytest.raises(InputError, match=sentence):
         open_kitti(root, **settings)
 
 
-def test_samples_without_a_image_can_be_left_out(root):
+def test_samples_with_missing_images_can_be_left_out(root):
     lose_image(root)
     assert len(open_kitti(root, skip_missing=True)) == 1
 
@@ -283,7 +283,7 @@ def test_a_real_scan_lands_on_its_image(frame):
     P = calibration["P2"].reshape(3, 4) @ rectified_from_camera @ camera_from_velodyne
     width, height = Image.open(REAL / f"image_2/{frame}.png").size
     depth = project_velodyne(read_velodyne(REAL / f"velodyne/{frame}.bin"), P, height, width)
-    # The scanner looks no higher than 2 degrees above the horizon, and the road is nearest at the bottom.
+    # The scanner's highest beam is 2 degrees above the horizon, and the road is nearest at the bottom.
     assert np.count_nonzero(depth) > 10_000 and np.count_nonzero(depth[: height // 5]) < 100
     near, far = depth[-60:][depth[-60:] > 0], depth[170:200][depth[170:200] > 0]
     assert 3 < np.median(near) < np.median(far) < 80

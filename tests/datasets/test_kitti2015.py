@@ -44,7 +44,7 @@ def drawn(root: Path) -> Kitti2015Scenes:
     return Kitti2015Scenes(Plan("kitti2015", root, **PLAN))
 
 
-def test_a_scene_has_the_frame_set_after_and_the_right_camera_beside_it(scenes):
+def test_scene_has_the_next_frame_and_the_right_camera(scenes):
     dataset = open_scenes(scenes, frame_ids=(0, 1, "s"))
     assert len(dataset) == 3 and dataset.name(1) == "000001_10"
     batch, rig = dataset[1], drawn(scenes)
@@ -65,14 +65,14 @@ def test_depth_is_rectified_focal_times_baseline_over_disparity(copy):
     assert np.count_nonzero(depth) == 2
 
 
-def test_what_only_the_left_camera_sees_is_left_out_of_the_smaller_ground_truth(scenes):
+def test_noc_ground_truth_leaves_out_occluded_pixels(scenes):
     every, both = (open_scenes(scenes, ground_truth=ground_truth).depth(0) for ground_truth in ("occ", "noc"))
     assert np.array_equal(both[both > 0], every[both > 0])
     assert 0.5 < (both > 0).sum() / (every > 0).sum() < 1
     assert open_scenes(scenes, ground_truth=None).depth(0) is None
 
 
-def test_the_true_depth_is_perfect_from_writer_over_exporter_to_evaluator(copy):
+def test_ground_truth_is_perfect_through_export_and_evaluation(copy):
     words = ["--data_path", str(copy), "--dataset", "kitti2015", "--workers", "1"]
     export_gt_depth.main(words)
     shutil.rmtree(copy / "training/disp_occ_0")
@@ -114,14 +114,14 @@ def lose_all_images(root):
         (None, {"part": "all"}, "train, val or test, got 'all'"),
     ],
 )
-def test_what_is_not_there_is_named_when_the_scenes_are_opened(copy, damage, settings, words):
+def test_missing_files_are_named_at_opening(copy, damage, settings, words):
     if damage:
         damage(copy)
     with pytest.raises(InputError, match=words):
         open_scenes(copy, **settings)
 
 
-def test_broken_disparity_and_cameras_that_are_swapped_are_located(copy):
+def test_broken_disparity_and_swapped_cameras_are_named(copy):
     dataset = open_scenes(copy)
     path = copy / "training/disp_occ_0/000000_10.png"
     Image.new("L", (WIDTH, HEIGHT)).save(path)

@@ -69,7 +69,7 @@ def test_poses_are_world_from_camera(root):
     assert np.array_equal(poses[:, 3], np.tile([0, 0, 0, 1], (4, 1)))
 
 
-def test_what_is_missing_or_broken_is_named(root):
+def test_missing_or_broken_files_are_named(root):
     dataset = open_odom(root)
     with pytest.raises(InputError, match=r"poses/11.txt; poses are published for sequences 00 to 10"):
         dataset.poses(11)

@@ -1,4 +1,4 @@
-"""Label files next to a video: they follow target and sources, mirrored along; refusals."""
+"""Label files next to a video: labels of target and sources, mirrored with the images; refusals."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_a_moving_car_is_masked_where_it_was_is_and_will_be(video):
     assert (mask[0, 0, 30] == 0).nonzero().flatten().tolist() == list(range(96 - 32, 96))
 
 
-def test_samples_are_collated_like_any_others(video):
+def test_samples_are_collated(video):
     dataset = open_video(video)
     assert Batch.cat([dataset[0], dataset[1]]).maps["source_labels"].shape == (2, 2, 64, 96)
 
@@ -69,7 +69,7 @@ def test_samples_are_collated_like_any_others(video):
         ({"table": "kity"}, "there is no label table kity"),
     ],
 )
-def test_a_section_that_cannot_be_read_is_refused(video, section, words):
+def test_invalid_section_is_refused(video, section, words):
     with pytest.raises(InputError, match=words):
         open_video(video, **section)
 
@@ -86,7 +86,7 @@ def test_labels_of_another_size_are_refused(video):
         open_video(video)[0]
 
 
-def test_without_a_section_the_dataset_is_itself(video):
+def test_no_section_leaves_the_dataset_unchanged(video):
     dataset = open_video(video).dataset
     assert with_label_files(dataset, {"label_files": {}}) is dataset
     with pytest.raises(InputError, match=r"--label_files\.path"):

@@ -1,4 +1,4 @@
-"""Label tables and folders: known values, public tables, and each refusal with its way out."""
+"""Label tables and folders: known values, public tables, and refusals."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_parts_may_have_other_names_on_disk(tmp_path):
     assert len(open_folder(root, part="all")) == 4
 
 
-def test_without_parts_a_share_is_held_back(tmp_path):
+def test_share_is_held_out_without_parts(tmp_path):
     root = draw(tmp_path, TABLE.replace("{part}/", ""))
     parts = {p: {pair.image for pair in open_folder(root, part=p).samples} for p in ("train", "val", "all")}
     assert len(parts["all"]) == 4 and len(parts["val"]) == 1
@@ -133,10 +133,10 @@ def test_an_image_without_labels_is_named_and_can_be_skipped(tmp_path):
         (("name: car", "name: road"), "class names must differ"),
         (("ids: {", "ids: {{"), "labels.yaml is not valid YAML"),
         (("classes:", "classes: 3\nparts:"), "needs `classes`: cityscapes, or a list"),
-        (("images/{part}", "pictures/{part}"), r"there are no images pictures/\{part\}"),
+        (("images/{part}", "photos/{part}"), r"there are no images photos/\{part\}"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused_in_words(tmp_path, change, words):
+def test_invalid_table_is_refused(tmp_path, change, words):
     root = draw(tmp_path, TABLE.replace(*change))
     with pytest.raises(InputError, match=words):
         open_folder(root, part="train")
@@ -169,6 +169,6 @@ def test_public_tables_list_every_id(name, images):
     assert len(load_label_table(name).ids) == images
 
 
-def test_an_unknown_table_is_refused_with_those_there_are():
+def test_unknown_table_is_refused_with_the_available_ones():
     with pytest.raises(InputError, match=r"no label table mapilary; .*mapillary, virtual_kitti"):
         load_label_table("mapilary")

@@ -1,4 +1,4 @@
-"""Which samples form which batch, on how many processes, and errors that stay sentences."""
+"""Batches of an epoch for one or more processes, and errors of workers that stay one sentence."""
 
 import pickle
 
@@ -15,7 +15,7 @@ def every_batch(batches, epoch=0, start=0):
     return list(batches)
 
 
-def test_an_epoch_holds_every_sample_at_most_once_in_an_order_of_its_own():
+def test_epoch_has_each_sample_at_most_once_in_its_own_order():
     batches = EpochBatches(23, 4, seed=3)
     first, second = every_batch(batches, 0), every_batch(batches, 1)
     assert len(batches) == len(first) == 5 and all(len(batch) == 4 for batch in first)
@@ -24,13 +24,13 @@ def test_an_epoch_holds_every_sample_at_most_once_in_an_order_of_its_own():
     assert first != every_batch(EpochBatches(23, 4, seed=4), 0)
 
 
-def test_two_processes_see_together_what_one_sees_with_the_doubled_batch():
+def test_two_processes_read_the_samples_of_one_with_double_batch():
     one = every_batch(EpochBatches(23, 4), 5)
     halves = [every_batch(EpochBatches(23, 2, rank=rank, world=2), 5) for rank in (0, 1)]
     assert [a + b for a, b in zip(*halves)] == one
 
 
-def test_an_epoch_can_be_entered_in_its_middle():
+def test_epoch_can_start_in_its_middle():
     batches = EpochBatches(23, 4)
     assert every_batch(batches, 2, start=3) == every_batch(batches, 2)[3:]
     assert every_batch(batches, 2, start=5) == []
@@ -54,7 +54,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_in_a_loader_process_arrives_as_itself(workers):
+def test_error_in_a_worker_keeps_its_type(workers):
     loader = torch.utils.data.DataLoader(Guarded(Broken()), 2, collate_fn=collate, num_workers=workers)
     (item,) = loader
     assert isinstance(item, InputError) and str(item) == "image 1 is truncated"

@@ -41,7 +41,7 @@ def open_one(root: Path, name: str = "one", **settings) -> Make3D:
 def write_image(root: Path, pixels: np.ndarray, name: str = "one") -> Path:
     path = root / f"Test134/img-{name}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, "PNG", compress_level=1)  # without loss, whatever it is called
+    Image.fromarray(pixels).save(path, "PNG", compress_level=1)  # lossless, under any name
     return path
 
 
@@ -52,7 +52,7 @@ def write_grid(root: Path, grid: np.ndarray, name: str = "one") -> Path:
     return path
 
 
-def test_a_image_and_its_depth_are_cropped_as_published(tmp_path):
+def test_an_image_and_its_depth_are_cropped_as_published(tmp_path):
     golden = Golden("bdedepth_datasets")
     # Drawn here because the golden's other inputs take seconds.
     pixels = np.round(255 * image("A:bde:ds:m3", 1, 2272, 1704)[0].transpose(1, 2, 0)).astype(np.uint8)
@@ -86,7 +86,7 @@ def test_the_official_list_are_the_134_published_names():
     assert names == PUBLISHED.read_text().split()
 
 
-def test_the_true_depth_is_perfect_through_writer_dataset_and_evaluator(streets):
+def test_ground_truth_is_perfect_through_evaluation(streets):
     dataset = Make3D(streets, str(streets / "splits"), height=64, width=96)
     up_to_scale = predictor_of(
         3.1 * torch.from_numpy(dataset.depth(index))[None] for index in range(len(dataset))
@@ -97,8 +97,8 @@ def test_the_true_depth_is_perfect_through_writer_dataset_and_evaluator(streets)
     assert result.card()["counts"] == "0 m < ground truth < 70 m"
 
 
-def test_the_band_of_the_image_is_what_the_intrinsics_and_the_laser_rows_say(streets):
-    """Rendered anew through the intrinsics that come with the image; the laser's rows cover the band."""
+def test_crop_of_the_image_agrees_with_intrinsics_and_laser_rows(streets):
+    """The image equals a rendering with its intrinsics; the laser's rows cover the cropped band."""
     dataset = Make3D(streets, str(streets / "splits"), height=96, width=192)
     world, time = Plan("make3d", streets, **PLAN).world(0), 1 / RATE
     pose = world.ego_pose(time) @ looking_ahead(0, 0, 1.65)
@@ -127,7 +127,7 @@ def test_training_and_neighbours_are_refused(tmp_path):
             open_one(tmp_path, **settings)
 
 
-def test_a_image_of_another_size_is_named(tmp_path):
+def test_an_image_of_another_size_is_named(tmp_path):
     write_image(tmp_path, np.zeros((460, 345, 3), np.uint8))
     with pytest.raises(InputError, match=r"img-one.jpg is 345x460; .* 1704x2272"):
         open_one(tmp_path)[0]

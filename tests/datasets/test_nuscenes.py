@@ -55,7 +55,7 @@ def drawn(plan) -> Path:
 
 @pytest.fixture
 def copy(drawn, tmp_path) -> Path:
-    """The tree once more, to be broken."""
+    """A copy of the tree, to be broken."""
     return Path(shutil.copytree(drawn, tmp_path / "copy"))
 
 
@@ -80,7 +80,7 @@ def lists(folder: Path, *lines: str) -> dict[str, str]:
 # Samples.
 
 
-def test_a_key_frame_comes_with_the_images_just_before_and_after_it_of_the_same_cameras(drawn):
+def test_key_frame_has_adjacent_images_of_the_same_cameras(drawn):
     dataset = open_nuscenes(drawn, frame_ids=(0, -1, 1))
     sample = dataset[0]
     assert sample.images[1].shape == (6, 3, 64, 96) and sample.cameras == 6
@@ -95,8 +95,8 @@ def test_a_key_frame_comes_with_the_images_just_before_and_after_it_of_the_same_
         assert np.array_equal(sample.images[-1][camera], shown)
 
 
-def test_train_holds_what_has_neighbours_and_val_every_key_frame(drawn):
-    # Frame 5 is the last image of its scene: nothing follows.
+def test_train_needs_neighbours_and_val_has_every_key_frame(drawn):
+    # Frame 5 is the last image of its scene.
     assert len(open_nuscenes(drawn)) == 2
     val = open_nuscenes(drawn, part="val", frame_ids=(0,))
     assert [val.name(n).split()[0] for n in range(len(val))] == ["scene-0003"] * 3
@@ -113,7 +113,7 @@ def test_the_rig_and_the_intrinsics_are_those_that_were_drawn(plan, drawn):
         torch.testing.assert_close(sample.intrinsics[row], K, atol=1e-4, rtol=0)
 
 
-def test_known_poses_are_the_motion_between_the_times_of_each_camera(plan, drawn):
+def test_known_poses_use_the_timestamps_of_each_camera(plan, drawn):
     layout = NuScenesTables(plan)
     T_source_from_target = open_nuscenes(drawn, poses=True)[0].T_source_from_target
     assert set(T_source_from_target) == {-1, 1} and not open_nuscenes(drawn)[0].T_source_from_target
@@ -124,7 +124,7 @@ def test_known_poses_are_the_motion_between_the_times_of_each_camera(plan, drawn
         np.testing.assert_allclose(T_source_from_target[1][number], expected, atol=1e-4)
 
 
-def test_masks_and_matches_lie_by_channel(drawn, tmp_path):
+def test_masks_and_matches_are_stored_by_channel(drawn, tmp_path):
     dataset = open_nuscenes(drawn, masks=drawn / "ground_truth/masks")
     visible = ~dataset[0].maps["ego_mask"]
     assert visible[0].all() and not visible[2, 0, -1, 48] and visible[2, 0, 0].all()
@@ -140,7 +140,7 @@ def test_masks_and_matches_lie_by_channel(drawn, tmp_path):
 # Depth.
 
 
-def test_a_point_lands_in_the_nearest_pixel_with_halves_to_the_even_and_the_last_one_counts():
+def test_point_is_rounded_half_to_even_and_the_last_wins():
     K = np.array([[10.0, 0, 4], [0, 10.0, 3], [0, 0, 1]])
     at = [(4, 3, 5), (4, 3, 9), (1.5, 2.5, 4), (2.5, -0.4, 4), (-0.6, 3, 4), (8.4, 6.4, 4), (8.6, 3, 4)]
     points = np.array([[(u - 4) / 10 * z, (v - 3) / 10 * z, z] for u, v, z in at] + [[0, 0, -5]])
@@ -149,18 +149,18 @@ def test_a_point_lands_in_the_nearest_pixel_with_halves_to_the_even_and_the_last
     assert found == {(3, 4): 9, (2, 2): 4, (0, 2): 4, (6, 8): 4}
 
 
-def test_a_scan_lands_on_what_is_drawn_although_each_camera_fires_at_its_own_time(drawn):
+def test_scan_agrees_with_depth_at_the_time_of_each_camera(drawn):
     dataset = open_nuscenes(drawn, part="val", frame_ids=(0,))
     errors = errors_on_flat_surfaces(dataset, drawn)
     assert len(errors) > 5000 and np.median(errors) < 0.001 and np.mean(errors < 0.01) > 0.99
-    # Had the vehicle stood still between scan and images, points would land beside what they hit.
+    # Without the vehicle's motion between scan and images, points would miss their surfaces.
     poses = np.repeat(dataset._index.ego[dataset._scans[:1]], len(dataset._index.ego), 0)
     dataset._index = dataclasses.replace(dataset._index, ego=poses)
     assert np.mean(errors_on_flat_surfaces(dataset, drawn) < 0.01) < 0.8
 
 
 def errors_on_flat_surfaces(dataset, root) -> np.ndarray:
-    """Share of the true depth that scans are off, where a pixel spans hardly a range of depths."""
+    """Relative error of scans, over pixels that span a small range of depths."""
     errors = []
     for index, sample in enumerate(dataset.samples):
         for path, depth in zip(dataset.paths(sample, 0), dataset.depth_from_raw(index)):
@@ -174,7 +174,7 @@ def errors_on_flat_surfaces(dataset, root) -> np.ndarray:
     return np.concatenate(errors)
 
 
-def test_depth_equals_what_the_devkit_makes_of_the_same_scan(drawn):
+def test_depth_equals_the_devkits_for_the_same_scan(drawn):
     dataset = open_nuscenes(drawn, part="val", frame_ids=(0,))
     kit = devkit.NuScenes("v1.0-trainval", str(drawn), verbose=False)
     data = kit.get("sample", dataset.samples[1].token)["data"]
@@ -189,9 +189,9 @@ def test_depth_equals_what_the_devkit_makes_of_the_same_scan(drawn):
         assert apart.sum() < 0.005 * (depth[inner] > 0).sum() and (depth[inner] > 0).sum() > 2000
 
 
-def test_the_six_maps_of_a_real_key_frame_are_those_of_the_published_export(shared_data, tmp_path):
+def test_six_maps_of_a_real_key_frame_are_the_published_ones(shared_data, tmp_path):
     sample = lists(tmp_path / "lists", REAL_TOKEN)
-    shutil.copytree(shared_data / "nuscenes_sample", tmp_path / "data")  # the index is written beside
+    shutil.copytree(shared_data / "nuscenes_sample", tmp_path / "data")  # the index is written next to them
     dataset = NuScenes(tmp_path / "data", frame_ids=(0,), **sample)
     assert dataset.version == "v1.0-mini" and dataset.name(0) == f"scene-0061 {REAL_TOKEN}"
     assert NuScenes(tmp_path / "data", split="mini", frame_ids=(0,)).name(0) == dataset.name(0)
@@ -204,7 +204,7 @@ def test_the_six_maps_of_a_real_key_frame_are_those_of_the_published_export(shar
         np.testing.assert_allclose([known.sum(), known.min(), known.max()], sums, atol=2e-3, rtol=0)
 
 
-def test_true_depth_through_writer_exporter_and_evaluator_is_perfect(copy):
+def test_ground_truth_is_perfect_through_export_and_evaluation(copy):
     export(["--data_path", str(copy), "--dataset", "nuscenes", "--part", "val", "--workers", "1"])
     dataset = open_nuscenes(copy, part="val", frame_ids=(0,))
     measured = [dataset.depth_from_raw(index) for index in range(len(dataset))]
@@ -226,7 +226,7 @@ def test_some_cameras_have_an_exported_file_of_their_own(drawn):
     assert open_nuscenes(drawn, ground_truth=None).depth(0) is None
 
 
-def test_it_is_trained_on_and_predicted_from(drawn, tmp_path):
+def test_training_and_prediction_run(drawn, tmp_path):
     trainer = runs.train(
         runs.arguments(drawn, tmp_path, dataset="nuscenes", batch_size=1, num_epochs=1, max_steps=2)
     )
@@ -271,7 +271,7 @@ def test_published_lists_of_tokens_are_read_as_they_are(drawn, tmp_path):
             assert len({line.folder for line in load_split("nuscenes", str(PUBLISHED), part)}) == count
 
 
-def test_a_token_that_is_not_in_the_tables_is_named_with_its_line(drawn, tmp_path):
+def test_token_missing_in_the_tables_is_named_with_its_line(drawn, tmp_path):
     split = lists(tmp_path / "lists", table(drawn, "sample")[0]["token"], "0" * 32)
     with pytest.raises(InputError, match=r"val\.txt, line 2: v1\.0-trainval has no sample or scene '0000"):
         open_nuscenes(drawn, frame_ids=(0,), **split)
@@ -323,7 +323,7 @@ def test_the_devkit_loads_what_the_layout_writes(plan, drawn):
         assert (drawn / record["filename"]).is_file()
 
 
-def test_later_runs_read_the_index_beside_the_tables_until_these_change(copy, monkeypatch):
+def test_index_is_reused_until_the_tables_change(copy, monkeypatch):
     first = open_nuscenes(copy)
     assert (copy / "v1.0-trainval" / ours.INDEX_FILE).is_file()
     ours._load_index.cache_clear()
@@ -339,7 +339,7 @@ def test_later_runs_read_the_index_beside_the_tables_until_these_change(copy, mo
     assert open_nuscenes(copy).name(0).startswith("scene-0002 ")
 
 
-def test_where_nothing_may_be_written_the_tables_are_read_each_time(copy, monkeypatch):
+def test_read_only_folder_is_read_without_an_index(copy, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
@@ -363,7 +363,7 @@ def test_a_missing_devkit_is_named_with_what_to_install(copy, monkeypatch):
         open_nuscenes(copy)
 
 
-# What is broken.
+# Broken data.
 
 
 def test_a_sample_that_lacks_a_camera_is_named_or_left_out(copy):
@@ -380,7 +380,7 @@ def test_a_sample_that_lacks_a_camera_is_named_or_left_out(copy):
     assert len(open_nuscenes(copy, camera_names=("front", "back"))) == 2
 
 
-def test_a_truncated_scan_is_refused_and_a_missing_one_is_no_ground_truth(copy):
+def test_truncated_scan_is_refused_missing_scan_gives_no_depth(copy):
     dataset = open_nuscenes(copy)
     scan = sorted((copy / "samples/LIDAR_TOP").iterdir())[0]
     scan.write_bytes(scan.read_bytes()[:-3])
@@ -409,7 +409,7 @@ def test_a_truncated_scan_is_refused_and_a_missing_one_is_no_ground_truth(copy):
         ("scene", {"token": "lost"}, "do not fit together"),
     ],
 )
-def test_tables_that_cannot_be_right_are_refused(copy, name, change, words):
+def test_invalid_tables_are_refused(copy, name, change, words):
     records = table(copy, name)
     rewrite(copy, name, [{**records[0], **change}, *records[1:]])
     with pytest.raises(InputError, match=words):

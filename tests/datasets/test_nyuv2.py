@@ -1,4 +1,4 @@
-"""NYUv2: goldens of the published loader, test files of either form, lists, scene folders, bad files."""
+"""NYUv2: goldens of the published loader, both forms of test files, lists, scene folders, bad files."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory) -> Path:
-    """Three rooms of 9 images, 96 x 128, of which the last is labelled."""
+    """Three rooms of 9 images, 96 x 128; the last image is labelled."""
     root = tmp_path_factory.mktemp("nyuv2") / "data"
     make(Plan("nyuv2", root, sequences=3, frames=9, height=96, width=128, seed=0, ext="png"))
     return root
@@ -67,7 +67,7 @@ def images_in(root: Path, names: list[str], size: tuple[int, int] = (24, 32)) ->
 # ------------------------------------------------------------------------------------ the published numbers
 
 
-def test_a_training_image_is_straightened_and_cropped_as_published(golden, tmp_path):
+def test_training_image_is_undistorted_and_cropped_as_published(golden, tmp_path):
     Image.fromarray(drawn_image()).save(tmp_path / "b.png")
     split = write_list(tmp_path, "train", NINE + "\n")
     dataset = NyuV2(tmp_path, split, frame_ids=(0,))
@@ -104,7 +104,7 @@ def test_the_protocol_gives_the_published_metrics(case, farthest):
 def test_the_official_test_set_are_the_654_published_images():
     official = official_test()
     assert len(official) == 654
-    assert (official[0].number, official[-1].number) == (1, 1449)  # the .mat holds 1449: counted from 1
+    assert (official[0].number, official[-1].number) == (1, 1449)  # the .mat holds 1449, counted from 1
     if not PUBLISHED.exists():
         pytest.skip("the published list is not at hand")
     assert [sample.path for sample in official] == PUBLISHED.read_text().split()
@@ -113,7 +113,7 @@ def test_the_official_test_set_are_the_654_published_images():
 # ------------------------------------------------------------------------------------- writer to evaluator
 
 
-def test_a_training_image_is_what_the_intrinsics_beside_it_say(rooms):
+def test_training_image_agrees_with_its_intrinsics(rooms):
     dataset = NyuV2(rooms, rooms / "splits", height=96, width=128)
     layout_plan = Plan("nyuv2", rooms, 3, 9, 96, 128, 0, "png")
     batch = dataset[0]
@@ -134,7 +134,7 @@ def test_a_training_image_is_what_the_intrinsics_beside_it_say(rooms):
     )
 
 
-def test_a_test_image_and_its_depth_are_what_the_intrinsics_beside_them_say(rooms):
+def test_test_image_and_depth_agree_with_the_intrinsics(rooms):
     dataset = stills(rooms, rooms / "splits", height=64, width=96)
     room = Plan("nyuv2", rooms, 3, 9, 96, 128, 0, "png").room(2)
     assert len(dataset) == 2 and dataset.name(1) == "nyu_test/00002"
@@ -148,7 +148,7 @@ def test_a_test_image_and_its_depth_are_what_the_intrinsics_beside_them_say(room
 
 
 @pytest.mark.parametrize("kind", ["converted", "official"])
-def test_the_true_depth_is_perfect_from_either_form_of_the_test_set(rooms, kind, tmp_path):
+def test_ground_truth_is_perfect_in_both_forms_of_the_test_set(rooms, kind, tmp_path):
     root = rooms
     if kind == "official":
         (tmp_path / MAT).symlink_to(rooms / MAT)
@@ -183,7 +183,7 @@ def test_equal_plans_write_equal_bytes(tmp_path):
 # ----------------------------------------------------------------------------------- lists and scene folders
 
 
-def test_the_columns_of_a_published_line_are_the_offsets_0_then_minus_4_to_4(tmp_path):
+def test_columns_of_a_published_line_are_offsets_of_frames(tmp_path):
     names = [f"p{number}.png" for number in range(9)]
     images_in(tmp_path, names)
     split = write_list(tmp_path, "train", " ".join(names) + "\n")
@@ -195,7 +195,7 @@ def test_the_columns_of_a_published_line_are_the_offsets_0_then_minus_4_to_4(tmp
         NyuV2(tmp_path, split, frame_ids=(0, 5))
 
 
-def test_scene_folders_are_videoed_in_order_and_the_last_tenth_validates(tmp_path):
+def test_scene_folders_are_in_order_and_the_last_tenth_validates(tmp_path):
     images_in(tmp_path, [f"kitchen_0001/{n}.jpg" for n in (1, 2, 10, 9)])
     images_in(tmp_path, [f"dens/den_0001/r-129.{n}-7.ppm" for n in range(4)])
     images_in(tmp_path, [f"dens/den_0001/d-129.{n}-9.png" for n in range(4)])  # the Kinect's depth
@@ -210,7 +210,7 @@ def test_scene_folders_are_videoed_in_order_and_the_last_tenth_validates(tmp_pat
     assert [sample.frame for sample in far.samples] == [0, 0]
 
 
-def test_scenes_may_be_links_and_a_link_back_to_the_root_ends(tmp_path):
+def test_scenes_may_be_links_and_link_cycles_end(tmp_path):
     root, disk = tmp_path / "nyu", tmp_path / "disk"
     images_in(disk, [f"{scene}/{n}.png" for scene in ("den_0001", "dens/den_0002") for n in range(3)])
     root.mkdir()
@@ -228,7 +228,7 @@ def test_a_single_scene_is_cut_in_time(tmp_path):
     assert len(seen) == 9 and len(held) == 3 and not seen & held
 
 
-def test_scenes_that_test_images_were_taken_in_are_not_trained_on(tmp_path):
+def test_scenes_of_test_images_are_not_trained_on(tmp_path):
     """The .mat names the scene of each image; numbers 1 and 2 are official test images, 3 is not."""
     with h5py.File(tmp_path / MAT, "w") as file:
         scenes = file.create_dataset("scenes", (1, 3), h5py.ref_dtype)
@@ -240,7 +240,7 @@ def test_scenes_that_test_images_were_taken_in_are_not_trained_on(tmp_path):
     assert [part.name(0).rpartition("/")[0] for part in parts] == ["study_0001", "study_0002"]
 
 
-def test_a_smaller_copy_has_a_smaller_border_and_intrinsics_that_follow(tmp_path):
+def test_smaller_copy_has_scaled_border_and_intrinsics(tmp_path):
     assert border(480, 640) == (16, 16) and border(240, 320) == (8, 8)
     images_in(tmp_path, [f"office/{n}.png" for n in range(12)], size=(240, 320))
     dataset = NyuV2(tmp_path, frame_ids=(0,))
@@ -298,7 +298,7 @@ def test_a_converted_file_of_another_content_is_named(tmp_path):
         stills(tmp_path, split)
 
 
-def test_a_test_set_that_is_not_there_and_a_line_that_does_not_parse_are_named(tmp_path):
+def test_missing_test_set_and_invalid_line_are_named(tmp_path):
     split = write_list(tmp_path, "test", "nyu_test/00001.h5\n")
     with pytest.raises(InputError, match=r"no image at .*nyu_test/00001.h5"):
         stills(tmp_path, split)
@@ -310,7 +310,7 @@ def test_a_test_set_that_is_not_there_and_a_line_that_does_not_parse_are_named(t
         NyuV2(tmp_path, split, "test")
 
 
-def test_what_it_cannot_do_is_refused(tmp_path):
+def test_unsupported_settings_are_refused(tmp_path):
     with pytest.raises(InputError, match="no stereo partner"):
         NyuV2(tmp_path, frame_ids=(0, "s"))
     with pytest.raises(InputError, match="stride is a whole number of frames from 1 on, got 0"):

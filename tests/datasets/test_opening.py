@@ -1,4 +1,4 @@
-"""How options become a dataset: what each purpose keeps, and who decides the network size."""
+"""Datasets from options: the settings that each purpose keeps, and the network size."""
 
 import inspect
 
@@ -49,7 +49,7 @@ def test_a_rig_predicts_without_the_masks_it_was_trained_with(tmp_path):
         open_dataset(options, "predict", data_path=root, masks=True)
 
 
-def test_masks_are_read_where_they_lie(tiny_ddad):
+def test_masks_are_read_at_their_path(tiny_ddad):
     assert open_dataset({**RIG, "data_path": tiny_ddad}, "predict", masks="auto").masks
 
 
@@ -69,7 +69,7 @@ def test_another_dataset_inherits_only_the_image_size(tiny_folder, tmp_path):
     assert (dataset.height, dataset.width, dataset.resize) == (64, 96, "lanczos")
 
 
-def test_inspection_takes_settings_as_they_are(tiny_folder):
+def test_inspection_keeps_settings_unchanged(tiny_folder):
     section = {"name": "folder", "val_fraction": 0}
     dataset = open_dataset({"dataset": section, "data_path": tiny_folder}, "inspect")
     assert dataset.frame_ids == (0, -1, 1) and (dataset.height, dataset.width) == (192, 640)
@@ -100,7 +100,7 @@ def test_unknown_purposes_and_datasets_are_refused(arguments, words):
         ({"dataset": "nyuv2", "height": 64, "width": None}, (64, 384)),
     ],
 )
-def test_the_option_wins_and_the_dataset_has_a_size_of_its_own(options, size):
+def test_option_overrides_the_size_of_the_dataset(options, size):
     assert network_size(options) == size
 
 
@@ -120,7 +120,7 @@ def test_run_doctor_and_dataset_agree_on_the_size(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", DATASETS.names())
-def test_no_constructor_but_the_base_has_a_size(name):
+def test_only_the_base_constructor_has_a_size(name):
     cls = DATASETS.get(name)
     for owner in cls.__mro__:
         if "__init__" in vars(owner) and owner not in (SequenceDataset, object):
@@ -129,14 +129,14 @@ def test_no_constructor_but_the_base_has_a_size(name):
 
 
 @pytest.mark.parametrize("name", DATASETS.names())
-def test_what_a_class_declares_are_its_settings(name):
+def test_declared_parameters_are_the_settings(name):
     cls = DATASETS.get(name)
     known = set(settings_of(cls)) | {"gt_path"}
     assert set(cls.for_losses) | set(cls.describes_folder) <= known
     assert all(isinstance(words, str) and words for words in cls.provides.values())
 
 
-def test_an_option_of_the_run_is_no_setting_of_the_dataset():
+def test_options_of_the_run_are_not_dataset_settings():
     with pytest.raises(InputError, match="use --height 128"):
         parse(["--dataset.height", "128", "--height", "64", "--width", "96"])
 

@@ -75,13 +75,13 @@ def test_seconds_count_from_the_first_stamp_over_midnight(tmp_path):
         ("2011-09-26 13:02:26.0\n2011-09-26 13:02:25.0\n", "must increase"),
     ],
 )
-def test_stamps_that_cannot_be_meant_are_refused(text, sentence, tmp_path):
+def test_invalid_timestamps_are_refused(text, sentence, tmp_path):
     (tmp_path / "timestamps.txt").write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_timestamps(tmp_path / "timestamps.txt")
 
 
-def test_records_that_cannot_be_meant_are_refused(drive):
+def test_invalid_records_are_refused(drive):
     path = drive / "oxts/data/0000000001.txt"
     for text, sentence in (
         ("1 2 3", "30 finite numbers, got 3"),

@@ -28,7 +28,7 @@ def opened(root, **settings):
     return Folder(root, part="all", height=64, width=96, pseudo_depth=True, **settings)
 
 
-def test_each_target_has_its_own_at_the_networks_size(scene):
+def test_each_target_has_pseudo_depth_at_the_networks_size(scene):
     dataset = opened(scene)
     for index in (0, 5):
         pseudo = dataset[index].maps["pseudo_depth"]
@@ -37,7 +37,7 @@ def test_each_target_has_its_own_at_the_networks_size(scene):
         assert (pseudo[..., :48] == 1000 + number).all() and not pseudo[..., 48:].any()
 
 
-def test_it_is_not_read_unasked(scene):
+def test_pseudo_depth_is_read_only_on_request(scene):
     assert Folder(scene, part="all", height=64, width=96)[0].maps == {}
 
 

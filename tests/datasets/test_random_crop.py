@@ -10,7 +10,7 @@ from utils import InputError
 
 
 def scene(count=1, height=64, width=128, kind=torch.float32):
-    """A ramp from left to right, labels that say which quarter, and a point at every hundredth column."""
+    """A ramp from left to right, labels of the quarters, and a point at every hundredth column."""
     x = torch.arange(width).float().expand(count, 3, height, width) / (width - 1)
     image = x.clone() if kind == torch.float32 else (255 * x).round().to(kind)
     labels = (torch.arange(width) // (width // 4)).to(torch.uint8).expand(count, 1, height, width).clone()
@@ -33,14 +33,14 @@ def test_a_window_without_rescaling_is_a_slice():
     assert part.intrinsics[0].tolist() == [[100, 0, 30], [0, 90, 25], [0, 0, 1]]
 
 
-def test_half_size_shows_the_labels_of_the_same_places():
+def test_half_size_keeps_the_labels_of_the_pixels():
     whole = scene()
     part = crop(whole, [Window(32, 64, top=0, left=0)], 32, 64)
     assert torch.equal(part.maps["labels"][0, 0, 0].unique_consecutive(), torch.arange(4).byte())
     assert torch.allclose(part.images[0][..., 1:-1], (2 * torch.arange(1, 63) + 0.5) / 127, atol=1e-3)
 
 
-def test_geometry_follows_what_the_image_shows():
+def test_geometry_follows_the_image():
     whole, window = scene(), Window(48, 90, top=7, left=11)
     part = crop(whole, [window], 32, 64)
     points = torch.tensor([[[0.5], [-0.1], [4.0]]])
@@ -56,7 +56,7 @@ def test_points_move_along_and_those_outside_lose_their_depth():
     assert part.points["matches"][0].tolist() == [[20, 10, 5], [120, 60, 0]]
 
 
-def test_draws_depend_on_epoch_and_sample_alone():
+def test_draws_depend_only_on_epoch_and_sample():
     crops = RandomCrop(32, 64, seed=3)
     batch = scene(4)
     first, again = crops(batch, epoch=1), crops(batch, epoch=1)
@@ -82,7 +82,7 @@ def test_the_published_sizes_range_from_341_to_512_rows():
         ({"height": 32, "width": 64, "shrink": 0.5}, "shrink is at least 1, got 0.5"),
     ],
 )
-def test_settings_without_meaning_are_refused(settings, words):
+def test_invalid_settings_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         RandomCrop(**settings)
 

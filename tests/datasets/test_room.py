@@ -1,4 +1,4 @@
-"""The synthetic room: closed all around, depth as geometry says, images that agree with it."""
+"""The synthetic room: closed, with depth from its geometry and images that agree with it."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def warp(source: np.ndarray, depth: np.ndarray, T_source_from_target: np.ndarray
     return cv2.remap(source, *pixels, cv2.INTER_LINEAR, borderValue=-1), points[2].reshape(HEIGHT, WIDTH)
 
 
-def test_an_equal_seed_gives_equal_bytes_and_another_seed_another_room():
+def test_equal_seeds_give_equal_bytes():
     views = [look(Room(seed, 3.0), 0.4) for seed in (5, 5, 6)]
     for name in ("image", "depth", "semantics", "moving"):
         assert getattr(views[0], name).tobytes() == getattr(views[1], name).tobytes()
@@ -49,7 +49,7 @@ def test_an_equal_seed_gives_equal_bytes_and_another_seed_another_room():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_next_frame_warped_with_true_depth_and_pose_is_this_frame(seed):
+def test_next_frame_warped_with_ground_truth_is_this_frame(seed):
     room = Room(seed, 3.0)
     target, source = look(room, 1.0), look(room, 1.1)
     T_source_from_target = np.linalg.inv(pose(room, 1.1)) @ pose(room, 1.0)
@@ -63,7 +63,7 @@ def test_the_next_frame_warped_with_true_depth_and_pose_is_this_frame(seed):
     assert error < 0.015
 
 
-def test_floor_and_ceiling_lie_where_they_should_and_every_pixel_has_a_depth():
+def test_floor_and_ceiling_have_the_right_depth():
     for seed in range(3):
         room = Room(seed, 5.0)
         for time in (0.0, 2.0, 4.0):
@@ -75,7 +75,7 @@ def test_floor_and_ceiling_lie_where_they_should_and_every_pixel_has_a_depth():
             assert ceiling.size == 0 or np.ptp(ceiling) < 1e-3
 
 
-def test_the_hand_turns_much_and_moves_little():
+def test_camera_turns_fast_and_moves_slowly():
     for seed in range(5):
         room = Room(seed, 10.0)
         poses = [room.ego_pose(t) for t in np.arange(0, 10, 0.1)]
@@ -87,12 +87,12 @@ def test_the_hand_turns_much_and_moves_little():
         assert min(p[2, 3] for p in poses) > 1.0 and max(p[2, 3] for p in poses) < 2.0
 
 
-def test_some_walls_have_hardly_a_mark_and_others_are_papered():
+def test_some_walls_have_little_texture_and_others_stripes():
     contrasts = np.concatenate([Room(seed)._solids.contrast[2:6] for seed in range(12)])  # the four walls
     assert (contrasts < 0.03).mean() > 0.1 and (contrasts > 0.05).mean() > 0.3
 
 
-def test_a_tiny_image_and_a_large_one_show_the_same():
+def test_images_of_two_sizes_agree():
     room = Room(1, 3.0)
     small = look(room, 1.0).image.astype(float)
     K = np.diag([4, 4, 1.0]) @ CAMERA.intrinsics
@@ -102,7 +102,7 @@ def test_a_tiny_image_and_a_large_one_show_the_same():
     assert np.abs(small - averaged).mean() < 7  # of 255
 
 
-def test_a_camera_outside_of_the_room_and_no_time_are_refused():
+def test_camera_outside_of_room_and_zero_seconds_are_refused():
     outside = CAMERA_ON_RIG.copy()
     outside[2, 3] = 20
     with pytest.raises(ValueError, match="out of the room"):

@@ -1,4 +1,4 @@
-"""What every dataset shares: decoding, resizing, intrinsics that follow, gaps found at the start."""
+"""The base of all datasets: decoding, resizing, resized intrinsics, gaps found at the start."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def images(tmp_path) -> Path:
     return tmp_path
 
 
-def test_a_image_of_floating_point_numbers_is_refused(tmp_path):
+def test_an_image_of_floating_point_numbers_is_refused(tmp_path):
     """Converted, values from 0 to 1 would be black without a word."""
     path = tmp_path / "float.tiff"
     Image.fromarray(np.full((48, 96), 0.5, np.float32)).save(path)
@@ -44,7 +44,7 @@ def test_a_image_of_floating_point_numbers_is_refused(tmp_path):
         read_image(path)
 
 
-def test_of_a_16_bit_image_the_upper_eight_bits_are_read(tmp_path):
+def test_upper_eight_bits_of_a_16_bit_image_are_read(tmp_path):
     blue_green_red = np.full((48, 96, 3), (0x30FF, 0x2001, 0x1080), np.uint16)
     cv2.imwrite(str(tmp_path / "deep.png"), blue_green_red)
     assert read_image(tmp_path / "deep.png")[:, 5, 5].tolist() == [0x10, 0x20, 0x30]
@@ -63,7 +63,7 @@ def test_a_sample_is_a_batch_of_one_as_bytes_at_network_size(images):
     assert sample.index.tolist() == [1]
 
 
-def test_resized_intrinsics_see_the_same_point_at_the_same_place_of_the_image():
+def test_resized_intrinsics_keep_the_relative_pixel_of_a_point():
     K = np.array([[50.0, 0, 40.3], [0, 60.0, 21.7], [0, 0, 1]])
     point = np.array([0.3, -0.2, 2.0])
     small = resize_intrinsics(K, (48, 96), (32, 48))
@@ -73,7 +73,7 @@ def test_resized_intrinsics_see_the_same_point_at_the_same_place_of_the_image():
     assert np.allclose(resize_intrinsics(K, (48, 96), (48, 96)), K)
 
 
-def test_larger_images_come_along_where_a_method_zooms_into_them(images):
+def test_detailed_images_are_read_for_a_method_that_zooms(images):
     dataset = Drawn(images, [1, 2], frame_ids=(0, 1), height=64, width=96)
     assert dataset[0].detailed is None
     dataset.detail = 2
@@ -109,7 +109,7 @@ def test_images_of_any_format_and_depth_of_colour_are_rgb(tmp_path, suffix):
     assert image.shape == (3, 6, 8) and image.unique().tolist() == [77]
 
 
-def test_gaps_are_found_when_the_dataset_is_opened(images):
+def test_gaps_are_found_at_opening(images):
     (images / "3.png").unlink()
     with pytest.raises(InputError, match=r"no image at .*3\.png; 2 of 3 samples lack an image \("):
         Drawn(images, [1, 2, 3])
@@ -128,7 +128,7 @@ def test_gaps_are_found_when_the_dataset_is_opened(images):
         ({"data_path": "/nowhere"}, "there is no folder /nowhere; give the dataset's root with --data_path"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(images, settings, sentence):
+def test_invalid_settings_are_refused(images, settings, sentence):
     with pytest.raises(InputError, match=sentence):
         Drawn(**{"data_path": images, "lines": [1], **settings})
 

@@ -6,6 +6,7 @@ import torch
 from datasets import shared_memory
 from datasets.shared_memory import bytes_of, fit_loader
 from structures import Batch
+from tests import runs
 from utils import InputError
 
 SAMPLE = Batch(
@@ -50,3 +51,9 @@ def test_processes_of_one_machine_share_the_memory(free):
 def test_loader_without_workers_needs_no_shared_memory(free):
     free(0)
     assert fit_loader(SAMPLE, batch_size=4, workers=0) == 4
+
+
+def test_training_with_too_little_memory_ends_at_once(tiny_kitti, tmp_path, free):
+    free(0.01)
+    with pytest.raises(InputError, match=r"--shm-size 2g.*or give --num_workers 0"):
+        runs.build(runs.arguments(tiny_kitti, tmp_path, num_workers=2))

@@ -31,7 +31,7 @@ def test_a_point_goes_to_the_pixel_that_contains_it():
     assert np.array_equal(smaller, points((2, 3), p1_0=7.0, p0_2=3.0))
 
 
-def test_an_enlarged_map_has_as_many_points():
+def test_enlarged_map_has_the_same_number_of_points():
     depth = scattered()
     larger = resize_sparse_depth(depth, (120, 200))
     assert np.array_equal(np.sort(larger[larger > 0]), np.sort(depth[depth > 0]))
@@ -83,7 +83,7 @@ def test_resize_and_crop_in_one_step():
     assert np.array_equal(both, apart)
 
 
-def test_as_many_points_are_kept_as_asked_and_drawn_by_the_generator():
+def test_requested_number_of_random_points_is_kept():
     depth = np.stack([scattered(3), scattered(4)])
     few = keep_points(depth, 50, np.random.default_rng(0))
     assert ((few > 0).sum((1, 2)) == 50).all() and (few[few > 0] == depth[few > 0]).all()
@@ -120,7 +120,7 @@ def test_an_empty_map_stays_empty():
         assert not result.any()
 
 
-def test_what_cannot_be_meant_is_refused():
+def test_invalid_settings_are_refused():
     with pytest.raises(InputError, match="did you mean 'points'"):
         resize_sparse_depth(np.zeros((2, 2)), (1, 1), "point")
     with pytest.raises(InputError, match="at least 1, got 0"):

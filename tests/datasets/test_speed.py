@@ -1,4 +1,4 @@
-"""Speed: means of an interpolated track, and refusals of files that cannot be meant."""
+"""Speed: means of an interpolated track, and refusals of invalid files."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_the_mean_is_the_integral_over_the_interval():
     assert track().mean(0, 2) == pytest.approx(7)
 
 
-def test_it_is_the_same_backwards():
+def test_mean_speed_is_the_same_backwards():
     assert track().mean(1.5, 0.25) == pytest.approx(track().mean(0.25, 1.5))
 
 
@@ -48,7 +48,7 @@ def test_a_file_is_read_with_or_without_names(tmp_path):
         ({"speeds": (4.0, np.nan, 8.0)}, "finite numbers"),
     ],
 )
-def test_a_track_that_cannot_be_meant_is_refused(changes, sentence):
+def test_invalid_track_is_refused(changes, sentence):
     with pytest.raises(InputError, match=sentence):
         track(**changes)
 
@@ -64,7 +64,7 @@ def test_frames_beyond_the_track_are_refused():
         track().mean(1, 1)
 
 
-def test_a_gap_with_frames_is_refused_and_one_beside_them_is_not():
+def test_gap_is_refused_only_if_it_has_frames():
     holes = track(times=(0.0, 0.5, 4.0, 4.5), speeds=(4.0, 4.0, 8.0, 8.0))
     holes.check_covers(np.array([4.0, 4.2, 4.4]))
     with pytest.raises(InputError, match=r"gap from 0\.5 to 4 s"):
@@ -81,13 +81,13 @@ def test_a_gap_with_frames_is_refused_and_one_beside_them_is_not():
         ("", "at least two rows, got 0"),
     ],
 )
-def test_a_file_that_cannot_be_meant_is_refused(text, sentence, tmp_path):
+def test_invalid_file_is_refused(text, sentence, tmp_path):
     (tmp_path / "speed.csv").write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_speed_csv(tmp_path / "speed.csv")
 
 
-def test_times_are_one_for_each_frame(tmp_path):
+def test_each_frame_has_one_time(tmp_path):
     path = tmp_path / "times.txt"
     path.write_text("0\n0.1\n0.25\n")
     assert read_times(path, 3).tolist() == [0, 0.1, 0.25]
@@ -99,7 +99,7 @@ def test_times_are_one_for_each_frame(tmp_path):
             read_times(path, 3)
 
 
-def test_poses_give_the_speed_too():
+def test_speed_can_be_computed_from_poses():
     T = np.eye(4)
     T[:3, 3] = 0.3, 0, -0.4
     assert speed_of_motion(T, -0.1) == pytest.approx(5)
@@ -122,7 +122,7 @@ def test_frames_get_mean_speed_and_time_step(scene):
     assert speed.motion(1, 2) == pytest.approx((8, 0.5))
 
 
-def test_times_beside_the_frames_serve_too(scene):
+def test_times_may_be_in_a_file_next_to_the_frames(scene):
     (scene / "times.txt").write_text("0\n0.25\n1\n")
     assert SceneSpeed(scene, 3).motion(0, 1) == pytest.approx((5, 0.25))
 

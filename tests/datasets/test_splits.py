@@ -1,4 +1,4 @@
-"""Split lists: what is in ours, how a list reads, and how a broken one is answered."""
+"""Split lists: the content of ours, the formats, and refusals of broken lists."""
 
 import time
 from collections import Counter
@@ -26,6 +26,8 @@ PUBLISHED = SHARED / "splits" / "kitti"  # the published lists, where they are a
 COUNTS = {
     ("eigen", "test"): 697,
     ("eigen_benchmark", "test"): 652,
+    ("eigen_refine", "train"): 697,
+    ("eigen_refine", "val"): 697,
     ("eigen_full", "train"): 45200,
     ("eigen_full", "val"): 1776,
     ("eigen_zhou", "train"): 39810,
@@ -61,7 +63,7 @@ def refusal(path):
     return str(error.value)
 
 
-# ------------------------------------------------------------------------------------- what our lists hold
+# ------------------------------------------------------------------------------------- content of our lists
 
 
 @EACH_LIST
@@ -85,7 +87,7 @@ def test_kitti_has_these_splits_and_parts():
     assert {(split, part) for split in split_names("kitti") for part in parts("kitti", split)} == set(COUNTS)
 
 
-def test_every_split_tells_its_source():
+def test_every_split_names_its_source():
     assert all((splits.SPLITS / "kitti" / split / "README.md").is_file() for split in split_names("kitti"))
 
 
@@ -100,7 +102,7 @@ def test_the_eigen_list_keeps_its_order():
     assert kitti("eigen", "test")[-1] == ("2011_10_03/2011_10_03_drive_0047_sync", 768, "l")
 
 
-def test_the_improved_ground_truth_covers_eigen_frames_in_their_order():
+def test_improved_ground_truth_has_eigen_frames_in_order():
     eigen, ids = kitti("eigen", "test"), eigen_to_benchmark_ids()
     assert ids.shape == (652,) and ids.dtype == np.int64 and (np.diff(ids) > 0).all()
     assert [eigen[i] for i in ids] == kitti("eigen_benchmark", "test")
@@ -113,7 +115,7 @@ def test_the_benchmark_ids_are_the_published_ones():
     np.testing.assert_array_equal(eigen_to_benchmark_ids(), np.load(published))
 
 
-def test_improved_ground_truth_is_missing_at_the_ends_of_drives_only():
+def test_improved_ground_truth_is_missing_only_at_drive_ends():
     with_ground_truth = set(kitti("eigen_benchmark", "test"))
     last = {folder: frame for folder, frame, _ in sorted(with_ground_truth)}
     for folder, frame, side in kitti("eigen", "test"):
@@ -131,7 +133,7 @@ def test_no_eigen_test_drive_is_trained_on(split):
     assert not (drives(split, "train") | drives(split, "val")) & drives("eigen", "test")
 
 
-def test_eigen_full_is_every_frame_of_33_drives_from_both_cameras():
+def test_eigen_full_is_33_drives_from_both_cameras():
     samples = set(kitti("eigen_full", "train") + kitti("eigen_full", "val"))
     last = {folder: frame for folder, frame, _ in sorted(samples)}
     assert len(last) == 33
@@ -149,7 +151,7 @@ def test_zhou_trains_on_moving_frames_that_have_both_neighbours():
     assert set(kitti("eigen_zhou", "train") + kitti("eigen_zhou", "val")) == moving
 
 
-def test_the_benchmark_shares_its_frames_with_zhou_but_for_four_more_at_each_end():
+def test_benchmark_has_zhous_frames_minus_four_at_each_end():
     zhou = kitti("eigen_zhou", "train") + kitti("eigen_zhou", "val")
     full = kitti("eigen_full", "train") + kitti("eigen_full", "val")
     benchmark = kitti("benchmark", "train") + kitti("benchmark", "val")
@@ -157,13 +159,13 @@ def test_the_benchmark_shares_its_frames_with_zhou_but_for_four_more_at_each_end
     assert {s for s in benchmark if s[0] in last} == {s for s in zhou if 5 <= s[1] <= last[s[0]] - 5}
 
 
-def test_odometry_trains_on_sequences_0_to_8_and_tests_on_9_and_10():
+def test_odometry_trains_on_0_to_8_and_tests_on_9_and_10():
     assert drives("odom", "train") == drives("odom", "val") == set("012345678")
     assert kitti("odom", "test_09") == [("9", frame, "l") for frame in range(1590)]
     assert kitti("odom", "test_10") == [("10", frame, "l") for frame in range(1200)]
 
 
-def test_the_server_s_images_have_a_number_and_no_side():
+def test_images_of_the_server_have_a_number_without_side():
     first, second, *_ = load_split("kitti", "benchmark", "test")
     assert (first.folder, first.frame, first.side) == ("image", 0, None)
     assert (second.folder, second.frame, second.side) == ("image", 1, None)
@@ -173,10 +175,10 @@ def test_all_kitti_lists_together_stay_small():
     assert sum(path.stat().st_size for path in (splits.SPLITS / "kitti").rglob("*.txt")) < 60_000
 
 
-def test_the_longest_list_loads_at_once():
+def test_longest_list_loads_fast():
     start = time.process_time()
     load_split("kitti", "benchmark", "train")
-    assert time.process_time() - start < 1  # about 0.1 s where nothing else runs
+    assert time.process_time() - start < 1  # about 0.1 s on an idle machine
 
 
 # ------------------------------------------------------------------------------------------ how a list reads
@@ -244,7 +246,7 @@ def test_a_folder_of_your_own_is_a_split(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("keep_order", [False, True])
-def test_what_is_packed_reads_back_the_same(tmp_path, keep_order):
+def test_packed_list_is_read_back_unchanged(tmp_path, keep_order):
     lines = ["8 12 l", "8 11 l", "8 11 r", "8 12 r", "8 12 r", "x/y 3 l", "x/y 4 r", "10 0 l", "9 0 l"]
     lines += [f"2011_09_26/2011_09_26_drive_0001_sync {frame} l" for frame in (5, 3, 4)]
     samples = read_split_file(write(tmp_path, "published.txt", "\n".join(lines)))
@@ -302,7 +304,7 @@ def test_a_list_without_samples_is_refused(tmp_path, text):
     assert refusal(path) == f"{path} holds no sample"
 
 
-def test_a_list_that_is_not_there_is_named(tmp_path):
+def test_missing_list_is_named(tmp_path):
     assert refusal(tmp_path / "train.txt") == f"there is no file {tmp_path}/train.txt"
     path = write(tmp_path, "train.txt", "8 l 5\nwithout val.txt\n")
     assert refusal(path) == f"{path}, line 2: there is no file {tmp_path}/val.txt"
@@ -314,7 +316,7 @@ def test_lists_that_include_each_other_are_refused(tmp_path):
     assert refusal(path) == f"{path} includes itself"
 
 
-def test_a_image_is_no_list(tmp_path):
+def test_image_is_not_a_list(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes(b"\xff\xd8\xff\xe0")
     assert refusal(path) == f"{path} is not a text file"
@@ -336,7 +338,7 @@ def test_an_unknown_name_gets_the_nearest_one(request_, answer):
     assert str(error.value).startswith(answer)
 
 
-def test_a_folder_that_holds_no_lists_or_one_part_twice_is_refused(tmp_path):
+def test_folder_without_lists_or_with_a_duplicate_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no split list; expected"):
         load_split("kitti", str(tmp_path), "train")
     write(tmp_path, "train.txt", "8 l 5\n")

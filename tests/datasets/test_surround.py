@@ -13,7 +13,7 @@ from utils import InputError
 
 
 class Ring(SurroundDataset):
-    """Cameras that look outwards from a circle of 1 m; one frame set, frames by name."""
+    """Cameras that face outwards from a circle of 1 m; one frame set, frames by name."""
 
     protocol = Protocol("ring", "none")
 
@@ -81,12 +81,12 @@ def test_masks_and_matches_follow_the_image(ring):
     assert visible.shape == (6, 1, 32, 96) and visible.dtype == torch.bool
     assert not visible[0, 0, 30, 2] and visible[0, 0, 30, 60] and visible[0, 0, 2, 2]
     assert not visible[0, 0, 30, 47] and visible[0, 0, 30, 48]  # the vehicle ends within the first of them
-    assert not visible[0, 0, 23, 2] and visible[0, 0, 22, 2]  # half a row of the vehicle counts as it
+    assert not visible[0, 0, 23, 2] and visible[0, 0, 22, 2]  # half a row of the vehicle is masked
     assert matches.shape == (6, 2, 6)  # the row farthest from its epipolar line is the one left out
     torch.testing.assert_close(matches[2, :, :3], torch.tensor([[8.875, 9.75, 5.0], [47.5, 15.5, 7.0]]))
 
 
-def test_a_mirrored_rig_sees_a_mirrored_world(ring):
+def test_mirrored_rig_sees_mirrored_points(ring):
     sample = Ring(ring, masks=True, matches=ring)[0].to("cpu")
     turned = mirror(sample, torch.ones(6, dtype=torch.bool))
     assert torch.equal(turned.maps["ego_mask"], sample.maps["ego_mask"].flip(3))
@@ -112,7 +112,7 @@ def test_a_mirrored_rig_sees_a_mirrored_world(ring):
         ({"max_matches": 0}, "max_matches must be at least 1, got 0"),
     ],
 )
-def test_an_impossible_rig_is_refused(ring, settings, words):
+def test_invalid_rig_is_refused(ring, settings, words):
     with pytest.raises(InputError, match=words):
         Ring(ring, **settings)
 
@@ -129,7 +129,7 @@ def test_a_missing_camera_mask_or_match_is_named(ring):
         Ring(ring)
 
 
-def test_what_is_no_rotation_is_refused():
+def test_extrinsics_without_a_rotation_are_refused():
     with pytest.raises(InputError, match="calib, LIDAR: a rotation's quaternion has length 1, got 2"):
         pose_from_quaternion((2, 0, 0, 0), (0, 0, 0), "calib, LIDAR")
     with pytest.raises(InputError, match="finite"):

@@ -1,4 +1,4 @@
-"""The synthetic world: depth as geometry says, and images that agree with it."""
+"""The synthetic world: depth from its geometry, and images that agree with it."""
 
 import cv2
 import numpy as np
@@ -44,7 +44,7 @@ def agreement(target, source, T_source_from_target) -> tuple[float, float, float
     return with_warp.mean(), without.mean(), seen.mean()
 
 
-def test_an_equal_seed_gives_equal_bytes_and_another_seed_another_world():
+def test_equal_seeds_give_equal_bytes():
     views = [World(seed, 3.0).render(CAMERA, looking_ahead(), 0.0) for seed in (5, 5, 6)]
     for name in ("image", "depth", "semantics", "moving"):
         first, same = (getattr(view, name) for view in views[:2])
@@ -52,7 +52,7 @@ def test_an_equal_seed_gives_equal_bytes_and_another_seed_another_world():
     assert not np.array_equal(views[0].image, views[2].image)
 
 
-def test_the_ground_lies_at_camera_height_times_focal_over_rows_below_the_horizon():
+def test_ground_depth_follows_from_camera_height_and_row():
     world = World(1, 3.0)
     view = world.render(CAMERA, looking_ahead(z=1.65), 0.0)
     ground = np.isin(view.semantics, (0, 1, 9))  # road, sidewalk, terrain
@@ -62,7 +62,7 @@ def test_the_ground_lies_at_camera_height_times_focal_over_rows_below_the_horizo
     np.testing.assert_allclose(view.depth[ground], expected, rtol=1e-4)
 
 
-def test_sky_has_no_depth_and_everything_else_has():
+def test_only_sky_has_no_depth():
     view = World(0, 3.0).render(CAMERA, looking_ahead(), 0.0)
     assert (view.semantics == 10).any()
     assert np.array_equal(view.depth == 0, view.semantics == 10)
@@ -70,7 +70,7 @@ def test_sky_has_no_depth_and_everything_else_has():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_next_frame_warped_with_true_depth_and_pose_is_this_frame(seed):
+def test_next_frame_warped_with_ground_truth_is_this_frame(seed):
     world = World(seed, 3.0)
     poses = [world.ego_pose(t) @ looking_ahead() for t in (1.0, 1.1)]
     target, source = (world.render(CAMERA, pose, t) for pose, t in zip(poses, (1.0, 1.1)))
@@ -80,7 +80,7 @@ def test_the_next_frame_warped_with_true_depth_and_pose_is_this_frame(seed):
     assert error < 0.015
 
 
-def test_the_right_image_is_shifted_by_focal_times_baseline_over_depth():
+def test_right_image_is_shifted_by_focal_baseline_over_depth():
     world = World(2, 3.0)
     left, right = (world.render(CAMERA, looking_ahead(y=y), 0.5) for y in (0.0, -0.54))
     v, u = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
@@ -94,11 +94,11 @@ def test_the_right_image_is_shifted_by_focal_times_baseline_over_depth():
     assert error < unwarped / 3
 
 
-def test_the_lidar_measures_what_the_camera_sees():
+def test_lidar_agrees_with_the_depth_of_the_camera():
     world, time = World(3, 3.0), 1.0
     world_from_rig = world.ego_pose(time)
     rig_from_lidar = np.eye(4)
-    rig_from_lidar[:3, 3] = 0, 0, 1.65  # where the camera is, so nothing hides from only one of them
+    rig_from_lidar[:3, 3] = 0, 0, 1.65  # at the camera's position, so that both see the same surfaces
     scan = world.scan(world_from_rig @ rig_from_lidar, time, beams=32, azimuths=720)
     view = world.render(CAMERA, world_from_rig @ looking_ahead(), time)
     points = np.linalg.inv(looking_ahead()) @ rig_from_lidar @ np.c_[scan[:, :3], np.ones(len(scan))].T
@@ -112,7 +112,7 @@ def test_the_lidar_measures_what_the_camera_sees():
     assert scan.dtype == np.float32 and scan[:, 3].min() >= 0 and scan[:, 3].max() <= 1
 
 
-def test_the_vehicle_drives_along_the_street_at_its_speed_and_never_into_a_solid():
+def test_vehicle_drives_at_its_speed_without_collision():
     for seed in range(6):
         world = World(seed, 4.0)
         poses = [world.ego_pose(t) for t in np.arange(0, 4, 0.1)]
@@ -130,18 +130,18 @@ def test_rotation_turns_forward_to_the_left_and_pitches_it_down():
     np.testing.assert_allclose(rotation(0, np.pi / 2)[:3, 0], (0, 0, -1), atol=1e-12)
 
 
-def test_stripes_too_fine_for_a_pixel_become_their_mean_and_wide_ones_stay_sharp():
+def test_fine_stripes_become_their_mean():
     x = np.linspace(0, 7, 50)
     np.testing.assert_allclose(_stripes(x, 0.01, 0.004, np.full(50, 2.0)), 0.4, atol=0.002)
     np.testing.assert_allclose(_stripes(np.array([0.5, 1.5]), 2.0, 1.0, np.full(2, 0.01)), (1, 0), atol=1e-9)
 
 
-def test_a_drive_of_no_time_is_refused():
+def test_drive_of_zero_seconds_is_refused():
     with pytest.raises(ValueError, match="seconds must be positive, got 0"):
         World(0, 0)
 
 
-def test_scenes_differ_so_much_that_a_mean_depth_map_predicts_poorly():
+def test_mean_depth_map_is_a_poor_predictor():
     camera = Camera(np.diag([0.2, 0.2, 1]) @ CAMERA.intrinsics, 64, 20)
     depths = []
     for seed in range(12):
@@ -162,14 +162,14 @@ def test_scenes_differ_so_much_that_a_mean_depth_map_predicts_poorly():
 FISHEYE = FisheyeCamera.of_size(HEIGHT, WIDTH)
 
 
-def test_every_pixel_of_the_fisheye_has_a_ray_and_the_widest_is_to_the_side():
+def test_every_pixel_of_the_fisheye_has_a_ray():
     model = FISHEYE.model
     assert model.sees(HEIGHT, WIDTH).all() and FisheyeCamera.of_size(64, 64).model.sees(64, 64).all()
     x, _, z = model.rays(HEIGHT, WIDTH)[0].unflatten(1, (HEIGHT, WIDTH))[:, HEIGHT // 2, 0].tolist()
     assert np.degrees(np.arctan2(-x, z)) > 80
 
 
-def test_the_ground_under_a_fisheye_lies_at_camera_height_along_the_ray():
+def test_ground_of_a_fisheye_is_at_camera_height_along_the_ray():
     view = World(1, 3.0).render(FISHEYE, looking_ahead(z=1.65), 0.0)
     ground = np.isin(view.semantics, (0, 1, 9))
     v, u = np.nonzero(ground)
@@ -178,7 +178,7 @@ def test_the_ground_under_a_fisheye_lies_at_camera_height_along_the_ray():
     np.testing.assert_allclose(view.depth[ground] * down, 1.65, rtol=1e-4)
 
 
-def test_fisheye_images_agree_when_warped_with_their_distance_and_pose():
+def test_fisheye_images_agree_when_warped_with_ground_truth():
     world = World(0, 3.0)
     poses = [world.ego_pose(time) @ looking_ahead() for time in (1.0, 1.1)]
     target, source = (world.render(FISHEYE, pose, time) for pose, time in zip(poses, (1.0, 1.1)))
@@ -200,7 +200,7 @@ def test_fisheye_images_agree_when_warped_with_their_distance_and_pose():
     static = ~target.moving & (seen(source.moving)[0, 0] == 0).numpy() & (target.depth > 0)
     static &= ((found - there).abs() < 0.02 * there).numpy()
     warped = seen(source.image)[0].permute(1, 2, 0).numpy() / 255
-    picture, other = target.image / 255.0, source.image / 255.0
-    error, unwarped = np.abs(warped - picture)[static].mean(), np.abs(other - picture)[static].mean()
+    image, other = target.image / 255.0, source.image / 255.0
+    error, unwarped = np.abs(warped - image)[static].mean(), np.abs(other - image)[static].mean()
     assert static.mean() > 0.25
     assert error < 0.02 and error < 0.4 * unwarped

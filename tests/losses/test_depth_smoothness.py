@@ -1,4 +1,4 @@
-"""Depth smoothness: nothing on a wall, a known value on a ramp, and the published number."""
+"""Depth smoothness: zero on a wall, a known value on a ramp, and the published value."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def test_published_loss_and_gradient_are_met():
     golden = ScDepthGolden("scdepth_smooth")
     golden.prefix = "B/scdepth_smooth"
     depth = golden.map("depth", (48, 64), 1.5, 7.5).requires_grad_()
-    loss = DepthSmoothness()(scene(golden.picture("picture", (48, 64))), Prediction({}, {0: depth}))
+    loss = DepthSmoothness()(scene(golden.image("picture", (48, 64))), Prediction({}, {0: depth}))
     golden.close("loss", loss)
     loss.backward()
     golden.close("grad_depth", depth.grad)

@@ -1,4 +1,4 @@
-"""Edge-guided normals: sampled across edges, known values, and the published numbers."""
+"""Edge-guided normals: points across edges, known values, and the published values."""
 
 import math
 
@@ -28,7 +28,7 @@ def recorded(anchors, distances, masks):
 def test_published_edges_and_loss_are_met():
     golden = ScDepthGolden("scdepth_normal_ranking")
     golden.prefix = "B/scdepth_normal_ranking"
-    image = (golden.picture("picture", SIZE) - 0.45) / 0.225
+    image = (golden.image("picture", SIZE) - 0.45) / 0.225
     depth, pseudo = golden.map("depth", SIZE, 2, 4).requires_grad_(), golden.pseudo_depth(SIZE)
     normals, reference = (depth_to_normals(values, golden["K"]) for values in (depth, pseudo))
     term, known = EdgeRanking(published=True), known_around(pseudo)
@@ -59,15 +59,15 @@ def roof():
 
 def scene(pseudo):
     image = torch.zeros(1, 3, 48, 64)
-    image[:, 2, :, 32:] = 1.0  # blue: the red channel shows nothing
+    image[:, 2, :, 32:] = 1.0  # blue: the red channel has no edge
     return Batch({0: image}, K, torch.arange(1), maps={"pseudo_depth": pseudo})
 
 
-def test_the_right_prediction_costs_nothing_at_any_scale():
+def test_correct_prediction_costs_nothing_at_any_scale():
     assert EdgeRanking()(scene(roof()), Prediction({}, {0: 3 * roof()})) < 1e-5
 
 
-def test_a_wall_in_the_place_of_a_roof_costs_the_cosine_across_the_ridge():
+def test_wall_instead_of_roof_costs_the_cosine_across_the_ridge():
     wall = torch.full((1, 1, 48, 64), 5.0)
     loss = EdgeRanking()(scene(roof()), Prediction({}, {0: wall}))
     across = 1 - abs(0.8**2 - 0.6**2)  # of pairs (2, 3); the others lie on one side, where it is 0
@@ -93,10 +93,10 @@ def test_a_falling_diagonal_edge_is_crossed_at_a_right_angle():
     flat = torch.full((1, 1, 48, 64), 5.0)
     edges = EdgeRanking().edges(image, flat, depth_to_normals(flat, K), known_around(flat))[0]
     across = edges.across[0, :, edges.mask[0]]
-    assert (across[0] * across[1] < 0).all()  # to the upper right; published code says to the lower right
+    assert (across[0] * across[1] < 0).all()  # to the upper right; in the published code to the lower right
 
 
-def test_steps_in_depth_are_no_anchors():
+def test_steps_in_depth_have_no_anchors():
     pseudo = torch.full((1, 1, 48, 64), 5.0)
     pseudo[..., 32:] = 9.0
     batch = scene(pseudo)

@@ -1,4 +1,4 @@
-"""Explainability: trusting every pixel is free, distrust has its price in nats."""
+"""Explainability: weights of one cost nothing, lower weights their negative logarithm."""
 
 import math
 
@@ -18,15 +18,15 @@ def price(*weights):
     return Explainability()(BATCH, Prediction({}, masks=masks)).item()
 
 
-def test_trusting_every_pixel_is_free():
+def test_weights_of_one_cost_nothing():
     assert price(1.0) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_weight_costs_its_negative_logarithm_averaged_over_scales():
+def test_weight_costs_its_negative_log_averaged_over_scales():
     assert price(0.5) == pytest.approx(math.log(2))
     assert price(0.5, 0.25) == pytest.approx(1.5 * math.log(2))
 
 
-def test_without_predicted_masks_it_says_how_to_get_them():
+def test_missing_masks_name_the_setting():
     with pytest.raises(InputError, match=r"losses\.explainability reads masks .*; add --predictive_mask"):
         Monodepth2(weights_init="scratch", losses={"explainability": {"weight": 0.2}})

@@ -1,4 +1,4 @@
-"""Feature gap: the mean squared difference, felt by the features of the image alone."""
+"""Feature gap: the mean squared difference, with a gradient only for features of the image."""
 
 import pytest
 import torch
@@ -16,13 +16,13 @@ def test_equal_features_have_no_gap():
     assert FeatureGap()(BATCH, Prediction({}, extra={"feature_gap": gap})) == 0
 
 
-def test_levels_count_equally_whatever_their_size():
+def test_levels_of_all_sizes_have_equal_weight():
     with_depth = [torch.ones(1, 4, 8, 8), torch.full((1, 1, 1, 1), 3.0)]
     without = [torch.zeros(1, 4, 8, 8), torch.zeros(1, 1, 1, 1)]
     assert FeatureGap()(BATCH, Prediction({}, extra={"feature_gap": feature_gap(with_depth, without)})) == 5
 
 
-def test_features_with_depth_are_not_pulled_down():
+def test_features_with_depth_get_no_gradient():
     teacher, student = (torch.rand(1, 2, 2, 2, requires_grad=True) for _ in range(2))
     feature_gap([teacher], [student]).sum().backward()
     assert teacher.grad is None and student.grad.abs().sum() > 0

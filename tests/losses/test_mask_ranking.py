@@ -1,4 +1,4 @@
-"""Mask ranking: known values, safe numbers, pairs over the whole image, and the published numbers."""
+"""Mask ranking: known values, no overflow, pairs over the whole image, and the published values."""
 
 import math
 
@@ -50,14 +50,14 @@ def test_a_depth_of_100_does_not_overflow():
 
 
 @pytest.mark.parametrize("pseudo", [[1.0, 1.1], [0.0, 2.0], [float("nan"), 2.0], [float("inf"), 2.0]])
-def test_pairs_that_are_alike_or_unknown_are_left_out(pseudo):
+def test_similar_or_unknown_pairs_are_left_out(pseudo):
     depth = torch.tensor([[[[3.0, 1.0]]]], requires_grad=True)
     loss = MaskRanking().rank(depth, torch.tensor([[[pseudo]]]), torch.ones(1, 1, 1, 2), pairs([0], [1]))
     loss.backward()
     assert loss == 0 and not depth.grad.any()
 
 
-def test_each_moving_pixel_is_ordered_against_a_static_one():
+def test_each_moving_pixel_is_paired_with_a_static_one():
     weight = torch.ones(1, 1, 10, 10)
     weight[..., :2, :] = 0.1  # the least consistent fifth
     depth = torch.ones(1, 1, 10, 10, requires_grad=True)
@@ -70,7 +70,7 @@ def test_each_moving_pixel_is_ordered_against_a_static_one():
     assert (depth.grad[..., :2, :] < 0).all() and (depth.grad[..., 2:, :] >= 0).all()
 
 
-def test_pixels_of_equal_weight_are_taken_from_everywhere():
+def test_pixels_of_equal_weight_are_chosen_at_random():
     depth, pseudo = torch.ones(1, 1, 40, 10, requires_grad=True), torch.ones(1, 1, 40, 10)
     pseudo[..., 5:] = 2.0
     term = MaskRanking()

@@ -100,7 +100,7 @@ def test_a_parked_car_is_kept_and_a_driving_one_masked():
     assert torch.equal(mask[1] == 0, target[1] | source[1])
 
 
-def test_evaluation_masks_and_measures_nothing():
+def test_evaluation_neither_masks_nor_measures():
     target, source = two_streets()
     term = MovingObjects(labels="files", from_epoch=0).eval()
     term.threshold.fill_(1.1)
@@ -163,16 +163,16 @@ def test_the_last_epochs_neither_fail_nor_leave_the_range():
         ({"labels": "predicte"}, "did you mean 'predicted'"),
         ({"schedule": "never"}, "no schedule 'never'"),
         ({"share": 2.0}, "share is in \\[0, 1\\], got 2.0"),
-        ({"classes": [300]}, "classes are train ids of 0 to 254"),
+        ({"classes": [300]}, "classes are train ids from 0 to 254"),
         ({"from_epoch": -1}, "counts from 0, got -1"),
     ],
 )
-def test_settings_without_meaning_are_refused(settings, words):
+def test_invalid_settings_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         MovingObjects(**settings)
 
 
-def test_stereo_alone_shows_no_motion():
+def test_stereo_without_video_is_refused():
     target, source = two_streets()
     batch, prediction = scene(target, source)
     batch.images["s"] = batch.images.pop(1)
@@ -205,12 +205,12 @@ def test_all_processes_hold_the_overlaps_of_all(tmp_path):
 @pytest.mark.parametrize(
     "labels, words",
     [
-        ("predicted", "the method predicts none; take --method sgdepth, or labels: files"),
+        ("predicted", "the method predicts none; use --method sgdepth, or labels: files"),
         ("files", r"reads the map labels; give --label_files\.path$"),
         ("instances", r"reads the map instances; give --label_files\.path with instances: true"),
     ],
 )
-def test_labels_that_are_missing_are_named_with_the_way_out(labels, words):
+def test_missing_labels_name_the_setting(labels, words):
     batch, prediction = scene(*two_streets())
     batch.maps.clear()
     with pytest.raises(InputError, match=words):

@@ -1,4 +1,4 @@
-"""Normal matching: planes have known normals, scale does not matter, and the published numbers."""
+"""Normal matching: known normals of planes, invariance to scale, and the published values."""
 
 import math
 
@@ -55,7 +55,7 @@ def test_a_wall_and_a_slope_differ_by_a_known_amount():
     assert loss.item() == pytest.approx((0.6 + 0.2) / 3, abs=2e-3)
 
 
-def test_unknown_pseudo_depth_takes_no_part():
+def test_unknown_pseudo_depth_is_ignored():
     depth, pseudo = plane((0.0, 0.0, 1.0)), plane((0.0, 0.0, 1.0))
     pseudo[..., 20:, :] = 0
     pseudo[..., 5, 5] = math.nan

@@ -1,4 +1,4 @@
-"""Pairwise consistency: nothing on a perfect prediction, known values, and the published numbers."""
+"""Pairwise consistency: almost zero for a perfect prediction, known values, and the published values."""
 
 import dataclasses
 
@@ -75,8 +75,8 @@ def test_published_losses_and_gradients_are_met(option):
 
 def test_published_warp_is_met():
     golden = ScDepthGolden("scdepth_inverse_warp")
-    images = {0: golden.picture("target", SIZE)}
-    images[1] = 0.8 * images[0] + 0.2 * golden.picture("reference_0", SIZE)
+    images = {0: golden.image("target", SIZE)}
+    images[1] = 0.8 * images[0] + 0.2 * golden.image("reference_0", SIZE)
     depths = {0: golden.map("target_depth", SIZE, 1.5, 7.5)}
     depths[1] = 0.85 * depths[0] + 0.15 * golden.map("reference_depth_0", SIZE, 1.5, 7.5)
     batch = Batch(images, golden["K"], torch.arange(2))
@@ -94,11 +94,11 @@ def test_published_warp_is_met():
 def test_published_ssim_is_met():
     golden = ScDepthGolden("scdepth_smooth")
     golden.prefix = "B/scdepth_smooth"
-    first, second = ((golden.picture(name, SIZE) - 0.45) / 0.225 for name in ("picture", "second"))
+    first, second = ((golden.image(name, SIZE) - 0.45) / 0.225 for name in ("picture", "second"))
     golden.close("ssim_distance", ssim_error(first, second, 3), stride=2)
 
 
-def test_a_perfect_prediction_costs_next_to_nothing(wall):
+def test_perfect_prediction_costs_almost_nothing(wall):
     batch, prediction = wall
     photometric, geometry = Pairwise().parts(batch, prediction)
     assert photometric < 0.03 and geometry < 1e-6

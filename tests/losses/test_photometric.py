@@ -1,4 +1,4 @@
-"""Photometric error: nothing where the image appears, known values where it does not."""
+"""Photometric error: zero for equal images, known values for different ones."""
 
 import pytest
 import torch
@@ -43,13 +43,13 @@ def test_ssim_of_two_flat_images_has_its_closed_form():
     assert loss.item() == pytest.approx((1 - similarity) / 2, abs=1e-4)
 
 
-def test_the_minimum_forgives_what_one_source_does_not_see_and_the_mean_does_not():
+def test_only_the_minimum_ignores_an_occlusion_in_one_source():
     batch, prediction = scene(flat(0.5), flat(0), flat(0)), warped(flat(0.4), flat(0.9))
     assert l1()(batch, prediction).item() == pytest.approx(0.1)
     assert l1(reduction="mean")(batch, prediction).item() == pytest.approx(0.25)
 
 
-def test_pixels_that_the_unwarped_source_explains_better_are_masked_and_their_gradient_is_zero():
+def test_automasked_pixels_have_no_gradient():
     source = flat(0.5)
     source[..., 5:] = 0.0  # the left half stands still
     guess = flat(0.4).requires_grad_()
@@ -62,7 +62,7 @@ def test_pixels_that_the_unwarped_source_explains_better_are_masked_and_their_gr
     assert loss(batch, prediction).item() == pytest.approx(0.05)
 
 
-def test_noise_breaks_the_tie_where_warping_changes_nothing():
+def test_noise_breaks_ties_without_motion():
     torch.manual_seed(0)
     source = torch.rand(1, 3, 8, 10)
     batch, prediction = scene(flat(0.5), source), warped(source)
@@ -82,12 +82,12 @@ def test_scales_are_averaged():
         ({"reduction": "max"}, "reduction over sources is 'min' or 'mean', got 'max'"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, sentence):
+def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         Photometric(**settings)
 
 
-def test_where_a_camera_sees_its_own_vehicle_the_error_is_nothing_whatever_the_sources_show():
+def test_error_in_the_ego_mask_is_zero():
     visible = torch.ones(1, 1, 8, 10, dtype=torch.bool)
     visible[..., 6:, :] = False
     batch, guess = scene(flat(0.5), flat(0)), flat(0.4).requires_grad_()
@@ -101,7 +101,7 @@ def test_where_a_camera_sees_its_own_vehicle_the_error_is_nothing_whatever_the_s
     assert not guess.grad[..., 6:, :].any()
 
 
-def test_a_coarse_pixel_counts_where_all_of_it_shows_the_world():
+def test_coarse_pixel_touching_the_ego_mask_is_invalid():
     visible = torch.ones(1, 1, 8, 10, dtype=torch.bool)
     visible[..., 5:, :] = False
     batch = scene(flat(0.5), flat(0))
@@ -110,7 +110,7 @@ def test_a_coarse_pixel_counts_where_all_of_it_shows_the_world():
     assert error[..., :2, :].all() and not error[..., 2:, :].any()
 
 
-def test_moving_objects_cost_nothing_and_still_count_as_pixels():
+def test_moving_objects_cost_nothing_but_stay_in_the_mean():
     labels = torch.zeros(1, 1, 8, 10, dtype=torch.uint8)
     labels[..., :5] = 13  # a car in the left half
     batch = scene(flat(0.5), flat(0))

@@ -1,4 +1,4 @@
-"""Rotation supervision: nothing for a perfect network, known values, a helpful refusal."""
+"""Rotation supervision: zero for a perfect network, known values, a helpful refusal."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_each_part_has_its_weight():
     assert term(BATCH, prediction).item() == pytest.approx(0.09)
 
 
-def test_a_method_without_a_rectification_network_is_told_of_one():
+def test_missing_rectification_network_is_refused():
     with pytest.raises(
         InputError, match=r"rotation reads extra.rectified .* --method sc_depth --method.version v2"
     ):

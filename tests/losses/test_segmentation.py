@@ -1,4 +1,4 @@
-"""Segmentation loss: the published number, ignored pixels, helpful refusals."""
+"""Segmentation loss: the published value, ignored pixels, helpful refusals."""
 
 import math
 
@@ -38,7 +38,7 @@ def test_loss_and_gradient_are_the_published_ones():
     golden.close("class_weights", Segmentation().class_weights)
 
 
-def test_confident_right_logits_cost_nothing():
+def test_confident_correct_logits_cost_nothing():
     labels = torch.randint(0, 19, (1, 1, 8, 8), dtype=torch.uint8)
     logits = 50 * torch.nn.functional.one_hot(labels[:, 0].long(), 19).permute(0, 3, 1, 2).float()
     assert Segmentation()(*scene(logits, labels)).item() < 1e-6
@@ -69,11 +69,11 @@ def test_a_batch_without_a_label_costs_nothing():
     "weights, words",
     [("even", "a list of numbers or 'equal', got 'even'"), ([1.0, -2.0], "at least 0, got -2")],
 )
-def test_weights_of_no_meaning_are_refused(weights, words):
+def test_invalid_weights_are_refused(weights, words):
     with pytest.raises(InputError, match=words):
         Segmentation(weights)
 
 
-def test_another_number_of_classes_is_refused_with_the_way_out():
+def test_wrong_number_of_weights_is_refused():
     with pytest.raises(InputError, match=r"20 class_weights for 7 classes; .*class_weights equal"):
         Segmentation()(*scene(torch.zeros(1, 7, 4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.uint8)))

@@ -1,4 +1,4 @@
-"""Matches: depth is compared where the match lies, at every scale, and only where there is one."""
+"""Matches: depth is compared at the pixel of each valid match, at every scale."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def good(x, y, depth):
     return (x, y, depth, 5.0, 0.2, 0.3)
 
 
-def test_the_right_depth_costs_nothing_and_a_wrong_one_its_distance_in_metres():
+def test_error_is_the_distance_in_metres():
     loss = SfmMatches(max_depth=10000.0)
     right = batch_of([good(10.25, 3.0, 310.25), good(63.0, 31.0, 3163.0)])
     assert loss(right, sloped(1)).item() == pytest.approx(0.0, abs=1e-2)
@@ -41,7 +41,7 @@ def test_the_right_depth_costs_nothing_and_a_wrong_one_its_distance_in_metres():
     assert loss(wrong, sloped(1)).item() == pytest.approx(10.0, rel=1e-3)
 
 
-def test_every_scale_is_looked_up_at_the_match_and_not_divided_by_the_size_once_more():
+def test_depth_is_sampled_at_the_match_at_every_scale():
     batch = batch_of([good(10.0, 1.0, 110.0)])
     assert SfmMatches().per_scale(batch, sloped(1)).tolist() == pytest.approx([0, 0, 0, 0], abs=1e-2)
     published = SfmMatches(published=(HEIGHT, WIDTH)).per_scale(batch, sloped(1))
@@ -49,13 +49,13 @@ def test_every_scale_is_looked_up_at_the_match_and_not_divided_by_the_size_once_
     assert published.tolist() == pytest.approx([50.5, 110, 110, 110], abs=1e-2)
 
 
-def test_exchanged_width_and_height_are_published_and_not_ours():
+def test_exchanged_axes_are_an_option_of_the_published_code():
     batch = batch_of([good(10.0, 1.0, 110.0)])
     exchanged = SfmMatches(published=(HEIGHT, WIDTH), exchanged=True).per_scale(batch, sloped(1, (0,)))
     assert exchanged.item() == pytest.approx(110 - 19.5, abs=1e-2)  # x doubled, y halved to row 0
 
 
-def test_padding_and_rows_that_say_nothing_was_matched_do_not_teach_a_depth_of_1_metre():
+def test_padding_and_empty_rows_are_invalid():
     nothing = [(0.5, 0.5, 1.0, 1.0, 1.0, 1.0)] * 2
     loss = SfmMatches(threshold=10.0)
     _, counts = loss.per_camera(batch_of(nothing, [good(10.0, 1.0, 110.0)]), sloped(2))
@@ -64,7 +64,7 @@ def test_padding_and_rows_that_say_nothing_was_matched_do_not_teach_a_depth_of_1
     assert published.per_camera(batch_of(nothing), sloped(1))[1].tolist() == [2]
 
 
-def test_a_camera_without_matches_has_no_say_and_no_nan():
+def test_camera_without_matches_is_left_out():
     batch = batch_of([], [good(10.0, 1.0, 100.0)])
     prediction = sloped(2)
     depth = prediction.depths[0].clone().requires_grad_()
@@ -75,7 +75,7 @@ def test_a_camera_without_matches_has_no_say_and_no_nan():
     assert SfmMatches()(batch_of([], []), sloped(2)).item() == 0.0
 
 
-def test_a_match_whose_place_is_no_number_does_not_count_and_does_not_end_the_process():
+def test_match_at_nan_coordinates_is_invalid():
     nowhere = good(float("nan"), 1.0, 50.0), good(3.0, float("inf"), 50.0)
     depth = sloped(1).depths[0].clone().requires_grad_()
     loss = SfmMatches()(batch_of([*nowhere, good(10.0, 1.0, 100.0)]), Prediction({}, depths={0: depth}))
@@ -96,7 +96,7 @@ def test_a_match_whose_place_is_no_number_does_not_count_and_does_not_end_the_pr
         (float("nan"), 1, float("inf"), 5.0, 0.2, 0.3),
     ],
 )
-def test_a_match_beyond_a_bound_does_not_count(row):
+def test_match_beyond_a_bound_is_invalid(row):
     depth = torch.ones(1, 1, HEIGHT, WIDTH, requires_grad=True)
     losses, counts = SfmMatches().per_camera(batch_of([row]), Prediction({}, depths={0: depth}))
     losses.sum().backward()
@@ -110,12 +110,12 @@ def test_a_match_beyond_a_bound_does_not_count(row):
         ({"exchanged": True}, "give published"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, words):
+def test_invalid_settings_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         SfmMatches(**settings)
 
 
-def test_without_matches_it_says_how_to_get_them():
+def test_missing_matches_name_the_setting():
     batch = batch_of([])
     batch.points.clear()
     needed = {entry: "losses.sfm_matches" for entry in SfmMatches.needs}

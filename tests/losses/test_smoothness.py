@@ -23,17 +23,17 @@ def test_a_flat_disparity_costs_nothing():
     assert loss.abs() < 1e-6
 
 
-def test_a_step_costs_its_height_over_the_mean_shared_by_15_columns():
+def test_step_costs_height_over_mean_divided_by_15_columns():
     loss = Smoothness()(scene(step(0.5, 0.5, 3)), Prediction({0: step(0.1, 0.3)}))
     assert loss.item() == pytest.approx(0.2 / 0.2 / 15, rel=1e-4)
 
 
-def test_an_edge_of_the_image_at_the_same_place_makes_it_cheaper_by_its_exponential():
+def test_image_edge_at_the_step_reduces_its_cost():
     loss = Smoothness()(scene(step(0.0, 1.0, 3)), Prediction({0: step(0.1, 0.3)}))
     assert loss.item() == pytest.approx(math.exp(-1) / 15, rel=1e-4)
 
 
-def test_shrinking_the_whole_scene_earns_nothing():
+def test_shrinking_the_whole_scene_changes_nothing():
     batch, disparity = scene(torch.rand(1, 3, 8, 16)), torch.rand(1, 1, 8, 16)
     loss = Smoothness()
     assert loss(batch, Prediction({0: disparity})).item() == pytest.approx(

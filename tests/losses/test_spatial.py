@@ -1,4 +1,4 @@
-"""Spatial term: nothing where neighbours agree, nothing where they do not see, and never what lies behind."""
+"""Spatial term: zero if neighbours agree or do not see a pixel; points behind them are never seen."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def smooth(count: int) -> torch.Tensor:
 
 
 def side_by_side(baseline: float = 0.5, depth: float = 5.0) -> Batch:
-    """Two cameras ahead of a wall; the second, to the left, sees what the first sees, moved to the right."""
+    """Two cameras ahead of a wall; the second, to the left, sees the first image shifted to the right."""
     first = smooth(1)
     T = torch.eye(4)[None].clone()
     T[:, 0, 3] = -baseline  # the first camera's x of a point of the second
@@ -49,7 +49,7 @@ def side_by_side(baseline: float = 0.5, depth: float = 5.0) -> Batch:
     return rig(torch.cat([first, second]), camera(0), camera(0, left=baseline))
 
 
-def test_the_right_depth_of_a_wall_costs_next_to_nothing_and_a_wrong_one_more():
+def test_correct_depth_of_a_wall_has_the_lowest_error():
     batch = side_by_side()
     right, near, far = (
         Spatial()(batch, Prediction({}, depths={0: wall(depth)})).item() for depth in (5.0, 2.5, 20.0)
@@ -57,7 +57,7 @@ def test_the_right_depth_of_a_wall_costs_next_to_nothing_and_a_wrong_one_more():
     assert right < 0.1 * min(near, far)
 
 
-def test_the_gradient_leads_to_metres():
+def test_gradient_leads_to_metric_depth():
     """From 4 and from 6 m the wall goes towards its 5 m: the baseline is known in metres."""
     for start, sign in ((4.0, -1), (6.0, 1)):
         depth = wall(start).requires_grad_()
@@ -65,7 +65,7 @@ def test_the_gradient_leads_to_metres():
         assert sign * depth.grad.sum() > 0
 
 
-def test_neighbours_that_share_no_view_add_nothing():
+def test_neighbours_without_overlap_add_nothing():
     batch = rig(smooth(2), camera(0), camera(180))
     assert Spatial()(batch, Prediction({}, depths={0: wall()})).item() == 0
 
@@ -77,18 +77,18 @@ def test_cameras_see_their_neighbours_through_their_lenses():
     through = Neighbours(batch).warp(wall())
     assert torch.allclose(through[0], plain[0], atol=1e-4)
     assert (through[1] != plain[1]).float().mean() < 0.01
-    batch.camera.distortion[1] = torch.tensor([0.2, 0.0, 0.0, 0.0])  # of the second camera alone
+    batch.camera.distortion[1] = torch.tensor([0.2, 0.0, 0.0, 0.0])  # only of the second camera
     bent = Neighbours(batch).warp(wall())[0]
-    assert (bent - plain[0]).abs().amax((2, 3, 4)).min() > 0.01  # it is source once and target once
+    assert (bent - plain[0]).abs().amax((2, 3, 4)).min() > 0.01  # it is the source once and the target once
 
 
-def test_a_fisheye_sees_nothing_of_a_neighbour_that_looks_away():
+def test_fisheye_does_not_see_a_neighbour_facing_away():
     batch = rig(smooth(2), camera(0), camera(180))
     batch.camera = KannalaBrandt(batch.intrinsics.clone(), torch.tensor([[0.0, -0.2, 0, 0]]).repeat(2, 1))
     assert Neighbours(batch).warp(wall())[1].sum() == 0
 
 
-def test_what_lies_behind_the_neighbour_is_not_seen_and_the_published_code_takes_it_for_seen():
+def test_only_published_code_sees_points_behind_the_neighbour():
     batch = rig(smooth(2), camera(0), camera(180))
     prediction = Prediction({}, depths={0: wall()})
     assert Spatial(published=True)(batch, prediction).item() > 0.01
@@ -96,7 +96,7 @@ def test_what_lies_behind_the_neighbour_is_not_seen_and_the_published_code_takes
     assert not seen.any()
 
 
-def test_the_ring_closes_and_each_camera_meets_its_two_neighbours():
+def test_each_camera_has_two_neighbours_in_a_closed_ring():
     """Six images of one grey each: camera 0 is compared with 5 and with 1."""
     greys = torch.linspace(0, 1, 6)[:, None, None, None].expand(6, 3, H, W)
     batch = rig(greys, *(camera(0) for _ in range(6)))
@@ -106,7 +106,7 @@ def test_the_ring_closes_and_each_camera_meets_its_two_neighbours():
     torch.testing.assert_close(warped[1, :, 0, 16, 24], torch.tensor([0.2, 0.4, 0.6, 0.8, 1, 0]))
 
 
-def test_two_frame_sets_do_not_meet():
+def test_frame_sets_of_a_batch_are_independent():
     first, second = side_by_side(), rig(smooth(2).flip(3), camera(0), camera(180))
     both = Batch.cat([first, second])
     alone = Spatial()(first, Prediction({}, depths={0: wall(4.0)}))
@@ -114,7 +114,7 @@ def test_two_frame_sets_do_not_meet():
     torch.testing.assert_close(together, alone / 2)  # the second frame set's half adds nothing
 
 
-def test_the_vehicle_itself_does_not_count_in_the_target_nor_in_the_neighbour():
+def test_ego_mask_is_left_out_in_target_and_neighbour():
     batch = side_by_side()
     prediction = Prediction({}, depths={0: wall(3.0)})
     whole = Spatial()(batch, prediction)
@@ -135,12 +135,12 @@ def test_the_vehicle_itself_does_not_count_in_the_target_nor_in_the_neighbour():
         ),
     ],
 )
-def test_what_is_no_rig_is_refused(batch, words):
+def test_batch_without_a_rig_is_refused(batch, words):
     with pytest.raises(InputError, match=words):
         check_needs({entry: "losses.spatial" for entry in Spatial.needs}, batch)
 
 
-def test_settings_that_cannot_be_are_refused():
+def test_invalid_settings_are_refused():
     with pytest.raises(InputError, match=r"ssim_weight must be in \[0, 1\], got 2"):
         Spatial(ssim_weight=2)
     with pytest.raises(InputError, match="leave v1_multiscale off"):

@@ -1,4 +1,4 @@
-"""Supervised depth: zero on the ground truth, known values beside it, PackNet's numbers as an option."""
+"""Supervised depth: zero on the ground truth, known values otherwise, PackNet's values as an option."""
 
 import math
 
@@ -54,7 +54,7 @@ def test_twice_the_depth_costs(error, of, expected):
     assert SupervisedDepth(error, of)(batch, prediction).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_unknown_pixels_do_not_count():
+def test_unknown_pixels_are_ignored():
     losses = []
     for elsewhere in (1.0, 80.0):
         depth = np.where(np.array(KNOWN) == 0, elsewhere, 3.0)
@@ -154,7 +154,7 @@ def test_one_scale_is_packnet_sans():
     Golden(CASE).close("sparse_silog_1scale", loss[None])
 
 
-def test_dense_berhu_which_the_published_code_cannot_compute():
+def test_dense_berhu_is_computed():
     """Its formula on maps: the mean over all |e| and, once more, over e^2 where |e| > 0.2 max(e)."""
     batch, inverse, prediction = inputs(dense=True)
     known = 1 / batch.maps["depth"]
@@ -168,7 +168,7 @@ def test_dense_berhu_which_the_published_code_cannot_compute():
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_without_only_known_holes_are_infinitely_far():
+def test_only_known_false_makes_holes_infinitely_far():
     batch, prediction = scene([[0.0, 4.0]], [[2.0, 4.0]])
     assert SupervisedDepth(only_known=False)(batch, prediction).item() == pytest.approx(0.25)
 
@@ -183,7 +183,7 @@ def test_without_only_known_holes_are_infinitely_far():
         ({"error": "silog", "only_known": False}, "not for silog"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(settings, sentence):
+def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         SupervisedDepth(**settings)
 

@@ -1,4 +1,4 @@
-"""Velocity: translations as long as speed times time cost nothing; unknown speeds are left out."""
+"""Velocity: translations of length speed times time cost nothing; unknown speeds are left out."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""BDEdepth by itself: what it is made of, its pose network as recorded, and that it learns."""
+"""BDEdepth: its parts, its pose network against the goldens, and a falling loss."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from views import with_views
 SMALL = {"encoder": "timm/test_efficientnet", "pose_model_type": "posecnn", "weights_init": "scratch"}
 
 
-def test_it_is_hrnet_a_grid_and_both_views():
+def test_defaults_are_hrnet_grid_decoder_and_both_views():
     method = BDEdepth(weights_init="scratch")
     parts = {"encoder": 9_564_116, "depth": 634_084}
     for name, size in parts.items():
@@ -49,7 +49,7 @@ def test_the_pose_network_is_the_published_one():
             golden.close(f"{mode}T_inv", pose_matrix(axis_angle[:, 0], translation[:, 0], invert=True))
 
 
-def test_its_loss_falls_over_ten_steps_on_one_drawn_scene(drawn_batch):
+def test_loss_falls_over_ten_steps_on_one_scene(drawn_batch):
     torch.manual_seed(0)
     method = BDEdepth(**SMALL, min_depth=0.1, max_depth=4.0)
     model = with_views(method, BDEdepth.defaults["views"]).train()
@@ -65,7 +65,7 @@ def test_its_loss_falls_over_ten_steps_on_one_drawn_scene(drawn_batch):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_its_defaults_come_before_configs_and_command_line(tmp_path):
+def test_configs_and_command_line_override_its_defaults(tmp_path):
     options = parse(["--method", "bdedepth"])
     assert (options.scales, options.encoder, options.decoder) == ([0], "hrnet18", "grid_decoder")
     assert (options.optimizer, options.weight_decay) == ("adamw", 0.01)
@@ -89,17 +89,17 @@ def test_its_defaults_come_before_configs_and_command_line(tmp_path):
         ("--views.local_crop false --jpg", {"views": {"local_crop": False, "patch_reshuffle": True}}),
     ],
 )  # fmt: skip
-def test_the_published_flags_mean_what_they_meant(words, expected):
+def test_published_flags_are_translated(words, expected):
     options = vars(parse(["--method", "bdedepth", *words.split()]))
     options["views"].pop("detail")
     assert {key: options[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize(
-    "words", ["--method bdedepth --num_layers 50", "--method.name bdedepth --method.num_layers 50"]
+    "words", ["--method bdedepth --num_layers 50", "--method.name bdedepth --num_layers 50"]
 )
-def test_layers_of_a_resnet_are_not_passed_over_where_the_encoder_is_another(words):
-    with pytest.raises(InputError, match="has hrnet18 unless told otherwise; add --encoder resnet50"):
+def test_num_layers_is_refused_for_an_encoder_other_than_resnet(words):
+    with pytest.raises(InputError, match="default encoder of bdedepth is hrnet18; add --encoder resnet50"):
         parse(words.split())
     assert parse([*words.split(), "--encoder", "resnet50"]).encoder == "resnet50"
     assert parse(["--method", "bdedepth", "--num_layers", "18"]).encoder == "hrnet18"  # as published

@@ -1,4 +1,4 @@
-"""Metres in one unit of depth: from a stereo baseline, from loss terms, or unknown."""
+"""Metric scale: from a stereo baseline, from loss terms, or unknown."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Speed(nn.Module):
 
 
 def method(weights: dict[str, float] | None = None, **terms: nn.Module) -> nn.Module:
-    """A method that holds nothing but loss terms."""
+    """A method that has only loss terms."""
     result = nn.Module()
     result.loss_terms = nn.ModuleDict(terms)
     result.loss_weights = weights or dict.fromkeys(terms, 1.0)
     return result
 
 
-def test_video_alone_has_no_scale():
+def test_video_has_no_metric_scale():
     plain = method(photometric=nn.Identity())
     assert metric_scale(plain, VIDEO) is None
     assert learned_from(plain, VIDEO) == "video"
@@ -55,13 +55,13 @@ def test_a_stereo_baseline_gives_the_scale(options, scale, source):
     assert unit_of(method(), options) == "metres"
 
 
-def test_only_kitti_calls_its_baseline_a_tenth():
+def test_only_kitti_has_a_baseline_of_a_tenth():
     assert stereo_scale({}) == pytest.approx(5.4)
     assert stereo_scale({"dataset": {"name": "folder"}}) == 1
 
 
-def test_a_term_of_ones_own_teaches_metres(monkeypatch):
-    """Registering one class is enough: nothing else names it."""
+def test_own_term_can_give_metric_scale(monkeypatch):
+    """Registering one class is enough; no other file names it."""
     monkeypatch.setitem(LOSSES._classes, "velocity_probe", Speed)
     options = {**OPTIONS, "losses": {"velocity_probe": {"weight": 0.1}}}
     built = build_method(options)
@@ -72,17 +72,17 @@ def test_a_term_of_ones_own_teaches_metres(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["spatial", "sfm_matches"])
-def test_the_terms_of_a_rig_teach_metres(name):
+def test_terms_of_a_rig_give_metric_scale(name):
     term = LOSSES.get(name)()
     assert metric_scale(method(**{name: term}), VIDEO) == 1.0
     assert learned_from(method(**{name: term}), VIDEO) == "video, camera rig"
 
 
-def test_a_term_without_weight_teaches_nothing():
+def test_term_of_weight_zero_gives_no_metric_scale():
     assert metric_scale(method({"speed": 0.0}, speed=Speed()), VIDEO) is None
 
 
-def test_metres_and_another_baseline_contradict_each_other():
+def test_metric_term_with_published_baseline_is_refused():
     stereo = {"dataset": "kitti", "use_stereo": True}
     with pytest.raises(InputError, match=r"speed teaches metres, .* 5.4; set --dataset.baseline 0.54"):
         metric_scale(method(speed=Speed()), stereo)
@@ -94,7 +94,7 @@ def test_metres_and_another_baseline_contradict_each_other():
     ("ratio", "factor"),
     [(0.5, None), (1.0, None), (2.0, None), (730.0, 730), (0.01, 100), (float("nan"), None)],
 )
-def test_a_scale_that_validation_found_wrong_is_announced(ratio, factor):
+def test_wrong_scale_at_validation_is_reported(ratio, factor):
     metric = method(speed=Speed())
     metric.validation_metrics = {"abs_rel": 0.1, "ground_truth_per_prediction": ratio}
     assert scale_error(metric, VIDEO) == (factor and pytest.approx(factor))
@@ -102,7 +102,7 @@ def test_a_scale_that_validation_found_wrong_is_announced(ratio, factor):
     assert unit_of(metric, VIDEO) == expected
 
 
-def test_a_rig_without_a_scale_is_not_said_to_be_off():
+def test_rig_without_a_scale_gets_no_warning():
     plain = method(photometric=nn.Identity())
     plain.validation_metrics = {"ground_truth_per_prediction": 730.0}
     assert scale_error(plain, VIDEO) is None

@@ -1,4 +1,4 @@
-"""Monodepth2 against the recorded losses, gradients and training step, and by itself."""
+"""Monodepth2: the recorded losses, gradients and training step, and own scenes."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from tests.goldens import Golden, H, W, state_dict, tensor
 from utils import InputError
 from views import with_views
 
-# What the recorded configurations were trained with.
+# Settings of the recorded configurations.
 CONFIGS = {
     "default": {},
     "no_automask": {"disable_automasking": True},
@@ -125,7 +125,7 @@ def step():
 
 
 def published(method: Monodepth2) -> None:
-    """The recorded checkpoint, in the published layout but for the classifier that is never used."""
+    """The recorded checkpoint, in the published layout without the unused classifier."""
     files = {"encoder": "encoder", "depth": "depth", "pose_encoder": "pose_encoder", "pose": "pose"}
     for child, file in files.items():
         weights = state_dict(f"monodepth2_{file}_resnet18")
@@ -180,7 +180,7 @@ def test_every_parameter_gets_a_gradient():
 
 
 @pytest.mark.parametrize("encoder", ["hrnet18", "timm/hrnet_w18_small", "convnext_atto", "resnet18"])
-def test_every_parameter_that_is_trained_gets_a_gradient_where_fine_features_are_not_read(encoder):
+def test_unread_features_leave_no_parameter_without_gradient(encoder):
     method = build(encoder=encoder, scales=(3,), pose_model_type="posecnn")
     assert method.training and all(module.training for module in method.modules())
     K = torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]]).expand(2, 3, 3)
@@ -193,7 +193,7 @@ def test_every_parameter_that_is_trained_gets_a_gradient_where_fine_features_are
 
 
 @pytest.mark.parametrize("kind", ["separate_resnet", "shared", "posecnn"])
-def test_all_frames_may_be_five(kind):
+def test_pose_from_five_frames_at_once(kind):
     frames = (0, -2, -1, 1, 2)
     method = build(frame_ids=frames, pose_model_type=kind, pose_model_input="all", scales=(0,))
     K = torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]]).expand(1, 3, 3)
@@ -203,7 +203,7 @@ def test_all_frames_may_be_five(kind):
     assert not any(torch.equal(poses[2], poses[frame]) for frame in (-2, -1, 1))
 
 
-def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batch):
+def test_geometry_and_losses_stay_float32_under_autocast(drawn_batch):
     method = with_views(build(), {"local_crop": True, "patch_reshuffle": True})
     batch = dataclasses.replace(drawn_batch, extra={"draws": torch.full((2, 5), 0.3)})
     plain = method.losses(batch, method(batch))
@@ -235,12 +235,12 @@ def test_geometry_and_losses_stay_in_float32_under_a_callers_autocast(drawn_batc
         ({"min_depth": 3.0, "max_depth": 2.0}, "0 < --min_depth < --max_depth, got 3.0 and 2.0"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings, sentence):
+def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         build(**settings)
 
 
-def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
+def test_loss_falls_over_twenty_steps_on_one_scene(drawn_batch):
     torch.manual_seed(0)
     method = build(scales=(0,), disable_automasking=True, min_depth=0.02, max_depth=20.0)
     optimizer = torch.optim.Adam(method.parameters(), 3e-4)
@@ -266,7 +266,7 @@ def test_depth_and_pose_are_predicted_from_images():
 
 
 @pytest.mark.parametrize("v1_multiscale", [False, True])
-def test_its_images_have_the_targets_size_where_a_coarser_scale_is_the_finest(drawn_batch, v1_multiscale):
+def test_logged_images_have_the_targets_size_at_coarse_scales(drawn_batch, v1_multiscale):
     views = {"local_crop": True, "patch_reshuffle": True}
     method = with_views(build(scales=(2, 3), v1_multiscale=v1_multiscale), views)
     shown = method.log_images(drawn_batch, method(drawn_batch))
@@ -274,13 +274,13 @@ def test_its_images_have_the_targets_size_where_a_coarser_scale_is_the_finest(dr
     assert {tuple(images.shape[-2:]) for images in shown.values()} == {(64, 96)}
 
 
-def test_depth_has_the_images_size_whatever_the_finest_scale():
+def test_depth_has_the_images_size_for_any_finest_scale():
     with torch.no_grad():
         depth = build(scales=(2, 1)).eval().predict_depth(torch.rand(1, 3, 64, 96))
     assert depth.shape == (1, 1, 64, 96)
 
 
-def test_a_checkpoint_without_pose_networks_predicts_depth_and_refuses_poses(tmp_path):
+def test_checkpoint_without_pose_networks_predicts_only_depth(tmp_path):
     for file, name in (("encoder", "encoder"), ("depth", "depth")):
         weights = state_dict(f"monodepth2_{file}_resnet18")
         extra = {"height": H, "width": W, "use_stereo": False} if file == "encoder" else {}
@@ -294,7 +294,7 @@ def test_a_checkpoint_without_pose_networks_predicts_depth_and_refuses_poses(tmp
 
 
 @pytest.mark.parametrize("v1_multiscale", [False, True])
-def test_sources_are_seen_through_the_lens_of_the_batch(drawn_batch, v1_multiscale):
+def test_sources_are_projected_with_the_camera_of_the_batch(drawn_batch, v1_multiscale):
     torch.manual_seed(0)
     method = build(v1_multiscale=v1_multiscale, scales=(0, 1)).eval()
     straight = BrownConrady(drawn_batch.intrinsics.clone(), torch.zeros(2, 4))

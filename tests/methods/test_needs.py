@@ -1,4 +1,4 @@
-"""What methods and loss terms read of a batch, and where a run says that it is missing."""
+"""Batch entries that methods and loss terms need, and errors for missing ones."""
 
 import pytest
 import torch
@@ -25,11 +25,11 @@ def test_an_entry_is_found_by_its_path(batch, entry):
 
 
 @pytest.mark.parametrize("entry", ["maps.depth", "points.matches", "speed", "cameras", "rig_from_camera"])
-def test_a_missing_entry_is_missed(batch, entry):
+def test_missing_entry_is_found(batch, entry):
     assert not has_entry(batch, entry)
 
 
-def test_the_sentence_names_reader_entry_and_setting(batch):
+def test_error_names_reader_entry_and_setting(batch):
     check_needs({"companion": "the method"}, batch)
     with pytest.raises(InputError, match=r"losses\.velocity needs speed, .*; --dataset\.speed true reads it"):
         check_needs({"speed": "losses.velocity"}, batch, {"speed": "--dataset.speed true reads it"})

@@ -40,7 +40,7 @@ def published(version):
 
 
 def replay(golden, monkeypatch):
-    """Recorded draws in the place of random ones."""
+    """Recorded draws instead of random ones."""
     if golden.case.endswith("v2"):
         draws = [golden["draw_0"], golden["draw_1"]]
         monkeypatch.setattr("networks.rectifier.torch.rand", lambda *_, **__: draws.pop(0))
@@ -202,7 +202,7 @@ def test_settings_out_of_range_are_refused(settings, sentence):
         ScDepth(**{"weights_init": "scratch", **settings})
 
 
-def test_v3_without_pseudo_depth_is_told_how_to_get_it(drawn_batch):
+def test_v3_without_pseudo_depth_names_the_setting(drawn_batch):
     method = ScDepth("v3", weights_init="scratch")
     with pytest.raises(InputError, match=r"maps.pseudo_depth, .*; --dataset.pseudo_depth true reads a file"):
         check_needs(method.needed_entries(), drawn_batch)

@@ -1,4 +1,4 @@
-"""SGDepth against its recorded training step, and by itself on a drawn scene."""
+"""SGDepth: its recorded training step, and a synthetic scene."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_a_training_step_is_the_published_one(convention):
         golden.close(name, parameters[ours].grad, relative=2e-2)
 
 
-def test_segmentation_alone_teaches_shared_layers_a_tenth():
+def test_segmentation_gradient_in_shared_layers_is_a_tenth():
     golden = goldens.Golden(CASE)
     method, batch = published_method(), published_batch()
     method.losses(batch, method(batch))["segmentation"].backward()
@@ -82,7 +82,7 @@ def test_segmentation_alone_teaches_shared_layers_a_tenth():
 
 
 def drawn_batch(size=(64, 96), companion_size=None) -> Batch:
-    """A textured wall that moves by two pixels a frame; beside it images whose bright half is a car."""
+    """A textured wall that moves by two pixels a frame; companion images whose bright half is a car."""
     height, width = size
     generator = torch.Generator().manual_seed(0)
     wall = torch.nn.functional.interpolate(
@@ -103,7 +103,7 @@ def drawn_batch(size=(64, 96), companion_size=None) -> Batch:
 MASKED = {"photometric": {"noise": 0.0, "moving_objects": {"from_epoch": 0}}}
 
 
-def test_the_loss_falls_on_a_drawn_scene():
+def test_loss_falls_on_one_scene():
     method, batch = build(losses=MASKED).train(), drawn_batch()
     optimizer = torch.optim.Adam(method.parameters(), 5e-4)
     method.on_epoch_start(0, 3)
@@ -122,7 +122,7 @@ def test_the_loss_falls_on_a_drawn_scene():
 
 
 class Calls:
-    """Counts the forward passes of networks, and how many images they see."""
+    """Counts the forward passes of networks and their input images."""
 
     def __init__(self, **networks):
         self.seen = {name: [] for name in networks}
@@ -169,7 +169,7 @@ def test_a_moving_car_is_left_out_of_the_loss_after_an_epoch():
         identity = torch.nn.functional.affine_grid(
             torch.eye(2, 3).repeat(2, 1, 1), (2, 1, 64, 96), align_corners=True
         )
-        prediction.grids[0] = identity.expand(2, -1, -1, -1, -1)  # nothing but the car moves
+        prediction.grids[0] = identity.expand(2, -1, -1, -1, -1)  # only the car moves
         scores = {f: torch.nn.functional.one_hot(v, 20).permute(0, 3, 1, 2) for f, v in labels.items()}
         prediction.logits = scores[0]
         for frame in (-1, 1):
@@ -194,7 +194,7 @@ def test_every_trained_parameter_gets_a_gradient():
         assert not lacking, (settings, lacking[:3])
 
 
-def test_depth_alone_needs_no_companion():
+def test_depth_training_needs_no_companion():
     method, batch = build(losses={"segmentation": {"weight": 0}}).train(), drawn_batch()
     batch.companion = None
     prediction = method(batch)
@@ -230,7 +230,7 @@ def test_a_predictive_mask_is_predicted_as_well():
     assert prediction.masks[0].shape == (2, 2, 64, 96)
 
 
-def test_augmented_views_train_both_tasks_and_measure_overlaps_once():
+def test_augmented_views_train_both_tasks_and_measure_iou_once():
     views = with_views(build(losses=MASKED), {"local_crop": True, "patch_reshuffle": True}).train()
     batch = drawn_batch()
     views.method.on_epoch_start(0, 3)

@@ -1,4 +1,4 @@
-"""SurroundDepth against the recorded poses, losses, gradients and training step, and by itself."""
+"""SurroundDepth: the recorded poses, losses, gradients and training step, and own scenes."""
 
 from typing import ClassVar
 
@@ -22,7 +22,7 @@ SPATIAL = {"weight": 0.075, "published": True}
 MATCHES = {"weight": 0.1, "published": RECORDED}
 ROUGH = {**MATCHES, "threshold": 10.0}
 JOINT = {"joint_pose": True}
-# What the recorded configurations were trained with; `mask` is the data's.
+# Settings of the recorded configurations; `mask` belongs to the data.
 CONFIGS = {
     "nusc": {"max_depth": 80.0},
     "nusc_nofocal": {"max_depth": 80.0, "focal": False},
@@ -81,7 +81,7 @@ def without_networks(**settings) -> SurroundDepth:
 
 
 def recorded_matches(given) -> torch.Tensor:
-    """(6, 95, 6) in the columns of a Batch: places at the network's size, rows of zeros behind."""
+    """(6, 95, 6) in the columns of a Batch: pixels at the network's size, padded with rows of zeros."""
     padded = torch.zeros(6, 95, 6)
     for camera in range(6):
         rows = given[f"match{camera}"].clone()
@@ -155,7 +155,7 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name):
     if f"{name}.automask_0" in golden.facts:
         automask = method.loss_terms["photometric"].maps(batch, prediction)[0][1][:, 0].numpy()
         expected = golden[f"{name}.automask_0"].astype(bool)
-        if mask:  # masked pixels count as warped there, and as nothing here
+        if mask:  # masked pixels have the warped error there, and 0 here
             expected = expected & ~batch.maps["ego_mask"][:, 0].numpy()
         assert np.mean(automask != expected) < 0.01
     if any(key.startswith(f"{name}.match_loss") for key in golden.facts):
@@ -196,7 +196,7 @@ def recorded_method() -> Recorded:
 
 
 @pytest.mark.parametrize("kind", ["joint", "single"])
-def test_poses_of_the_vehicle_and_of_each_camera_are_the_published_ones(recorded_method, kind):
+def test_poses_of_vehicle_and_cameras_are_the_published_ones(recorded_method, kind):
     golden = Golden("surrounddepth_pose_resnet34")
     given = {key: tensor(value) for key, value in golden.inputs().items()}
     images = {0: given["frame_0"], -1: given["frame_m1"], 1: given["frame_p1"]}
@@ -303,7 +303,7 @@ def test_a_joint_pose_moves_every_camera_with_the_vehicle():
         assert small().eval().predict_pose(batch.images[0], batch.images[1]).shape == (4, 4, 4)
 
 
-def test_the_pose_networks_unit_is_metres():
+def test_pose_unit_is_in_metres():
     method, batch = small(joint_pose=True).eval(), rig()
     pair = batch.images[0], batch.images[1]
     with torch.no_grad():
@@ -315,14 +315,14 @@ def test_the_pose_networks_unit_is_metres():
     torch.testing.assert_close(vehicle[1][:, :3, 3], 10 * vehicle[0][:, :3, 3], atol=1e-4, rtol=1e-3)
 
 
-def test_sources_are_resampled_with_the_pose_networks_unit_by_a_posecnn_too(monkeypatch):
+def test_pose_unit_applies_to_a_posecnn(monkeypatch):
     moved = []
 
     def grid(depth, K, T, *others):
         moved.append(T[:, :3, 3].detach())
-        return sampling_grid(depth, K, T, *others)
+        return sampling_grid(depth, K, T)
 
-    monkeypatch.setattr("methods.monodepth2.sampling_grid", grid)
+    monkeypatch.setattr("methods.monodepth2.stacked_grid", grid)
     method, batch = small(pose_model_type="posecnn", scales=(0,)).eval(), rig()
     method(batch)
     method.pose_unit = 10.0
@@ -347,7 +347,7 @@ def test_every_parameter_gets_a_gradient(settings):
     assert [key for key, parameter in trained if parameter.grad is None] == []
 
 
-def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
+def test_loss_falls_over_twenty_steps_on_one_scene(drawn_batch):
     """Two cameras side by side ahead of a wall, the vehicle stepping to the right."""
     spatial = {"spatial": {"weight": 0.1}}
     range_ = {"min_depth": 0.02, "max_depth": 20.0, "focal_scale": 60.0}
@@ -366,7 +366,7 @@ def test_its_loss_falls_over_twenty_steps_on_one_drawn_scene(drawn_batch):
     assert np.mean(history[-3:]) < 0.7 * history[0], history
 
 
-def test_its_images_are_the_views_in_their_places():
+def test_logged_images_have_the_layout_of_the_rig():
     method, batch = small(cameras=6, disable_automasking=True), rig(cameras=6, frame_sets=2, overlap=60.0)
     with torch.no_grad():
         shown = method.log_images(batch, method(batch))
@@ -377,7 +377,7 @@ def test_its_images_are_the_views_in_their_places():
     assert torch.allclose(front_left, batch.images[0][1, :, 20:], atol=1 / 255)
 
 
-def test_its_images_have_the_targets_size_where_a_coarser_scale_is_the_finest():
+def test_logged_images_have_the_targets_size_at_coarse_scales():
     method, batch = small(cameras=6, scales=(1, 2)), rig(cameras=6, overlap=60.0)
     with torch.no_grad():
         shown = method.log_images(batch, method(batch))["surround"]
@@ -385,7 +385,7 @@ def test_its_images_have_the_targets_size_where_a_coarser_scale_is_the_finest():
     assert shown.shape == (1, 3, 2 * 5 * 64 + 4, 3 * 96 + 8)
 
 
-def test_its_cloud_is_the_first_frame_sets_walls_round_the_vehicle():
+def test_logged_cloud_shows_the_walls_around_the_vehicle():
     """Ahead a wall that is red, to the left a green one, both where a disparity of 0.5 puts them."""
     method = small(focal_scale=60.0, min_depth=5.0, max_depth=20.0, losses={"spatial": {"weight": 0.1}})
     batch = rig(frame_sets=2, overlap=90.0, size=(128, 192))
@@ -418,12 +418,12 @@ def test_its_cloud_is_the_first_frame_sets_walls_round_the_vehicle():
         ({"decoder": "grid_decoder"}, "5 features, those under a depth_decoder, got 6"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings, words):
+def test_invalid_settings_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         small(**settings)
 
 
-def test_images_and_rigs_that_do_not_fit_are_refused():
+def test_wrong_number_of_cameras_is_refused():
     method, batch = small(joint_pose=True), rig(cameras=3)
     with pytest.raises(InputError, match=r"reads 2 cameras .* the data has 3; --method.cameras 3"):
         method(batch)

@@ -10,7 +10,7 @@ from tests.goldens import state_dict
 
 @functools.cache
 def _weights(name: str) -> dict[str, torch.Tensor]:
-    # Published encoders hold the classifier too, which nothing uses.
+    # Published encoders also hold the unused classifier.
     return {key: value for key, value in state_dict(name).items() if not key.startswith("encoder.fc.")}
 
 

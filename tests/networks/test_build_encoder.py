@@ -4,18 +4,18 @@ from networks import NETWORKS, build_encoder
 from utils import InputError
 
 
-def test_resnets_are_our_own_and_other_names_timms():
+def test_resnets_are_our_own_and_other_names_are_timms():
     assert type(build_encoder("resnet18")).__name__ == "Resnet"
     assert type(build_encoder("timm/resnet18")).__name__ == "TimmEncoder"
     assert type(build_encoder("test_convnext")).__name__ == "TimmEncoder"
 
 
-def test_images_are_passed_on():
+def test_num_images_is_passed_on():
     assert build_encoder("resnet18", num_images=3).encoder.conv1.in_channels == 9
     assert build_encoder("timm/resnet10t", num_images=2).encoder.conv1[0].in_channels == 6
 
 
-def test_an_encoder_of_the_folder_comes_before_timms(monkeypatch):
+def test_encoder_of_the_folder_is_preferred_to_timms(monkeypatch):
     class Own:
         def __init__(self, num_images: int = 1, pretrained: bool = False) -> None:
             self.num_images = num_images

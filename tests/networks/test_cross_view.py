@@ -1,4 +1,4 @@
-"""Cross-view attention against the recorded and the printed reference values, and by what it mixes."""
+"""Cross-view attention: the recorded and the printed reference values, and the tokens that it mixes."""
 
 import math
 import re
@@ -177,9 +177,9 @@ def test_the_whole_depth_network_is_the_published_one(published, published_resne
 
 
 @pytest.mark.parametrize("cameras", [1, 4, 6])
-def test_any_number_of_cameras_attend_to_each_other_and_to_no_other_frame_set(cameras):
+def test_cameras_attend_only_within_their_frame_set(cameras):
     network = depth_network(cameras=cameras).eval()
-    for level in network.cross:  # which begin at nothing
+    for level in network.cross:  # zero at the start
         nn.init.normal_(level.up.pointwise.weight, std=0.1)
     features = features_of(2 * cameras)
     with torch.no_grad():
@@ -191,20 +191,20 @@ def test_any_number_of_cameras_attend_to_each_other_and_to_no_other_frame_set(ca
     assert changed[:cameras].all() and not changed[cameras:].any()
 
 
-def test_attention_begins_as_nothing_beside_what_the_decoder_has_learned():
+def test_attention_with_skip_starts_from_zero():
     network, features = depth_network(cameras=2).eval(), features_of(2)
     with torch.no_grad():
         assert torch.equal(network(features)[0], network.decoder(features)[0])
 
 
-def test_it_takes_another_image_size_and_features_without_channels():
+def test_other_sizes_and_features_without_channels_are_accepted():
     channels = (0, 8, 16, 16, 32)
     network = CrossView(DepthDecoder(channels), channels, cameras=2, blocks=1)
     features = [torch.rand(2, c, 64 >> k, 96 >> k) for k, c in enumerate(channels)]
     assert network(features)[0].shape == (2, 1, 128, 192)
 
 
-def test_the_memory_layout_does_not_matter_and_bfloat16_comes_close():
+def test_channels_last_and_bfloat16_give_close_results():
     network = depth_network(cameras=2).eval()
     features = features_of(2)
     with torch.no_grad():
@@ -231,18 +231,18 @@ def test_every_parameter_gets_a_gradient():
         ({"channels": (8, 8, 8)}, "takes 5 features, .*got 3"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, words):
+def test_invalid_settings_are_refused(settings, words):
     channels = settings.pop("channels", SMALL)
     with pytest.raises(InputError, match=words):
         CrossView(DepthDecoder(SMALL), channels, **settings)
 
 
-def test_half_a_frame_set_and_a_size_that_does_not_reduce_are_refused():
+def test_incomplete_frame_set_and_indivisible_size_are_refused():
     network = depth_network()
     with pytest.raises(InputError, match="7 images are not whole frame sets of 6 cameras"):
         network(features_of(7))
     features = [
         torch.rand(6, c, *size) for c, size in zip(SMALL, ((25, 32), (13, 16), (7, 8), (4, 4), (2, 2)))
     ]
-    with pytest.raises(InputError, match="25 x 32 pixels is not 16 times a smaller one"):
+    with pytest.raises(InputError, match="25 x 32 pixels cannot be reduced 16 times"):
         network(features)

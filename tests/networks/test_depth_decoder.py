@@ -62,12 +62,12 @@ def test_the_order_of_the_scales_is_the_order_of_the_last_keys():
 
 def test_a_feature_without_channels_is_not_joined():
     decoder = DepthDecoder((0, 24, 32, 48, 64))
-    assert decoder.decoder[7].conv.conv.in_channels == 32  # level 1's own, nothing beside it
+    assert decoder.decoder[7].conv.conv.in_channels == 32  # only the feature of level 1
     assert decoder(features_of(64, 64, (0, 24, 32, 48, 64)))[0].shape == (2, 1, 64, 64)
 
 
 @pytest.mark.parametrize("scales", [(0, 1, 2, 3), (1, 3), (4,)])
-def test_what_is_trained_has_a_gradient(scales):
+def test_every_trained_parameter_has_a_gradient(scales):
     decoder = DepthDecoder((8, 8, 8, 8, 8), scales=scales)
     maps = decoder(features_of(64, 64, (8, 8, 8, 8, 8)))
     sum(disparity.mean() for disparity in maps.values()).backward()
@@ -83,21 +83,23 @@ def test_a_flat_feature_stays_flat_at_the_border():
     assert torch.allclose(block(torch.full((1, 1, 4, 6), -1.0)), F.elu(torch.tensor(-9.0)))
 
 
-def test_a_image_that_32_does_not_divide_is_refused():
-    sizes = [(25, 32), (13, 16), (7, 8), (4, 4), (2, 2)]  # what a ResNet makes of 50 x 64 pixels
+def test_image_size_that_is_not_a_multiple_of_32_is_refused():
+    sizes = [(25, 32), (13, 16), (7, 8), (4, 4), (2, 2)]  # sizes of a ResNet's features for 50 x 64 pixels
     features = [torch.rand(1, c, *size) for c, size in zip(RESNET18, sizes)]
     with pytest.raises(InputError, match="multiples of 32"):
         DepthDecoder(RESNET18)(features)
 
 
-def test_a_image_too_small_to_reflect_its_coarsest_feature_is_refused():
+def test_image_below_64_pixels_is_refused():
     with pytest.raises(InputError, match="at least 64"):
         DepthDecoder(RESNET18)(features_of(32, 64))
 
 
 @pytest.mark.parametrize("scales", [(), (0, 0), (0, 5), (-1,)])
 def test_impossible_scales_are_refused(scales):
-    with pytest.raises(InputError, match=r"scales must be different numbers of 0 to 4, got .*; try 0 1 2 3"):
+    with pytest.raises(
+        InputError, match=r"scales must be different numbers from 0 to 4, got .*; try 0 1 2 3"
+    ):
         DepthDecoder(RESNET18, scales=scales)
 
 

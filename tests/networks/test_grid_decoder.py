@@ -1,4 +1,4 @@
-"""The grid decoder against the recorded maps, over ResNet with its context, and by itself."""
+"""The grid decoder: the recorded maps, a ResNet with context, and the decoder's own checks."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_maps_of_given_features_are_the_published_ones(backbone):
             golden.close(f"four_dec_logit_{scale}", logit)
 
 
-def test_features_and_logits_over_a_resnet_with_context_are_the_published_ones():
+def test_resnet_with_context_gives_the_published_logits():
     golden = Golden("bdedepth_resnet18")
     inputs = golden.inputs()
     encoder = ResnetContext(18)
@@ -59,7 +59,7 @@ def test_keys_and_size_are_the_published_ones(backbone, size):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "test_convnext", "hrnet18", "timm/test_efficientnet"])
-def test_any_encoder_feeds_it_once_it_has_a_context(name):
+def test_any_encoder_with_a_context_fits(name):
     encoder = build_encoder(name, context=True)
     image = torch.rand(1, 3, 64, 96)
     features = encoder(image)
@@ -83,17 +83,17 @@ def test_rows_finer_than_the_finest_scale_neither_run_nor_train():
     assert len(decoder.decoder) == 33 + 2  # every row is there, and the two outputs
 
 
-def test_no_weight_begins_as_an_outlier():
+def test_initial_weights_have_no_outlier():
     decoder = GridDecoder(CHANNELS["resnet18"])
     weights = torch.cat([p.detach().flatten() for p in decoder.parameters() if p.dim() == 4])
     assert weights.abs().max() <= 0.08
     assert weights.std().item() == pytest.approx(0.02, rel=0.02)
 
 
-def test_what_it_cannot_join_is_refused():
+def test_wrong_features_and_scales_are_refused():
     with pytest.raises(InputError, match="joins 6 features, the first of the image's own size, got 5"):
         GridDecoder((4, 4, 4, 4, 4))
-    with pytest.raises(InputError, match=r"scales must be different numbers of 0 to 4, got \[5\]; try 0"):
+    with pytest.raises(InputError, match=r"scales must be different numbers from 0 to 4, got \[5\]; try 0"):
         GridDecoder(CHANNELS["hrnet18"], scales=(5,))
     with pytest.raises(InputError, match="num_outputs must be at least 1"):
         GridDecoder(CHANNELS["hrnet18"], num_outputs=0)

@@ -1,4 +1,4 @@
-"""HRNet against the recorded features, its ImageNet files, and by itself."""
+"""HRNet: the recorded features, its ImageNet files, and its own checks."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_without_context_it_joins_the_plain_depth_decoder():
     assert encoder.num_channels == [64, 18, 36, 72, 144]
 
 
-def test_every_parameter_is_trained_and_two_images_are_taken():
+def test_every_parameter_is_trained_for_two_images():
     encoder = Hrnet(18, num_images=2, context=True)
     features = encoder(torch.rand(2, 6, 64, 64))
     sum(feature.square().mean() for feature in features).backward()
@@ -82,7 +82,7 @@ def imagenet(tmp_path, monkeypatch, weights):
     return save
 
 
-def test_the_official_imagenet_file_is_taken_and_the_context_begins_like_the_stem(imagenet, weights):
+def test_official_imagenet_file_fills_trunk_and_context(imagenet, weights):
     imagenet()
     encoder = Hrnet(18, pretrained=True, context=True)
     for key in ("encoder.conv1.weight", "encoder.stage4.2.fuse_layers.3.0.2.0.weight"):
@@ -100,7 +100,7 @@ def test_a_file_without_a_key_is_refused(imagenet):
         Hrnet(18, pretrained=True)
 
 
-def test_without_network_the_error_says_where_the_file_belongs(tmp_path, monkeypatch):
+def test_without_network_the_error_names_the_files_path(tmp_path, monkeypatch):
     import timm
 
     def offline(*_, **__):
@@ -112,7 +112,7 @@ def test_without_network_the_error_says_where_the_file_belongs(tmp_path, monkeyp
         Hrnet(18, pretrained=True)
 
 
-def test_timms_network_has_every_key_of_ours():
+def test_timms_network_has_all_our_keys():
     import timm
 
     theirs = timm.create_model("hrnet_w32", pretrained=False).state_dict()

@@ -78,7 +78,7 @@ def test_training_and_evaluation_give_the_same_scales():
 
 
 @pytest.mark.parametrize("scales", [(0,), (1, 2), (3,)])
-def test_finer_levels_than_asked_neither_run_nor_train(scales):
+def test_levels_finer_than_the_scales_neither_run_nor_train(scales):
     every, some = Tiny(), Tiny(scales=scales)
     some.load_state_dict(every.state_dict())
     images = torch.rand(1, 3, 32, 64)
@@ -166,8 +166,8 @@ def test_sizes_that_are_not_multiples_of_32_are_refused():
     ("settings", "words"),
     [
         ({"version": "1C"}, r"no PackNet version '1C' \(available: 1A, 1B\)"),
-        ({"scales": (0, 4)}, r"different numbers of 0 to 3, got \[0, 4\]; try 0 1 2 3"),
-        ({"scales": ()}, "different numbers of 0 to 3"),
+        ({"scales": (0, 4)}, r"different numbers from 0 to 3, got \[0, 4\]; try 0 1 2 3"),
+        ({"scales": ()}, "different numbers from 0 to 3"),
     ],
 )
 def test_impossible_settings_are_refused(settings, words):

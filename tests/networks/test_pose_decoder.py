@@ -16,7 +16,7 @@ def images(golden: Golden, *names: str) -> list[torch.Tensor]:
 
 
 def compare_motion(golden: Golden, motion: tuple[torch.Tensor, torch.Tensor], prefix: str = "") -> None:
-    """Goldens keep an axis of one beside the frames: (B, frames, 1, 3)."""
+    """Goldens have an axis of length one after the frames: (B, frames, 1, 3)."""
     axis_angle, translation = motion
     golden.close(f"{prefix}axisangle", axis_angle[:, :, None])
     golden.close(f"{prefix}translation", translation[:, :, None])
@@ -63,7 +63,7 @@ def test_the_motion_of_a_pair_is_the_published_one(num_layers, published_resnet)
         compare_matrix(golden, f"{prefix}T_inv", motion, invert=True)
 
 
-def test_the_motions_of_three_stacked_frames_are_the_published_ones(published_resnet):
+def test_motions_of_three_frames_are_the_published_ones(published_resnet):
     golden = Golden("monodepth2_pose_all3_resnet18")
     encoder = published_resnet("monodepth2_pose_encoder3_resnet18", num_images=3)
     decoder = PoseDecoder(encoder.num_channels, num_frames=2)
@@ -97,7 +97,7 @@ def test_the_motion_from_shared_features_is_the_published_one(shared):
         compare_matrix(golden, f"{prefix}T_inv", motion, invert=True)
 
 
-def test_frames_encoded_as_one_batch_share_statistics_as_published(shared):
+def test_frames_in_one_batch_share_statistics_as_published(shared):
     golden, encoder, pose = shared
     depth = DepthDecoder(encoder.num_channels)
     depth.load_state_dict(state_dict("monodepth2_depth_resnet18"))

@@ -23,7 +23,7 @@ def test_inverse_depth_and_rays_are_the_published_ones():
 
 
 def test_number_of_parameters():
-    # Published: 17,993,231 with ImageNet's classifier, which nothing uses.
+    # Published: 17,993,231 with ImageNet's unused classifier.
     assert sum(p.numel() for p in RaySurface().parameters()) == 17_993_231 - 513_000
 
 

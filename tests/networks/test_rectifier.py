@@ -1,4 +1,4 @@
-"""The rectification network: published weights, known rotations, what supervises it."""
+"""The rectification network: published weights, known rotations, and its supervision."""
 
 import math
 
@@ -25,7 +25,7 @@ def rectifier(case, factor=1.0):
 
 @pytest.fixture
 def no_draws(monkeypatch):
-    """Recorded draws in the place of random ones."""
+    """Recorded draws instead of random ones."""
 
     def set_draws(draws):
         monkeypatch.setattr(torch, "rand", lambda *_, **__: draws.pop(0))
@@ -37,19 +37,19 @@ def test_published_weights_give_the_published_rotation():
     golden = ScDepthGolden("scdepth_rectifynet18")
     golden.prefix = "B/scdepth_rectifynet18"
     with torch.no_grad():
-        rotation = rectifier("scdepth_rectifynet18")(golden.picture("image_1"), golden.picture("image_2"))
+        rotation = rectifier("scdepth_rectifynet18")(golden.image("image_1"), golden.image("image_2"))
     golden.close("rotation", rotation)
 
 
 @pytest.mark.parametrize(("case", "factor"), [("random", 0.005), ("supervised", 0.02)])
 def test_published_rectification_is_met(case, factor, no_draws):
     golden = ScDepthGolden(f"scdepth_rectify_{case}")
-    network, images = rectifier(golden.case, factor), {0: golden.picture("target")}
+    network, images = rectifier(golden.case, factor), {0: golden.image("target")}
     if case == "random":
         no_draws([golden["draw_0"], golden["draw_1"]])
     found = {}
     for number in (0, 1):
-        source = golden.picture(f"reference_{number}")
+        source = golden.image(f"reference_{number}")
         found[number] = one = network.rectify(images[0], source, golden["K"])
         golden.close(f"rotation_{number}", one.before)
         golden.close(f"rectified_{number}", (one.image - 0.45) / 0.225, stride=2)
@@ -67,7 +67,7 @@ def test_published_rectification_is_met(case, factor, no_draws):
 def test_published_rotation_warp_is_met():
     golden = ScDepthGolden("scdepth_inverse_warp")
     size = (48, 64)
-    source = 0.8 * golden.picture("target", size) + 0.2 * golden.picture("reference_0", size)
+    source = 0.8 * golden.image("target", size) + 0.2 * golden.image("reference_0", size)
     angles = tensor(uniform("B/scdepth_inverse_warp/rotation", (2, 3), -0.15, 0.15))
     golden.close("rotation_warp", (turn(source, angles, golden["K"])[0] - 0.45) / 0.225)
 
@@ -78,7 +78,7 @@ def test_published_euler_angles_are_met():
     golden.close("euler", torch.cat([euler_to_rotation(vector[:, 3:]), vector[:, :3, None]], 2))
 
 
-def test_a_turn_to_the_right_moves_the_centre_by_focal_times_tangent():
+def test_right_turn_moves_the_centre_by_focal_times_tangent():
     image = torch.rand(1, 3, 64, 96)
     K = torch.tensor([[[60.0, 0, 47], [0, 60.0, 31], [0, 0, 1]]])
     angle = math.atan(10 / 60)  # about the y axis: 10 pixels at the centre
@@ -87,7 +87,7 @@ def test_a_turn_to_the_right_moves_the_centre_by_focal_times_tangent():
     assert not seen[..., -1].any() and seen[..., 40].any()
 
 
-def test_beyond_the_border_a_turned_image_is_grey():
+def test_turned_image_is_grey_beyond_the_border():
     K = torch.tensor([[[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]]])
     turned, seen = turn(torch.ones(1, 3, 64, 96), torch.tensor([[0.0, 0.5, 0.0]]), K)
     assert torch.allclose(turned[..., -5:], torch.tensor(0.45)) and not seen[..., -5:].any()
@@ -100,7 +100,7 @@ def test_only_plausible_rotations_supervise_themselves(size, trusted):
     assert torch.allclose(known, rotation if trusted else torch.full((2, 3), 0.025))
 
 
-def test_one_angle_a_axis_for_each_pair_at_two_sizes():
+def test_output_is_three_angles_per_pair_at_two_sizes():
     network = Rectifier().eval()
     for size in ((64, 96), (96, 128)):
         with torch.no_grad():

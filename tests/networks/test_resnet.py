@@ -28,7 +28,7 @@ def test_two_stacked_images_give_five_features_that_halve(num_layers):
 
 
 @pytest.mark.parametrize("num_layers", [18, 50])
-def test_depth_features_and_running_statistics_are_the_published_ones(num_layers, published_resnet):
+def test_features_and_running_statistics_are_the_published_ones(num_layers, published_resnet):
     golden = Golden(f"monodepth2_depth_resnet{num_layers}")
     inputs = golden.inputs()
     encoder = published_resnet(f"monodepth2_encoder_resnet{num_layers}", num_layers)
@@ -52,13 +52,13 @@ def test_features_of_a_stacked_pair_are_the_published_ones(num_layers, published
         golden.close("train_feat4", encoder.train()(pair)[4])
 
 
-def test_every_parameter_has_a_gradient_from_the_coarsest_feature():
+def test_coarsest_feature_gives_every_parameter_a_gradient():
     encoder = Resnet(18)
     encoder(torch.rand(2, 3, 32, 64))[-1].square().mean().backward()
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
 
 
-def test_from_scratch_the_first_convolution_is_drawn_for_its_outputs():
+def test_first_convolution_from_scratch_is_scaled_by_its_fan_out():
     weight = Resnet(18, num_images=2).encoder.conv1.weight
     assert weight.shape == (64, 6, 7, 7)
     assert weight.std().item() == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.05)  # Kaiming, fan_out
@@ -66,7 +66,7 @@ def test_from_scratch_the_first_convolution_is_drawn_for_its_outputs():
 
 @pytest.fixture
 def imagenet(tmp_path, monkeypatch):
-    """A torch hub cache that holds made weights for ResNet-18, and no network beside it."""
+    """A torch hub cache with synthetic weights for ResNet-18, and no network access."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def unreachable(*args, **kwargs):
@@ -94,7 +94,7 @@ def test_three_equal_images_give_the_features_of_one(imagenet):
             assert torch.allclose(single, tripled, atol=1e-5, rtol=1e-4)
 
 
-def test_without_file_and_network_it_says_where_the_weights_belong(imagenet):
+def test_without_network_the_error_names_the_files_path(imagenet):
     imagenet.unlink()
     with pytest.raises(InputError) as refusal:
         Resnet(18, pretrained=True)
@@ -108,7 +108,7 @@ def test_a_broken_weights_file_is_named(imagenet):
         Resnet(18, pretrained=True)
 
 
-def test_other_depths_are_refused_with_the_nearest():
+def test_unknown_num_layers_is_refused_with_the_nearest():
     with pytest.raises(InputError, match=r"resnet has 18, 34, 50, 101 or 152 layers, got 20; .* 18"):
         Resnet(20)
     with pytest.raises(InputError, match="num_images must be at least 1, got 0"):

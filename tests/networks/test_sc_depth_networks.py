@@ -1,4 +1,4 @@
-"""SC-Depth's networks are the ResNet and decoders of this folder: weights and numbers are the published."""
+"""SC-Depth's networks, built from this folder's ResNet and decoders: published weights, published values."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_published_depth_is_met_at_every_scale(depth_net, mode):
     golden.prefix = "B/scdepth_depthnet18"
     encoder, decoder = (network.train(bool(mode)) for network in depth_net)
     with torch.no_grad():
-        disparities = decoder(encoder(golden.picture("image")))
+        disparities = decoder(encoder(golden.image("image")))
     for scale, disparity in disparities.items():
         name = f"{mode}depth_{scale}" if mode or scale else "depth"
         golden.close(name, disparity_to_depth(disparity, 1 / 10.01, 100.0))
@@ -49,7 +49,7 @@ def test_published_pose_is_met_with_the_last_rows_exchanged():
     encoder = Resnet(num_images=2).eval()
     pose = PoseDecoder(encoder.num_channels, num_frames=1)
     load("scdepth_posenet18", "pose_net", {"pose_encoder": encoder, "pose": pose})
-    images = golden.picture("image_1"), golden.picture("image_2")
+    images = golden.image("image_1"), golden.image("image_2")
     for name, pair in (("pose", images), ("pose_swapped", images[::-1])):
         with torch.no_grad():
             angles, translation = (x[:, 0] for x in pose([encoder(torch.cat(pair, 1))]))

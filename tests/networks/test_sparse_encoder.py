@@ -74,7 +74,7 @@ def test_pooling_takes_the_maximum_of_occupied_sites(share):
     assert {(b, r, c) for b, _, r, c in pooled_mask.nonzero().tolist()} == set(expected)
 
 
-def test_a_site_seen_only_from_a_neighbouring_block_adds_none():
+def test_site_in_a_neighbouring_block_adds_no_site():
     mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
     mask[0, 0, 1, 1] = True  # inside the 3 x 3 window of (2, 2), in the 2 x 2 block of (0, 0)
     pooled, pooled_mask = sparse_max_pool(torch.where(mask, 7.0, 0.0), mask)
@@ -152,7 +152,7 @@ def test_in_bfloat16_maps_stay_close_and_zero_off_the_sites(training):
         assert (one - other).abs().max() < 0.1 * (1 + one.abs().max())
 
 
-def test_what_cannot_be_halved_or_centred_is_refused():
+def test_odd_sizes_and_even_kernels_are_refused():
     with pytest.raises(InputError, match="multiples of 32, got 40 x 64"):
         SparseEncoder()(torch.zeros(1, 1, 40, 64))
     with pytest.raises(InputError, match=r"kernels must be odd, got \[4, 3\]"):

@@ -128,7 +128,7 @@ def test_shared_weights_get_each_branch_times_its_factor(split):
             assert (a is None and b is None) or torch.allclose(a, b)
 
 
-def test_scaling_a_gradient_leaves_the_values_alone():
+def test_scaling_a_gradient_does_not_change_the_values():
     x = torch.randn(5, requires_grad=True)
     y = scale_gradient(x, 0.25)
     assert torch.equal(x, y)
@@ -148,7 +148,7 @@ def test_without_classes_no_parameter_is_left_without_gradient():
     "settings, words",
     [
         ({"split_position": 5}, "split_position is 0 to 4, .* got 5"),
-        ({"scales": (0, 4)}, "scales must be different numbers of 0 to 3"),
+        ({"scales": (0, 4)}, "scales must be different numbers from 0 to 3"),
         ({"classes": -1}, "classes is the number"),
         ({"depth_gradient": -1.0}, "depth_gradient is a factor of at least 0, got -1.0"),
     ],

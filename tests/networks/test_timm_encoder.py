@@ -36,14 +36,14 @@ def test_every_parameter_has_a_gradient_through_the_decoder(model):
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
 
 
-def test_a_fresh_encoder_is_in_training_mode_and_has_seen_nothing():
+def test_new_encoder_is_in_training_mode_with_fresh_statistics():
     encoder = TimmEncoder("test_efficientnet")
     assert encoder.training
     means = [value for key, value in encoder.state_dict().items() if key.endswith("running_mean")]
     assert means and all(not mean.any() for mean in means)
 
 
-def test_each_model_is_fed_with_its_own_mean_and_spread():
+def test_images_are_normalised_by_the_models_mean_and_std():
     ours = TimmEncoder("mobilevit_xxs", num_images=2)
     assert ours.mean.flatten().tolist() == [0.0] * 6  # timm's for this model
     assert ours.std.flatten().tolist() == [1.0] * 6
@@ -60,11 +60,11 @@ def test_an_unknown_model_is_refused_with_the_nearest():
 def test_models_without_a_pyramid_or_of_one_size_are_refused():
     with pytest.raises(InputError, match="'test_vit' has no features of stride 4 and 8 and 32, only of 16"):
         TimmEncoder("test_vit")
-    with pytest.raises(InputError, match="does not take every size that 32 divides; try 'convnext_tiny'"):
+    with pytest.raises(InputError, match="does not accept all multiples of 32 as size; try 'convnext_tiny'"):
         TimmEncoder("efficientformer_l1")
 
 
-def test_without_network_it_says_where_the_weights_belong(tmp_path, monkeypatch):
+def test_without_network_the_error_names_the_weights_path(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError) as refusal:
@@ -73,6 +73,6 @@ def test_without_network_it_says_where_the_weights_belong(tmp_path, monkeypatch)
         assert part in str(refusal.value)
 
 
-def test_models_that_were_never_trained_have_no_weights():
+def test_models_without_published_weights_are_refused():
     with pytest.raises(InputError, match="timm has no weights for 'convnext_atto_rms'"):
         TimmEncoder("convnext_atto_rms", pretrained=True)

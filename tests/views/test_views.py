@@ -49,11 +49,11 @@ def build(**settings) -> Monodepth2:
     )
 
 
-# What the published code did.
+# Settings and values of the published code.
 
 
 @pytest.mark.parametrize("case", range(3))
-def test_crops_and_reshuffles_of_given_draws_are_the_published_ones(case):
+def test_crops_and_reshuffles_are_the_published_ones(case):
     golden = Golden("bdedepth_augment")
     inputs = golden.inputs()
     draws = torch.from_numpy(inputs[f"draws{case}"]).double()[None]
@@ -64,7 +64,7 @@ def test_crops_and_reshuffles_of_given_draws_are_the_published_ones(case):
         expected = golden[f"d{case}.color_local_{frame}_0"].astype(int)
         found = (crop.image(native)[0] * 255).round().numpy().astype(int)
         assert np.abs(found - expected).max() <= 1  # Pillow rounds between the axes
-    corners = golden[f"d{case}.grid_corners"]  # x of the first and the last column, y likewise
+    corners = golden[f"d{case}.grid_corners"]  # x of the first and the last column, y too
     if case == 0:
         assert corners.tolist() == [
             *golden["d0.grid_local_row0"][[0, -1]],
@@ -80,7 +80,7 @@ def test_crops_and_reshuffles_of_given_draws_are_the_published_ones(case):
 
 
 def third_column(crop: LocalCrop, focal: tuple[float, float]) -> np.ndarray:
-    """Of the published Rc, which is where a step ahead goes; focal lengths over W and H."""
+    """The third column of the published Rc, the image of a step ahead; focal lengths over W and H."""
     K = torch.diag(torch.tensor([focal[0] * crop.size[1], focal[1] * crop.size[0], 1.0]))[None]
     ahead = torch.eye(4)[None].clone()
     ahead[:, 2, 3] = 1
@@ -200,7 +200,7 @@ def _setting(view: str) -> str:
 
 
 def slanted(height=64, width=96, f=70.0):
-    """A plane that leans away from the camera, its texture, and what a camera 0.3 m to the right sees."""
+    """A slanted plane, its texture, and its image from a camera 0.3 m to the right."""
     torch.manual_seed(0)
     K = torch.tensor([[[f, 0, 50.0], [0, f + 5, 28.0], [0, 0, 1]]])
     y, x = torch.meshgrid(torch.arange(height) - 28.0, torch.arange(width) - 50.0, indexing="ij")
@@ -213,10 +213,10 @@ def slanted(height=64, width=96, f=70.0):
 
 def test_a_crop_seen_by_its_own_camera_shows_the_same_points():
     """The crop of the depth, with the crop's intrinsics and the same motion, warps the crop of a source into
-    the crop of the target: nothing else has to be told.
+    the crop of the target, without further parameters.
     """
     K, depth, image, T = slanted()
-    resampled = warp(image, depth, K, T)  # what the target looks like if `image` is the source
+    resampled = warp(image, depth, K, T)  # the target if `image` is the source
     batch = Batch({0: resampled, 1: image}, K, torch.arange(1), {1: T})
     crop = LocalCrop.draw(torch.tensor([[0.6, 0.3, 0.7, 0, 0]], dtype=torch.float64), (64, 96))
     cropped = crop.apply(batch)
@@ -228,7 +228,7 @@ def test_a_crop_seen_by_its_own_camera_shows_the_same_points():
     assert (wrong - cropped.images[0])[inner].abs().mean() > 0.05
 
 
-def test_a_crops_camera_sees_a_point_exactly_where_the_crop_has_it():
+def test_camera_of_a_crop_projects_points_to_their_crop_pixels():
     K = torch.tensor([[[70.0, 0, 50.0], [0, 75.0, 28.0], [0, 0, 1]]])
     points = torch.tensor([[[50.3, 31.8, 12.0]]])
     batch = Batch({0: torch.rand(1, 3, 64, 96)}, K, torch.arange(1), points={"m": points})
@@ -238,7 +238,7 @@ def test_a_crops_camera_sees_a_point_exactly_where_the_crop_has_it():
     assert torch.allclose((cropped.intrinsics[0] @ ray)[:2], cropped.points["m"][0, 0, :2], atol=1e-4)
 
 
-def test_what_is_restored_is_what_was_cropped():
+def test_restoring_inverts_cropping():
     ramp = torch.linspace(0.1, 0.9, 96).expand(2, 1, 64, 96) * torch.linspace(0.5, 1, 64)[:, None]
     draws = torch.rand(2, DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     crop = LocalCrop.draw(draws, (64, 96))
@@ -248,7 +248,7 @@ def test_what_is_restored_is_what_was_cropped():
     assert torch.allclose(shares, torch.ones(2), atol=0.05)  # the window is 1 / r of each side
 
 
-def test_points_and_maps_go_where_the_image_shows_them():
+def test_points_and_maps_follow_the_image():
     image = torch.zeros(1, 3, 64, 96)
     image[..., 30, 40] = 1
     labels = (image[:, :1] * 7).byte()
@@ -267,7 +267,7 @@ def test_points_and_maps_go_where_the_image_shows_them():
     assert cropped.intrinsics[0, 0, 0] == cropped.intrinsics[0, 1, 1] == 2
 
 
-def test_a_crop_of_a_larger_image_shows_what_a_small_one_has_lost():
+def test_crop_of_a_detailed_image_keeps_fine_texture():
     torch.manual_seed(0)
     fine = F.interpolate(torch.rand(1, 3, 64, 96), (128, 192), mode="bicubic").clamp(0, 1)
     small = F.interpolate(fine, (64, 96), mode="bicubic", antialias=True).clamp(0, 1)
@@ -288,7 +288,7 @@ def test_a_crop_of_a_larger_image_shows_what_a_small_one_has_lost():
         assert again[..., 1:-1, 1:-1].abs().mean() < 0.03
 
 
-def test_a_network_that_sees_the_same_world_in_a_crop_agrees_with_itself():
+def test_consistent_depth_of_crop_and_image_costs_nothing():
     """Disparity of the crop is that of things r times as near; with the zoom known they agree."""
     K, depth, image, _ = slanted()
     method = build(min_depth=1.0, max_depth=50.0)
@@ -305,8 +305,8 @@ def test_a_network_that_sees_the_same_world_in_a_crop_agrees_with_itself():
     assert scale_invariant_log_error(found, depth, inside) < 1e-5
 
 
-def test_a_crop_moves_as_its_image_does_whatever_it_shows(monkeypatch):
-    """A PoseCNN's translation counts mean inverse depths: the image's, not those of the window."""
+def test_crop_has_the_motion_of_its_image(monkeypatch):
+    """A PoseCNN's translation is scaled by the mean inverse depth of the image, not of the window."""
     K, depth, image, _ = slanted()
     moved = []
 
@@ -328,7 +328,7 @@ def test_a_crop_moves_as_its_image_does_whatever_it_shows(monkeypatch):
 # In training.
 
 
-def test_views_are_made_in_training_only_and_each_term_is_the_mean_over_them(drawn_batch):
+def test_views_are_only_for_training_and_losses_are_averaged(drawn_batch):
     method = build()
     model = with_views(method, BOTH)
     batch = Augment(seed=3)(drawn_batch, epoch=1)
@@ -351,7 +351,7 @@ def test_views_are_made_in_training_only_and_each_term_is_the_mean_over_them(dra
     assert method.state_dict().keys() == {key.removeprefix("method.") for key in model.state_dict()}
 
 
-def test_a_sample_is_drawn_alike_whatever_batch_it_travels_in(drawn_batch):
+def test_draws_of_a_sample_do_not_depend_on_its_batch(drawn_batch):
     augment = Augment(seed=5)
     whole = augment(drawn_batch, epoch=2).extra["draws"]
     second = Batch({0: drawn_batch.images[0][1:]}, drawn_batch.intrinsics[1:], drawn_batch.index[1:])
@@ -379,7 +379,7 @@ def test_views_of_a_rig_keep_the_cameras_together(drawn_batch):
     """Six cameras, folded: one draw for a frame set, intrinsics of each, extrinsics as they were."""
     images = {frame: image.repeat(6, 1, 1, 1)[:12] for frame, image in drawn_batch.images.items()}
     longer = torch.arange(12).view(-1, 1, 1) * torch.diag(torch.tensor([1.0, 1, 0]))
-    K = drawn_batch.intrinsics[:1].repeat(12, 1, 1) + longer  # every camera has a lens of its own
+    K = drawn_batch.intrinsics[:1].repeat(12, 1, 1) + longer  # the lenses differ
     visible = torch.ones(12, 1, 64, 96, dtype=torch.bool)
     visible[..., 50:, :] = False
     batch = Batch(
@@ -431,7 +431,7 @@ def test_surround_depth_learns_from_views_too(drawn_batch):
     sum(terms.values()).backward()
 
 
-def test_depth_that_follows_the_lens_is_not_zoomed_twice(drawn_batch):
+def test_depth_scaled_by_the_focal_length_is_not_zoomed_twice(drawn_batch):
     """A method whose depth is multiplied by fx has the crop's longer fx already."""
 
     class ByFocal(Monodepth2):
@@ -451,12 +451,12 @@ def test_depth_that_follows_the_lens_is_not_zoomed_twice(drawn_batch):
     assert torch.allclose(seen.depths[0][:, 0, 0, 0], view.extra["zoom"] / 0.11)
 
 
-def test_without_views_the_term_is_nothing(drawn_batch):
+def test_term_without_views_is_zero(drawn_batch):
     assert DepthAgreement()(drawn_batch, Prediction({})) == 0
     assert "depth_agreement" not in build().loss_terms
 
 
-def test_impossible_views_are_refused():
+def test_invalid_views_are_refused():
     with pytest.raises(InputError, match=r"need 1 <= smallest_zoom <= largest_zoom, got 0\.5 and 2\.0"):
         Views(smallest_zoom=0.5)
     with pytest.raises(InputError, match=r"views\.detail must be a whole number of at least 1, got 0"):
