@@ -190,14 +190,6 @@ def build_parser() -> argparse.ArgumentParser:
     flags.add_model_flags(
         parser, {"--ext_disp_to_eval": "saved disparities: .npy of (N, h, w), or .npz with one such array"}
     )
-    parser.add_argument_group("two evaluations compared").add_argument(
-        "--compare",
-        nargs=2,
-        type=os.path.expanduser,
-        metavar=("A", "B"),
-        help="runs, folders of results or per_image.csv: paired differences with intervals by scene; "
-        "with --data_path two runs also draw the images that changed most",
-    )
     group = parser.add_argument_group("several datasets in one call, each by its own protocol")
     for name in TOGETHER:
         benchmarks = ", evaluated by eigen and eigen_benchmark" if name == "kitti" else ""
@@ -221,18 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--ground_truth", help="ground truth other than the split's own: velodyne_camera, improved, ..."
     )
     _add_protocol_flags(parser)
-    group = parser.add_argument_group("robustness")
-    group.add_argument(
-        "--corruptions",
-        nargs="*",
-        metavar="KIND",
-        help="evaluate corrupted images as well (mCE and mRR): the kinds named, or all 18",
-    )
-    group.add_argument(
-        "--corruptions_reference",
-        **flags.FILE,
-        help="corruptions.json of the model that mCE is relative to; else one constant depth",
-    )
+    _add_more_evaluations(parser)
 
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -247,6 +228,29 @@ def build_parser() -> argparse.ArgumentParser:
     flags.add_loading_flags(group)
     flags.add_device_flags(group)
     return parser
+
+
+def _add_more_evaluations(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group("two evaluations compared").add_argument(
+        "--compare",
+        nargs=2,
+        type=os.path.expanduser,
+        metavar=("A", "B"),
+        help="runs, folders of results or per_image.csv: paired differences with intervals by scene; "
+        "with --data_path two runs also draw the images that changed most",
+    )
+    group = parser.add_argument_group("robustness")
+    group.add_argument(
+        "--corruptions",
+        nargs="*",
+        metavar="KIND",
+        help="evaluate corrupted images as well (mCE and mRR): the kinds named, or all 18",
+    )
+    group.add_argument(
+        "--corruptions_reference",
+        **flags.FILE,
+        help="corruptions.json of the model that mCE is relative to; else one constant depth",
+    )
 
 
 def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from checkpoints import Checkpoint, RunFolder, load_weights, random_state, restore_random_state
 from datasets import open_dataset
-from datasets.frame_lists import training_list
+from datasets.frame_lists import innermost, training_list
 from datasets.loading import EpochBatches
 from datasets.opening import build_augmentation
 from devices import seed_everything
@@ -139,12 +139,9 @@ class Trainer:
             method = method.to(memory_format=torch.channels_last)
         self.method = method.to(self.device)
         self.model = with_views(self.method, options.views, options.losses)
-        # A companion wraps the dataset; the setting belongs to the wrapped one.
-        dataset = self.train_set
-        while hasattr(dataset, "dataset"):
-            dataset = dataset.dataset
-        dataset.detail = getattr(self.model, "detail", 1)
-        capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        innermost(self.train_set).detail = getattr(self.model, "detail", 1)
+        cuda = self.device.type == "cuda"
+        capable = cuda and torch.cuda.is_bf16_supported()
         if options.precision == "bfloat16" or (options.precision == "auto" and capable):
             self.method.precision = torch.bfloat16
         if options.compile:
@@ -160,12 +157,7 @@ class Trainer:
         sample = self.train_set[0]
         check_needs(self.method.needed_entries(), sample, provides)
         self.loader = build_loader(
-            self.train_set,
-            self.batches,
-            sample,
-            options.num_workers,
-            pinned=self.device.type == "cuda",
-            skip=options.skip_missing,
+            self.train_set, self.batches, sample, options.num_workers, pinned=cuda, skip=options.skip_missing
         )
 
     # Training.
@@ -311,18 +303,13 @@ class Trainer:
         self.best = better or self.best
         self._save(better is not None, metrics)
         self._log_validation(metrics, better.metric if better else None)
-        if self.processes.first and (sentence := self._verdict(metrics)):
-            self._say(sentence)
+        if self.validation.verdict:
+            self._say(self.validation.verdict)
 
     def validate(self) -> dict[str, float]:
         """Depth errors if the validation set has ground truth, else the loss on held-out samples."""
         with self._noise_kept(), self.average.applied() if self.average else contextlib.nullcontext():
-            return self.validation.measure(self.model, self.method)
-
-    def _verdict(self, metrics: dict[str, float]) -> str | None:
-        """One sentence if one constant depth is not worse than the method, else None."""
-        with self._noise_kept(), self.average.applied() if self.average else contextlib.nullcontext():
-            return self.validation.verdict(metrics, self.method, self.train_set)
+            return self.validation.measure(self.model, self.method, self.train_set)
 
     def _noise_kept(self) -> contextlib.AbstractContextManager:
         """A block that may draw random numbers without changing those of the training."""

@@ -58,7 +58,11 @@ class Validation:
         indices: evenly spaced indices of the samples that are evaluated.
         has_ground_truth: True if any of these samples has ground truth.
         goal: the metric that selects the best checkpoint, its protocol and direction.
+        verdict: a sentence if the last validation was not better than one constant depth, else None; on the
+            first process.
     """
+
+    verdict: str | None = None
 
     def __init__(
         self, options: argparse.Namespace, processes: Processes, scale: float | None, depth: bool = True
@@ -83,12 +87,13 @@ class Validation:
         return None
 
     @torch.no_grad()
-    def measure(self, model: nn.Module, method: nn.Module) -> dict[str, float]:
+    def measure(self, model: nn.Module, method: nn.Module, train_set: Any) -> dict[str, float]:
         """Metrics by name over all processes.
 
         Args:
             model: gives losses.
             method: predicts depth.
+            train_set: shows in its samples why a method is not better than one constant depth.
         """
         model.eval()
         mine = self.indices[self.processes.rank :: self.processes.world]
@@ -97,14 +102,11 @@ class Validation:
         loading = Loading(
             self.options.batch_size, self.processes.device, self.options.num_workers, indices=mine
         )
-        return validate_depth(method.predict, self.dataset, self.scale, loading)
-
-    def verdict(self, metrics: dict[str, float], method: nn.Module, train_set: Any) -> str | None:
-        """One sentence if the method does not beat one constant depth, with the likely cause; else None."""
-        if not self.has_ground_truth:
-            return None
-        method.eval()
-        return training_verdict(metrics, self.dataset.protocol, method, train_set, self.processes.device)
+        metrics = validate_depth(method.predict, self.dataset, self.scale, loading)
+        if self.processes.first:
+            protocol, device = self.dataset.protocol, self.processes.device
+            self.verdict = training_verdict(metrics, protocol, method, train_set, device)
+        return metrics
 
     def _loss(self, model: nn.Module, indices: list[int]) -> dict[str, float]:
         size = self.options.batch_size

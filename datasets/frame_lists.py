@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,13 @@ def training_list(dataset: Any, method: Any = None) -> list[dict[str, Any]]:
 def dataset_name(dataset: Any) -> str:
     """The name of a dataset's file, such as `kitti`."""
     return type(dataset).__module__.rpartition(".")[2]
+
+
+def innermost(dataset: Any) -> Any:
+    """The dataset itself, without wrappers that add labels or a companion."""
+    while hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    return dataset
 
 
 def _wrapped(dataset: Any) -> Iterator[Any]:
