@@ -17,6 +17,7 @@ from evaluation.audit import LINE, audit, card_lines, not_audited
 from evaluation.choice import NO_NAME, ProtocolChoice, withhold_name
 from evaluation.near_duplicates import hash_images, image_files, near_duplicates
 from metrics import Protocol
+from tests import runs
 from utils import PROJECT, InputError
 
 SPLITS = PROJECT.parent / "shared" / "splits"
@@ -185,3 +186,17 @@ def test_release_keeps_the_training_list(tmp_path):
         Checkpoint({"depth.w": torch.ones(1)}, {}, training={"training_data": lists}),
     )
     assert load_checkpoint(tmp_path / "r.safetensors").training == {"training_data": lists}
+
+
+def test_training_leaves_its_list_and_that_of_the_run_it_started_from(tiny_kitti, tiny_folder, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    trainer = runs.train(runs.arguments(tiny_kitti, first, max_steps=1, num_val=1))
+    (kept,) = runs.last(first).training["training_data"]
+    assert kept["frames"] == len(trainer.train_set)
+    assert kept["hash"] == FrameList.of_dataset(trainer.train_set).hash
+    words = runs.arguments(tiny_folder, second, max_steps=1, num_val=1, load_weights_folder=first / "run")
+    runs.train(words)
+    records = runs.last(second).training["training_data"]
+    assert [record["dataset"] for record in records] == ["folder", "kitti"]
+    assert records[1] == kept
+    assert str(tmp_path) not in str(records)
