@@ -52,11 +52,11 @@ class Component:
     """A class that an option or a section of a config can name.
 
     Attributes:
-        name: as in a config.
+        name: the name used in configs.
         module: dotted name of its file.
         class_name: name of the class.
         summary: one sentence of description.
-        settings: of its constructor, those of the classes it extends included.
+        settings: parameters of its constructor and of the classes it extends.
         defaults: `Method.defaults`, the option defaults that it overrides.
         registered: the class, if other code registered it and no file of the package holds it.
     """

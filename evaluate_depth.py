@@ -217,7 +217,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--output", **flags.FOLDER, help="folder of the results; else evaluation/<split> beside the model"
+        "--output", **flags.FOLDER, help="folder of the results; else evaluation/<split> next to the model"
     )
     group.add_argument(
         "--save_pred_disps", **flags.SWITCH, help="write the predictions to disps_<split>_split.npy"
@@ -256,7 +256,9 @@ def _add_more_evaluations(parser: argparse.ArgumentParser) -> None:
 def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("protocol")
     group.add_argument(
-        "--eval_mono", **flags.SWITCH, help="align each image by its median; else as the model was trained"
+        "--eval_mono",
+        **flags.SWITCH,
+        help="align each image by its median (default: alignment that fits the model's training)",
     )
     group.add_argument(
         "--eval_stereo", **flags.SWITCH, help="metric: depth x 5.4 / (baseline / 0.1), no alignment"
@@ -301,7 +303,7 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def protocol_setting(text: str) -> tuple[str, Any]:
-    """`median=lower` as ("median", "lower"); an older name of a setting is accepted with one line."""
+    """Key and value of a setting: ("median", "lower") for `median=lower`. An old name prints the new one."""
     key, equals, value = text.partition("=")
     if new := RENAMED.get(key):
         print(f"--protocol {key} is called {new} now", file=sys.stderr)

@@ -140,7 +140,7 @@ def find_sequence(args: argparse.Namespace) -> tuple[str, Path, Path]:
 
 
 def default_output(source: Path, name: str) -> Path:
-    """Beside what is evaluated: <folder>/evaluation/odom_<sequence>."""
+    """Folder next to the evaluated poses or model: <folder>/evaluation/odom_<sequence>."""
     folder = source if source.is_dir() else source.parent / source.stem
     return folder / "evaluation" / f"odom_{name}"
 
@@ -178,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--output", **flags.FOLDER, help="results folder; else evaluation/odom_<sequence> beside the model"
+        "--output", **flags.FOLDER, help="results folder; else evaluation/odom_<sequence> next to the model"
     )
     group = parser.add_argument_group("machine")
     flags.add_loading_flags(group)

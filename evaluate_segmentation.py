@@ -90,7 +90,7 @@ def open_labelled(args: argparse.Namespace, options: dict[str, Any]) -> Any:
 
 
 def default_output(source: Path, dataset: str, part: str) -> Path:
-    """Beside the model: <folder>/evaluation/segmentation_<dataset>_<part>."""
+    """Folder next to the model: <folder>/evaluation/segmentation_<dataset>_<part>."""
     folder = source if source.is_dir() else source.parent / source.stem
     return folder / "evaluation" / f"segmentation_{dataset}_{part}"
 

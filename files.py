@@ -19,7 +19,7 @@ NO_SPACE = "the disk is full; free some space and start again"
 
 @contextlib.contextmanager
 def writing(path: str | Path, errors: tuple[type[Exception], ...] = ()) -> Iterator[Path]:
-    """A temporary path beside `path`, which is renamed to `path` when the block ends without an error.
+    """A temporary path next to `path`, which is renamed to `path` when the block ends without an error.
 
     Args:
         path: the file to write.
@@ -38,7 +38,7 @@ def explained(place: str | Path, errors: tuple[type[Exception], ...] = ()) -> It
     """Replace a failed write to `place`, a file or folder, by one sentence.
 
     Args:
-        place: what the block writes to.
+        place: file or folder that the block writes to.
         errors: further exceptions that stand for a failed write.
 
     Raises:
@@ -60,7 +60,7 @@ def explained(place: str | Path, errors: tuple[type[Exception], ...] = ()) -> It
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """The error under a RuntimeError: torch reports a failed write as one about positions in the file."""
+    """The first cause that is not a RuntimeError, since torch wraps a failed write in a RuntimeError."""
     cause: BaseException | None = error
     while isinstance(cause, RuntimeError):
         cause = cause.__cause__ or cause.__context__

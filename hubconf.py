@@ -27,7 +27,7 @@ _FOLDER = Path(__file__).resolve().parent
 _NAMES = {path.stem for path in _FOLDER.glob("*.py")} | {
     path.parent.name for path in _FOLDER.glob("*/__init__.py")
 }
-# Our modules, kept between calls so that a class stays the same. The hub runs this file anew each time, so
+# Our modules, kept between calls so that a class stays the same. The hub runs this file each time, so
 # they are kept in sys.modules, under a name that nobody else uses.
 _kept = sys.modules.setdefault("_parallax_modules", ModuleType("_parallax_modules"))
 _loaded: dict[str, ModuleType] = vars(_kept).setdefault(str(_FOLDER), {})

@@ -79,7 +79,7 @@ def check_intrinsics(K: np.ndarray, source: str, height: int, width: int) -> np.
 
 
 def diagnose(K: np.ndarray, height: int, width: int) -> list[tuple[str, str]]:
-    """What is implausible about intrinsics K for an image of this size.
+    """Problems of intrinsics K for an image of this size.
 
     Returns:
         (level, sentence) pairs. Level `problem`: K cannot be right. `warning`, `note`: K is unusual.

@@ -1,4 +1,4 @@
-"""What a run reports while it trains: a progress bar, the sinks, options.yaml and revision.txt."""
+"""Reports of a run during training: a progress bar, the sinks, options.yaml and revision.txt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sinks import Sink, open_sinks
 from utils import PROJECT, to_yaml
 
 _SHOWN_SAMPLES = 4  # rows of an image grid
-_SMOOTHING = 0.95  # of the numbers beside the progress bar
+_SMOOTHING = 0.95  # of the numbers at the progress bar
 _LINE_SECONDS = 30.0  # seconds between progress lines if the output is not a terminal
 
 

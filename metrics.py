@@ -24,7 +24,7 @@ from torch import Tensor
 from utils import InputError, nearest_name
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
-ACCURACIES = ("a1", "a2", "a3")  # metrics of which a higher value is better
+ACCURACIES = ("a1", "a2", "a3")  # metrics whose higher values are better
 
 # Evaluated rows and columns, as fractions of height and width: top, bottom, left, right.
 CROPS = {
@@ -40,10 +40,10 @@ MEDIANS = ("middle", "lower")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a benchmark turns a prediction and a ground truth into numbers; printed beside every table.
+    """How a benchmark turns a prediction and a ground truth into numbers; printed with every table.
 
     Attributes:
-        name: what papers call it.
+        name: its name in papers.
         ground_truth: where the ground truth comes from, in words.
         min_depth: metres; ground truth at or below it is not valid, predictions are clamped to it.
         max_depth: metres; predictions are clamped to it.
@@ -51,7 +51,7 @@ class Protocol:
         crop: `garg`, `eigen`, `cityscapes` or `none`.
         alignment: `median` (each image by its own factor) or `none` (predictions are metric, times `scale`).
         scale: factor for predictions before any alignment.
-        resize: what is brought to the ground truth's size: `disparity` (inverse depth) or `depth`, bilinear,
+        resize: quantity resized to the ground truth's size: `disparity` (inverse depth) or `depth`, bilinear,
             or the `nearest` depth.
         align_corners: resize so that the corner pixels' centres stay; False is OpenCV's half-pixel rule.
         median: for an even count, the mean of the two `middle` values (numpy) or the `lower` one (torch). The
@@ -269,8 +269,8 @@ def look_up(
         maps: (B, H, W).
         rows, columns: (B, K) pixels of the resized image.
         sizes: (B, 2) height and width to resize to.
-        align_corners: as in `F.interpolate`.
-        nearest: as the mode of that name in `F.interpolate`.
+        align_corners: same as in `F.interpolate`.
+        nearest: use the mode `nearest` of `F.interpolate`.
 
     Returns:
         (B, K).

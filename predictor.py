@@ -44,14 +44,14 @@ class Predictor(nn.Module):
 
     Args:
         method: a trained Method.
-        options: of its training.
+        options: options of its training.
 
     Attributes:
         height, width: the network's size, pixels.
         metric_scale: metres in one unit of the network's depth, applied to the output; None if depth is known
             up to scale only.
         cameras: number of cameras that are predicted together.
-        options: of the training.
+        options: options of the training.
 
     Raises:
         InputError: the options do not tell the network's size.
@@ -119,7 +119,7 @@ class Predictor(nn.Module):
         """Images and intrinsics at the network's size, as `Method.predict` takes them.
 
         Args:
-            images, intrinsics: as `inverse_depth`.
+            images, intrinsics: same as for `inverse_depth`.
 
         Raises:
             InputError: an incomplete frame set, or another number of intrinsics than of images.
@@ -148,7 +148,7 @@ def load_predictor(path: str | Path, device: str = "auto", which: str = "best", 
     """A predictor from a run folder, a checkpoint file or a published checkpoint.
 
     Args:
-        path: of the run folder, file or published folder.
+        path: run folder, file or published folder.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ...
         which: checkpoint of a run folder, `best` or `last`.
         options: height or width, which win over the checkpoint's.

@@ -34,7 +34,7 @@ class Processes:
     """This process among those of the run.
 
     Args:
-        device: of this process.
+        device: device of this process.
 
     Attributes:
         rank: number of this process, from 0.

@@ -1,13 +1,13 @@
-"""What a derived file was made from, so that it is not used after its sources or settings have changed.
+"""Origin of derived files, so that none is used after its sources or settings have changed.
 
 Exported ground truth, masks, matches and prepared images are made from other files with certain settings.
-Each carries an origin, a JSON object, inside the file or beside it:
+Each carries an origin, a JSON object, inside the file or next to it:
 
     {"settings": {"ratio": 0.75, "version": 1, ...}, "sources": {"a/000.png": "81230 1700000000 1f0c..."}}
 
-`origin` makes one and `difference` compares it with what is there now. A source file is compared by size and
-time first; if only the time differs, as in a copy of the data, by a hash. A source that is missing counts as
-unchanged, since derived files exist so that their sources may be removed.
+`origin` makes one and `difference` compares it with the current files and settings. A source file is compared
+by size and time first; if only the time differs, as in a copy of the data, by a hash. A missing source counts
+as unchanged, since derived files exist so that their sources may be removed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def difference(origin: Mapping[str, Any], root: Path, **settings: Any) -> str | 
     """The first difference between an origin and the present, in words; None if there is none.
 
     Args:
-        origin: of a file made earlier.
+        origin: the origin of a file made earlier.
         root: folder that its source paths are relative to.
         settings: those that the file would be made with now.
     """
@@ -76,7 +76,9 @@ def unchanged(path: Path, then: str) -> bool:
 
 
 def content(paths: Iterable[Path], *values: Any) -> str:
-    """One hash over the content of files and further values, such as calibrations; times do not enter."""
+    """One hash of the content of files and of further values, such as calibrations.
+
+    Modification times do not change it."""
     parts = [fingerprint(path).split() for path in paths]
     text = json.dumps([[part[0], part[-1]] for part in parts] + [_plain(values)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

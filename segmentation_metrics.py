@@ -24,7 +24,7 @@ SUMMARY = ("mean_iou", "pixel_accuracy", "mean_recall", "mean_precision", "weigh
 
 @dataclass(frozen=True)
 class SegmentationProtocol:
-    """How logits become labels and are compared with ground truth; printed beside every table.
+    """How logits become labels and are compared with ground truth; printed with every table.
 
     Attributes:
         name: the benchmark's name in papers.
@@ -115,10 +115,10 @@ class Confusion:
                 f"{tuple(ground_truth.shape)}; resize the logits first"
             )
         classes = len(self.counts)
-        truth, predicted = ground_truth.flatten().long(), prediction.flatten().long()
-        valid = (truth >= 0) & (truth < classes) & (predicted >= 0) & (predicted < classes)
-        places = (truth * classes + predicted)[valid]
-        self.counts += torch.bincount(places, minlength=classes**2).view(classes, classes)
+        actual, predicted = ground_truth.flatten().long(), prediction.flatten().long()
+        valid = (actual >= 0) & (actual < classes) & (predicted >= 0) & (predicted < classes)
+        cells = (actual * classes + predicted)[valid]
+        self.counts += torch.bincount(cells, minlength=classes**2).view(classes, classes)
 
     def iou(self) -> Tensor:
         """(classes,) float64; nan for a class that neither occurs nor is predicted."""

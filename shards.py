@@ -1,4 +1,4 @@
-"""Which share of the work is this process's: `--shard 2/4`, or its rank under torchrun.
+"""The share of the work that this process does: `--shard 2/4`, or its rank under torchrun.
 
 A share is cut from the whole work, never from the part that is left: the other processes work at the same
 time, so that what is left changes from second to second.
@@ -22,7 +22,7 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def torchrun_shard() -> tuple[int, int]:
-    """(which, of how many), counted from 1; (1, 1) without torchrun."""
+    """Number of this process, counted from 1, and number of processes; (1, 1) without torchrun."""
     return int(os.environ.get("RANK", 0)) + 1, int(os.environ.get("WORLD_SIZE", 1))
 
 

@@ -50,7 +50,7 @@ def open_sinks(folder: Path, settings: Mapping[str, Any], step: int) -> list[Sin
 
     Args:
         folder: the run folder.
-        settings: the effective options of the run; the services store them beside the numbers. `wandb` is
+        settings: the effective options of the run; the services store them with the numbers. `wandb` is
             "online", "offline" or None; `trackio` is True or False.
         step: the step that the run starts from; later ones that an earlier process logged are dropped.
 

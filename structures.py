@@ -97,7 +97,7 @@ class Batch:
         return self.map(Tensor.pin_memory)
 
     def per_camera(self, tensor: Tensor) -> Tensor:
-        """(B·N, ...) → (B, N, ...)."""
+        """Split the first axis into batch and cameras: (B·N, ...) → (B, N, ...)."""
         return tensor.unflatten(0, (-1, self.cameras))
 
     @staticmethod

@@ -18,7 +18,7 @@ One frame set of a rig, whose cameras some models predict together, comes from i
     <dataset>_<sample>.ply            --ply: points of all cameras, x forward, y left, z up, metres
     <dataset>_<sample>_<camera>...    each camera's files, as above
 
-The files are written beside the image or into --output; those of a frame set into --output or the working
+The files are written next to the image or into --output; those of a frame set into --output or the working
 directory. Depth is in metres if the training fixed the scale, otherwise up to scale; the last line says
 which. The arrays of Monodepth2's script are (1, 1, H, W) at the network's size, in units of 5.4 m for models
 trained on stereo pairs; these have the size of the image and are in metres.
@@ -68,7 +68,7 @@ def predict_files(args: argparse.Namespace) -> None:
             bar.update(count)
     if guessed := report.sources[GUESSED]:
         print(
-            f"{guessed} of the images have no intrinsics (--intrinsics, or cam.txt beside the image): their "
+            f"{guessed} of the images have no intrinsics (--intrinsics, or cam.txt next to the image): their "
             "points assume a camera that sees 60 degrees along the longer side of the image"
         )
     if trained := report.sources["training"]:
@@ -156,14 +156,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     group = parser.add_argument_group("output")
-    group.add_argument("--output", **flags.FOLDER, help="folder for the outputs; else beside each image")
+    group.add_argument("--output", **flags.FOLDER, help="folder for the outputs; else next to each image")
     group.add_argument("--ext", default="png", help="format of coloured images: png, jpg, ... (default: png)")
     group.add_argument("--save_npy", **switch, help="write depth and 1 / depth as float32 arrays as well")
     group.add_argument("--ply", **switch, help="write a coloured point cloud as well")
     group.add_argument(
         "--intrinsics",
         metavar='"FX FY CX CY"',
-        help="intrinsics of the images for --ply, pixels; else cam.txt beside the image, else the run's",
+        help="intrinsics of the images for --ply, pixels; else cam.txt next to the image, else the run's",
     )
     group.add_argument(
         "--pred_metric_depth",

@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--output",
         type=os.path.expanduser,
         metavar="FILE",
-        help="video to write, .gif, .mp4 or .webm; else <input>_depth beside the input",
+        help="video to write, .gif, .mp4 or .webm; else <input>_depth next to the input",
     )
     group.add_argument(
         "--fps", type=flags.positive, help="frames per second; else those of the video, or 10 for a folder"

@@ -138,7 +138,7 @@ def segment_errors(
 
     Args:
         path, ground_truth: (N, 4, 4) world_from_camera of the same frames.
-        lengths: of the segments, metres.
+        lengths: lengths of the segments, metres.
         step: frames between the starts of segments.
 
     Returns:
@@ -176,7 +176,7 @@ def motion_errors(path: np.ndarray, ground_truth: np.ndarray) -> dict[str, float
 
     Returns:
         `rpe_translation` (root mean square) and `rpe_translation_mean` in metres; `rpe_rotation` (mean) and
-        `rpe_rotation_rms` in degrees. The short names are those that earlier results have.
+        `rpe_rotation_rms` in degrees. Results of earlier versions have the two short names only.
     """
     error = motions_of(ground_truth) @ np.linalg.inv(motions_of(path))
     squared = np.square(error[:, :3, 3]).sum(1)
@@ -299,7 +299,7 @@ def quaternions(rotations: np.ndarray) -> np.ndarray:
 
 
 def rotations(quaternions: np.ndarray) -> np.ndarray:
-    """(N, 4) x y z w of any length to (N, 3, 3)."""
+    """Rotation matrices (N, 3, 3) of quaternions (N, 4) x y z w, which need not be normalised."""
     x, y, z, w = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),

@@ -146,7 +146,7 @@ class Registry:
         Args:
             section: `method` or `dataset`. The option is a name, or a section `{"name": ..., setting: value}`
                 whose settings win over options of the same name.
-            options: of a run.
+            options: options of a run.
             overrides: settings that win over both.
 
         Raises:
@@ -208,8 +208,8 @@ def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -
             raise InputError(f"{what} has no setting '{key}'{nearest_name(key, known)}")
         annotation = known[key].annotation
         kind, meant = _KINDS.get(getattr(annotation, "__name__", annotation), (object, ""))
-        truth_value = isinstance(value, bool) and kind not in (bool, object)  # Python counts it as an int
-        if value is not None and (truth_value or not isinstance(value, kind)):
+        is_boolean = isinstance(value, bool) and kind not in (bool, object)  # Python counts it as an int
+        if value is not None and (is_boolean or not isinstance(value, kind)):
             raise InputError(f"{what}: {key} is {meant}, got {value!r}")
 
 

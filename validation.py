@@ -47,7 +47,7 @@ class Validation:
     """The validation part of a run's dataset and what it measures there.
 
     Args:
-        options: of the run.
+        options: options of the run.
         processes: among which the samples are divided.
         scale: `methods.metric_scale.metric_scale` of the method; a metric method is also evaluated without
             alignment.

@@ -41,7 +41,7 @@ def video(path: str | Path, fps: float, colours: str | None = None) -> Iterator[
         fps: images per second. A GIF stores durations in hundredths of a second and plays at most 50 images
             per second; durations are rounded so that the total stays right.
         colours: a matplotlib colour map whose colours are in every palette of a GIF, so that the colours of
-            depth do not change with the image beside it.
+            depth do not change with the image next to it.
 
     Raises:
         InputError: another ending, no image at all, or the file cannot be written.

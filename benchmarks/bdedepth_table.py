@@ -1,4 +1,4 @@
-"""What each part of BDEdepth adds, on a synthetic world: the README's table.
+"""Effect of each part of BDEdepth on a synthetic world: the README's table.
 
     python -m benchmarks.bdedepth_table --out bench/bdedepth --steps 1000
     python -m benchmarks.bdedepth_table --out bench/views --start bench/bdedepth/Monodepth2_0 --steps 300

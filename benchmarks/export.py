@@ -3,11 +3,11 @@
     python -m benchmarks.export [--datasets kitti ddad nuscenes] [--samples 300] [--plain 40] [--workers 2]
 
 Draws calibrations and LiDAR scans of each dataset's size (images are empty files, since no export opens them)
-and writes their depth maps both ways. The plain exports are written from their descriptions: KITTI's searches
-points that share a pixel in a loop and compresses full maps; SurroundDepth's save each full float32 map as
-.npy. Our time includes starting processes and joining chunks. Every map of the plain export is
-compared with ours. Processor time sums all processes and does not depend on other load; on two free cores the
-speed-up is twice its ratio.
+and writes their depth maps with our export and with a plain one. The plain exports are written from their
+descriptions: KITTI's searches points that share a pixel in a loop and compresses full maps; SurroundDepth's
+save each full float32 map as .npy. Our time includes starting processes and joining chunks. Every map of the
+plain export is compared with ours. Processor time sums all processes and does not depend on other load; on
+two free cores the speed-up is twice its ratio.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def race(name: str, folder: Path, args: argparse.Namespace) -> None:
-    """Export one dataset both ways, compare, and print a line of the table."""
+    """Export one dataset with ours and the plain export, compare, and print a line of the table."""
     dataset = DRAW[name](folder / "data", args.samples)
     plain_folder = folder / "plain"
     plain_folder.mkdir()

@@ -2,9 +2,10 @@
 
     python -m benchmarks.loader [--height 192 --width 640 --seconds 8]
 
-Draws images of KITTI's size as JPEG and PNG and reads samples of three frames both ways, in turns, so that
-other load slows both. The published pipeline returns float pyramids with jitter. Ours returns uint8 at the
-network size; its jitter runs on the device in training and is timed on the same core here.
+Draws images of KITTI's size as JPEG and PNG and reads samples of three frames. Our loader and the
+published pipeline alternate, so that other load slows both. The published pipeline returns float pyramids
+with jitter. Our loader returns uint8 at the network size; its jitter runs on the device in training and is
+timed on the same core here.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def main() -> None:
         "--frames",
         type=int,
         default=16,
-        help="frames of each, 5 or more (default: 16)",
+        help="frames of each recording, 5 or more (default: 16)",
     )
     parser.add_argument("--workers", type=int, default=2, help="processes of our tool (default: 2)")
     args = parser.parse_args()

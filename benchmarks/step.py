@@ -2,9 +2,9 @@
 
     python -m benchmarks.step [--method packnet --height 192 --width 640 --batch_size 4 --steps 5]
 
-Both ways train the same ResNet-18 depth and pose networks on the same images; beside ours stands the
-published warp and loss, written plainly (benchmarks/published.py). Steps take turns, and the median counts.
-`--method packnet` times PackNetSlim01 with PackNet-SfM's pose network instead, ours alone.
+Ours is compared with the published warp and loss, written plainly (benchmarks/published.py). Both train
+the same ResNet-18 depth and pose networks on the same images. Their steps alternate; the median is reported.
+`--method packnet` times only our PackNetSlim01, with PackNet-SfM's pose network.
 """
 
 from __future__ import annotations

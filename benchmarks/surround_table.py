@@ -1,4 +1,4 @@
-"""What each part of SurroundDepth adds on the synthetic rig, and how long the parts of a step take.
+"""Effect of each part of SurroundDepth on the synthetic rig, and duration of the parts of a step.
 
     python -m benchmarks.surround_table --data_path /tmp/rig --out runs/surround_table --steps 1500
     python -m benchmarks.surround_table --data_path /tmp/rig --start RUN --steps 250
@@ -43,14 +43,14 @@ from trainer import Trainer
 from utils import InputError, atomic_path, run_main
 
 JOINT, SPATIAL = {"method.joint_pose": "true"}, {"losses.spatial.weight": "0.1"}
-ALONE = {"method.blocks": "0"}
+SEPARATE = {"method.blocks": "0"}
 ROWS: dict[str, dict[str, str]] = {
-    "cameras_alone": ALONE,
+    "separate_cameras": SEPARATE,
     "attention": {},
-    "joint_pose": {**ALONE, **JOINT},
+    "joint_pose": {**SEPARATE, **JOINT},
     "attention_joint_pose": JOINT,
-    "spatial": {**ALONE, **SPATIAL},
-    "joint_pose_spatial": {**ALONE, **JOINT, **SPATIAL},
+    "spatial": {**SEPARATE, **SPATIAL},
+    "joint_pose_spatial": {**SEPARATE, **JOINT, **SPATIAL},
     "attention_joint_pose_spatial": {**JOINT, **SPATIAL},
 }
 COLUMNS = {

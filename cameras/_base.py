@@ -102,7 +102,7 @@ class Camera:
         return next(len(value) for value in values if isinstance(value, Tensor))
 
     def sees(self, height: int, width: int) -> Tensor:
-        """(B, 1, H, W) bool, False for pixels without a ray; a dataset adds them to `ego_mask`."""
+        """(B, 1, H, W) bool, True for pixels with a ray. Datasets add the others to `ego_mask`."""
         return (self.rays(height, width) != 0).any(1, keepdim=True).unflatten(2, (height, width))
 
 
@@ -117,7 +117,7 @@ class Parametric(Camera):
     intrinsics: Tensor
 
     def _unproject(self, x: Tensor, y: Tensor) -> Tensor:
-        """(B, 3, P) rays of distorted points x (B, P), y (B, P)."""
+        """Rays (B, 3, P) of distorted points on the plane z = 1, x (B, P) and y (B, P)."""
         raise NotImplementedError
 
     def _distort(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@
     checkpoints/last.pt        the newest of them, or the state within an epoch
     checkpoints/best.pt        the best so far
 
-A process can be killed between any two writes, so the links alone do not decide: each checkpoint records its
+A process can be killed between any two writes, so the links do not decide: each checkpoint records its
 own metrics and the best so far, and is the best if both agree.
 """
 
@@ -146,7 +146,7 @@ class RunFolder:
             shutil.rmtree(path, ignore_errors=True)
 
     def _state(self) -> Any:
-        """What changes when another process saves."""
+        """A value that changes when another process saves."""
         newest = last_file(self.checkpoints)
         return newest and (newest.name, newest.stat().st_mtime_ns, newest.stat().st_size)
 

@@ -94,7 +94,7 @@ class RunLock:
             aside.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any] | None:
-        """What the lock says; empty if it is unreadable, None if there is none."""
+        """Content of the lock; empty if it is unreadable, None if there is none."""
         try:
             content = json.loads(self.path.read_text())
         except FileNotFoundError:
@@ -130,7 +130,7 @@ def _identity() -> dict[str, Any]:
 
 
 def _machine(identity: dict[str, Any]) -> tuple:
-    """What two processes share whose numbers can be compared."""
+    """Identity of the machine; process numbers can be compared only if it is equal."""
     return tuple(identity.get(key) for key in ("host", "boot", "space"))
 
 

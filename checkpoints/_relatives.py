@@ -1,4 +1,4 @@
-"""What a state dict holds, in words: for the sentence that refuses a file of a related system.
+"""Description of a state dict in words, for the error that refuses a file of a related system.
 
 Published depth networks often keep Monodepth2's file names, `encoder.pth` and `depth.pth`, for networks of
 their own. Their keys tell which.
@@ -50,7 +50,7 @@ def network_kind(state: Mapping[str, Any]) -> str:
 
 
 def describe(state: Mapping[str, Any]) -> str:
-    """What a state dict holds, such as `a ResNet-18 encoder`; the empty string if its keys do not tell."""
+    """Content of a state dict, such as `a ResNet-18 encoder`; the empty string if its keys do not tell."""
     keys = [str(key) for key in state]
     kind = network_kind(state)
     if kind in ("encoder", "pose_encoder"):

@@ -69,7 +69,7 @@ def alternatives(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The content, then the same state dict in other nestings, for the first layout that recognises one.
 
     Args:
-        content: of a file, without wrappers.
+        content: content of a file, without wrappers.
     """
     yield content
     for name in _NESTED:
@@ -87,7 +87,7 @@ def alternatives(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def nested_state(content: Any) -> Any:
-    """A network's state dict with plain values beside it, out of the dict that it is nested in."""
+    """A network's state dict and the plain values next to it, out of the dict that it is nested in."""
     if isinstance(content, Mapping) and not _has_tensors(content):
         for name in _NESTED:
             if isinstance(content.get(name), Mapping) and _has_tensors(content[name]):

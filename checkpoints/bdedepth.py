@@ -87,7 +87,7 @@ def _backbone(weights: Mapping[str, Tensor], path: Path) -> str:
 
 
 def _scales(weights: Mapping[str, Tensor]) -> list[int]:
-    """From the indices of the output convolutions, which follow the six blocks of their row."""
+    """Scales of the disparities, from indices of output convolutions; one may follow six blocks."""
     found = (re.fullmatch(r"depth\.decoder\.(\d+)\.conv\.weight", key) for key in weights)
     indices = sorted(int(match[1]) for match in found if match)
     return [(index - number) // 6 - 1 for number, index in enumerate(indices)]

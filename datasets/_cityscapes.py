@@ -93,14 +93,14 @@ def upper_rows(height: int, share: float) -> int:
 
 
 class OfficialTree:
-    """The official download: images at full size, with cameras, disparity and labels beside them.
+    """The official download: images at full size, with cameras, disparity and labels.
 
     Args:
         root: holds `leftImg8bit_sequence`, `leftImg8bit`, `camera`, ...
         top_rows: share of the rows that is kept.
     """
 
-    frames: tuple[int, ...] | None = None  # whichever there are
+    frames: tuple[int, ...] | None = None  # all frames of the recording
 
     def __init__(self, root: Path, top_rows: float = UPPER) -> None:
         self.root, self.top_rows = root, top_rows
@@ -116,7 +116,7 @@ class OfficialTree:
         return f"{self.root}/{kind}/{self._part(city)}/{city}/{frame_name(folder, number)}_{ending}"
 
     def image_path(self, folder: str, number: int, frame: int = 0) -> Path:
-        """Where a frame lies: among the sequences, or among the single annotated ones."""
+        """Path of a frame, in the folder of sequences or in the folder of single annotated images."""
         for kind in self.kinds:
             path = self.file(kind, folder, number, "leftImg8bit.png")
             if kind == self.kinds[-1] or os.path.basename(path) in self._listed(os.path.dirname(path)):
@@ -198,7 +198,7 @@ class OfficialTree:
 
 
 class PreparedTree:
-    """What tools/prepare_cityscapes.py writes: each frame once, its camera once a sequence."""
+    """The output of tools/prepare_cityscapes.py: each frame once, one camera file per sequence."""
 
     frames = None
 
@@ -241,7 +241,7 @@ class PreparedTree:
 
 
 class TripleTree:
-    """Both published preparations: frames -1, 0 and 1 in one image, a camera file beside each."""
+    """Both published preparations: frames -1, 0 and 1 in one image, with a camera file."""
 
     frames = (-1, 0, 1)
 
@@ -263,7 +263,7 @@ class TripleTree:
         return self._last[1][frame + 1]
 
     def intrinsics(self, folder: str, number: int, height: int, width: int) -> np.ndarray:
-        """Of the file, whose principal point was scaled as if (0, 0) were a pixel's corner."""
+        """Intrinsics from the file, whose principal point was scaled as if (0, 0) were a pixel's corner."""
         path = self._camera_path(folder, number)
         K = _rows(path, 9)[0].reshape(3, 3)
         check_fit(K, height, width, path)
@@ -275,7 +275,7 @@ class TripleTree:
         for sample in samples:
             path = self._camera_path(sample.folder, sample.frame)
             if path.name not in self._listed(str(path.parent)):
-                raise InputError(f"there is no camera file {path}, which belongs to the triple beside it")
+                raise InputError(f"there is no camera file {path}, which belongs to the triple")
 
     def _camera_path(self, folder: str, number: int) -> Path:
         return self.root / city_of(folder) / f"{frame_name(folder, number)}_cam.txt"

@@ -1,4 +1,4 @@
-"""Depth files beside a scene's images, in its folder `depth`.
+"""Depth files of a scene, in the folder `depth` next to its images.
 
     .npy    (h, w) metres
     .npz    SciPy's sparse CSR or COO, metres; or a single array
@@ -70,7 +70,7 @@ def read_depth(path: Path, depth_scale: float) -> np.ndarray:
 
 
 def _dense(arrays: np.lib.npyio.NpzFile) -> np.ndarray:
-    """SciPy's `save_npz` (CSR or COO) without SciPy; or the file's only array."""
+    """Dense array of a `scipy.sparse.save_npz` file (CSR or COO), without SciPy; else the only array."""
     if "shape" not in arrays:
         (name,) = arrays.files
         return arrays[name]

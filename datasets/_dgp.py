@@ -176,7 +176,7 @@ def scene_files(path: str | Path) -> dict[str, list[Path]]:
 
 @_in_words
 def read_scene(path: str | Path, sensors: Sequence[str]) -> Scene:
-    """The entries of a scene JSON for `sensors`; upper and lower case of names are equal.
+    """The entries of a scene JSON for `sensors`; case of names is ignored.
 
     Raises:
         InputError: it is truncated or of another format, or a sample names data that it does not hold.
@@ -339,7 +339,7 @@ def project_points(
         world: (3, N) float64 metres.
         world_from_camera: (4, 4) float64.
         K: (3, 3) float32 pixels.
-        height, width: of the image.
+        height, width: size of the image.
 
     Returns:
         Rows, columns and metres along the optical axis, (K,) each, in the order of the points.

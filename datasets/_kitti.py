@@ -26,8 +26,8 @@ class KittiImages(SequenceDataset):
         frame_ids: 0 and the sources: offsets in frames, "s" for the other camera.
         intrinsics: `calibration`, the matrix in each drive's calibration file, or `fixed`, the one normalised
             matrix that Monodepth2 and its successors use for all of KITTI.
-        baseline: distance of the stereo cameras in the unit of the learned depth. The published 0.1 makes
-            learned depths metres / 5.4, 0.54 makes them metres.
+        baseline: distance of the stereo cameras in the unit of the learned depth. With the
+            published 0.1, learned depth is metres / 5.4; with 0.54, it is metres.
     """
 
     samples: list[SplitLine]

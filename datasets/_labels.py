@@ -34,7 +34,7 @@ class LabelTable:
     """The classes of a dataset and the values of its label files.
 
     Attributes:
-        names: of the classes, in the order of their train ids.
+        names: names of the classes, in the order of their train ids.
         palette: (classes, 3) uint8 RGB.
         moves: train ids of the classes that can move by themselves.
         ids: value in the files → train id, 255 for ignored ones; empty if the files hold colours.

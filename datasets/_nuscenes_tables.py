@@ -93,7 +93,7 @@ class Index:
 
 
 def load_index(folder: Path) -> Index:
-    """The index of a folder of tables, from the file beside them if it belongs to their present state.
+    """The index of a folder of tables, read from the file next to them if it fits their present state.
 
     Raises:
         InputError: see `build_index`.
@@ -212,7 +212,7 @@ def _check_inside(name: str, table: str, parts: int | None = None) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or (parts and len(path.parts) != parts):
         raise InputError(
-            f"{table}: '{name}' would lead out of the dataset's folder; download the tables anew"
+            f"{table}: '{name}' would lead out of the dataset's folder; download the tables again"
         )
 
 
@@ -250,7 +250,10 @@ def _sizes(records: list[dict[str, Any]], folder: Path) -> np.ndarray:
 
 
 def _vehicle_poses(devkit: Devkit, records: list[dict[str, Any]], folder: Path) -> np.ndarray:
-    """(R, 7) rotations and translations; the first that is not a rotation is refused with its file's name."""
+    """Vehicle poses of records: (R, 7), a quaternion and a translation each.
+
+    Raises:
+        InputError: a quaternion is invalid; the sentence names the file of its record."""
     poses = [devkit.get("ego_pose", record["ego_pose_token"]) for record in records]
     try:
         ego = np.array([[*pose["rotation"], *pose["translation"]] for pose in poses], np.float64)

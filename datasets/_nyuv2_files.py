@@ -23,7 +23,7 @@ class LabelledFile:
     MATLAB stores columns first, so HDF5 sees `images` as (1449, 3, 640, 480), `depths` as (1449, 640, 480).
 
     Args:
-        path: of the file; it may be missing.
+        path: path of the file; it may be missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,7 +94,7 @@ def _open_hdf5(path: Path):  # an h5py.File
         if head.startswith(b"MATLAB 5.0"):
             raise InputError(
                 f"{path} is a MATLAB file of version 5; the official one is of version 7.3 (save it again "
-                "with -v7.3, or download it anew)"
+                "with -v7.3, or download it again)"
             ) from None
         raise InputError(f"{path} cannot be read as HDF5 ({error}); is it truncated?") from None
 

@@ -112,8 +112,8 @@ class OxtsDrive:
     """Poses and speeds of one drive; records are read when they are first used.
 
     Args:
-        folder: of the drive, with oxts/data and timestamps.
-        rule: of the mean speed between two frames: `velocity`, the mean of the measured velocities over
+        folder: folder of the drive, with oxts/data and timestamps.
+        rule: rule for the mean speed between two frames: `velocity`, the mean of the measured velocities over
             ground, or `positions`, the distance of the two positions over the time.
 
     Raises:

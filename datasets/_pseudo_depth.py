@@ -1,4 +1,4 @@
-"""Pseudo-depth beside a scene's images: what a network that was trained on other data says of each.
+"""Pseudo-depth of a scene's images: the depth that a network trained on other data predicts for each.
 
     <scene>/pseudo_depth/<image>.png  or  <scene>/leres_depth/...     16 bits, any positive scale, 0 unknown
 
@@ -35,22 +35,22 @@ def find_pseudo_depth(
     Raises:
         InputError: there is no folder of pseudo-depth, or a frame without a file.
     """
-    beside = next((folder / name for name in FOLDERS if (folder / name).is_dir()), None)
-    if beside is None:
+    stored = next((folder / name for name in FOLDERS if (folder / name).is_dir()), None)
+    if stored is None:
         raise InputError(
             f"there is no pseudo-depth for {folder}: put one 16-bit .png or .npy for each image into "
             f"{folder / FOLDERS[0]}, or leave out --dataset.pseudo_depth"
         )
-    names = (entry.name for entry in beside.iterdir() if entry.name[0] != ".")
+    names = (entry.name for entry in stored.iterdir() if entry.name[0] != ".")
     files = sorted((name for name in names if Path(name).suffix.lower() in ENDINGS), key=sort_key)
-    by_stem = {Path(name).stem: beside / name for name in files}
+    by_stem = {Path(name).stem: stored / name for name in files}
     named = {frame: by_stem[Path(frame).stem] for frame in frames if Path(frame).stem in by_stem}
     if not named and len(files) == len(frames):
-        return {frame: beside / name for frame, name in zip(frames, files)}
+        return {frame: stored / name for frame, name in zip(frames, files)}
     missing = [frame for frame in frames if frame not in named]
     if missing:
         raise InputError(
-            f"{beside} has no file for {missing[0]}; {len(missing)} of {len(frames)} images lack pseudo-depth"
+            f"{stored} has no file for {missing[0]}; {len(missing)} of {len(frames)} images lack pseudo-depth"
         )
     return named
 

@@ -26,7 +26,7 @@ STREAM = 15485863  # added to the seed, so that crops do not follow the draws of
 
 @dataclass(frozen=True)
 class Window:
-    """A rescaled image's size and the window that is kept, pixels."""
+    """Size of the rescaled image, and top left corner of the crop in it, pixels."""
 
     height: int
     width: int
@@ -39,9 +39,9 @@ class RandomCrop:
     """Rescale and crop every sample of a Batch to one size.
 
     Args:
-        height, width: of the window, pixels.
+        height, width: size of the window, pixels.
         shrink: the image is made up to this many times smaller; 1 leaves its size.
-        seed: of the draws.
+        seed: seed of the random windows.
 
     Raises:
         InputError: a size below 1, or a shrink below 1.
@@ -93,7 +93,7 @@ def crop(batch: Batch, windows: Sequence[Window], height: int, width: int) -> Ba
     Args:
         batch: B·N images.
         windows: one for each.
-        height, width: of the result, pixels.
+        height, width: size of the result, pixels.
 
     Returns:
         Images bilinear (antialiased), maps by the nearest pixel; points outside the window have depth 0.

@@ -67,8 +67,8 @@ def move_points(
         size: height and width of the result.
         scale: new pixels per old one, along y and x.
         offset: y and x of the result's first pixel, in new pixels.
-        half: where in its pixel a value lies: 0.5 is the centre.
-        nearest: of several values in a pixel the nearest counts; False: the last.
+        half: position of a value in its pixel: 0.5 is the centre.
+        nearest: keep the nearest of several values in a pixel; False: the last.
 
     Returns:
         (..., height, width); values that leave the map are lost.

@@ -126,7 +126,7 @@ class SpeedTrack:
 
 
 class SceneSpeed:
-    """Times and speeds of the frames of one scene, from the files beside them.
+    """Times and speeds of the frames of one scene, from files next to them.
 
     Args:
         folder: with `speed.csv` and, unless `fps` is given, `times.txt`.
@@ -161,7 +161,7 @@ def read_speed_csv(path: str | Path, **settings) -> SpeedTrack:
     """`speed.csv`: two columns, seconds and metres per second, with or without a line of names.
 
     Args:
-        path: of the file.
+        path: path of the file.
         settings: `plausible` and `longest_gap` of `SpeedTrack`.
 
     Raises:
@@ -211,7 +211,7 @@ def speed_of_motion(T_source_from_target: np.ndarray, time_step: float) -> float
 
 
 def check_speeds(speeds: np.ndarray, source: str, plausible: tuple[float, float] = PLAUSIBLE) -> None:
-    """Refuse speeds that cannot be meant as metres per second.
+    """Refuse speeds that are not plausible as metres per second.
 
     Args:
         speeds: (n,) at least 0.

@@ -39,7 +39,7 @@ class WithCompanion(Dataset):
     Args:
         dataset: the main dataset; it gives the length and the indices.
         companion: the other dataset.
-        seed: of the shuffles.
+        seed: seed of the shuffles.
     """
 
     def __init__(self, dataset: Any, companion: Any, seed: int = 0) -> None:
@@ -69,8 +69,8 @@ def with_companion(dataset: Any, options: Mapping[str, Any], part: str) -> Any:
 
     Args:
         dataset: the main dataset.
-        options: of a run. The section holds settings of the companion's dataset; height, width and resize
-            are the run's if it does not give them.
+        options: options of a run. The section holds settings of the companion's dataset; height, width and
+            resize are the run's if it does not give them.
         part: train, val or test, of both datasets.
 
     Raises:

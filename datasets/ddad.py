@@ -214,7 +214,7 @@ class Ddad(Exportable, SurroundDataset):
         return height, width
 
     def intrinsics(self, sample: FrameSet, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the recording; they follow where the images on disk were made smaller."""
+        """Intrinsics of the recording, scaled if the images on disk were made smaller."""
         K = self.scenes[sample.scene].calibration(sample.number).K(self.sensors[camera])
         return resize_intrinsics(K, self.image_size(sample, camera), (height, width))
 
@@ -314,10 +314,11 @@ def find_index(root: Path, index: str | Path | None = None) -> Path:
 
 
 def published_samples(stamps: Sequence[np.ndarray], part: str) -> list[tuple[int, int]]:
-    """SurroundDepth's samples: in training each time stamp once, without the ends of scenes; else all.
+    """SurroundDepth's samples. Training uses each time stamp once and leaves out the ends of scenes.
 
-    Some scenes overlap in time, so two may hold the same time stamp. In training it is used once, in the
-    first of the two scenes, and not at all if it is the first or last of either. In validation both are used.
+    Scenes may overlap in time, so two scenes may hold the same time stamp. Training then takes it from the
+    first of them, and leaves it out if it is the first or last time stamp of either scene. Validation uses
+    every sample of every scene.
 
     Args:
         stamps: (S,) time stamps of the cameras for each scene, in order.

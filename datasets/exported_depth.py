@@ -164,7 +164,7 @@ class SparseDepth(NamedTuple):
     def of_pixels(
         height: int, width: int, cameras: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
     ) -> SparseDepth:
-        """From rows, columns and metres, (K,) each, of every camera; in each pixel the last is kept."""
+        """Depth from (K,) rows, columns and metres of each camera; the last point in a pixel is kept."""
         indices = [(n * height + rows) * width + columns for n, (rows, columns, _) in enumerate(cameras)]
         metres = [metres for _, _, metres in cameras]
         return SparseDepth.of((len(cameras), height, width), np.concatenate(indices), np.concatenate(metres))

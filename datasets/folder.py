@@ -10,7 +10,7 @@ the scene first, then upwards to the root, so that scenes may have different cam
 gives the same numbers without a file.
 
 Frames are in natural order (frame9 before frame10). A sample does not reach across a missing number or from
-one prefix to another (datasets/image_files.py). Files that test_simple.py and test_video.py wrote beside the
+one prefix to another (datasets/image_files.py). Files that test_simple.py and test_video.py wrote next to the
 images are left out. If a folder also holds other images, or names do not follow time, `frames.txt` in it
 lists the frames in their order, one name or pattern per line; a list has no gaps.
 
@@ -161,9 +161,9 @@ class Folder(Exportable, SequenceDataset):
         if depth_scale <= 0:
             raise InputError(f"--dataset.depth_scale must be positive, got {depth_scale}")
         self.stride, self.depth_scale = stride, depth_scale
-        self.protocol = Protocol("own images", "files beside the images", max_depth=depth_cap)
+        self.protocol = Protocol("own images", "files next to the images", max_depth=depth_cap)
         root, folders = find_scenes(Path(data_path))
-        # Lists beside a video are those of its whole folder.
+        # Lists next to a video are those of its whole folder.
         lists = split or (None if Path(data_path).is_file() else root)
         listed = listed_part(Path(lists), part, list(folders), split is not None) if lists else None
         K = None if intrinsics is None else parse_intrinsics(intrinsics, "--dataset.intrinsics")

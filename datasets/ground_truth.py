@@ -89,7 +89,7 @@ class Exportable:
         """Look for exported ground truth.
 
         Args:
-            split, part: of the samples.
+            split, part: split and part of the samples.
             variant: further words in the file's name, for settings that change its maps.
             at_first: see `ExportedDepth`.
         """

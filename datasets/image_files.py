@@ -1,7 +1,7 @@
 """Image files: the one set of rules by which training, prediction, odometry and the doctor read them.
 
     orientation   an image is turned as its EXIF entry says; cameras and phones store it as the sensor lies
-    one per name  0001.jpg beside 0001.png is one frame; the first of `FORMATS` is read
+    one per name  0001.jpg and 0001.png are one frame; the first of `FORMATS` is read
     order         natural: frame9 before frame10
     gaps          a missing number or another prefix ends a run; no sample reaches across
 
@@ -116,7 +116,7 @@ def is_image(name: str) -> bool:
 
 
 def one_per_name(names: Iterable[str]) -> list[str]:
-    """Of names that differ only in their format, the one that comes first in `FORMATS`."""
+    """One of the names that differ only in their format: the one that comes first in `FORMATS`."""
     best: dict[str, str] = {}
     for name in names:
         stem = Path(name).stem

@@ -110,7 +110,7 @@ class Kitti(Exportable, KittiImages):
         return [self.image(f"{self.data_path}/{sample.folder}/image_0{camera}/data", f"{number:010d}")]
 
     def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the rectified camera; they follow where the images on disk were made smaller."""
+        """Intrinsics of the rectified camera, scaled if the images on disk were made smaller."""
         if self.fixed_intrinsics:
             return fixed_intrinsics(height, width)
         if sample.side is None:
@@ -250,7 +250,7 @@ def velodyne_pixels(
     Args:
         points: (N, 3 or more) x forward, y left, z up, metres.
         P_image_from_velodyne: (3, 4), homogeneous pixels from LiDAR points.
-        height, width: of the map, pixels.
+        height, width: size of the map, pixels.
         forward: axis of depth: `camera`, the optical axis, or `velodyne`, the LiDAR's x, which the published
             Eigen ground truth uses.
         published_duplicates: find points that share a pixel as the published code does: its index is equal

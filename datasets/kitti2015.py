@@ -118,7 +118,7 @@ class Kitti2015(Exportable, SequenceDataset):
         return T_source_from_target[None]
 
     def intrinsics(self, sample: Scene, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the rectified camera; they follow where the images on disk were made smaller."""
+        """Intrinsics of the rectified camera, scaled if the images on disk were made smaller."""
         calibration = self._calibration(sample)
         P, _ = self._projections(sample)
         native_width, native_height = calibration.matrix("S_rect_02", 2).astype(int)

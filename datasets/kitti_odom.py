@@ -67,7 +67,7 @@ class KittiOdom(KittiImages):
         return [self.image(f"{self._sequence(sample.folder)}/image_{camera}", f"{number:06d}")]
 
     def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
-        """Of KITTI's own sequences they follow smaller copies of the images; others must fit the size."""
+        """Intrinsics, scaled for smaller copies of KITTI's sequences; other sequences' must fit the size."""
         if self.fixed_intrinsics:
             return fixed_intrinsics(height, width)
         if sample.folder not in self._calibration:

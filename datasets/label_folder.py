@@ -1,6 +1,6 @@
 """Labelled images of any dataset: a folder with one `labels.yaml`, such as the companion of SGDepth.
 
-    images: images/{part}/{name}.jpg            # beside the table of datasets/_labels.py
+    images: images/{part}/{name}.jpg            # in addition to the table of datasets/_labels.py
     labels: labels/{part}/{name}.png
     parts: {val: validation}                    # names of the parts on disk, where they differ
 

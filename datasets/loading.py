@@ -54,7 +54,7 @@ class EpochBatches(Sampler[list[int]]):
     Args:
         count: samples in the dataset.
         batch_size: samples per process.
-        seed, rank, world: of the run.
+        seed, rank, world: seed of the run, number of this process, number of processes.
         steps_per_epoch: batches of an epoch; if not given, one pass over the samples. Beyond one pass, the
             samples are shuffled again.
         replacement: draw each sample independently, so that an epoch may repeat some and leave out others.

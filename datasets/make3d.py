@@ -90,7 +90,7 @@ class Make3D(Exportable, SequenceDataset):
         return [image[:, TOP:BOTTOM]]
 
     def intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the one camera, in pixels of the band."""
+        """Intrinsics of the only camera, in pixels of the band."""
         return K - np.array([[0, 0, 0], [0, 0, TOP], [0, 0, 0]])
 
     def read_raw_depth(self, index: int) -> np.ndarray:
@@ -119,7 +119,7 @@ def read_grid(path: Path) -> np.ndarray:
     except NotImplementedError:
         raise InputError(
             f"{path} is a MATLAB file of version 7.3; the official ones are of version 5 (save it again with "
-            "-v7, or download it anew)"
+            "-v7, or download it again)"
         ) from None
     except (OSError, ValueError, TypeError, IndexError, MatReadError) as error:
         raise InputError(f"{path} cannot be read as a MATLAB file ({error}); is it truncated?") from None

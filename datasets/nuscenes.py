@@ -162,14 +162,14 @@ class NuScenes(Exportable, SurroundDataset):
                     f"{sample.source}: the sample has no key frame of {CHANNELS[RING[missing]]} in "
                     f"sample_data.json of {self.version}; --skip_missing leaves such samples out"
                 )
-            alone = next((offset for offset, rows in reached.items() if (rows[n] < 0).any()), None)
-            if alone is not None and missing is None and sample.listed and not skip_missing:
-                camera = CHANNELS[RING[cameras[int(np.argmax(reached[alone][n] < 0))]]]
+            absent = next((offset for offset, rows in reached.items() if (rows[n] < 0).any()), None)
+            if absent is not None and missing is None and sample.listed and not skip_missing:
+                camera = CHANNELS[RING[cameras[int(np.argmax(reached[absent][n] < 0))]]]
                 raise InputError(
-                    f"{sample.source}: {camera} has no frame {alone:+d} next to sample {sample.token}, at an "
-                    f"end of {sample.scene}; --skip_missing leaves such samples out"
+                    f"{sample.source}: {camera} has no frame {absent:+d} next to sample {sample.token}, at "
+                    f"an end of {sample.scene}; --skip_missing leaves such samples out"
                 )
-            if missing is None and alone is None:
+            if missing is None and absent is None:
                 kept.append(sample)
         if not kept:
             raise InputError(
@@ -201,7 +201,7 @@ class NuScenes(Exportable, SurroundDataset):
         return int(height), int(width)
 
     def intrinsics(self, sample: Sample, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the calibration; they follow where the images on disk were made smaller."""
+        """Intrinsics of the calibration, scaled if the images on disk were made smaller."""
         return resize_intrinsics(
             self._recorded_intrinsics(sample, camera), self.image_size(sample, camera), (height, width)
         )
@@ -274,10 +274,10 @@ class Sample:
     """One key frame.
 
     Attributes:
-        token: of the table `sample`.
+        token: token in the table `sample`.
         scene: its name, such as scene-0103.
         number: its row in the arrays of the dataset.
-        source: what error sentences call it.
+        source: its name in errors.
         listed: the list names the sample itself, not its scene.
     """
 
@@ -336,7 +336,7 @@ def lidar_pixels(
         xyz: (3, P) float64 metres in the LiDAR's frame.
         T_camera_from_lidar: (4, 4).
         K: (3, 3) intrinsics, pixels.
-        height, width: of the image, pixels.
+        height, width: size of the image, pixels.
 
     Returns:
         Rows, columns and metres along the optical axis, (K,) each, in the order of the points.

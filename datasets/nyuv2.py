@@ -164,7 +164,7 @@ class NyuV2(Exportable, SequenceDataset):
         return [torch.from_numpy(straight).permute(2, 0, 1)]
 
     def intrinsics(self, sample: Sample, camera: int, height: int, width: int) -> np.ndarray:
-        """Of the one calibrated camera, for what `images` gives; it follows where copies are smaller."""
+        """Intrinsics of the only calibrated camera, for the result of `images`, scaled for smaller copies."""
         if isinstance(sample, LabelledSample):
             return _shifted(K, LEFT, TOP)
         whole = _whole_size(height, width)

@@ -39,7 +39,7 @@ def open_dataset(options: Mapping[str, Any], purpose: str, **overrides: Any) -> 
     """The dataset that the options of a run name, with the settings that a purpose needs.
 
     Args:
-        options: of a run: `dataset` is a name or a section of settings.
+        options: options of a run; `dataset` is a name or a section of settings.
         purpose: `train` and `val` for the two parts of a run, `evaluate` for images with ground truth,
             `predict` for images without, `inspect` for tools.
         overrides: settings that win, such as part, split or data_path; None stands for not given. `name`

@@ -1,4 +1,4 @@
-"""Files that our own programs wrote beside a user's images: they are not input.
+"""Files that our own programs wrote next to a user's images: they are not input.
 
 left_disp.jpg     test_simple.py, coloured depth of left.png
 walk_depth.mp4    test_video.py, depth of walk.mp4
@@ -16,10 +16,10 @@ OWN_VIDEO = "_depth"  # end of the stem of a video
 
 
 def is_own_output(path: Path, ending: str = OWN_IMAGE, kinds: Iterable[str] = IMAGES) -> bool:
-    """Whether the file from which `path` was predicted lies beside it: left.png for left_disp.jpg.
+    """Whether the file from which `path` was predicted lies next to it: left.png for left_disp.jpg.
 
     Args:
-        path: of the file in question.
+        path: path of the file to check.
         ending: end of the stem of our output.
         kinds: suffixes that the source may have.
     """

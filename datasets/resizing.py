@@ -35,7 +35,7 @@ def resize_image(image: Tensor, height: int, width: int, resize: str = "bicubic"
 
     Args:
         image: (3, h, w) uint8.
-        height, width: of the result, pixels.
+        height, width: size of the result, pixels.
         resize: `bicubic` or `bilinear` (torch), `lanczos` (Pillow).
 
     Returns:

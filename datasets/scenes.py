@@ -22,7 +22,7 @@ from utils import InputError, read_lines, read_text
 
 FRAMES_FILE = "frames.txt"
 NOT_SCENES = {"depth", "pseudo_depth", "leres_depth", "seg_mask", FOLDER}
-SEQUENCE = 3  # images; fewer are a cover or image grid if scenes or videos lie beside them
+SEQUENCE = 3  # images; fewer are a cover or image grid if scenes or videos lie next to them
 PARTS = ("train", "val", "test", "all")
 
 
@@ -91,7 +91,7 @@ def _scenes_in(folder: Path, name: str) -> dict[str, Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """Folders that may hold a scene; not the extracted frames of a video that lies beside them."""
+    """Folders that may hold a scene; not the extracted frames of a video that lies next to them."""
     names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
     names = [name for name in names if name[0] != "." and name not in NOT_SCENES]
     names = [

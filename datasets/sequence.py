@@ -222,7 +222,7 @@ class SequenceDataset(Dataset):
     def _detailed(
         self, images: dict[Frame, Tensor], intrinsics: np.ndarray, index: int, camera: Camera | None
     ) -> Batch:
-        """The sample with larger images; `intrinsics` (N, 3, 3) are those at network size."""
+        """The sample with images of `detail` times the size; `intrinsics` (N, 3, 3) are at network size."""
         sizes = (self.height, self.width), (self.detail * self.height, self.detail * self.width)
         larger = np.stack([resize_intrinsics(K, *sizes) for K in intrinsics]).astype(np.float32)
         return Batch(

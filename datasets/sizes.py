@@ -27,7 +27,7 @@ def network_size(options: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width of the network's input, pixels.
 
     Args:
-        options: of a run, with the method's defaults merged; `height` and `width` may be None or absent.
+        options: options of a run, with the method's defaults merged; height and width may be None or absent.
 
     Raises:
         InputError: an unknown dataset, or a section that repeats an option of the run.

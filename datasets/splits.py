@@ -110,8 +110,8 @@ def evaluated_part(dataset: str, split: str | None) -> str:
 def eigen_to_benchmark_ids() -> np.ndarray:
     """(652,) int64, strictly increasing: where the frames of `eigen_benchmark` stand in the `eigen` list.
 
-    Predictions saved for the 697 Eigen frames, indexed with it, are those of the 652 with improved ground
-    truth.
+    Index predictions saved for the 697 Eigen frames with it to get those of the 652 frames that have
+    improved ground truth.
     """
     position = {line.key: index for index, line in enumerate(load_split("kitti", "eigen", "test"))}
     benchmark = load_split("kitti", "eigen_benchmark", "test")
@@ -158,7 +158,7 @@ def read_split_file(path: str | Path) -> list[SplitLine]:
 
 
 def _read(path: Path, readers: tuple[Path, ...]) -> list[SplitLine]:
-    """As `read_split_file`; `readers` are the lists whose `include` or `without` led here."""
+    """Same as `read_split_file`; `readers` are the lists whose `include` or `without` led here."""
     if path.resolve() in readers:
         raise InputError(f"{_name(path)} includes itself")
     try:
@@ -282,7 +282,7 @@ def _parse_published(tokens: list[str], width: int) -> tuple[str, int, str | Non
 
 
 def _folder_of(drive: str) -> str:
-    """`2011_09_26_drive_0001` to its folder, `2011_09_26/2011_09_26_drive_0001_sync`; others as they are."""
+    """Folder `2011_09_26/2011_09_26_drive_0001_sync` of `2011_09_26_drive_0001`; other names unchanged."""
     return f"{drive[:10]}/{drive}_sync" if KITTI_DRIVE.fullmatch(drive) else drive
 
 
@@ -299,8 +299,8 @@ def compact_lines(samples: Iterable[SplitLine], keep_order: bool = False) -> lis
     """Samples as lines of the compact form.
 
     Args:
-        samples: in any order; repeated ones stay repeated.
-        keep_order: keep it, at the cost of longer lines; otherwise sorted by drive, frame and side.
+        samples: samples in any order; repetitions are kept.
+        keep_order: keep the order, which needs more lines; False sorts by drive, frame and side.
     """
     groups = _groups_in_order(samples) if keep_order else _sorted_groups(samples)
     return [f"{_drive_of(folder)} {sides} {_runs(frames)}" for folder, sides, frames in groups]
@@ -350,6 +350,6 @@ def _runs(frames: list[int]) -> str:
 
 
 def _drive_of(folder: str) -> str:
-    """The inverse of `_folder_of`."""
+    """Drive of a KITTI folder, the inverse of `_folder_of`; other folders unchanged."""
     drive = folder.rpartition("/")[2].removesuffix("_sync")
     return drive if _folder_of(drive) == folder else folder

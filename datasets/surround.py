@@ -141,7 +141,7 @@ class SurroundDataset(SequenceDataset):
     def _ego_mask(self, path: Path) -> Tensor:
         mask = read_mask(path).float()[None]
         size = (self.height, self.width)
-        # Pixels of which a part is the vehicle count as vehicle, as in the published data.
+        # Pixels partly covered by the vehicle belong to the ego mask, as in the published data.
         return F.interpolate(mask, size, mode="bilinear", align_corners=False) != 0
 
     def points(self, sample: Any) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ VIDEOS = {
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts",
     ".m2ts", ".ogv",
 }  # fmt: skip
-EXTRACTED = ".frames"  # a video's frames lie beside it, in <video>.frames
+EXTRACTED = ".frames"  # a video's frames lie next to it, in <video>.frames
 NOTE = ".video"  # says in there which video they come from
 JPEG_QUALITY = 95
 
@@ -38,7 +38,7 @@ def extract_video(video: Path) -> Path:
         temporary = Path(tempfile.mkdtemp(dir=video.parent, prefix=f".{folder.name}."))
     except OSError as error:
         raise InputError(
-            f"the frames of {video} are extracted beside it, but {video.parent} cannot be written to "
+            f"the frames of {video} are extracted next to it, but {video.parent} cannot be written to "
             f"({error.strerror}); link the video into a folder of your own"
         ) from None
     try:
@@ -90,7 +90,7 @@ def _write_frames(video: Path, folder: Path) -> None:
 
 
 def _replace(folder: Path, temporary: Path, note: str) -> None:
-    """Put `temporary` in the place of the frames of an earlier video."""
+    """Replace the frames of an earlier video by `temporary`."""
     if folder.is_dir() and _note_in(folder) != note:
         for kept in folder.glob("*.txt"):  # cam.txt, frames.txt
             shutil.copy(kept, temporary / kept.name)

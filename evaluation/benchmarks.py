@@ -50,7 +50,7 @@ KITTI_BENCHMARKS = ("eigen", "eigen_benchmark")  # --kitti_path evaluates those 
 
 @dataclass(frozen=True)
 class Files:
-    """Files that one evaluation reads or writes beside the dataset.
+    """Files that one evaluation reads or writes in addition to the dataset.
 
     Attributes:
         inverse_depths: saved predictions to evaluate instead of a model; None for none.
@@ -334,7 +334,7 @@ def check_output(folder: Path) -> None:
 
 
 def default_output(source: str | Path, split: str | None, part: str | None) -> Path:
-    """Beside what is evaluated: <folder>/evaluation/<split>_<part>."""
+    """Folder next to the evaluated model or predictions: <folder>/evaluation/<split>_<part>."""
     source = Path(source)
     folder = source if source.is_dir() else source.parent / source.stem
     return folder / "evaluation" / ("_".join(Path(word).name for word in (split, part) if word) or "all")

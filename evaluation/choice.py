@@ -1,8 +1,9 @@
-"""What is evaluated and how: the split, the dataset and its settings, alignment and scale, the card's lines.
+"""Choices of an evaluation: split, dataset and its settings, alignment and scale, the protocol card's lines.
 
 A flag wins over the model's training, and that over the dataset's own protocol. Alignment follows the one
 rule of `methods/metric_scale.py`: a metric model is not aligned, every other model is aligned by each
-image's median. A rig is evaluated both ways from the same predictions, as SurroundDepth does.
+image's median. A rig is evaluated with alignment and without it, from the same predictions, as
+SurroundDepth does.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Model:
 
     Attributes:
         method: in eval mode on its device; None for saved predictions.
-        options: of its training, with a size that the flags gave.
+        options: options of its training; the size may be the flags'.
         source: run folder, checkpoint or file of predictions; None for a model in memory.
     """
 
@@ -77,7 +78,7 @@ class Model:
 
 @dataclass(frozen=True)
 class DatasetChoice:
-    """What a model is evaluated on. None stands for the model's own or the dataset's default.
+    """The data that a model is evaluated on. None stands for the model's own or the dataset's default.
 
     Attributes:
         name: a file of datasets/; None for the dataset that the model was trained on.
@@ -149,8 +150,8 @@ def choose_split(
     """Split and part to evaluate on; None if the dataset has no such thing.
 
     Args:
-        name: of the dataset.
-        options: of the training.
+        name: name of the dataset.
+        options: options of the training.
         wanted: a split, `<split>/<part>`, or a folder of lists. If it is not given: the folder of lists that
             the model was trained with; Eigen's 697 images for KITTI; for other datasets the split of the
             training or the dataset's default. The part is test, or val if there is no test.

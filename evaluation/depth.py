@@ -51,7 +51,7 @@ def evaluate(
         predict: a float Batch on the device to a Prediction with `depths[0]`, (B·N, 1, h, w). Networks must
             be in eval mode. With a false attribute `reads_images`, as `saved.SavedInverseDepths` has, images
             are not read and the Batch holds indices only.
-        dataset: of single images, with ground truth.
+        dataset: a dataset of single images with ground truth.
         protocols: name -> protocol; None for the dataset's own under the name "".
         loading: batch size, device, workers, flip averaging, shard; None for `Loading()`.
         about: further lines of the protocol card; `flip` is added.
@@ -106,7 +106,7 @@ def check_ground_truth(dataset: SequenceDataset) -> None:
         protocol = dataset.protocol
         raise InputError(
             f"none of the {len(dataset)} samples of {protocol.name} has ground truth "
-            f"({protocol.ground_truth}); is it unpacked beside the images?"
+            f"({protocol.ground_truth}); is it unpacked next to the images?"
         )
 
 

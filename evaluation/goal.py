@@ -1,4 +1,4 @@
-"""What a training's validation measures, and the goal that selects its best checkpoint.
+"""Metrics of the validation during training, and the goal that selects the best checkpoint.
 
 A model that is metric, or sees a rig, is evaluated twice from the same predictions: by the dataset's
 protocol, and without alignment. The goal of a metric model is the protocol's goal without alignment.
@@ -43,7 +43,7 @@ def depth_goal(protocol: Protocol, scale: float | None) -> Goal:
     """The goal of a depth model.
 
     Args:
-        protocol: of the validation set.
+        protocol: protocol of the validation set.
         scale: `methods.metric_scale.metric_scale` of the model.
     """
     metric = protocol.goal if scale is None else f"metric_{protocol.goal}"
@@ -56,8 +56,8 @@ def validate_depth(
     """Metrics of a validation set, by name; every process gets those of all samples.
 
     Args:
-        predict: of networks in eval mode.
-        dataset: of single images, with ground truth.
+        predict: `Method.predict` of networks in eval mode.
+        dataset: a dataset of single images with ground truth.
         scale: `methods.metric_scale.metric_scale` of the model.
         loading: with `indices`, this rank's share of the validation samples.
 

@@ -87,7 +87,7 @@ class Samples(TorchDataset):
     """Samples of a dataset with their ground truth, read where the loader's workers are.
 
     Args:
-        dataset: of single images, `frame_ids=(0,)`.
+        dataset: a dataset of single images, `frame_ids=(0,)`.
         read_ground_truth: index -> ground truth of a sample; None if none is needed.
         join_ground_truth: the ground truth of a batch from a list of its samples'.
         images: False leaves the images unread; batches then hold nothing but indices.

@@ -1,4 +1,4 @@
-"""What an evaluation found: one row for each image, means, protocol card, tables and files.
+"""Results of an evaluation: one row for each image, means, protocol card, tables and files.
 
 Shards from several processes are joined by `gather`; an image that two shards hold counts once.
 """
@@ -30,7 +30,7 @@ class Row:
     """The errors of one image.
 
     Attributes:
-        index: of the sample in its dataset.
+        index: index of the sample in its dataset.
         camera: number of the camera in its rig, 0 for a single camera.
         name: the dataset's name of the sample.
         pixels: valid pixels of ground truth.
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass
 class Result:
-    """What an evaluation found.
+    """Results of an evaluation.
 
     Attributes:
         protocol: crop, depth range, alignment, resizing.

@@ -74,7 +74,7 @@ def check_inverse_depth(inverse_depth: np.ndarray, number: int, source: str | Pa
 
     Args:
         inverse_depth: (h, w), at least 0.
-        number: of the map in its file, from 0 on.
+        number: number of the map in its file, from 0.
         source: the file.
 
     Raises:
@@ -105,7 +105,7 @@ def read_inverse_depths(path: str | Path, eigen_to_benchmark: bool = False) -> n
                 if len(saved.files) != 1:
                     raise InputError(
                         f"{path} holds {len(saved.files)} arrays ({', '.join(saved.files[:8])}); save the "
-                        "disparities alone, np.save('disps.npy', disparities)"
+                        "disparities only, np.save('disps.npy', disparities)"
                     )
                 saved = saved[saved.files[0]]
     except FileNotFoundError:

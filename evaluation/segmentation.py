@@ -37,7 +37,7 @@ class SegmentationResult:
     """The confusion matrix of a dataset and the protocol it was counted by.
 
     Attributes:
-        protocol: as in its card.
+        protocol: the protocol as printed on its card.
         confusion: pixel counts.
         facts: anything else that belongs to the result: checkpoint, dataset, split.
     """
@@ -212,7 +212,7 @@ def confusion_image(counts: Tensor, names: Sequence[str]) -> np.ndarray:
 
     Args:
         counts: (classes, classes); row: ground truth, column: prediction.
-        names: of the classes.
+        names: names of the classes.
 
     Returns:
         (h, w, 3) uint8 RGB: names, then a square for each pair with its share in percent.

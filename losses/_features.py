@@ -1,4 +1,4 @@
-"""What an image auto-encoder gives to the loss terms of a sample: `Prediction.extra["features"]`."""
+"""Output of an image auto-encoder for the loss terms: `Prediction.extra["features"]`."""
 
 from __future__ import annotations
 

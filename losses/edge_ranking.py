@@ -151,13 +151,13 @@ class EdgeRanking(nn.Module):
     def compare(
         self, normals: Tensor, reference: Tensor, known: Tensor, sets: list[Edges], draws: list[Draws]
     ) -> Tensor:
-        """The loss for given edges and draws.
+        """The loss for given edges and random numbers.
 
         Args:
             normals, reference: (B·N, 3, H, W) unit normals.
             known: (B·N, 1, H, W) bool, True where `reference` is known.
             sets: the sets of edges.
-            draws: the draws of each set.
+            draws: random anchors and distances of each set.
         """
         points = [_points(edges, draw, clamp=self.published) for edges, draw in zip(sets, draws)]
         index, inside = (torch.cat([one[part] for one in points], 1) for part in (0, 1))

@@ -48,7 +48,7 @@ class FeatureGradients(nn.Module):
         self.discriminative, self.convergent = discriminative, convergent
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """Returns a scalar, negative where first differences prevail."""
+        """Returns a scalar; it is negative if the first differences outweigh the second ones."""
         return self.per_level(batch.images[0], prediction.extra["features"].levels).sum()
 
     def per_level(self, image: Tensor, features: list[Tensor]) -> Tensor:

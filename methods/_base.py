@@ -43,11 +43,11 @@ class Method(nn.Module):
         cameras: number of synchronised cameras that are processed jointly; 1: any single image.
         epoch: the current epoch, from 0; terms with a later `from_epoch` are left out.
         defaults: option defaults that this method overrides.
-        needs: batch entries that the method reads, beside those of its loss terms, such as
+        needs: batch entries that the method reads, in addition to those of its loss terms, such as
             "rig_from_camera" or "companion.maps.labels".
         provides: parts of a prediction that this method can make for its loss terms (`LossTerm.predicts`).
         only_for_training: sub-networks that inference does without; a checkpoint may lack them.
-        predicts_depth: False for a stage of training that is validated by its loss alone.
+        predicts_depth: False for a stage of training that is validated only by its loss.
     """
 
     precision: torch.dtype = torch.float32

@@ -1,4 +1,4 @@
-"""What a method and its loss terms read of a batch, checked on the first sample and before any step.
+"""Batch entries that a method and its loss terms read, checked on the first sample before any step.
 
 A loss term or method declares `needs`: paths into a `structures.Batch`, such as "maps.depth",
 "points.matches", "companion.maps.labels", "T_source_from_target.s" or "rig_from_camera". "cameras" asks for

@@ -46,11 +46,11 @@ class FeatDepth(Monodepth2):
         decoder: depth decoder.
         pose_encoder: pose encoder.
         disparity_smoothness: weight of the smoothness term; scale s counts 1 / 2**s.
-        losses: as Monodepth2's. With stereo pairs the published loss has neither automask nor normalised
+        losses: same as Monodepth2's. With stereo pairs the published loss has neither automask nor normalised
             disparities; `losses.photometric.automask` and `losses.smoothness.normalise` change that.
 
     Raises:
-        InputError: what `Monodepth2` refuses; joint training without reconstruction.
+        InputError: a setting that `Monodepth2` refuses; joint training without reconstruction.
     """
 
     defaults: ClassVar[dict[str, Any]] = {
@@ -122,7 +122,7 @@ class FeatDepth(Monodepth2):
             self.pose = NETWORKS.get("pose_decoder")(self.pose_encoder.num_channels, num_frames=1)
 
     def train(self, mode: bool = True) -> FeatDepth:
-        """As `nn.Module.train`; a frozen extractor keeps its running statistics."""
+        """Same as `nn.Module.train`; a frozen extractor keeps its running statistics."""
         super().train(mode)
         if mode and not self.joint and self.extractor_norms == "running":
             self.extractor.eval()
@@ -131,13 +131,13 @@ class FeatDepth(Monodepth2):
     def run_pose_network(
         self, frames: list, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """As `DepthAndMotion`, on images of `pose_size`."""
+        """Same as in `DepthAndMotion`, on images of `pose_size`."""
         if self.pose_size is not None and self.pose_model_type != "shared":
             images = {frame: enlarge(images[frame], self.pose_size) for frame in frames}
         return super().run_pose_network(frames, images, features)
 
     def add_geometry(self, batch: Batch, prediction: Prediction) -> None:
-        """As `Monodepth2`, with the features of target and sources and where to sample them.
+        """Same as in `Monodepth2`; adds the features of target and sources and the grid that samples them.
 
         Raises:
             InputError: a frozen extractor is used in training and was never loaded.
@@ -174,7 +174,7 @@ class FeatDepth(Monodepth2):
         return features
 
     def _warp_sources(self, batch: Batch, prediction: Prediction, scale: int, T: Tensor) -> None:
-        """As `Monodepth2`; with the finest scale also the grid of the features, at their own size."""
+        """Same as in `Monodepth2`; at the finest scale also adds the grid that samples the features."""
         super()._warp_sources(batch, prediction, scale, T)
         features = prediction.extra.get("features")
         if features is None or scale != min(prediction.disparities):

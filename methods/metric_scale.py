@@ -2,7 +2,7 @@
 
     depth in metres = metric_scale(method, options) * depth of the network
 
-Video alone never shows how large the world is: depth is known up to a scale factor. A stereo pair's
+Video by itself never shows how large the world is: depth is known up to a scale factor. A stereo pair's
 baseline fixes the factor, and so does a loss term that declares `gives_metric_scale = True`: the overlap of
 cameras with known extrinsics, known speed, measured depth. This rule is the only one; training, validation,
 prediction and evaluation ask it.
@@ -32,10 +32,10 @@ def metric_scale(method: nn.Module | None, options: Mapping[str, Any]) -> float 
 
     Args:
         method: a Method; its `loss_terms` declare `gives_metric_scale`. None for saved predictions.
-        options: of its training: dataset, frame_ids, use_stereo.
+        options: options of its training: dataset, frame_ids, use_stereo.
 
     Raises:
-        InputError: a stereo baseline that is not in metres beside a loss term that teaches metres.
+        InputError: a stereo baseline that is not in metres together with a loss term that teaches metres.
     """
     metric = [name for name, term in loss_terms(method).items() if getattr(term, "gives_metric_scale", False)]
     if not trained_with_stereo(options):
@@ -57,10 +57,10 @@ def loss_terms(method: nn.Module | None) -> dict[str, nn.Module]:
 
 
 def learned_from(method: nn.Module | None, options: Mapping[str, Any]) -> str:
-    """What a model learned from, for the protocol card: "video", "stereo pairs", "video, camera rig", ...
+    """Training signal of a model, for the protocol card: "video", "stereo pairs", "video, camera rig", ...
 
     Args:
-        method, options: as `metric_scale`.
+        method, options: same as for `metric_scale`.
     """
     offsets = [frame for frame in options.get("frame_ids", (0, -1, 1)) if frame not in (0, "s")]
     sources = ["video"] if offsets else []
@@ -78,7 +78,7 @@ def scale_error(method: nn.Module | None, options: Mapping[str, Any]) -> float |
 
     Args:
         method: with `validation_metrics`, those of its checkpoint, as `methods.load_method` sets them.
-        options: as `metric_scale`.
+        options: same as for `metric_scale`.
     """
     metrics = getattr(method, "validation_metrics", None) or {}
     ratio = metrics.get(RATIO, metrics.get("truth_per_prediction"))  # the second is of older checkpoints
@@ -119,7 +119,7 @@ def dataset_to_evaluate(options: Mapping[str, Any]) -> str:
     if method == "surround_depth" and not options.get("dataset"):
         raise InputError(
             "the checkpoint does not name its dataset; give one with --dataset, or write it into an "
-            'opt.json beside the checkpoint, as in {"dataset": "ddad"} or {"dataset": "nusc"}'
+            'opt.json next to the checkpoint, as in {"dataset": "ddad"} or {"dataset": "nusc"}'
         )
     return trained_on(options)[0]
 

@@ -51,7 +51,7 @@ class ScDepth(DepthAndMotion):
         published: sample, pad, reduce and draw pairs as the published code does; see the terms' options.
         scales: only scale 0 is trained.
         decoder: `depth_decoder_bilinear` is SC-Depth's, `depth_decoder` that of SC-SfMLearner.
-        pose_encoder: the published one is a ResNet-18 beside any depth encoder.
+        pose_encoder: the published one is a ResNet-18 for every depth encoder.
         min_depth: depth at disparity 1, in the unit of the translations.
         max_depth: depth at disparity 0.
         losses: term → weight and settings, over the version's; a weight of 0 removes a term.

@@ -33,8 +33,8 @@ class SGDepth(Monodepth2):
         classes: channels of the segmentation; the published 20 hold one that is never trained.
         depth_gradient: factor of the depth loss in the gradient of shared layers.
         segmentation_gradient: factor of the segmentation loss in the gradient of shared layers.
-        losses: as Monodepth2's; `segmentation` has the weight 1. With its weight 0 depth alone is trained,
-            and no companion is needed.
+        losses: same as Monodepth2's; `segmentation` has the weight 1. With its weight 0 only depth is
+            trained, and no companion is needed.
     """
 
     provides = (*Monodepth2.provides, "logits", "sources.logits", "companion.logits")
@@ -52,7 +52,7 @@ class SGDepth(Monodepth2):
             raise InputError("sgdepth splits a decoder of its own; leave out --depth_network")
         if settings.get("pose_model_type") == "shared":
             raise InputError(
-                "sgdepth's encoder sees targets and companion alone; --pose_model_type separate_resnet or "
+                "sgdepth's encoder sees only targets and companion; --pose_model_type separate_resnet or "
                 "posecnn have an encoder of their own"
             )
         given = dict(losses or {})
@@ -80,7 +80,7 @@ class SGDepth(Monodepth2):
         return "segmentation" in self.loss_terms
 
     def run_networks(self, batch: Batch, plain: Prediction | None = None) -> Prediction:
-        """As `DepthAndMotion`, with the logits of the companion and, while objects are masked, of all frames.
+        """Same as in `DepthAndMotion`; adds logits of the companion and, to mask objects, of all frames.
 
         Augmented views take over the companion's logits; a step predicts them once.
         """

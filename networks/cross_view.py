@@ -183,7 +183,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """Enlargement by r, then a mix over channels."""
+    """Depthwise transposed convolution that enlarges by r, then a 1 x 1 convolution."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ class DepthDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if len(num_channels) != len(WIDTHS):
-            raise InputError(f"the depth decoder joins 5 features, got {len(num_channels)}")
+            raise InputError(f"the depth decoder needs 5 features, got {len(num_channels)}")
         if not scales or len(set(scales)) < len(scales) or not set(scales) <= set(range(len(WIDTHS))):
             raise InputError(f"scales must be different numbers from 0 to 4, got {list(scales)}; try 0 1 2 3")
         if num_outputs < 1:

@@ -1,4 +1,4 @@
-"""Image decoder: reconstructs the image from an encoder's coarsest feature alone, without skip connections.
+"""Image decoder: reconstructs the image from only an encoder's coarsest feature, without skip connections.
 
     x = conv(up(conv(x))),   image[s] = sigmoid(conv(x)) at 1 / 2**s of the input's size
 
@@ -30,7 +30,7 @@ class ImageDecoder(nn.Module):
     finest.
 
     Args:
-        num_channels: of an encoder's five features, finest first; only the last is read.
+        num_channels: channels of an encoder's five features, finest first; only the last is read.
 
     Raises:
         InputError: not five features.
@@ -61,7 +61,7 @@ class ImageDecoder(nn.Module):
             InputError: an image whose height or width is below 64.
         """
         x = features[-1]
-        if min(x.shape[-2:]) < 2:  # one row alone has nothing to reflect
+        if min(x.shape[-2:]) < 2:  # a single row has nothing to reflect
             raise InputError(
                 "the image's height and width must be at least 64; its coarsest feature has "
                 f"{x.shape[-2]} x {x.shape[-1]} pixels"

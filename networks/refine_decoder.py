@@ -33,7 +33,7 @@ class RefineDecoder(nn.Module):
     coarsest.
 
     Args:
-        num_channels: of the five features, finest first; the first is not read.
+        num_channels: channels of the five features, finest first; the first is not read.
         scales: scales of the outputs, 1 (half the input's size) to 4. Levels finer than the finest of them
             are kept, for published weights to fit, but neither run nor trained.
         num_outputs: channels of each map: 1 for disparity.

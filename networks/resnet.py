@@ -73,7 +73,7 @@ class Resnet(nn.Module):
         return features
 
     def first_feature(self, image: Tensor) -> Tensor:
-        """The first of the five features alone, (B, 64, H / 2, W / 2)."""
+        """Only the first of the five features, (B, 64, H / 2, W / 2)."""
         net = self.encoder
         return net.relu(net.bn1(net.conv1(self.normalised(image))))
 

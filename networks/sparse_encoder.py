@@ -45,7 +45,7 @@ class SparseEncoder(nn.Module):
         super().__init__()
         if len(channels) != len(kernels):
             raise InputError(
-                f"each stage has one kernel, got {len(channels)} channels and {len(kernels)} kernels"
+                f"each stage needs one kernel size, got {len(channels)} channels and {len(kernels)} kernels"
             )
         if any(kernel % 2 == 0 for kernel in kernels):
             raise InputError(f"kernels must be odd, got {list(kernels)}; try 5 5 3 3 3")
@@ -112,7 +112,7 @@ class SparseSequential(nn.Sequential):
 
 
 class SparseConv(nn.Module):
-    """Convolution without bias whose output has the sites of its input.
+    """Sparse convolution without bias: its output has values only at the sites of its input.
 
     The weight has the published layout: `kernel` (k * k, in_channels, out_channels), in which the row offset
     varies fastest.
@@ -177,8 +177,8 @@ def sparse_max_pool(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         mask: (B, 1, h, w) bool, the sites.
 
     Returns:
-        (B, C, h / 2, w / 2) and its sites: those whose 2 x 2 block holds a site. A site that only the 3 x 3
-        window of another position sees does not make a new one.
+        (B, C, h / 2, w / 2) and its sites: positions whose 2 x 2 block holds a site. The 3 x 3 windows
+        overlap, but a position is not a site if only the rest of its window holds one.
     """
     pooled_mask = F.max_pool2d(mask.to(x.dtype), 2) > 0
     pooled = F.max_pool2d(torch.where(mask, x, -torch.inf), 3, stride=2, padding=1)

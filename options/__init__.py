@@ -79,7 +79,7 @@ def parse(
 
 
 def effective(options: argparse.Namespace) -> dict[str, Any]:
-    """What a run folder keeps: everything that shapes the result, nothing of this one call."""
+    """Options kept in the run folder: all that affect the result, none that concerns only this call."""
     call = {name for name, option in OPTIONS.items() if option.of_call}
     return {key: value for key, value in vars(options).items() if key not in call}
 

@@ -1,4 +1,4 @@
-"""What is refused before data is looked for.
+"""Checks of options before any data is read.
 
 `check_options` and `read_sections` look at names and numbers only. `check_constructors` imports the
 components and builds those that need neither data nor time: their own checks refuse impossible values.
@@ -98,7 +98,7 @@ def check_constructors(options: argparse.Namespace) -> None:
     """Build views, augmentation and loss terms, and look the encoders up, for their own refusals.
 
     Raises:
-        InputError: what the component refuses.
+        InputError: a setting that the component refuses.
     """
     import layers
 

@@ -78,7 +78,7 @@ def _add(group: Any, option: Option) -> None:
         facts |= {"nargs": "+"}
     if option.name == "config":
         facts |= {"action": "extend"}
-    if option.name == "local_rank":  # written in both ways by torch.distributed.launch
+    if option.name == "local_rank":  # torch.distributed.launch writes either spelling
         names.append("local-rank")
     group.add_argument(*(f"--{name}" for name in names), **facts)
 
@@ -98,7 +98,7 @@ def _reader(option: Option) -> Any:
 
 
 def read_command_line(arguments: Sequence[str]) -> dict[str, Any]:
-    """What was typed: option → value and section → its settings; values of settings are `Typed` text.
+    """The typed options: option → value and section → its settings; values of settings are `Typed` text.
 
     Raises:
         InputError: an unknown flag or an impossible value; the sentence says what to type instead.

@@ -36,7 +36,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".txt":
             lines = (line.split("#")[0].strip() for line in content.splitlines())
-            # A word alone is a flag, as ConfigArgParse reads it.
+            # A single word is a flag, as ConfigArgParse reads it.
             lines = (line if "=" in line else f"{line} = true" for line in lines if line)
             pairs = (re.split(r"\s*=\s*", line, maxsplit=1) for line in lines)
             settings = {key: read_yaml(value) for key, value in pairs}
@@ -71,7 +71,7 @@ def read_values(source: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         source: the file, or `SAVED`; errors begin with it.
-        settings: as `read_config` gives them.
+        settings: result of `read_config`.
 
     Raises:
         InputError: an unknown option, with the nearest one; an impossible value; a value given twice.

@@ -1,6 +1,6 @@
 """The options of a run: each stands here once, with its name, type, default, help and check.
 
-Components have settings beside these (`--losses.smoothness.weight`), declared by their constructors. Flags of
+Components have further settings (`--losses.smoothness.weight`), declared by their constructors. Flags of
 other systems that mean one of these options are in `options/aliases.py`.
 """
 
@@ -22,7 +22,7 @@ class Option:
     """One option.
 
     Attributes:
-        name: of the flag and in configs.
+        name: name of the flag; the same in configs.
         help: a phrase that can be understood without the lines around it.
         kind: reads one value from its text; see `options/values.py`.
         default: its value if it is not given. An option whose default is None accepts `none`.
@@ -188,7 +188,7 @@ GROUPS: dict[str, list[Option]] = {
     ],
     "optimisation": [
         Option("batch_size", "samples per process and step", whole, 12, check=at_least(1), metavar="N"),
-        Option("accumulate", "batches whose gradients are summed into one step; batch norm sees each alone",
+        Option("accumulate", "batches whose gradients are summed into one step; batch norm sees one at a time",
                whole, 1, check=at_least(1), metavar="N"),
         Option("ema", "decay of the averaged weights that are evaluated and saved, such as 0.999",
                number, check=fraction, metavar="DECAY", shown="no average"),
@@ -247,7 +247,7 @@ GROUPS: dict[str, list[Option]] = {
         switch("trackio", "log to trackio as well, a local dashboard"),
         Option("save_frequency", "epochs between validations and checkpoints", whole, 1, check=at_least(1),
                metavar="N"),
-        Option("keep_checkpoints", "number of epoch checkpoints kept beside last and best; 0 keeps all",
+        Option("keep_checkpoints", "number of epoch checkpoints kept besides last and best; 0 keeps all",
                whole, 5, check=at_least(0), metavar="N"),
         Option("num_val", "number of validation samples, evenly spaced; 0 takes all", whole, 500,
                check=at_least(0), metavar="N"),

@@ -49,7 +49,7 @@ def boolean(value: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """Text; a number in a config is the text it was written as, a list or a truth value is refused."""
+    """Text; a number in a config is the text it was written as, a list or a boolean is refused."""
     if isinstance(value, (bool, list, tuple, dict)) or value is None:
         raise ValueError(value)
     return str(value)

@@ -27,7 +27,7 @@ GUESSED = "guessed"  # source of intrinsics that nothing gives
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is written for each image besides the coloured inverse depth.
+    """Outputs for each image in addition to the coloured inverse depth.
 
     Attributes:
         ext: format of the coloured image, such as `png`.
@@ -50,12 +50,12 @@ class Wanted:
 
 @dataclass
 class Report:
-    """What happened to the images of one call.
+    """Report on the images of one call.
 
     Attributes:
         failed: a sentence for each image that could not be read.
         dark: a sentence for each image that is nearly black because of its bits.
-        sources: where intrinsics were taken from → number of images.
+        sources: origin of the intrinsics → number of images.
     """
 
     failed: list[InputError] = field(default_factory=list)
@@ -71,7 +71,7 @@ def predict_images(
     Args:
         predictor: a model of single images.
         outputs: image → path of its outputs without ending, see `name_outputs`.
-        wanted: what is written.
+        wanted: the outputs to write.
         report: filled in on the way.
         batch_size: images predicted at a time.
     """
@@ -100,7 +100,7 @@ def predict_images(
 
 
 def name_outputs(images: Sequence[Path], output: str | Path | None = None) -> dict[Path, Path]:
-    """Image → path of its outputs without ending: beside the image, or in the same tree below `output`.
+    """Image → path of its outputs without ending: next to the image, or in the same tree below `output`.
 
     Images that differ only in their ending keep it: left.png and left.jpg become left.png_disp.png and
     left.jpg_disp.png.
@@ -128,7 +128,7 @@ def find_intrinsics(
 ) -> tuple[np.ndarray | None, str]:
     """(3, 3) pixels of an image, and where they are from.
 
-    In this order: `wanted.intrinsics`, cam.txt beside the image, the training's intrinsics if they fit the
+    In this order: `wanted.intrinsics`, cam.txt next to the image, the training's intrinsics if they fit the
     size of the image, a guess.
 
     Returns:
@@ -163,7 +163,7 @@ def write_outputs(
         inverse_depth: (1, H, W) at the network's size.
         K: (3, 3) pixels of the image, for points.
         unit: unit of depth in words.
-        wanted: what is written.
+        wanted: the outputs to write.
     """
     inverse = enlarge(inverse_depth[None], *image.shape[-2:])[0, 0].cpu().numpy()
     depth = 1 / inverse

@@ -30,11 +30,11 @@ def predict_frame_set(
 
     Args:
         predictor: a model of single images or of the dataset's cameras.
-        dataset: of `open_rig`.
+        dataset: result of `open_rig`.
         name: the dataset's name, which begins the names of the files.
         sample: index, or the end of a sample's name.
         folder: folder for the outputs.
-        wanted: what is written; points are those of all cameras together.
+        wanted: the outputs to write; points of all cameras are written together.
 
     Returns:
         What was written and the unit of depth, in words.

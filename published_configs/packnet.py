@@ -84,7 +84,7 @@ def _method(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys. Strings that are Python literals become their values, as yacs reads them."""
+    """Nested settings as one dictionary with dotted keys. Python lists in strings are parsed, as in yacs."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):

@@ -130,7 +130,7 @@ def _split(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
 
 
 def _companion(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Cityscapes beside the video; its images are resized, shrunk by up to 1.5 and cropped."""
+    """Cityscapes as the companion of the video; its images are resized, shrunk by up to 1.5 and cropped."""
     loaders, count = given["segmentation_training_loaders"], given["segmentation_training_batch_size"]
     if loaders != "cityscapes_train":
         notes.append(f"segmentation_training_loaders {loaders} is read as cityscapes_train")

@@ -26,7 +26,7 @@ def stream(name: str) -> np.random.RandomState:
 
 
 def weight(key: str, shape: list[int], dtype: str) -> np.ndarray:
-    """The value of checkpoint entry `key`: a function of its name and shape alone, He-scaled."""
+    """The value of checkpoint entry `key`: a function of only its name and shape, He-scaled."""
     if not dtype.startswith("float"):
         return np.zeros(shape, dtype)
     draw, leaf = stream(key), key.rsplit(".", 1)[-1]
@@ -46,7 +46,7 @@ def state_dict(name: str) -> dict[str, torch.Tensor]:
 
 
 def image(name: str, batch: int, height: int, width: int, channels: int = 3) -> np.ndarray:
-    """Smooth pictures in [0, 1], (batch, channels, height, width): eight plane waves a channel."""
+    """Smooth images in [0, 1], (batch, channels, height, width): eight plane waves per channel."""
     draw = stream(name)
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     out = np.zeros((batch, channels, height, width))
@@ -86,7 +86,7 @@ class Golden:
         return self.arrays[name]
 
     def inputs(self) -> dict[str, np.ndarray]:
-        """The case's inputs, rebuilt from the expressions recorded beside it, in their order."""
+        """The case's inputs, rebuilt from the expressions recorded with it, in their order."""
         scope = {"np": np, "image": image, "uniform": uniform, "H": H, "W": W, "h": h, "w": w}
         values: dict[str, np.ndarray] = {}
         for name, expression in self._case["inputs"].items():
@@ -102,9 +102,9 @@ class Golden:
         percentile: bool = False,
         outliers: float = 0.0,
     ) -> None:
-        """Assert |result - golden| <= 10 spread + relative * scale, but for a fraction of outliers.
+        """Assert |result - golden| <= 10 spread + relative * scale, except for a fraction of outliers.
 
-        With `percentile` the 99th percentile of the spread counts instead of the largest: for gradients,
+        `percentile` takes the 99th percentile of the spread instead of the largest value: for gradients,
         which jump where a minimum switches frame.
         """
         result = np.asarray(result.detach().cpu() if isinstance(result, torch.Tensor) else result)

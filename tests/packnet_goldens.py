@@ -1,4 +1,4 @@
-"""What PackNet-SfM's published code returned (`tests/golden/packnet_*.npz`), and the inputs that led to it.
+"""Results of PackNet-SfM's published code (`tests/golden/packnet_*.npz`), and the inputs that led to it.
 
 `index_B.json` gives each array's magnitude and its spread (float32 to float64), as `index_A.json` does.
 """

@@ -99,7 +99,7 @@ def start(*words: str | Path, **popen: Any) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, expected: int = 0, timeout: float = 120) -> str:
-    """What it printed; fails unless it exits with `expected`."""
+    """Its printed text; fails unless it exits with `expected`."""
     try:
         output, _ = process.communicate(timeout=timeout)
     finally:

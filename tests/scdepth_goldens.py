@@ -1,4 +1,4 @@
-"""What SC-Depth's published code returned (`tests/golden/scdepth_*.npz`), and the inputs that led to it.
+"""Results of SC-Depth's published code (`tests/golden/scdepth_*.npz`), and the inputs that led to it.
 
 `index_B.json` gives each array's magnitude and its spread (float32 to float64), as `index_A.json` does.
 """

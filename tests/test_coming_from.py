@@ -1,4 +1,4 @@
-"""What docs/coming-from.md names is there: its commands are understood, its flags and tools exist."""
+"""docs/coming-from.md is true: its commands are understood, its flags and tools exist."""
 
 import importlib
 import re

@@ -1,7 +1,7 @@
 """Every registered component: it builds with its defaults, names its source, explains its settings.
 
-Whatever is registered later is in here by itself. What cannot be built from its defaults alone gets a line in
-NEEDS.
+Components that are registered later are tested automatically. A component with arguments that have no default
+gets a line in NEEDS.
 """
 
 import importlib
@@ -39,9 +39,9 @@ NEEDS = {
     ("networks", "split_decoder"): {"num_channels": CHANNELS},
     ("networks", "timm"): {"model": "test_efficientnet"},
 }
-# Datasets that nobody can train on: single images to evaluate on.
+# Datasets for evaluation only: single images.
 TEST_ONLY = {"make3d"}
-# What must be installed to read a dataset's files, beside the requirements.
+# Package that reads a dataset's files, in addition to the requirements.
 PACKAGE_OF = {"nuscenes": "nuscenes.nuscenes"}
 
 each = pytest.mark.parametrize(("folder", "name"), COMPONENTS, ids=["/".join(pair) for pair in COMPONENTS])
@@ -91,7 +91,7 @@ def build_small_dataset(name, tmp_path):
 
 
 @each
-def test_its_file_says_in_words_what_it_is_and_its_class_explains_every_setting(folder, name):
+def test_file_has_an_idea_and_class_explains_every_setting(folder, name):
     component = REGISTRIES[folder].get(name)
     where = component.__module__
     idea = importlib.import_module(where).__doc__ or ""

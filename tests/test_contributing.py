@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md gives as examples runs, and passes what every component must."""
+"""The examples in CONTRIBUTING.md run and pass the tests of every component."""
 
 import re
 import sys
@@ -51,7 +51,7 @@ def test_the_proofs_hold(proofs, tmp_path, drawn_batch):
 def test_the_examples_are_components_like_any_other(proofs, tmp_path):
     for path, _, _ in EXAMPLES:
         folder, name = path.split("/")
-        components.test_its_file_says_in_words_what_it_is_and_its_class_explains_every_setting(folder, name)
+        components.test_file_has_an_idea_and_class_explains_every_setting(folder, name)
         components.test_its_name_is_that_of_its_file_or_within_it(folder, name)
         if folder != "datasets":  # the proof has opened that one
             components.test_it_is_built_from_its_defaults(folder, name, tmp_path)

@@ -18,7 +18,7 @@ SETTINGS = {
     ("launcher", "world"),
     [("torch.distributed.run", "tiny_kitti"), ("torch.distributed.launch", "tiny_folder")],
 )
-def test_two_processes_give_the_weights_of_one_with_the_doubled_batch(launcher, world, request, tmp_path):
+def test_two_processes_equal_one_with_the_doubled_batch(launcher, world, request, tmp_path):
     data = request.getfixturevalue(world)
     steps = {"tiny_kitti": 3, "tiny_folder": 2}[world]
     settings = {**SETTINGS, "max_steps": steps}
@@ -43,7 +43,7 @@ def test_two_processes_give_the_weights_of_one_with_the_doubled_batch(launcher, 
         assert sharded[name] == pytest.approx(validated[name], rel=1e-4), name
 
 
-def test_a_process_without_data_of_its_own_does_not_keep_the_others_waiting(tiny_kitti, tmp_path):
+def test_process_without_data_does_not_block_the_others(tiny_kitti, tmp_path):
     """One validation image for two processes; and the run goes on with one process where two stopped."""
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=4, num_val=1, **SETTINGS)
     launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", runs.free_port())

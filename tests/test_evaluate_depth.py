@@ -112,7 +112,7 @@ def test_a_tilde_that_the_shell_leaves_is_the_home_folder(together, drive, monke
     assert (drive / "home/kitti_lists_test/results.json").is_file()
 
 
-def test_several_datasets_in_one_call_and_a_rig_both_ways(together, drive, rig, capsys):
+def test_several_datasets_in_one_call_and_a_rig(together, drive, rig, capsys):
     out = together("--kitti_path", str(drive / "kitti"), "--ddad_path", str(rig), "--post_process")
     assert read(out / "kitti_lists_test")["mean"]["abs_rel"] < 0.05
     folder = out / "ddad_surrounddepth_val"
@@ -254,7 +254,7 @@ def test_saved_predictions_get_the_same_numbers(run, drive):
     assert again["card"]["flip"] == "as saved"
 
 
-def test_predictions_can_be_saved_alone(run, drive):
+def test_predictions_can_be_saved_only(run, drive):
     assert run("--save_pred_disps", "--no_eval") == {}
     assert (drive / "out" / "disps_lists_split.npy").is_file()
 
@@ -472,7 +472,7 @@ def test_saved_disparities_may_lie_in_an_npz(run, drive):
 
 
 @pytest.mark.parametrize("value", [-1.0, np.nan])
-def test_saved_disparities_that_are_no_depth_are_refused(run, drive, value):
+def test_saved_disparities_without_depth_are_refused(run, drive, value):
     np.save(drive / "disps.npy", np.full((COUNT, 8, 16), value, np.float32))
     for split in (str(drive / "lists"), "benchmark"):
         words = ["--eval_stereo", "--eval_split", split]

@@ -82,7 +82,7 @@ def test_motions_chain_to_the_path_they_come_from():
 
 
 def test_a_step_forward_moves_the_world_backward():
-    """What is ahead comes nearer: T_later_from_earlier has a negative z."""
+    """Objects ahead come nearer: T_later_from_earlier has a negative z."""
     assert motions_of(straight(1))[0, 2, 3] == pytest.approx(-0.25)
 
 
@@ -123,7 +123,7 @@ def test_rpe_is_given_as_root_mean_square_and_as_mean():
 
 @pytest.mark.parametrize(("alignment", "error"), [("7dof", 0), ("scale", 0), ("6dof", 15), ("none", 21.2)])
 def test_alignment_takes_away_what_it_names(alignment, error):
-    """A circle of 15 m beside one of 30 m: concentric 15 m apart, from one start R / sqrt(2) on average."""
+    """A circle of 15 m and one of 30 m: concentric 15 m apart, from one start R / sqrt(2) on average."""
     ground_truth = circle()
     ground_truth[:, :3, 3] += [5, 2, -7]
     path = circle()

@@ -172,7 +172,7 @@ def test_saved_predictions_get_the_numbers_of_their_model(tmp_path):
 
 @pytest.mark.parametrize("resize", ["disparity", "depth", "nearest"])
 def test_a_saved_zero_is_an_infinite_depth_that_is_clamped(tmp_path, resize):
-    """As a depth of 1e30 m is, in each way to resize."""
+    """A saved zero gives the errors of a depth of 1e30 m, with each kind of resizing."""
     wall = Wall(tmp_path, count=1)
     zero, far = saved(from_brightness, wall), saved(from_brightness, wall)
     zero[0, 16, 32], far[0, 16, 32] = 0, 1e-30
@@ -192,7 +192,7 @@ def test_an_image_of_zeros_is_clamped_and_not_nan(tmp_path):
 @pytest.mark.parametrize(
     ("value", "word"), [(np.nan, "not finite"), (np.inf, "not finite"), (-0.5, "negative")]
 )
-def test_saved_values_that_are_no_depth_are_named(tmp_path, value, word):
+def test_saved_values_without_depth_are_named(tmp_path, value, word):
     wall = Wall(tmp_path, count=3)
     array = np.ones((3, 8, 8), np.float32)
     array[1, 2, 3] = value

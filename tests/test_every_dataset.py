@@ -21,7 +21,7 @@ from utils import InputError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SINGLE = {"kitti2015", "make3d"}  # single images with ground truth: they evaluate what was trained elsewhere
-NO_TRUTH = {"kitti_odom"}
+WITHOUT_DEPTH = {"kitti_odom"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, t
     part = evaluated_part(name, root, splits)
     options = {"dataset": name, "data_path": root, "height": 64, "width": 96, **splits}
     images = build_dataset(options, part=part, frame_ids=(0,))
-    if name not in NO_TRUTH:
+    if name not in WITHOUT_DEPTH:
         words = ["--dataset", name, "--data_path", root, "--part", part, "--workers", 1]
         words += ["--split", splits["split"]] if splits else []
         export_gt_depth.main(list(map(str, words)))
@@ -58,7 +58,7 @@ def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, t
         index = next(n for n in range(len(images)) if images.depth_from_raw(n) is not None)
         np.testing.assert_array_equal(images.exported.get(images.name(index)), images.depth_from_raw(index))
 
-    if name not in NO_TRUTH:
+    if name not in WITHOUT_DEPTH:
         words = ["--run", model, "--dataset", name, "--data_path", root, "--num_workers", 0]
         words += ["--device", "cpu"]
         words += ["--eval_split", splits["split"]] if splits else []

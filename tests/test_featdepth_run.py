@@ -67,7 +67,7 @@ def test_the_first_stage_is_validated_by_its_loss(autoencoder):
     assert any("val/loss" in line for line in lines) and not any("abs_rel" in line for line in lines)
 
 
-def test_the_second_stage_trains_on_its_features_and_is_evaluated(tiny_kitti, tmp_path, autoencoder, capsys):
+def test_second_stage_trains_on_its_features_and_is_evaluated(tiny_kitti, tmp_path, autoencoder, capsys):
     trainer = runs.train(second_stage(tiny_kitti, tmp_path, **from_the(autoencoder)))
     assert "loaded extractor (120 tensors); left aside image_decoder" in capsys.readouterr().out
     before = runs.load_checkpoint(autoencoder, which="last").weights

@@ -34,7 +34,7 @@ def test_other_runtime_errors_pass():
         raise RuntimeError("shapes differ")
 
 
-def test_file_in_the_place_of_a_folder_is_explained(tmp_path):
+def test_file_instead_of_a_folder_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written: "), writing(tmp_path / "file/a.txt"):
         pass

@@ -49,7 +49,7 @@ def test_one_image_gives_one_depth_however_it_is_handed_over(model, tmp_path):
     assert model([path, array]).shape == (2, 1, 50, 70)
 
 
-def test_what_is_no_image_is_refused_in_one_sentence(model):
+def test_input_other_than_an_image_is_refused(model):
     with pytest.raises(InputError, match=r"uint8, or float in \[0, 1\]; got 0 to 255"):
         model(torch.tensor([0.0, 255.0]).expand(3, 4, 2))
     with pytest.raises(InputError, match=r"a tensor of images is .* got \(1, 4, 4\)"):
@@ -96,7 +96,7 @@ print("height", model.height)
 """
 
 
-def test_hub_loads_beside_modules_of_the_same_names(run, tmp_path):
+def test_hub_loads_next_to_modules_of_the_same_names(run, tmp_path):
     for name in ("utils", "datasets"):
         (tmp_path / f"{name}.py").write_text('WHOSE = "theirs"\n')
     (tmp_path / "theirs.py").write_text(THEIRS)

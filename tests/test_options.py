@@ -1,4 +1,4 @@
-"""What a run's options are made of, and what is refused before the first image is read."""
+"""Sources of a run's options, and refusals before the first image is read."""
 
 import re
 
@@ -141,7 +141,7 @@ def test_effective_options_survive_yaml(tmp_path):
 
 
 def test_torch_still_refuses_deterministic_warps_on_a_gpu():
-    """What the help of --deterministic rests on."""
+    """The fact that the help of --deterministic states."""
     refused = torch.use_deterministic_algorithms.__doc__.split("operations will throw a")[-1]
     assert "grid_sample` when attempting to differentiate a CUDA tensor" in refused
 

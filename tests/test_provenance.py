@@ -37,7 +37,7 @@ def test_same_size_with_other_content_is_a_change(data):
     assert difference(made, data) == "a.bin has changed"
 
 
-def test_copy_with_another_time_is_no_change(data):
+def test_copy_with_another_time_is_unchanged(data):
     made = origin([data / "a.bin"], data)
     copy = shutil.copytree(data, data.parent / "copy", copy_function=shutil.copy)
     os.utime(copy / "a.bin", ns=(1, 1))

@@ -64,7 +64,7 @@ def test_flags_that_a_config_leaves_out_are_off_as_there(tmp_path):
     assert (options.batch_size, options.num_layers, options.max_depth) == (2, 34, 100.0)
 
 
-def test_the_method_alone_has_the_published_network():
+def test_default_method_has_the_published_network():
     options = parse(["--method", "surround_depth", "--dataset", "ddad"])
     assert (options.num_layers, options.height, options.width, options.batch_size) == (34, 384, 640, 1)
     assert parse(["--method", "surround_depth", "--num_layers", "18"]).num_layers == 18

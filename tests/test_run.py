@@ -33,7 +33,7 @@ def test_sigterm_ends_the_step_saves_and_exits_well(tiny_kitti, tmp_path):
     assert f"stopped after step {step}, everything saved; --resume auto continues from there" in output
     assert "Traceback" not in output
 
-    # From the options of the run folder alone, in a fresh process.
+    # From only the options of the run folder, in a fresh process.
     again = ["--log_dir", tmp_path, "--model_name", "run", "--resume", "auto", "--max_steps", step + 1]
     output = runs.finish(runs.start("run.py", *again))
     assert f"continues after step {step} of {step + 1} steps" in output
@@ -147,7 +147,7 @@ def test_a_resumed_run_takes_settings_of_its_own_dataset(tiny_folder, tmp_path):
     assert runs.last(tmp_path).options["dataset"] == {"name": "folder", "val_fraction": 0.2}
 
 
-def test_a_published_checkpoint_is_no_run_that_goes_on(tmp_path):
+def test_a_published_checkpoint_is_not_resumed(tmp_path):
     path = published(tmp_path / "ckpt.pth", optimizer={"state": {}, "param_groups": []}, epoch=3)
     with pytest.raises(InputError, match="holds a checkpoint of bdedepth and cannot be resumed; --load_"):
         run.main(["--method", "bdedepth", "--resume", str(path)])

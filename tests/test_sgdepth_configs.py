@@ -46,7 +46,7 @@ def test_the_published_full_run_is_our_config(tmp_path, capsys):
     assert photometric.pop("noise") == details["noise"]
     assert theirs["losses"].pop("smoothness") == {"image_resize": "bilinear"}
     moving = photometric["moving_objects"]
-    assert moving.pop("share") == 0.1  # read by the schedule `constant` alone
+    assert moving.pop("share") == 0.1  # read only by the schedule `constant`
     assert ours["losses"]["photometric"]["moving_objects"].pop("labels") == "predicted"
     assert theirs["method"].pop("name") == ours["method"].pop("name") == "sgdepth"
     assert {k: v for k, v in theirs.items() if ours.get(k) != v} == {
@@ -54,7 +54,7 @@ def test_the_published_full_run_is_our_config(tmp_path, capsys):
     }
 
 
-def test_depth_alone_has_no_companion(tmp_path):
+def test_only_depth_has_no_companion(tmp_path):
     options = read_config(write(tmp_path, **ONLY_DEPTH))
     assert "companion" not in options and options["losses"]["segmentation"] == {"weight": 0}
     assert options["batch_size"] == 12

@@ -30,12 +30,12 @@ def test_depth_errors_are_the_published_ones(rule):
         inside[:, int(0.1 * 75) : int(0.7 * 75), int(0.1 * 124) : int(0.9 * 124)] = 1
         maps = maps * inside
     protocol = RULES[rule]
-    truth = GroundTruth.of(maps, protocol)
+    sparse = GroundTruth.of(maps, protocol)
     mask = np.zeros((75, 124), bool)
-    mask[truth.rows[0][truth.valid[0]], truth.columns[0][truth.valid[0]]] = True
+    mask[sparse.rows[0][sparse.valid[0]], sparse.columns[0][sparse.valid[0]]] = True
     assert np.array_equal(mask[None], golden[f"{rule}_mask_0"].astype(bool))
     depth = disparity_to_depth(torch.from_numpy(golden["disp"]), 0.1, 100.0)
-    measured = measure(depth, truth, protocol)
+    measured = measure(depth, sparse, protocol)
     golden.close(f"{rule}_each", measured.errors)
     golden.close(f"{rule}_scores", measured.errors.mean(0))
     golden.close(f"{rule}_ratios", measured.ratio)

@@ -1,4 +1,4 @@
-"""SGDepth in a run: a labelled companion beside video, masks, resuming, evaluation of both tasks."""
+"""SGDepth in a run: video with a labelled companion, masks, resuming, evaluation of both tasks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What each sink holds after the same run."""
+"""The content of each sink after the same run."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def chunks_of(data: bytes) -> Iterator[bytes]:
 
 
 def records_of(folder: Path) -> list[dict]:
-    """What the files of offline runs hold, one dict per log call."""
+    """The content of the files of offline runs, one dict per log call."""
     found = []
     for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
         for record in complete(path):

@@ -27,7 +27,7 @@ def build(words, **settings) -> Trainer:
     return Trainer(options, {**effective(options), **settings})
 
 
-def test_accumulated_batches_give_the_gradient_of_the_larger_batch(tiny_kitti, tmp_path):
+def test_accumulated_batches_give_the_larger_batchs_gradient(tiny_kitti, tmp_path):
     """16 samples: five steps of three, and the last sample is left out either way."""
     large = build(runs.arguments(tiny_kitti, tmp_path / "a", batch_size=3, num_epochs=1, **SETTINGS))
     small = build(
@@ -92,7 +92,7 @@ def test_a_decay_out_of_range_is_refused(decay):
         WeightAverage(nn.Linear(1, 1), decay)
 
 
-def test_averages_are_validated_and_saved_and_continue_to_the_same_bits(tiny_kitti, tmp_path, monkeypatch):
+def test_averages_are_validated_saved_and_resumed_exactly(tiny_kitti, tmp_path, monkeypatch):
     validated = []
     monkeypatch.setattr(
         "validation.Validation.measure",

@@ -1,4 +1,4 @@
-"""What stops a run early: the state is saved first, and one sentence says what it was."""
+"""Early stops of a run: the state is saved first, and one sentence gives the cause."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_killed_loader_process_saves_the_state_and_is_named(tiny_kitti, tmp_pa
     assert runs.last(tmp_path).training["step"] == trainer.progress.step >= 3
 
 
-def test_other_errors_of_a_loader_are_no_sentences():
+def test_other_errors_of_a_loader_keep_their_traceback():
     assert of_loader(RuntimeError("shape mismatch")) is None
     assert str(as_sentence(PermissionError(13, "Permission denied", "a/b"), "run")) == (
         "a/b cannot be written: Permission denied"
@@ -232,7 +232,7 @@ def test_a_validation_is_logged_once(tiny_kitti, tmp_path, monkeypatch, kill):
     assert trainer.best is not None
 
 
-def test_processes_that_disagree_on_the_step_stop_with_one_sentence(tiny_kitti, tmp_path):
+def test_processes_that_disagree_on_the_step_stop(tiny_kitti, tmp_path):
     """Two machines with a folder each, by --log_dir relative to their own home."""
     words = runs.arguments(tiny_kitti, "logs", batch_size=2, max_steps=1)
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(runs.free_port()), "WORLD_SIZE": "2"}

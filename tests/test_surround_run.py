@@ -87,7 +87,7 @@ def test_one_camera_that_learns_from_matches_is_chosen_by_metres(tiny_ddad, tmp_
     assert trainer.best.value == pytest.approx(validated["val/metric_abs_rel"])
 
 
-def test_without_lidar_matches_of_both_parts_are_asked_for_and_validation_is_by_the_loss(tiny_ddad, tmp_path):
+def test_without_lidar_validation_is_by_the_loss_of_matches(tiny_ddad, tmp_path):
     data = shutil.copytree(tiny_ddad, tmp_path / "data", ignore=shutil.ignore_patterns("point_cloud", "gt_*"))
     make = ["--data_path", str(data), "--report", "0", "--workers", "1"]
     sift_matches.main(make)

@@ -156,9 +156,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(run, tmp_path):
     assert beside == {Path("x/0.png"): Path("x/0"), Path("y/0.png"): Path("y/0")}
 
 
-def test_every_output_lies_below_the_output_folder_however_its_image_is_named(
-    run, tmp_path, monkeypatch, capsys
-):
+def test_every_output_lies_below_the_output_folder(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     images = [draw(tmp_path / name) for name in ("here/a.png", "there/b.png", "here/c.png", "here/c.jpg")]
@@ -231,7 +229,7 @@ def test_grey_of_16_bits_is_the_same_image_handed_over_or_turned(tmp_path):
     assert torch.equal(read_upright(tmp_path / "b.png"), handed_over.flip(1, 2))
 
 
-def test_points_take_the_intrinsics_beside_the_image_and_say_when_they_assume(constant_run, tmp_path, capsys):
+def test_points_use_cam_txt_or_report_assumed_intrinsics(constant_run, tmp_path, capsys):
     draw(tmp_path / "a.png", 50, 70)
     arguments = ("--image_path", tmp_path / "a.png", "--run", constant_run, "--ply")
     predict(*arguments)
@@ -264,7 +262,7 @@ def test_points_take_the_intrinsics_beside_the_image_and_say_when_they_assume(co
         (["--image_path", "a.png", "--run", "RUN", "--batch_size", "0"], "--batch_size must be 1 or more"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_sentence(run, tmp_path, monkeypatch, words, sentence):
+def test_contradictory_flags_are_refused(run, tmp_path, monkeypatch, words, sentence):
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "a.png")
     with pytest.raises(InputError, match=sentence):

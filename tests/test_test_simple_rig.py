@@ -37,7 +37,7 @@ def words(run, data, *more):
     return ["--run", str(run), "--dataset", "ddad", "--data_path", str(data), "--device", "cpu", *more]
 
 
-def test_a_frame_set_becomes_a_grid_a_cloud_and_each_cameras_images(metric_run, tiny_ddad, tmp_path, capsys):
+def test_frame_set_becomes_a_grid_a_cloud_and_camera_images(metric_run, tiny_ddad, tmp_path, capsys):
     main(words(metric_run, tiny_ddad, "--sample", "1", "--output", str(tmp_path), "--ply", "--save_npy"))
     (image_grid,) = tmp_path.glob("*_surround.png")
     assert Image.open(image_grid).size == (3 * 480 + 8, 2 * 2 * 320 + 4)
@@ -56,7 +56,7 @@ def test_a_frame_set_becomes_a_grid_a_cloud_and_each_cameras_images(metric_run, 
     assert "depth is in metres" in said and "the points are in metres" in said
 
 
-def test_depth_that_lacks_a_factor_takes_one_from_the_frame_sets_ground_truth(tiny_ddad, tmp_path, capsys):
+def test_depth_up_to_scale_is_aligned_by_the_ground_truth(tiny_ddad, tmp_path, capsys):
     run = save_run(tmp_path / "run", disparity=0.5, **RIG)
     main(words(run, tiny_ddad, "--output", str(tmp_path / "out"), "--ply"))
     assert "metres, by the median of the sample's ground truth" in capsys.readouterr().out
@@ -91,14 +91,14 @@ def test_of_several_dataset_files_that_of_the_training_is_opened(tiny_ddad, tmp_
 
 
 @pytest.mark.parametrize("method", ["monodepth2", "bdedepth"])
-def test_a_model_of_one_camera_that_learned_from_the_rig_knows_metres(method, tiny_ddad, tmp_path, capsys):
+def test_single_camera_model_trained_on_a_rig_is_metric(method, tiny_ddad, tmp_path, capsys):
     settings = {**METRIC, "method": method, "decoder": "depth_decoder", "dataset": "ddad"}
     run = save_run(tmp_path / "run", disparity=0.1, **settings)
     main(words(run, tiny_ddad, "--output", str(tmp_path / "out"), "--pred_metric_depth"))
     assert "depth is in metres" in capsys.readouterr().out
 
 
-def test_a_model_of_two_cameras_sees_the_two_that_it_was_trained_on(tiny_ddad, tmp_path):
+def test_model_of_two_cameras_reads_those_of_its_training(tiny_ddad, tmp_path):
     two = {"name": "ddad", "camera_names": ["front", "front_left"]}
     settings = {**RIG, "method": {**RIG["method"], "cameras": 2}, "dataset": two}
     main(words(save_run(tmp_path / "run", **settings), tiny_ddad, "--output", str(tmp_path / "out")))
@@ -114,12 +114,12 @@ def test_a_model_of_two_cameras_sees_the_two_that_it_was_trained_on(tiny_ddad, t
         (("--intrinsics", "1 1 1 1", "--ply"), "leave --intrinsics out"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(metric_run, tiny_ddad, more, sentence):
+def test_contradictory_flags_are_refused(metric_run, tiny_ddad, more, sentence):
     with pytest.raises(InputError, match=sentence):
         main(words(metric_run, tiny_ddad, *more))
 
 
-def test_a_rigs_model_does_not_take_single_images_nor_another_dataset(metric_run, tiny_kitti):
+def test_rig_model_refuses_single_images_and_other_datasets(metric_run, tiny_kitti):
     image = next(tiny_kitti.rglob("*.png"))
     with pytest.raises(InputError, match="predicts 6 cameras of one frame set together"):
         main(["--run", str(metric_run), "--image_path", str(image), "--device", "cpu"])

@@ -106,7 +106,7 @@ def test_a_video_becomes_a_video_at_its_own_speed(run, video, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.mp4", "walk_depth.mp4"]
 
 
-def test_frames_are_read_in_the_order_of_their_numbers_and_every_nth(frames, video):
+def test_frames_are_read_in_numeric_order_and_every_nth(frames, video):
     opened = open_frames([str(frames)], every=2)
     assert opened.count == 3 and opened.fps == 5
     brightness = [frame.float().mean().item() for frame in open_frames([str(video)], every=3).images]
@@ -114,7 +114,7 @@ def test_frames_are_read_in_the_order_of_their_numbers_and_every_nth(frames, vid
 
 
 @pytest.mark.parametrize("place", [".", "*.png", "frame8.png", "sub/.."])
-def test_the_folder_that_the_command_is_run_in_gets_its_video_beside_it(frames, monkeypatch, place):
+def test_video_of_the_working_folder_lies_next_to_it(frames, monkeypatch, place):
     (frames / "sub").mkdir()
     monkeypatch.chdir(frames)
     assert open_frames([place]).output.resolve() == frames.parent / "walk_depth.gif"
@@ -151,7 +151,7 @@ def test_containers_that_opencv_reads_are_videos(tmp_path, ending):
     assert len(images) >= 4
 
 
-def test_colons_in_a_relative_name_are_no_url(video, monkeypatch):
+def test_relative_name_with_colons_is_not_taken_for_a_url(video, monkeypatch):
     video.rename(video.with_name("12:30:15.mp4"))
     monkeypatch.chdir(video.parent)
     assert len(list(open_frames(["12:30:15.mp4"]).images)) == 7
@@ -171,7 +171,7 @@ def test_wide_images_stand_one_above_the_other():
     assert arrange(torch.zeros(3, 101, 203), 101, 640, True).width % 2 == 0
 
 
-def test_colours_keep_their_meaning_when_something_near_drives_by():
+def test_colours_keep_their_meaning_when_a_bus_drives_by():
     street = torch.linspace(0, 1, 400).view(20, 20)
     bus = torch.cat([street[:10], torch.full((10, 20), 5.0)])
     colours = SteadyRange()
@@ -208,7 +208,7 @@ def test_a_damaged_frame_is_named_and_the_video_goes_on(run, frames, capsys):
         ([], "no model was given"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_sentence(run, frames, words, sentence):
+def test_contradictory_flags_are_refused(run, frames, words, sentence):
     with pytest.raises(InputError, match=sentence):
         predict("--image_path", frames, *(str(run) if word == "RUN" else word for word in words))
 
@@ -221,7 +221,7 @@ def test_a_video_does_not_take_the_place_of_its_video(run, video, monkeypatch):
     assert video.read_bytes() == before
 
 
-def test_what_is_no_video_is_said(tmp_path, frames, video):
+def test_input_other_than_a_video_is_refused(tmp_path, frames, video):
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"broken\.mp4 cannot be read as a video"):
         open_frames([str(tmp_path / "broken.mp4")])

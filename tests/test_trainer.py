@@ -115,9 +115,7 @@ def test_best_stays_the_epoch_with_the_least_error(tiny_kitti, tmp_path, monkeyp
     assert kept == ["best.pt", "epoch_0003.pt", "last.pt"]
 
 
-def test_save_frequency_spares_validations_and_keep_checkpoints_0_keeps_all(
-    tiny_kitti, tmp_path, monkeypatch
-):
+def test_save_frequency_and_keep_checkpoints_select_epochs(tiny_kitti, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "validate", lambda self: {"abs_rel": 0.3})
     words = runs.arguments(
         tiny_kitti, tmp_path, batch_size=16, num_epochs=5, keep_checkpoints=0, save_frequency=2
@@ -207,9 +205,7 @@ def test_sigterm_in_the_last_step_leaves_only_the_validation(tiny_kitti, tmp_pat
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_run_that_is_killed_while_it_validates_has_lost_the_validation_alone(
-    tiny_kitti, tmp_path, monkeypatch
-):
+def test_run_killed_in_validation_loses_only_the_validation(tiny_kitti, tmp_path, monkeypatch):
     words = runs.arguments(tiny_kitti, tmp_path, num_epochs=2, save_frequency=2)
     trainer = runs.build(words)
     monkeypatch.setattr(trainer, "validate", lambda: 1 / 0)
@@ -222,9 +218,7 @@ def test_a_run_that_is_killed_while_it_validates_has_lost_the_validation_alone(
 
 
 @pytest.mark.parametrize("world, look", [("tiny_kitti", "predict"), ("tiny_folder", "losses")])
-def test_loaders_of_a_validation_outlive_a_sigterm_to_the_whole_group(
-    world, look, request, tmp_path, monkeypatch
-):
+def test_validation_loaders_survive_a_sigterm_to_the_group(world, look, request, tmp_path, monkeypatch):
     trainer = runs.build(runs.arguments(request.getfixturevalue(world), tmp_path, num_workers=1))
     inner, reached = getattr(trainer.method, look), []
 
@@ -262,8 +256,8 @@ def test_another_batch_size_goes_on_at_the_same_sample(tiny_kitti, tmp_path):
     assert (trainer.progress.step, trainer.progress.position) == (4, 2)
 
 
-def test_another_batch_size_leaves_as_many_epochs_and_the_same_place_in_the_schedule(tiny_kitti, tmp_path):
-    """Of 16 samples, eight steps in one epoch; then two in each."""
+def test_another_batch_size_keeps_epochs_and_schedule(tiny_kitti, tmp_path):
+    """16 samples: eight steps in one epoch, then two in each."""
     settings = {"scheduler": "cosine", "learning_rate": 1.0}
     runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=2, num_epochs=1, **settings))
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=8, num_epochs=3, resume="auto", **settings)
@@ -276,7 +270,7 @@ def test_another_batch_size_leaves_as_many_epochs_and_the_same_place_in_the_sche
     assert (trainer.progress.epoch, trainer.progress.step) == (3, 12)
 
 
-def test_fine_tuning_starts_from_weights_and_restarts_from_itself(tiny_kitti, tmp_path):
+def test_fine_tuning_starts_from_weights_and_resumes_itself(tiny_kitti, tmp_path):
     runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1))
     settings = {"model_name": "tuned", "load_weights_folder": tmp_path / "run", "resume": "auto", "seed": 1}
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1, **settings)
@@ -292,7 +286,7 @@ def test_fine_tuning_starts_from_weights_and_restarts_from_itself(tiny_kitti, tm
     assert loaded == {"encoder"}
 
 
-def test_weights_alone_cannot_be_resumed(tiny_kitti, tmp_path):
+def test_weights_without_training_state_cannot_be_resumed(tiny_kitti, tmp_path):
     trainer = runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=16, num_epochs=1))
     torch.save(
         {"parallax": 1, "weights": trainer.method.state_dict(), "options": {}}, tmp_path / "weights.pt"
@@ -316,7 +310,7 @@ def test_the_optimiser_is_the_one_named(tiny_kitti, tmp_path, settings, kind, ex
     assert {key: optimizer.defaults[key] for key in expected} == expected
 
 
-def test_a_resumed_run_keeps_its_moments_and_takes_the_settings_of_today(tiny_kitti, tmp_path):
+def test_resumed_run_keeps_moments_and_takes_new_settings(tiny_kitti, tmp_path):
     runs.train(runs.arguments(tiny_kitti, tmp_path, max_steps=1))
     changed = {"optimizer": "adamw", "weight_decay": 0.3, "beta1": 0.5, "resume": "auto"}
     resumed = runs.build(runs.arguments(tiny_kitti, tmp_path, **changed)).optimizer
@@ -331,7 +325,7 @@ def test_a_resumed_run_keeps_its_moments_and_takes_the_settings_of_today(tiny_ki
 
 
 @pytest.mark.parametrize("was, wanted", [("adam", "sgd"), ("sgd", "adamw")])
-def test_moments_of_another_kind_of_optimiser_are_refused(was, wanted, tiny_kitti, tmp_path):
+def test_state_of_another_kind_of_optimiser_is_refused(was, wanted, tiny_kitti, tmp_path):
     runs.train(runs.arguments(tiny_kitti, tmp_path, max_steps=1, optimizer=was))
     with pytest.raises(InputError, match=f"trained with {was}, whose state is of no use to .*resume without"):
         runs.build(runs.arguments(tiny_kitti, tmp_path, optimizer=wanted, resume="auto"))
@@ -371,7 +365,7 @@ def test_a_group_of_parameters_has_its_own_factor_of_the_rate(tiny_kitti, tmp_pa
     assert moved == {"depth", "pose"}
 
 
-def test_validation_leaves_statistics_and_random_numbers_alone(tiny_folder, tmp_path):
+def test_validation_keeps_statistics_and_random_numbers(tiny_folder, tmp_path):
     trainer = runs.build(runs.arguments(tiny_folder, tmp_path, batch_size=2))
     state = {name: value.clone() for name, value in trainer.method.state_dict().items()}
     drawn = torch.get_rng_state()
@@ -387,7 +381,7 @@ def test_networks_are_laid_out_and_compiled_as_asked(tiny_kitti, tmp_path):
     assert all(child._compiled_call_impl for child in (method.encoder, method.depth, method.pose))
 
 
-def test_max_steps_stops_and_leaves_the_schedule_alone(tiny_kitti, tmp_path):
+def test_max_steps_stops_and_keeps_the_schedule(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, scheduler="cosine", max_steps=3)
     assert [runs.build(words).last_step, runs.build(words).schedule.total_steps] == [3, 8]
 
@@ -424,7 +418,7 @@ def test_a_step_that_is_not_finite_is_named_kept_and_left_out(tiny_kitti, tmp_pa
     assert kept["images"][0].shape == (4, 3, 64, 96) and kept["index"].shape == (4,)
 
 
-def test_a_run_gives_up_after_a_few_steps_in_a_row_that_are_not_finite(tiny_kitti, tmp_path):
+def test_run_stops_after_three_steps_that_are_not_finite(tiny_kitti, tmp_path):
     trainer = runs.build(runs.arguments(tiny_kitti, tmp_path))
     poison(trainer, "photometric", {1, 2, 4, 5, 6})  # step 3 is well, so the count begins again
     with pytest.raises(InputError, match=r"step 6: photometric is not finite.*3 in a row, so the run stops"):
@@ -484,7 +478,7 @@ def test_what_cannot_be_is_refused_before_the_first_step(settings, sentence, tin
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_folder_that_cannot_be_written_is_refused_before_the_first_step(tiny_kitti, tmp_path):
+def test_run_folder_that_cannot_be_written_is_refused_early(tiny_kitti, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/run cannot be written; give another with --log_dir"):
         runs.build(runs.arguments(tiny_kitti, tmp_path / "file"))

@@ -39,7 +39,7 @@ def test_video_keeps_the_speed_of_fast_cameras(tmp_path, fps):
     assert shown == pytest.approx(fps, rel=1e-3)
 
 
-def test_gif_depth_colours_do_not_depend_on_the_image_beside(tmp_path):
+def test_gif_depth_colours_do_not_depend_on_the_image(tmp_path):
     depth = colourise(np.tile(np.linspace(0, 1, 64), (32, 1)))
     draw = np.random.default_rng(0)
     with video(tmp_path / "a.gif", fps=10, colours="magma") as write:

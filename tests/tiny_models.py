@@ -36,7 +36,7 @@ def save_run(folder: Path, disparity: float | None = None, **options) -> Path:
 
 
 def save_published(folder: Path, use_stereo: bool = False) -> Path:
-    """A Monodepth2 folder as published, for prediction alone."""
+    """A Monodepth2 folder as published, for prediction only."""
     folder.mkdir(parents=True, exist_ok=True)
     encoder = goldens.state_dict("monodepth2_encoder_resnet18")
     torch.save(

@@ -264,7 +264,7 @@ def prepare_all(
 
 
 def _note_plan(plan: Plan, out: Path) -> None:
-    """Write the settings beside the images, and refuse to mix images of different settings."""
+    """Write the settings next to the images, and refuse to mix images of different settings."""
     path = out / ABOUT
     # Checked first: other processes make folders only after they have written this file.
     occupied = out.is_dir() and any(entry.is_dir() for entry in out.iterdir())

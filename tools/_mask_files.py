@@ -37,7 +37,7 @@ class Task:
         recordings: image paths of each recording, in time.
         masks: the files to write.
         root: folder that the origin's paths are relative to.
-        settings: of the origin; `width`, `frames` and `min_frames` are flags of the tool.
+        settings: settings of the origin; `width`, `frames` and `min_frames` are flags of the tool.
     """
 
     camera: str
@@ -48,7 +48,7 @@ class Task:
 
 
 def settings_of(given: argparse.Namespace) -> dict[str, Any]:
-    """What a mask depends on besides its images."""
+    """Settings that a mask depends on, in addition to its images."""
     flags = {name: getattr(given, name) for name in ("pool", "width", "frames", "min_frames")}
     return {"tool": "make_masks", "version": VERSION, **flags}
 
@@ -94,7 +94,7 @@ def find_tasks(dataset: SurroundDataset, given: argparse.Namespace) -> tuple[lis
 
 
 def _calibration(dataset: SurroundDataset, line: object, camera: int) -> bytes:
-    """A key that is equal for equal calibrations, to a millimetre and a tenth of a pixel."""
+    """Extrinsics and intrinsics as a key, rounded to a millimetre and a tenth of a pixel."""
     extrinsics = dataset.rig_from_camera(line)[camera][:3]
     K = dataset.intrinsics(line, camera, *dataset.image_size(line, camera))
     return np.concatenate([extrinsics.ravel().round(3), K.ravel().round(1)]).tobytes()
@@ -175,7 +175,7 @@ def save_mask(path: Path, own: np.ndarray, made: dict[str, Any]) -> None:
 
 
 def outdated(path: Path, dataset: SurroundDataset, settings: dict[str, Any]) -> str | None:
-    """Why a mask does not fit the present images or settings, in words.
+    """The reason why a mask does not fit the present images or settings; None if it fits.
 
     A mask without an origin, published or edited by hand, always fits.
     """

@@ -47,7 +47,7 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
         table[name] = {
             "matches": counts[name][0] / len(chosen),
             "usable": counts[name][1] / len(chosen),
-            "beside_lidar": len(found) / len(chosen),
+            "near_lidar": len(found) / len(chosen),
             "median_relative_error": float(np.median(found)) if len(found) else None,
         }
     with writing(path) as temporary:
@@ -60,13 +60,13 @@ def as_text(table: dict[str, dict[str, Any]], samples: int) -> str:
     lines = [
         f"means over {samples} samples; usable: nearer than {MAX_DISTANCE:g} px to both epipolar lines, "
         f"depth within {MAX_DEPTH:g} m",
-        f"{'':<12} {'matches':>8} {'usable':>8} {'beside LiDAR':>13} {'median error':>13}",
+        f"{'':<12} {'matches':>8} {'usable':>8} {'near LiDAR':>13} {'median error':>13}",
     ]
     for name, row in table.items():
         error = row["median_relative_error"]
         shown = "-" if error is None else f"{100 * error:.1f} %"
         lines.append(
-            f"{name:<12} {row['matches']:8.0f} {row['usable']:8.0f} {row['beside_lidar']:13.0f} {shown:>13}"
+            f"{name:<12} {row['matches']:8.0f} {row['usable']:8.0f} {row['near_lidar']:13.0f} {shown:>13}"
         )
     return "\n".join(lines)
 

@@ -23,7 +23,7 @@ def new_parser(description: str) -> argparse.ArgumentParser:
 
 
 def place(text: str) -> Path:
-    """A file or folder; a leading ~, which the shell leaves in --out=~/page.html, is the home folder."""
+    """Path of a file or folder. A leading ~ is expanded, since the shell leaves it in --out=~/page.html."""
     return Path(os.path.expanduser(text))
 
 

@@ -209,7 +209,7 @@ def outdated(dataset: SurroundDataset, index: int, published_grey: bool = False)
 
 
 def settings_of(dataset: SurroundDataset, index: int, published_grey: bool) -> dict[str, Any]:
-    """What the matches of a sample depend on besides its images and masks."""
+    """Values that the matches of a sample depend on, in addition to its images and masks."""
     line = dataset.samples[index]
     sizes = [dataset.image_size(line, camera) for camera in range(dataset.cameras)]
     K = [dataset.intrinsics(line, camera, *size) for camera, size in enumerate(sizes)]

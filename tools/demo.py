@@ -1,4 +1,4 @@
-"""`make demo`: depth learned from video alone, on this machine, in minutes.
+"""`make demo`: depth learned from video only, on this machine, in minutes.
 
 Renders a synthetic world in KITTI's layout, exports its ground truth, trains configs/demo.yaml on it,
 evaluates the result on held-out streets next to two baselines, and leaves images to look at. Every step is a

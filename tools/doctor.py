@@ -8,8 +8,8 @@
 It checks that every listed image exists and opens, that sizes agree, that intrinsics are plausible, that the
 camera moves and the gap between frames shows it, that stereo pairs are rectified, and that ground truth lies
 over its image. The motion between real frames is estimated from matches; a source that is warped by it
-should look like its target. The page (`--out`) shows all of this in one file. The exit status is 0 if there
-is no problem, otherwise 1.
+should look like its target. The page (`--out`) shows all of this in one file. The exit status is 0 if
+there is no problem, otherwise 1.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ no longer online, and training on DDAD needs masks.
 
 With `--pool`, recordings whose cameras have the same calibration are used together. From eight recordings on,
 a vehicle whose paint mirrors the scenery is found too. The masks are proposals: look at the `.overlay.jpg`
-beside each, and edit a mask if it is wrong. A mask that exists is never replaced without `--overwrite`; the
+next to each, and edit a mask if it is wrong. A mask that exists is never replaced without `--overwrite`; the
 tool says if it was made from other images or with other settings.
 """
 
@@ -77,7 +77,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     for name in ("width", "frames", "min_frames", "workers"):
         if getattr(given, name) < 1:
-            raise InputError(f"--{name} cannot be {getattr(given, name)}")
+            raise InputError(f"--{name} must be at least 1, got {getattr(given, name)}")
     return given
 
 

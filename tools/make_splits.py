@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--without",
         metavar="FILE",
-        help="list beside --out whose samples are left out by a 'without' line; much shorter if both lists "
+        help="list next to --out whose samples are left out by a 'without' line; much shorter if both lists "
         "share drives, as train and val do",
     )
     parser.add_argument("--keep_order", action="store_true", help="keep the list's order; else sort it")
@@ -76,7 +76,7 @@ def export(folder: Path, dataset: str, split: str | None) -> None:
 
 
 def pack(path: Path, out: Path, without: str | None, keep_order: bool) -> None:
-    """Write the list in the compact form; `without` is a list beside `out`."""
+    """Write the list in the compact form; `without` is a list next to `out`."""
     samples = lists.read_split_file(path)
     removed = lists.read_split_file(out.parent / without) if without else []
     shared = {line.key for line in samples} & {line.key for line in removed}

@@ -27,7 +27,7 @@ def template(camera: Camera, size: tuple[int, int], native: tuple[int, int] | No
 
     Args:
         camera: with B = 1.
-        size: of the template.
+        size: size of the template.
         native: size of the images that the camera's parameters belong to; `size` if None.
 
     Raises:

@@ -15,7 +15,7 @@ A hand-held camera often stands or only turns, and such frames teach depth nothi
 
 Each scene gets a `frame_index.txt`, one number a line, as SC-Depth reads it, and `frame_index.yaml`, which
 records the rule. With --frames_txt it also gets `frames.txt` with the names, which `--dataset folder` reads.
-Scenes that are done are left alone, so a run that was stopped goes on when it is started again.
+Scenes that are done are skipped, so a run that was stopped goes on when it is started again.
 """
 
 from __future__ import annotations
@@ -100,12 +100,13 @@ class Scene:
 
 
 def selected(images: Iterable[np.ndarray], rule: Rule, intrinsics: np.ndarray | None = None) -> list[int]:
-    """Numbers of the frames that are kept; the first one is.
+    """Indices of the kept frames. The first frame is always kept.
 
     Args:
-        images: (H, W) uint8 grey, in time.
-        rule: when a frame is kept.
-        intrinsics: (3, 3) pixels; the flow rule needs them, unless rotation counts.
+        images: (H, W) uint8 grey, in order of time.
+        rule: condition for keeping a frame.
+        intrinsics: (3, 3) pixels. The flow rule needs them to remove rotation from the flow, unless the
+            rule counts rotation as motion.
     """
     kept, last = [], None
     for number, image in enumerate(images):
@@ -231,7 +232,7 @@ def is_done(scene: Scene, rule: Rule, overwrite: bool) -> bool:
     recorded, wanted = read_yaml(read_text(about)), _record(scene, rule)
     if recorded != wanted:
         changed = [f"{key} {recorded.get(key)}" for key in wanted if recorded.get(key) != wanted[key]]
-        raise InputError(f"{index} was selected with {', '.join(changed)}; --overwrite selects anew")
+        raise InputError(f"{index} was selected with {', '.join(changed)}; --overwrite selects again")
     return True
 
 

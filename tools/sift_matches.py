@@ -65,9 +65,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="exchange red and blue when images are made grey, as the published tool does",
     )
     given = parser.parse_args(arguments)
-    for name in ("workers", "report"):
-        if getattr(given, name) < (name == "workers"):
-            raise InputError(f"--{name} cannot be {getattr(given, name)}")
+    for name, least in (("workers", 1), ("report", 0)):
+        if getattr(given, name) < least:
+            raise InputError(f"--{name} must be at least {least}, got {getattr(given, name)}")
     return given
 
 

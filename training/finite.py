@@ -47,7 +47,7 @@ class FiniteSteps:
         Args:
             step: counted from 1.
             numbers: loss, terms and gradient norm by name.
-            batches: of this process.
+            batches: batches of this process.
 
         Raises:
             InputError: that was the last of several in a row.

@@ -23,7 +23,7 @@ def build_loader(
 
     Args:
         dataset: the training part.
-        batches: which samples form which batch.
+        batches: the samples of each batch.
         sample: one sample of the dataset, for its size.
         workers: loader processes; 0 loads in this process.
         pinned: page-locked memory, for a GPU.

@@ -24,7 +24,7 @@ def build_optimizer(
 
 
 def resume_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the moments of an optimiser; its settings and its device stay those of today.
+    """Load an optimiser's moments; its settings and its device stay those of this process.
 
     Raises:
         InputError: the moments belong to another kind of optimiser.

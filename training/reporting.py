@@ -1,4 +1,4 @@
-"""What a run says at its start and at its end."""
+"""Sentences that a run prints at its start and at its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def farewell(folder: Path, progress: Progress, schedule: Schedule, best: Best | 
     """How far the run has come.
 
     Args:
-        folder, progress, schedule: of the run.
+        folder, progress, schedule: those of the run.
         best: its best validation.
         first: step that this process began at.
     """

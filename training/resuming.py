@@ -20,7 +20,7 @@ def checkpoint_to_resume(wanted: str, folder: RunFolder, speaks: bool) -> Checkp
 
     Args:
         wanted: `never`, `auto` for the newest checkpoint of the run if there is one, or a path.
-        folder: of the run.
+        folder: folder of the run.
         speaks: whether this process says that it does not continue from last.pt.
 
     Raises:
@@ -48,7 +48,7 @@ def start_from(
         optimizer: takes the moments.
 
     Returns:
-        One line: what was loaded.
+        One line that names the loaded parts.
     """
     checkpoint = load_checkpoint(path)
     report = load_weights(method, checkpoint.weights, models=models, source=path)

@@ -1,4 +1,4 @@
-"""What stops a run before its end: a signal, and errors that become sentences after the state is saved.
+"""Early stops of a run: a signal, and errors that become sentences after the state is saved.
 
 SIGTERM, Ctrl-C    the step under way is finished and the state is saved
 Ctrl-C again       the process ends at once

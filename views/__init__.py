@@ -80,7 +80,7 @@ class AugmentedViews(nn.Module):
 
     Args:
         method: any method with `run_networks`, `add_geometry` and `depth_of`.
-        views: which views.
+        views: the views to add.
         agreement: settings of the loss term `depth_agreement`; its `weight` overrides `consistency_weight`.
 
     Raises:

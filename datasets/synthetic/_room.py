@@ -273,7 +273,7 @@ class RoomPaint(Paint):
         return _blend(colour, (0.86, 0.84, 0.80), _band(at.v, 0, 0.09, at.fv))
 
     def _art(self, colour: np.ndarray, at: Spots, solids: Solids) -> np.ndarray:
-        """Large blots of paint within a border."""
+        """Texture of paintings and rugs: large patches of colour within a plain border."""
         wide = np.maximum(at.fu, at.fv)
         flat = at.half[2] < 0.05  # a rug lies flat, a painting hangs
         reach = np.where(flat, at.half[1], at.half[2])

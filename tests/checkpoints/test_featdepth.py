@@ -49,7 +49,7 @@ def test_layers_of_the_published_model_are_found(tmp_path):
     assert options["method"]["extractor_layers"] == 50 and options["scales"] == [1, 2, 3, 4]
 
 
-def test_depth_of_a_published_file_alone_predicts(tmp_path):
+def test_published_depth_file_predicts_by_itself(tmp_path):
     state = goldens.state_dict("featdepth_mono_fm_loss")
     state = {key: value for key, value in state.items() if key.startswith("Depth")}
     method, _ = load_method(mmcv_file(tmp_path, "", state))

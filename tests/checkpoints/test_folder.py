@@ -121,7 +121,7 @@ def test_a_best_that_is_nowhere_is_not_replaced_by_a_worse_epoch(tmp_path):
     assert not folder.best.exists()
 
 
-def test_a_folder_with_best_alone_is_refused(tmp_path):
+def test_a_folder_with_only_best_is_refused(tmp_path):
     folder = RunFolder(tmp_path)
     save(folder)
     for path in (folder.last, *folder.checkpoints.glob("epoch_*")):
@@ -140,7 +140,7 @@ def test_a_copy_without_hard_links_keeps_its_last_and_best(tmp_path):
     assert load_checkpoint(tmp_path / "two", "best").training["epoch"] == 2
 
 
-def test_a_run_that_was_taken_back_to_an_earlier_epoch_continues_there(tmp_path):
+def test_run_taken_back_to_an_earlier_epoch_continues_there(tmp_path):
     folder = RunFolder(tmp_path)
     save(folder)
     time.sleep(0.02)
@@ -227,7 +227,7 @@ def test_a_lock_of_a_process_that_ended_is_taken_over(tmp_path, other_process):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_number_that_was_given_again_is_another_process(tmp_path, other_process):
+def test_reused_process_number_is_another_process(tmp_path, other_process):
     lock = RunLock(tmp_path / "lock.json")
     lock.path.write_text(lock_of(other_process.pid, started="1"))
     lock.check()

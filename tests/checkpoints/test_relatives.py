@@ -137,7 +137,7 @@ def test_a_checkpoint_of_a_related_system_is_named(tmp_path, name):
         load_checkpoint(tmp_path / "one.pth")
 
 
-def test_files_that_are_no_model_say_what_they_are(tmp_path):
+def test_files_without_a_model_are_described(tmp_path):
     torch.save({"state": {}, "param_groups": []}, tmp_path / "adam.pth")
     with pytest.raises(InputError, match="looks like the state of an optimiser"):
         load_checkpoint(tmp_path / "adam.pth")

@@ -112,7 +112,7 @@ def test_unknown_height_leaves_the_scale_of_depth_open(of_another_height):
 
 def test_opt_json_of_another_height_tells_the_dataset(of_another_height):
     opt_json = of_another_height / "opt.json"
-    opt_json.write_text(json.dumps({"max_depth": 80.0, "focal_scale": 500.0}))  # nuScenes' alone
+    opt_json.write_text(json.dumps({"max_depth": 80.0, "focal_scale": 500.0}))  # only nuScenes'
     assert load_checkpoint(of_another_height).options["dataset"] == {"name": "nuscenes"}
     opt_json.write_text(json.dumps({"max_depth": 120.0, "focal_scale": 400.0}))
     options = load_checkpoint(of_another_height).options

@@ -24,11 +24,9 @@ def test_the_auto_encoders_losses_are_the_published_ones():
         (-1 + 3 * case.image(f"feature_{n}", *size, channels=6)).requires_grad_()
         for n, size in enumerate(sizes)
     ]
-    pictures = {
-        n: case.image(f"reconstruction_{n}", 48 // 2**n, 64 // 2**n).requires_grad_() for n in range(4)
-    }
+    images = {n: case.image(f"reconstruction_{n}", 48 // 2**n, 64 // 2**n).requires_grad_() for n in range(4)}
     levels = FeatureGradients().per_level(image, features)
-    scales = Reconstruction().per_scale(image, pictures) / 4
+    scales = Reconstruction().per_scale(image, images) / 4
     for n, term in enumerate(levels):
         golden.close(f"smooth_loss_{n}", term)
     for n, term in enumerate(scales):
@@ -40,10 +38,10 @@ def test_the_auto_encoders_losses_are_the_published_ones():
     golden.close("grad_feature_0", features[0].grad[:, ::2])
     for n in range(1, 5):
         golden.close(f"grad_feature_{n}", features[n].grad)
-    golden.close("grad_reconstruction_0_meanstd", mean_std(pictures[0].grad))
-    golden.close("grad_reconstruction_0", pictures[0].grad[:, :, ::2, ::2])
+    golden.close("grad_reconstruction_0_meanstd", mean_std(images[0].grad))
+    golden.close("grad_reconstruction_0", images[0].grad[:, :, ::2, ::2])
     for n in range(1, 4):
-        golden.close(f"grad_reconstruction_{n}", pictures[n].grad)
+        golden.close(f"grad_reconstruction_{n}", images[n].grad)
     first = FeatureGradients(1.0, 0.0).per_level(image, features)
     second = FeatureGradients(0.0, 1.0).per_level(image, features)
     weight = torch.tensor([5 * 2.0**n for n in range(5)])

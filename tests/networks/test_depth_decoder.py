@@ -104,7 +104,7 @@ def test_impossible_scales_are_refused(scales):
 
 
 def test_four_features_are_refused():
-    with pytest.raises(InputError, match="joins 5 features, got 4"):
+    with pytest.raises(InputError, match="needs 5 features, got 4"):
         DepthDecoder(RESNET18[1:])
     with pytest.raises(InputError, match="num_outputs must be at least 1, got 0"):
         DepthDecoder(RESNET18, num_outputs=0)

@@ -36,7 +36,7 @@ def test_the_auto_encoder_is_the_published_one():
         golden.close("train_picture_1", decoder(encoder.train()(image))[1])
 
 
-def test_the_first_feature_alone_is_the_first_of_five():
+def test_first_feature_is_the_first_of_five():
     encoder, image = Resnet(18).eval(), torch.rand(1, 3, 64, 96)
     assert torch.equal(encoder.first_feature(image), encoder(image)[0])
 

@@ -154,14 +154,14 @@ def test_intrinsics_that_cannot_be_are_named_with_the_way_out(walk, numbers, sen
     assert sentence in words
 
 
-def test_what_is_wrong_with_a_file_is_told_although_the_folder_refuses_it(broken, tmp_path, capsys):
+def test_doctor_explains_a_file_that_the_dataset_refuses(broken, tmp_path, capsys):
     write_intrinsics(broken, scale=2.5)
     status, words, _ = ask(broken, tmp_path, capsys, "--samples", "1")
     assert status == 1 and "went on with guessed intrinsics" in words and "1 problem" in words
     assert "cam.txt: fx 290, fy 290" in words and "belong to an image of 4" in words
 
 
-def test_intrinsics_are_guessed_for_the_images_not_for_the_depth_beside_them(tmp_path):
+def test_intrinsics_are_guessed_for_images_not_for_depth_files(tmp_path):
     (tmp_path / "depth").mkdir()
     for n in range(4):
         Image.new("RGB", (96, 64)).save(tmp_path / f"{n}.png")
@@ -169,7 +169,7 @@ def test_intrinsics_are_guessed_for_the_images_not_for_the_depth_beside_them(tmp
     assert first_size(tmp_path) == (64, 96)
 
 
-def test_a_wrong_focal_length_is_found_from_the_motion_and_a_better_one_named(broken, tmp_path, capsys):
+def test_wrong_focal_length_is_found_and_a_better_one_named(broken, tmp_path, capsys):
     write_intrinsics(broken, K=np.array([[200, 0, K[0, 2]], [0, 200, K[1, 2]], [0, 0, 1]]))
     status, words, _ = ask(broken, tmp_path, capsys)
     better = float(words.split("explains the motion better than the given 200")[0].split()[-2])
@@ -221,7 +221,7 @@ def test_frames_in_no_order_are_asked_about(broken, tmp_path, capsys):
     assert "warning order" in words and "are the frames in order of time?" in words
 
 
-def test_images_without_intrinsics_get_those_that_the_motion_tells(broken, tmp_path, capsys):
+def test_missing_intrinsics_are_estimated_from_the_motion(broken, tmp_path, capsys):
     (broken / "cam.txt").unlink()
     status, words, page = ask(broken, tmp_path, capsys)
     assert status == 1 and "there are no intrinsics" in words and "yet: 1 problem" in words
@@ -231,7 +231,7 @@ def test_images_without_intrinsics_get_those_that_the_motion_tells(broken, tmp_p
     assert told in page
 
 
-def test_numbers_that_are_none_and_too_few_frames_do_not_stop_the_rest(broken, tmp_path, capsys):
+def test_bad_intrinsics_and_few_frames_do_not_stop_the_rest(broken, tmp_path, capsys):
     (broken / "cam.txt").write_text("fx: 116")
     status, words, _ = ask(broken, tmp_path, capsys, "--samples", "1", "--set", "val_fraction=0.9")
     assert (
@@ -250,7 +250,7 @@ def test_images_that_match_nowhere_are_a_problem(broken, tmp_path, capsys):
     assert "frame gap" not in words  # chance matches say nothing about it
 
 
-def test_images_of_twelve_bits_in_sixteen_are_told_from_a_dark_street(broken, tmp_path, capsys):
+def test_twelve_bit_values_in_16_bit_images_are_found(broken, tmp_path, capsys):
     for path in broken.glob("*.png"):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         cv2.imwrite(str(path), grey.astype(np.uint16) << 4)
@@ -265,9 +265,9 @@ def test_every_ground_truth_file_is_opened_on_request(broken, tmp_path, capsys):
     assert status == 1 and "ground truth cannot be read: 003.png" in words
 
 
-def test_targets_alone_are_evaluated_for_evaluation(walk, tmp_path, capsys):
+def test_targets_without_sources_are_checked_for_evaluation(walk, tmp_path, capsys):
     status, words, _ = ask(walk, tmp_path, capsys, "--frame_ids", "0")
-    assert status == 0 and "can be evaluated on; training needs frames beside 0" in words
+    assert status == 0 and "can be evaluated on; training needs frames in addition to 0" in words
 
 
 def test_a_setting_that_there_is_not_is_a_slip_and_no_finding(walk, tmp_path):
@@ -302,7 +302,7 @@ def test_ground_truth_in_millimetres_is_asked_about(broken, tmp_path, capsys):
     assert status == 1 and "are these millimetres?" in words
 
 
-def test_ground_truth_of_other_images_does_not_agree_with_the_motion(broken, tmp_path, capsys):
+def test_ground_truth_of_other_images_contradicts_the_motion(broken, tmp_path, capsys):
     for path in (broken / "depth").glob("*.png"):
         turned = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::-1, ::-1]
         cv2.imwrite(str(path), np.where(turned > 0, turned, 65535))
@@ -425,7 +425,7 @@ def test_exact_matches_give_back_the_motion_and_the_depth(drawn):
     assert np.abs(epipolar_distance(R, t, target, source, K)).max() < 1e-9
 
 
-def test_the_scan_finds_the_focal_length_and_says_nothing_of_a_step_without_a_turn(drawn):
+def test_scan_finds_the_focal_length_only_with_rotation(drawn):
     target, source, _, t, depth = drawn
     given = K * np.array([[1.5, 1, 1], [1, 1.5, 1], [1, 1, 1]])
     costs = scan_focal(target, source, given)

@@ -57,11 +57,11 @@ def lose_measurements(root: Path) -> None:
         path.unlink()
 
 
-def test_of_points_that_share_a_pixel_the_last_counts_on_images_of_any_size():
+def test_last_of_several_points_in_a_pixel_is_kept():
     rng = np.random.default_rng(0)
-    shape = (6, 1216, 1936)  # its places need more than 16 bits, and more than 23
+    shape = (6, 1216, 1936)  # its pixel numbers need more than 16 bits, and more than 23
     rows, columns = rng.integers(0, 4, (6, 5000)) * 405, rng.integers(0, 1936, (6, 5000))
-    metres = rng.integers(0, 9, (6, 5000)).astype(np.float64)  # 0 is unknown also where it comes last
+    metres = rng.integers(0, 9, (6, 5000)).astype(np.float64)  # 0 is unknown, even as the last value
     expected = np.zeros(shape, np.float32)
     for camera in range(6):
         for row, column, depth in zip(rows[camera], columns[camera], metres[camera]):
@@ -71,7 +71,7 @@ def test_of_points_that_share_a_pixel_the_last_counts_on_images_of_any_size():
     assert (np.diff(known.indices) > 0).all() and (known.metres != 0).all()
 
 
-def test_what_was_exported_is_read_back_when_the_measurements_are_gone(root, capsys):
+def test_exported_depth_is_read_without_the_raw_data(root, capsys):
     run(root, "--part", "test", "val")
     assert "1 samples have no ground truth" in capsys.readouterr().out
     lose_measurements(root)
@@ -101,8 +101,8 @@ def test_a_shard_without_samples_says_that_it_wrote_nothing(root, capsys):
     assert open_kitti(root, "val").depth(0) is not None
 
 
-def test_a_shard_whose_samples_have_no_ground_truth_is_exported_where_others_have_some(root):
-    for frame in (1, 3):  # as of recordings of which every other image is annotated
+def test_shard_without_ground_truth_is_exported_next_to_others(root):
+    for frame in (1, 3):  # as in recordings where every other image is annotated
         (root / DRIVE / f"proj_depth/groundtruth/image_02/{frame:010d}.png").unlink()
     for shard in ("1/2", "2/2"):
         run(root, "--shard", shard)
@@ -126,7 +126,7 @@ def test_a_list_of_any_name_finds_its_exported_files(tmp_path):
         assert len(ExportedDepth(path).paths) == count
 
 
-def test_a_shard_that_was_not_exported_is_asked_for_where_it_cannot_be_measured(root):
+def test_missing_shard_is_named_if_raw_data_is_missing(root):
     for shard in ("1/3", "3/3"):
         run(root, "--shard", shard)
     dataset = open_kitti(root)
@@ -141,7 +141,7 @@ def test_a_shard_that_was_not_exported_is_asked_for_where_it_cannot_be_measured(
     assert open_kitti(root).depth(1) is None  # a whole file has all there is
 
 
-def test_a_disk_that_fills_up_is_named_and_the_export_goes_on_later(root, monkeypatch):
+def test_full_disk_is_named_and_the_export_can_be_resumed(root, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -179,7 +179,7 @@ def test_a_worker_process_reads_with_a_file_position_of_its_own(root):
     assert np.array_equal(copied.depth(1), dataset.depth(1))
 
 
-def test_the_exported_file_needs_no_pickle_and_appears_only_when_complete(tmp_path):
+def test_exported_file_has_no_pickle_and_is_always_complete(tmp_path):
     def broken():
         yield "a", np.ones((1, 2, 3))
         raise InputError("a broken scan")
@@ -194,7 +194,7 @@ def test_the_exported_file_needs_no_pickle_and_appears_only_when_complete(tmp_pa
 
 
 def rig(known: float, seed: int = 0) -> np.ndarray:
-    """(6, 40, 60) metres, of which a share is known."""
+    """(6, 40, 60) metres, known at the share `known` of the pixels and 0 elsewhere."""
     rng = np.random.default_rng(seed)
     return np.where(rng.random((6, 40, 60)) < known, rng.uniform(1, 200, (6, 40, 60)), 0).astype(np.float32)
 
@@ -210,7 +210,7 @@ def test_maps_come_back_to_the_bit_however_much_is_known(tmp_path, known):
     assert ("000002.gaps" in keys) == (known < 0.25) and ("000002" in keys) == (known > 0.25)
 
 
-def test_six_cameras_with_one_percent_known_take_a_hundredth_of_the_room(tmp_path):
+def test_one_percent_known_takes_two_percent_of_the_size(tmp_path):
     depth = np.zeros((6, 304, 484), np.float32)
     depth.reshape(-1)[::100] = np.random.default_rng(0).uniform(1, 200, 8829)
     write_exported(tmp_path / "maps.npz", [("frame set", depth)])
@@ -325,7 +325,7 @@ def test_a_killed_export_loses_what_it_had_not_saved(tmp_path):
     assert np.array_equal(exported.get("2"), rig(0.1, 2)) and exported.get("1") is None
 
 
-def test_a_finished_export_is_written_anew(root, monkeypatch):
+def test_a_finished_export_is_written_again(root, monkeypatch):
     run(root)
     assert stop_and_run(root, monkeypatch) == [0, 1, 2, 3, 4]
 
@@ -377,7 +377,7 @@ def test_a_file_of_another_kind_is_named(tmp_path):
         ExportedDepth(tmp_path / "maps.npz").get("a")
 
 
-def test_a_leading_tilde_that_the_shell_leaves_is_the_home_folder(root, monkeypatch):
+def test_leading_tilde_is_the_home_folder(root, monkeypatch):
     monkeypatch.setenv("HOME", str(root))
     settings = ["--ground_truth", "improved", "--set", "intrinsics=fixed"]
     export_gt_depth.main(

@@ -120,7 +120,7 @@ def test_masks_go_to_the_given_folder(root, tmp_path):
 
 @pytest.mark.parametrize("flag", ["width", "frames", "min_frames", "workers"])
 def test_counts_of_nothing_are_refused(root, flag):
-    with pytest.raises(InputError, match=f"--{flag} cannot be 0"):
+    with pytest.raises(InputError, match=f"--{flag} must be at least 1, got 0"):
         run(root, f"--{flag}", "0")
 
 

@@ -47,7 +47,7 @@ def test_export_writes_the_benchmark_ids(exported):
     np.testing.assert_array_equal(ids, eigen_to_benchmark_ids())
 
 
-def test_one_split_is_exported_alone(tmp_path):
+def test_one_split_can_be_exported_by_itself(tmp_path):
     result = make_splits("--export", "lists", "--dataset", "kitti", "--split", "eigen", cwd=tmp_path)
     assert result.stdout == "lists/kitti/eigen/test_files.txt: 697 samples\n"
     assert [path.name for path in (tmp_path / "lists" / "kitti").iterdir()] == ["eigen"]

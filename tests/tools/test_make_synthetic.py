@@ -1,4 +1,4 @@
-"""The synthetic world on disk: every listed file is there and agrees with the calibration beside it."""
+"""The synthetic world on disk: every listed file is there and agrees with its calibration."""
 
 import json
 
@@ -26,7 +26,7 @@ def kitti(tmp_path_factory):
 
 
 def read_calibration(path) -> dict[str, np.ndarray]:
-    """Key to numbers, as pykitti reads these files: lines of `key: v v v`; what is no number is left out."""
+    """Key to numbers, as pykitti reads these files: lines of `key: v v v`; other values are left out."""
     values = {}
     for line in path.read_text().splitlines():
         key, text = line.split(":", 1)
@@ -80,7 +80,7 @@ def test_the_files_of_a_drive_are_those_of_kitti_raw(kitti):
     assert (kitti / "gallery.png").is_file()
 
 
-def test_lidar_points_fall_on_their_depth_through_the_written_calibration(kitti):
+def test_lidar_points_project_onto_their_depth(kitti):
     cameras = read_calibration(kitti / "2011_09_26/calib_cam_to_cam.txt")
     camera_from_velo = rigid(read_calibration(kitti / "2011_09_26/calib_velo_to_cam.txt"))
     rectify = np.eye(4)
@@ -106,7 +106,7 @@ def test_lidar_points_fall_on_their_depth_through_the_written_calibration(kitti)
     assert np.median(error) < 0.02
 
 
-def test_the_cameras_stand_half_a_metre_apart_and_agree_in_everything_else(kitti):
+def test_stereo_cameras_differ_only_in_the_baseline(kitti):
     cameras = read_calibration(kitti / "2011_09_26/calib_cam_to_cam.txt")
     left, right = (cameras[f"P_rect_0{n}"].reshape(3, 4) for n in (2, 3))
     np.testing.assert_allclose(left[:, :3], right[:, :3])
@@ -114,7 +114,7 @@ def test_the_cameras_stand_half_a_metre_apart_and_agree_in_everything_else(kitti
     assert left[0, 0] == pytest.approx(0.58 * 208)
 
 
-def test_inertial_packets_give_back_positions_and_speed_by_kittis_convention(kitti):
+def test_inertial_packets_give_kitti_positions_and_speed(kitti):
     drive = kitti / "2011_09_26/2011_09_26_drive_0002_sync"
     packets = np.array([np.loadtxt(path) for path in sorted((drive / "oxts/data").iterdir())])
     assert packets.shape == (4, 30)
@@ -140,7 +140,7 @@ def test_inertial_packets_give_back_positions_and_speed_by_kittis_convention(kit
     np.testing.assert_allclose((forward[1:] + forward[:-1]) / 2, steps, rtol=0.03)
 
 
-def test_two_runs_write_the_same_bytes_whatever_the_number_of_workers(tmp_path, kitti):
+def test_number_of_workers_does_not_change_the_bytes(tmp_path, kitti):
     plan = Plan("kitti", tmp_path / "again", 2, 4, 64, 208, 0, "png")
     make(plan, workers=2)
     files = sorted(path.relative_to(kitti) for path in kitti.rglob("*") if path.is_file())
@@ -149,7 +149,7 @@ def test_two_runs_write_the_same_bytes_whatever_the_number_of_workers(tmp_path, 
         assert (kitti / file).read_bytes() == (plan.out / file).read_bytes(), file
 
 
-def test_odometry_poses_start_at_the_identity_and_calibration_has_every_camera(tmp_path):
+def test_odometry_has_poses_and_every_camera(tmp_path):
     main(["--layout", "kitti_odom", "--out", str(tmp_path / "odom"), "--ext", "jpg", *SMALL])
     poses = np.loadtxt(tmp_path / "odom/poses/00.txt").reshape(4, 3, 4)
     np.testing.assert_allclose(poses[0], np.eye(4)[:3], atol=1e-9)
@@ -214,7 +214,7 @@ def message(kind: str, fields: dict) -> dict:
     return fields
 
 
-def test_a_ddad_tree_has_every_field_that_the_dgp_library_insists_on_and_no_other(tmp_path):
+def test_ddad_tree_has_exactly_the_fields_of_dgp(tmp_path):
     main(["--layout", "ddad", "--out", str(tmp_path), *SMALL])
     dataset = message("dataset", json.loads((tmp_path / "ddad.json").read_text()))
     files = [tmp_path / file for split in dataset["scene_splits"].values() for file in split["filenames"]]
@@ -263,7 +263,7 @@ def test_what_cannot_be_written_is_refused_in_a_sentence(tmp_path, arguments, se
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_in_use_is_left_alone(tmp_path):
+def test_a_folder_in_use_is_not_changed(tmp_path):
     (tmp_path / "precious").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
         main(["--out", str(tmp_path), *SMALL])
@@ -271,7 +271,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("made", ["gt_depths", "matches"])
-def test_what_was_made_from_other_images_is_not_left_beside_new_ones(tmp_path, made):
+def test_files_made_from_earlier_images_are_removed(tmp_path, made):
     (tmp_path / made).mkdir()
     main(["--out", str(tmp_path), *SMALL, "--overwrite"])
     (tmp_path / made / "test.npz").write_text("of the former images")
@@ -288,7 +288,7 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
         main(["--out", str(tmp_path / "out"), *SMALL])
 
 
-def test_a_fisheye_folder_has_its_camera_times_and_speed_beside_it(tmp_path):
+def test_a_fisheye_folder_has_its_camera_times_and_speed(tmp_path):
     main(["--layout", "folder", "--camera", "fisheye", "--out", str(tmp_path / "out"), *SMALL])
     scene = tmp_path / "out/training/scene_000"
     camera = read_camera(scene / "camera.yaml")

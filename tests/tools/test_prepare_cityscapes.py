@@ -51,7 +51,7 @@ def as_published(city: Path, name: str) -> np.ndarray:
     return np.concatenate(frames)
 
 
-def test_triples_are_as_published_pixel_by_pixel_with_their_camera_line(city, tmp_path):
+def test_triples_and_their_cameras_equal_the_published_ones(city, tmp_path):
     prepare(city, tmp_path / "out", "--layout", "triples")
     paths = sorted((tmp_path / "out/aachen").glob("*.png"))
     assert [path.stem for path in paths][:3] == [f"aachen_000000_{n:06d}" for n in (2, 3, 4)]
@@ -63,14 +63,14 @@ def test_triples_are_as_published_pixel_by_pixel_with_their_camera_line(city, tm
     assert camera == f"{fx:f},0.,{cx:f},0.,{fy:f},{cy:f},0.,0.,1."
 
 
-def test_sequences_hold_each_frame_once_with_the_pixels_of_the_triples(city, tmp_path):
+def test_sequences_hold_each_frame_of_the_triples_once(city, tmp_path):
     prepare(city, tmp_path / "out", "--ext", "png")
     assert len(list((tmp_path / "out").glob("aachen/*/*.png"))) == 3 * 7
     middle = np.array(Image.open(tmp_path / "out/aachen/000001/000003.png"))
     assert np.array_equal(middle, np.split(as_published(city, "aachen_000001_000003"), 3)[1])
 
 
-def test_what_the_synthetic_lists_train_and_validate_on_is_prepared(city, tmp_path):
+def test_frames_of_the_synthetic_lists_are_prepared(city, tmp_path):
     prepare(city, tmp_path / "prepared")
     for part in ("train", "val"):
         dataset = Cityscapes(
@@ -79,7 +79,7 @@ def test_what_the_synthetic_lists_train_and_validate_on_is_prepared(city, tmp_pa
         assert dataset[len(dataset) - 1].images[0].shape == (1, 3, 64, 96)
 
 
-def test_what_is_there_is_left_alone_and_what_is_missing_is_made_again(city, tmp_path, capsys):
+def test_existing_files_are_kept_and_missing_ones_made_again(city, tmp_path, capsys):
     before = prepare(city, tmp_path / "out")
     assert "21 images were written now" in capsys.readouterr().out
     lost = [tmp_path / "out/aachen/000001/000004.jpg", tmp_path / "out/aachen/000002/cam.txt"]
@@ -161,9 +161,7 @@ def lose_sequences(root):
         (lose_sequences, "no folder .*leftImg8bit_sequence/train; unpack leftImg8bit_sequence_trainvaltest"),
     ],
 )
-def test_a_broken_download_is_located_and_the_work_goes_on_once_it_is_mended(
-    city, copy, tmp_path, damage, words
-):
+def test_broken_download_is_named_and_work_can_be_resumed(city, copy, tmp_path, damage, words):
     damage(copy)
     with pytest.raises(InputError, match=words):
         prepare(copy, tmp_path / "out")

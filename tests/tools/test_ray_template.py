@@ -55,7 +55,7 @@ def test_the_published_layout_is_read_too(camera, tmp_path):
     )
 
 
-def test_a_ray_surface_is_written_beside_its_camera_file(tmp_path):
+def test_a_ray_surface_is_written_next_to_its_camera_file(tmp_path):
     surface = RaySurface.of(CAMERA.rays(48, 64).unflatten(2, (48, 64)))
     write_camera(tmp_path / "left.yaml", surface)
     assert (tmp_path / "left_rays.npy").is_file()
@@ -71,7 +71,7 @@ def test_a_ray_surface_is_written_beside_its_camera_file(tmp_path):
         (["--camera", "gone.yaml"], "there is no file gone.yaml"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(more, sentence, camera, tmp_path):
+def test_invalid_input_is_refused(more, sentence, camera, tmp_path):
     with pytest.raises(InputError, match=sentence):
         run(camera, tmp_path / "rays.npy", 48, 64, *more)
 

@@ -103,7 +103,7 @@ def test_differences_do_not_wrap_around(brighter, share):
 
 @pytest.fixture
 def scenes(tmp_path):
-    """Two scenes of which one moves, with a camera file beside them."""
+    """Two scenes, one of them moving, with a camera file."""
     for name, frames in (("moves", sideways(12)), ("stands", still(6))):
         (tmp_path / name).mkdir()
         for number, frame in enumerate(frames):

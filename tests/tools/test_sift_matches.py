@@ -252,7 +252,7 @@ def test_each_pair_compares_the_borders_that_overlap(tiny_ddad, monkeypatch):
 
 
 def test_real_pair_has_the_printed_number_of_matches(shared_data):
-    """As many as the published tool finds there, and as many within 1 and 10 pixels of both lines."""
+    """The counts equal the published tool's: all matches, and those within 1 and 10 pixels of both lines."""
     section = {"name": "ddad", "camera_names": ["back", "back_right"]}
     options = {"dataset": section, "data_path": shared_data / "ddad_like"}
     rig = build_dataset(options, part="val", frame_ids=(0,))

@@ -39,13 +39,13 @@ def city(tmp_path_factory) -> Path:
 
 
 def share(tool: str, *words: str | Path) -> str:
-    """What two processes of torchrun printed."""
+    """The printed text of two processes of torchrun."""
     launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", runs.free_port())
     return runs.finish(runs.start(*launch, tool, *words))
 
 
 def numbers(pattern: str, output: str) -> list[int]:
-    """What each process counted, sorted."""
+    """The counts of each process, sorted."""
     return sorted(int(number) for number in re.findall(pattern, output))
 
 
@@ -94,7 +94,7 @@ def test_masks_are_made_by_two_as_by_one(rig):
     assert files(rig / "masks") == two and len(two) == 24
 
 
-def test_the_share_of_a_process_does_not_depend_on_what_others_have_done(rig, capsys):
+def test_share_of_a_process_does_not_depend_on_the_others(rig, capsys):
     """It looks while the first is at work: of the masks that are left it would take other ones."""
     words = ["--data_path", str(rig), "--workers", "1", "--min_frames", "4"]
     make_masks.main(words)
@@ -105,7 +105,7 @@ def test_the_share_of_a_process_does_not_depend_on_what_others_have_done(rig, ca
     assert capsys.readouterr().out.count("wrote 6 masks") == 2
 
 
-def test_matches_are_found_by_two_as_by_one_and_the_report_is_of_samples_that_are_there(rig, tmp_path):
+def test_two_processes_find_the_matches_of_one(rig, tmp_path):
     words = ["--data_path", str(rig), "--workers", "1", "--out"]
     output = share("tools/sift_matches.py", *words, tmp_path / "two")
     sift_matches.main([*words, str(tmp_path / "one"), "--report", "0"])
@@ -152,7 +152,7 @@ export_gt_depth.main(sys.argv[1:])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are started anew, and are not slowed")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are spawned, and are not slowed")
 def test_an_export_that_was_killed_goes_on_to_the_same_bytes(rig, tmp_path):
     """Killed outright, with two workers: what it had saved is kept, and no worker lives on."""
     words = ["--data_path", str(rig), "--dataset", "ddad", "--part", "train", "--workers", "2", "--out"]

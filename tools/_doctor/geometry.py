@@ -113,7 +113,11 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
 def epipolar_distance(
     R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray
 ) -> np.ndarray:
-    """(..., M) signed Sampson distances in pixels, of motions R (..., 3, 3), t (..., 3) and K (..., 3, 3)."""
+    """Signed Sampson distances of M matches for motions R (..., 3, 3), t (..., 3), intrinsics K (..., 3, 3).
+
+    Returns:
+        (..., M) pixels.
+    """
     return sampson_distances(target, source, fundamental(K, K, R, t))
 
 

@@ -50,7 +50,7 @@ def check_motion(dataset: SequenceDataset, samples: list[Sample], gaps: dict[int
     """The camera must move between the frames of a sample, and not only rotate.
 
     Args:
-        gaps: of `measure_gaps`; if a larger gap shows parallax, the remedy is that gap.
+        gaps: result of `measure_gaps`; if a larger gap shows parallax, the remedy is that gap.
     """
     curable = any(gap.parallax > SEEN for gap in gaps.values())
     findings = []

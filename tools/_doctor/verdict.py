@@ -65,7 +65,7 @@ def verdict_of(findings: Sequence[Finding], trains: bool = True) -> str:
     problems, warnings = (plural(count[level], level) for level in ("problem", "warning"))
     if count["problem"]:
         return f"cannot be {use} yet: {problems}" + (f", {warnings}" if count["warning"] else "")
-    why = "" if trains else "; training needs frames beside 0"
+    why = "" if trains else "; training needs frames in addition to 0"
     return f"can be {use}" + (f", with {warnings}" if count["warning"] else "") + why
 
 

@@ -1,4 +1,4 @@
-"""What every layout shares: what is to be written, and how files are."""
+"""Base of every layout: the plan, and functions that write files."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class SurroundRig:
 
     Args:
         height: height of the images, pixels.
-        width: of the images, pixels.
+        width: width of the images, pixels.
     """
 
     def __init__(self, height: int, width: int) -> None:

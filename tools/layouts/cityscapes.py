@@ -25,8 +25,9 @@ UNLABELLED = 0  # the label id of what has none
 class CityscapesTree(Layout):
     """Cityscapes: leftImg8bit_sequence, camera, disparity_sequence; gtFine for one frame per recording.
 
-    Cameras and disparities refer to 2048 x 1024 for any `height` and `width`, as in a tree whose images were
-    reduced. Held-out recordings are in berlin (test) and frankfurt (val) by turns.
+    Camera files and disparities refer to 2048 x 1024 pixels for any `height` and `width`, as in a download
+    whose images were reduced. Held-out recordings alternate between the cities berlin (test) and frankfurt
+    (val).
     """
 
     def __init__(self, plan: Plan) -> None:

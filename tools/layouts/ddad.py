@@ -26,8 +26,8 @@ class DdadScenes(Layout):
     """DDAD: ddad.json and numbered scenes of six cameras and a LiDAR.
 
     As in the real recordings the world's origin is far away, the LiDAR comes a little after the cameras, its
-    points are given in the vehicle's frame, and half of the clocks run tenfold. Beside what those hold, in
-    `ground_truth`: dense depth (uint16, depth * 256), and where each camera sees its own vehicle.
+    points are given in the vehicle's frame, and half of the clocks run tenfold. In addition to
+    the recordings' files, `ground_truth` holds dense depth (uint16, depth * 256) and ego masks.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -43,7 +43,7 @@ class DdadScenes(Layout):
         return clock * 10 if sequence % 2 else clock
 
     def world_from_rig(self, sequence: int, time: float) -> np.ndarray:
-        """(4, 4) log_from_rig, in the coordinates of the scene's log."""
+        """Pose of the vehicle, (4, 4), in the coordinates of the scene's log."""
         log_from_street = rotation(0.7 + sequence, 0.0, 0.0)
         log_from_street[:3, 3] = 111.5, -2261.4, -12.7
         return log_from_street @ self.plan.world(sequence).ego_pose(time)

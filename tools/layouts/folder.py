@@ -14,7 +14,7 @@ from tools.layouts._base import RATE, Layout, Plan, looking_ahead, numbers, save
 class SceneFolders(Layout):
     """SC-Depth's folders: training/<scene>/*.jpg with cam.txt and depth/*.png (uint16, depth * 256).
 
-    Beside them: times.txt (seconds of each frame) and speed.csv (seconds, metres per second). A fisheye also
+    In addition: times.txt (seconds of each frame) and speed.csv (seconds, metres per second). A fisheye also
     has camera.yaml; its cam.txt is the nearest pinhole and its depth the distance along the ray.
     """
 
@@ -36,7 +36,7 @@ class SceneFolders(Layout):
         return self.plan.world(sequence).ego_pose(time) @ looking_ahead(0, 0, 1.65)
 
     def speed(self, sequence: int, time: float) -> float:
-        """Of the camera, metres per second."""
+        """Speed of the camera, metres per second."""
         before, after = self.pose(sequence, time - 0.005), self.pose(sequence, time + 0.005)
         return float(np.linalg.norm((after - before)[:3, 3]) / 0.01)
 

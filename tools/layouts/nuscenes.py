@@ -41,11 +41,11 @@ class Shot:
 class NuScenesTables(Layout):
     """nuScenes: tables, key frames in `samples`, the images between in `sweeps`.
 
-    Every fifth frame is a key frame, every second one of sequences shorter than twelve; the first is frame 1,
-    which has a neighbour on either side. As in the real recordings each camera fires at a time of its own and
-    each record has its own vehicle pose. Scans are written for key frames alone. Beside what the real one
-    has, in `ground_truth`: dense depth of the key frames (uint16, depth * 256) and, in `ground_truth/masks`,
-    where each camera sees its own vehicle.
+    Every fifth frame is a key frame; in sequences of less than twelve frames, every second one. The first
+    key frame is frame 1, which has a neighbour on either side. As in the real recordings, each camera fires
+    at its own time and each record has its own vehicle pose. LiDAR scans are written only for key frames. In
+    addition to the real dataset's files, `ground_truth` holds dense depth of the key frames (uint16,
+    depth * 256) and `ground_truth/masks` holds the ego masks.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -63,7 +63,9 @@ class NuScenesTables(Layout):
         names = [line.folder for line in load_split("nuscenes", "official", part)]
         number = held_out.index(sequence) if sequence in held_out else sequence
         if number >= len(names):
-            raise InputError(f"nuScenes has {len(names)} {part} scenes, fewer than --sequences asks for")
+            raise InputError(
+                f"--sequences needs more {part} scenes than nuScenes has ({len(names)}); try fewer"
+            )
         return names[number]
 
     def log(self, sequence: int) -> str:
@@ -225,7 +227,7 @@ class NuScenesTables(Layout):
             tokens = [self.token("sample_data", sequence, channel, shot.frame) for shot in shots]
             links = zip(["", *tokens[:-1]], [*tokens[1:], ""])
             for shot, token, (before, after) in zip(shots, tokens, links):
-                # What lies between key frames belongs to the next of them.
+                # A record between two key frames belongs to the later one.
                 key = next((frame for frame in self.keys() if frame >= shot.frame), self.keys()[-1])
                 stamp = self.stamp(sequence, shot.time)
                 pose_token = self.token("ego_pose", sequence, channel, shot.frame)

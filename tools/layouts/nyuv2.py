@@ -1,4 +1,4 @@
-"""NYU Depth V2: scenes filmed by hand with lens distortion, and labelled images with depth."""
+"""NYU Depth V2: hand-held video of scenes with lens distortion, and labelled images with depth."""
 
 from __future__ import annotations
 
