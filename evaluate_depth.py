@@ -4,6 +4,8 @@
     python evaluate_depth.py --load_weights_folder mono_640x192 --data_path kitti_data --post_process
     python evaluate_depth.py --ext_disp_to_eval mono_640x192_eigen.npy --eval_mono --gt_path gt_depths.npz
     python evaluate_depth.py --run runs/monodepth2_kitti --kitti_path K --make3d_path M --nyuv2_path N
+    python evaluate_depth.py --run runs/monodepth2_kitti --data_path kitti_data --corruptions
+    python evaluate_depth.py --compare runs/first runs/second
 
 Size, decode range and dataset come from the checkpoint. The caps of the evaluation are the protocol's; they
 are not the decode range. A model that learned a metric scale (stereo pairs, a rig's extrinsics, speed,
@@ -44,6 +46,9 @@ SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: their images ar
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     args = parse(arguments)
+    if args.compare:
+        compare(args)
+        return
     from processes import end_processes, start_processes  # imports torch
 
     device = start_processes(flags.device_name(args))
@@ -53,6 +58,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_evaluation(args, device)
     finally:
         end_processes()
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print the comparison of two saved evaluations; with the data, draw the images that changed most."""
+    from evaluation.comparison import compare_images, read_images
+
+    a, b = map(read_images, args.compare)
+    found = compare_images(a, b)
+    print(f"A: {a.source}\nB: {b.source}\n{found.table()}")
+    if not args.data_path:
+        return
+    from devices import pick_device
+    from evaluation.choice import DatasetChoice, Model
+    from evaluation.comparison_grid import draw_changes
+    from methods import load_method
+
+    device = pick_device(flags.device_name(args))
+    models = [Model(*load_method(path, device, args.checkpoint), path) for path in args.compare]
+    where = DatasetChoice(args.dataset, args.data_path, args.eval_split, settings=args.dataset_settings)
+    path = Path(args.output or ".") / "comparison.png"
+    count = draw_changes(path, models, where, protocol_choice(args), found)
+    print(f"\n{count} images with error maps: {path}")
 
 
 def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
@@ -87,6 +114,8 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
         ground_truth=args.gt_path if of_file else None,
         save=args.save_pred_disps,
         evaluate=not args.no_eval,
+        corruptions=args.corruptions,
+        corruptions_reference=args.corruptions_reference,
     )
     evaluate_one(model, where, how, files, loading, args.output)
 
@@ -102,7 +131,9 @@ def protocol_choice(args: argparse.Namespace) -> ProtocolChoice:
         **dict(args.protocol),
     }
     stereo = True if args.eval_stereo else False if args.eval_mono else None
-    return ProtocolChoice(stereo, not args.disable_median_scaling, args.pred_depth_scale_factor, changes)
+    return ProtocolChoice(
+        stereo, not args.disable_median_scaling, args.pred_depth_scale_factor, changes, args.allow_overlap
+    )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -112,6 +143,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         InputError: an unknown flag or value, flags that exclude each other or would do nothing.
     """
     args = flags.parse(build_parser(), arguments)
+    if args.compare:
+        if any(getattr(args, name) for name in args.model_flags):
+            raise InputError("--compare reads saved evaluations and takes no model; leave out the other")
+        return args
     source = flags.model_path(args)
     if args.eval_mono and args.eval_stereo:
         raise InputError("--eval_mono and --eval_stereo exclude each other; give the one it was trained as")
@@ -119,15 +154,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise InputError("--save_pred_disps saves a model's predictions, and --ext_disp_to_eval has none")
     if args.no_eval and not args.save_pred_disps:
         raise InputError("--no_eval without --save_pred_disps would do nothing")
+    if args.corruptions is not None and (source is None or args.no_eval or args.save_pred_disps):
+        raise InputError(
+            "--corruptions predicts changed images with a model; leave out --ext_disp_to_eval, --no_eval and "
+            "--save_pred_disps"
+        )
+    if args.corruptions_reference and args.corruptions is None:
+        raise InputError("--corruptions_reference has no effect without --corruptions")
     if args.eval_eigen_to_benchmark and source is not None:
         raise InputError("--eval_eigen_to_benchmark picks among saved disparities; add --ext_disp_to_eval")
     if args.gt_path and args.gt_path.endswith(".npz") and not Path(args.gt_path).is_file():
         raise InputError(f"there is no file {args.gt_path}, which --gt_path names")
     together = [f"--{name}_path" for name in TOGETHER if getattr(args, f"{name}_path")]
     names = ("data_path", "dataset", "eval_split", "gt_path", "ground_truth", "ext_disp_to_eval", "no_eval",
-             "save_pred_disps")  # fmt: skip
+             "save_pred_disps", "corruptions_reference")  # fmt: skip
     of_one = [f"--{name}" for name in names if getattr(args, name)]
     of_one += [f"--dataset.{key}" for key in args.dataset_settings]
+    of_one += ["--corruptions"] if args.corruptions is not None else []
     if together and of_one:
         raise InputError(
             f"{of_one[0]} is about one dataset: give --dataset and --data_path instead of "
@@ -170,6 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--ground_truth", help="ground truth other than the split's own: velodyne_camera, improved, ..."
     )
     _add_protocol_flags(parser)
+    _add_more_evaluations(parser)
 
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -184,6 +228,29 @@ def build_parser() -> argparse.ArgumentParser:
     flags.add_loading_flags(group)
     flags.add_device_flags(group)
     return parser
+
+
+def _add_more_evaluations(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group("two evaluations compared").add_argument(
+        "--compare",
+        nargs=2,
+        type=os.path.expanduser,
+        metavar=("A", "B"),
+        help="runs, folders of results or per_image.csv: paired differences with intervals by scene; "
+        "with --data_path two runs also draw the images that changed most",
+    )
+    group = parser.add_argument_group("robustness")
+    group.add_argument(
+        "--corruptions",
+        nargs="*",
+        metavar="KIND",
+        help="evaluate corrupted images as well (mCE and mRR): the kinds named, or all 18",
+    )
+    group.add_argument(
+        "--corruptions_reference",
+        **flags.FILE,
+        help="corruptions.json of the model that mCE is relative to; else one constant depth",
+    )
 
 
 def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
@@ -227,6 +294,11 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
         "--eval_eigen_to_benchmark",
         **flags.SWITCH,
         help="evaluate 652 of 697 saved Eigen disparities on the improved ground truth",
+    )
+    group.add_argument(
+        "--allow_overlap",
+        **flags.SWITCH,
+        help="print the benchmark's name although training data overlap the evaluated frames",
     )
 
 

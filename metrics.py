@@ -353,6 +353,17 @@ def sample_prediction(depth: Tensor, ground_truth: GroundTruth, protocol: Protoc
 
 def errors_at_points(sampled: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> Measured:
     """Scale, align and clamp (B, K) predicted depth, and measure its errors."""
+    depth, ratio = align_prediction(sampled, ground_truth, protocol)
+    errors = depth_errors(depth, ground_truth.depth, ground_truth.valid, protocol.log10)
+    return Measured(errors, ratio, ground_truth.valid.sum(1))
+
+
+def align_prediction(sampled: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> tuple[Tensor, Tensor]:
+    """Scale, align and clamp (B, K) predicted depth.
+
+    Returns:
+        (B, K) depth to compare with the ground truth, and (B,) median(ground truth) / median(prediction).
+    """
     depth = sampled * protocol.scale
     ratio = masked_median(ground_truth.depth, ground_truth.valid, protocol.median) / masked_median(
         depth, ground_truth.valid, protocol.median
@@ -360,6 +371,4 @@ def errors_at_points(sampled: Tensor, ground_truth: GroundTruth, protocol: Proto
     if protocol.alignment == "median":
         # If most of an image is infinitely far, its ratio is 0, and inf * 0 would be nan.
         depth = torch.where(depth.isinf(), depth, depth * ratio[:, None])
-    depth = depth.clamp(protocol.min_depth, protocol.max_depth)
-    errors = depth_errors(depth, ground_truth.depth, ground_truth.valid, protocol.log10)
-    return Measured(errors, ratio, ground_truth.valid.sum(1))
+    return depth.clamp(protocol.min_depth, protocol.max_depth), ratio

@@ -26,7 +26,8 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=requirements(),
     extras_require={
-        "dev": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6", *NUSCENES],
+        "audit": ["ImageHash>=4.3"],
+        "dev": ["ImageHash>=4.3", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6", *NUSCENES],
         "nuscenes": NUSCENES,
         "wandb": ["wandb>=0.18"],
         "trackio": ["trackio>=0.2"],

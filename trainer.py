@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from checkpoints import Checkpoint, RunFolder, load_weights, random_state, restore_random_state
 from datasets import open_dataset
+from datasets.frame_lists import innermost, training_list
 from datasets.loading import EpochBatches
 from datasets.opening import build_augmentation
 from devices import seed_everything
@@ -138,12 +139,9 @@ class Trainer:
             method = method.to(memory_format=torch.channels_last)
         self.method = method.to(self.device)
         self.model = with_views(self.method, options.views, options.losses)
-        # A companion wraps the dataset; the setting belongs to the wrapped one.
-        dataset = self.train_set
-        while hasattr(dataset, "dataset"):
-            dataset = dataset.dataset
-        dataset.detail = getattr(self.model, "detail", 1)
-        capable = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        innermost(self.train_set).detail = getattr(self.model, "detail", 1)
+        cuda = self.device.type == "cuda"
+        capable = cuda and torch.cuda.is_bf16_supported()
         if options.precision == "bfloat16" or (options.precision == "auto" and capable):
             self.method.precision = torch.bfloat16
         if options.compile:
@@ -159,12 +157,7 @@ class Trainer:
         sample = self.train_set[0]
         check_needs(self.method.needed_entries(), sample, provides)
         self.loader = build_loader(
-            self.train_set,
-            self.batches,
-            sample,
-            options.num_workers,
-            pinned=self.device.type == "cuda",
-            skip=options.skip_missing,
+            self.train_set, self.batches, sample, options.num_workers, pinned=cuda, skip=options.skip_missing
         )
 
     # Training.
@@ -310,11 +303,13 @@ class Trainer:
         self.best = better or self.best
         self._save(better is not None, metrics)
         self._log_validation(metrics, better.metric if better else None)
+        if self.validation.verdict:
+            self._say(self.validation.verdict)
 
     def validate(self) -> dict[str, float]:
         """Depth errors if the validation set has ground truth, else the loss on held-out samples."""
         with self._noise_kept(), self.average.applied() if self.average else contextlib.nullcontext():
-            return self.validation.measure(self.model, self.method)
+            return self.validation.measure(self.model, self.method, self.train_set)
 
     def _noise_kept(self) -> contextlib.AbstractContextManager:
         """A block that may draw random numbers without changing those of the training."""
@@ -334,6 +329,7 @@ class Trainer:
                 "rng": states,
                 "versions": {"torch": str(torch.__version__), "python": sys.version.split()[0]},
                 "world": self.processes.world,
+                "training_data": training_list(self.train_set, self.method),
             }
             weights = self.method.state_dict()
             if self.average:  # what is evaluated are the averages; training goes on with the weights
@@ -355,6 +351,7 @@ class Trainer:
             self.average.load(checkpoint.weights)
         resume_optimizer(self.optimizer, state["optimizer"])
         self.best = saved_best(state)
+        self.method.training_data = state.get("training_data")
         if self.options.resume == "auto":
             self._restored = state.get("metrics") or {}
             if not self.run_folder.has_best():  # the folder was copied without it

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from datasets import open_dataset
 from datasets.loading import Guarded, collate, outlive_sigterm
 from evaluation import LOSS_GOAL, Goal, Loading, depth_goal, validate_depth
+from evaluation.verdict import training_verdict
 from processes import Processes
 from utils import InputError
 
@@ -57,7 +58,11 @@ class Validation:
         indices: evenly spaced indices of the samples that are evaluated.
         has_ground_truth: True if any of these samples has ground truth.
         goal: the metric that selects the best checkpoint, its protocol and direction.
+        verdict: a sentence if the last validation was not better than one constant depth, else None; on the
+            first process.
     """
+
+    verdict: str | None = None
 
     def __init__(
         self, options: argparse.Namespace, processes: Processes, scale: float | None, depth: bool = True
@@ -82,12 +87,13 @@ class Validation:
         return None
 
     @torch.no_grad()
-    def measure(self, model: nn.Module, method: nn.Module) -> dict[str, float]:
+    def measure(self, model: nn.Module, method: nn.Module, train_set: Any) -> dict[str, float]:
         """Metrics by name over all processes.
 
         Args:
             model: gives losses.
             method: predicts depth.
+            train_set: shows in its samples why a method is not better than one constant depth.
         """
         model.eval()
         mine = self.indices[self.processes.rank :: self.processes.world]
@@ -96,7 +102,11 @@ class Validation:
         loading = Loading(
             self.options.batch_size, self.processes.device, self.options.num_workers, indices=mine
         )
-        return validate_depth(method.predict, self.dataset, self.scale, loading)
+        metrics = validate_depth(method.predict, self.dataset, self.scale, loading)
+        if self.processes.first:
+            protocol, device = self.dataset.protocol, self.processes.device
+            self.verdict = training_verdict(metrics, protocol, method, train_set, device)
+        return metrics
 
     def _loss(self, model: nn.Module, indices: list[int]) -> dict[str, float]:
         size = self.options.batch_size

@@ -42,17 +42,21 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def export_weights(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a release: `.safetensors`, with the options as JSON in its metadata and without the training.
+    """Write a release: `.safetensors`, with the options and the training lists as JSON in its metadata.
 
     Options that are absolute paths on this machine are left out.
     """
     weights = {key: value.detach().cpu().clone().contiguous() for key, value in checkpoint.weights.items()}
     options = json.loads(json.dumps(_without_paths(checkpoint.options)))  # tuples become lists, as when read
     content = {"parallax": FORMAT, "weights": dict(sorted(weights.items())), "options": options}
+    lists = (checkpoint.training or {}).get("training_data")
+    if lists:
+        content["training"] = {"training_data": lists}
     metadata = {
         "parallax": str(FORMAT),
         "options": json.dumps(options),
         "checksum": checksum(content),
+        **({"training_data": json.dumps(lists)} if lists else {}),
     }
     with writing(path) as temporary:
         safetensors.torch.save_file(weights, temporary, metadata)

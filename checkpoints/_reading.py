@@ -65,6 +65,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         "weights": dict(sorted(weights.items())),
         "options": json.loads(metadata["options"]),
     }
+    if "training_data" in metadata:
+        content["training"] = {"training_data": json.loads(metadata["training_data"])}
     return content | ({"checksum": metadata["checksum"]} if "checksum" in metadata else {})
 
 

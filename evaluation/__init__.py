@@ -5,10 +5,15 @@
     depth.py       evaluate(predict, dataset, protocols, loading): depth against ground truth
     goal.py        the metrics of a training's validation, and the goal that selects its best checkpoint
     baselines.py   predictors that ignore the image; every table starts with them
+    details.py     errors by distance, and sq_rel as it was defined
+    verdict.py     better than one constant depth, or the likely cause in words
     saved.py       saved predictions, published ground truth, images for KITTI's server
     choice.py      which split, dataset, alignment and scale; the lines of the protocol card
     export.py      ground truth measured once, as the first evaluation does
     benchmarks.py  a model on one benchmark or several: opened, evaluated, printed, saved
+    audit.py       does the training list overlap the evaluated frames? near_duplicates.py compares images
+    comparison.py  two evaluations of the same images: paired differences by scene; comparison_grid.py draws
+    corruptions.py images with noise, blur, weather (corruption_kinds.py), and what is left of the accuracy
     odometry.py    camera paths: predicted motions chained and compared with the ground truth
     segmentation.py    the second task: labels against label files, with a protocol and a goal of its own
 
@@ -18,29 +23,36 @@ A predictor is any function of a float `structures.Batch` that returns a `struct
 `depths[0]`, (B·N, 1, h, w) of any size: `Method.predict`, a baseline, or `saved.SavedInverseDepths`.
 """
 
-from evaluation.baselines import constant_predictor, map_predictor, mean_depth_map
-from evaluation.depth import check_ground_truth, evaluate
-from evaluation.goal import LOSS_GOAL, Goal, depth_goal, validate_depth
-from evaluation.loop import Loading, Predict, flip_post_process, predict_inverse_depths
-from evaluation.result import Result, Row, compare, gather, join
+from __future__ import annotations
 
-__all__ = [
-    "LOSS_GOAL",
-    "Goal",
-    "Loading",
-    "Predict",
-    "Result",
-    "Row",
-    "check_ground_truth",
-    "compare",
-    "constant_predictor",
-    "depth_goal",
-    "evaluate",
-    "flip_post_process",
-    "gather",
-    "join",
-    "map_predictor",
-    "mean_depth_map",
-    "predict_inverse_depths",
-    "validate_depth",
-]
+import importlib
+from typing import Any
+
+# Loaded on first use, so that an audit starts without torch.
+_HOMES = {
+    "LOSS_GOAL": "goal",
+    "Goal": "goal",
+    "Loading": "loop",
+    "Predict": "loop",
+    "Result": "result",
+    "Row": "result",
+    "check_ground_truth": "depth",
+    "compare": "result",
+    "constant_predictor": "baselines",
+    "depth_goal": "goal",
+    "evaluate": "depth",
+    "flip_post_process": "loop",
+    "gather": "result",
+    "join": "result",
+    "map_predictor": "baselines",
+    "mean_depth_map": "baselines",
+    "predict_inverse_depths": "loop",
+    "validate_depth": "goal",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'evaluation' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"evaluation.{_HOMES[name]}"), name)

@@ -16,16 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.sequence import SequenceDataset
 from evaluation.choice import (
+    NO_NAME,
     DatasetChoice,
     Model,
     Opened,
     ProtocolChoice,
     check_cameras,
-    choose_protocols,
+    choose_and_describe,
     choose_scale,
     choose_split,
-    describe,
     open_dataset,
 )
 from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate
@@ -57,6 +58,9 @@ class Files:
         ground_truth: a published gt_depths.npz; None for the dataset's own ground truth.
         save: write the predictions to `disps_<split>_split.npy`.
         evaluate: False only predicts and saves.
+        corruptions: kinds of image corruption to evaluate as well; empty for all, None for none.
+        corruptions_reference: `corruptions.json` of the model that mCE is relative to; None for one constant
+            depth.
     """
 
     inverse_depths: str | None = None
@@ -64,6 +68,8 @@ class Files:
     ground_truth: str | None = None
     save: bool = False
     evaluate: bool = True
+    corruptions: Sequence[str] | None = None
+    corruptions_reference: str | None = None
 
 
 def evaluate_model(
@@ -90,11 +96,11 @@ def evaluate_model(
     path = where.data_path or (model.options.get("data_path") if where.name is None else None)
     where = dataclasses.replace(where, data_path=path)
     opened = open_dataset(where, model, *choose_split(name, model.options, where.split))
-    protocols = choose_protocols(how, model, opened.images)
+    protocols, about = choose_and_describe(how, model, opened)
     of_rig = "scale-aware" if choose_scale(how, model)[0] else "scale-ambiguous"
     protocol = protocols[""] if "" in protocols else protocols[of_rig]
     model.method.eval()
-    result = evaluate(model.predict, opened.images, {"": protocol}, loading, describe(opened, model))[""]
+    result = evaluate(model.predict, opened.images, {"": protocol}, loading, about)[""]
     if output is not None:
         result.save(output)
     return result
@@ -128,13 +134,14 @@ def evaluate_together(
     summary: dict[str, Result] = {}
     for opened in datasets:
         export_at_first(opened.images, loading.workers)
-        protocols = choose_protocols(how, model, opened.images)
-        results = evaluate_shares(model.predict, opened, protocols, loading, describe(opened, model))
+        protocols, about = choose_and_describe(how, model, opened)
+        results = evaluate_shares(model.predict, opened, protocols, loading, about)
         words = (opened.name, opened.split, opened.part)
         show(results, root / "_".join(Path(word).name for word in words if word))
         print()
         for name, result in results.items():
-            summary[f"{opened.title} {name}".strip()] = result
+            leaks = " (training data overlap)" if result.protocol.name.startswith(NO_NAME) else ""
+            summary[f"{opened.title} {name}".strip() + leaks] = result
     print(compare(summary))
     if any(result.protocol.log10 for result in summary.values()):
         print("rmse_log is in decimal logarithms where the protocol card says so")
@@ -223,12 +230,38 @@ def evaluate_one(
         return
     export_at_first(ground_truth, loading.workers)
     opened = Opened(name, split, part, ground_truth)
-    protocols, about = choose_protocols(how, model, ground_truth), describe(opened, model)
+    protocols, about = choose_and_describe(how, model, opened)
     if saved is None:
         results = evaluate_shares(model.predict, opened, protocols, loading, about)
     else:
         results = _evaluate_saved(saved, opened, protocols, loading, about, files, file)
     show(results, folder)
+    if files.corruptions is not None:
+        _show_corruptions(model, opened, results, files, loading, folder)
+
+
+def _show_corruptions(
+    model: Model,
+    opened: Opened,
+    clean: Mapping[str, Result],
+    files: Files,
+    loading: Loading,
+    folder: Path,
+) -> None:
+    """Evaluate corrupted images by each protocol, and draw those of the first image."""
+    from evaluation.corruptions import draw_grid, evaluate_corruptions  # imports OpenCV
+
+    for name, result in clean.items():
+        found = evaluate_corruptions(
+            model.predict, opened.images, result.protocol, shared(loading, opened.images), result,
+            files.corruptions, files.corruptions_reference,
+        )  # fmt: skip
+        if is_first():
+            print(f"\ncorrupted images {name}".rstrip() + f"\n{found.table()}")
+            found.save(folder / name)
+    if is_first():
+        draw_grid(folder / "corruptions.png", opened.images[0].to("cpu").images[0][0], files.corruptions)
+        print(f"\nsaved: {folder}/corruptions.json, corruptions.png")
 
 
 def _check_scale(how: ProtocolChoice, model: Model, files: Files, for_server: bool) -> None:
@@ -272,11 +305,15 @@ def evaluate_shares(
     about: Mapping[str, str],
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
-    shard, shards = torchrun_shard()
-    indices: Sequence[int] | None = range(shard - 1, len(opened.images), shards) if shards > 1 else None
-    loading = dataclasses.replace(loading, indices=indices)
-    results = evaluate(predict, opened.images, protocols, loading, about)
+    results = evaluate(predict, opened.images, protocols, shared(loading, opened.images), about)
     return {name: gather(result) for name, result in results.items()}
+
+
+def shared(loading: Loading, images: SequenceDataset) -> Loading:
+    """`loading` with this process's share of the images."""
+    shard, shards = torchrun_shard()
+    indices = range(shard - 1, len(images), shards) if shards > 1 else None
+    return dataclasses.replace(loading, indices=indices)
 
 
 def show(results: Mapping[str, Result], folder: Path) -> None:

@@ -20,9 +20,11 @@ from typing import Any
 from torch import nn
 
 from datasets import DATASETS, build_dataset
+from datasets.frame_lists import FrameList
 from datasets.sequence import SequenceDataset
 from datasets.splits import evaluated_part, split_names
 from datasets.surround import SurroundDataset
+from evaluation.audit import card_lines
 from evaluation.loop import Predict
 from methods.metric_scale import (
     learned_from,
@@ -38,6 +40,8 @@ from utils import InputError, check_settings, data_root, settings_of
 RIG_ALIGNMENTS = {"scale-ambiguous": "median", "scale-aware": "none"}  # a rig is evaluated by both
 # Dataset settings that only training reads. An evaluation with them would read files for nothing.
 FOR_TRAINING = ("masks", "matches", "max_matches", "poses", "labels", "pseudo_depth")
+NO_BENCHMARK = ("folder",)  # a leaking evaluation of these keeps its name
+NO_NAME = "none, since training data overlap the evaluated frames"
 # Dataset settings that have a flag of their own, and that flag.
 FLAGS = {
     "name": "--dataset",
@@ -105,12 +109,14 @@ class ProtocolChoice:
         align: False leaves out the alignment of a model that is not metric.
         scale: factor for predicted depth; None for the model's metric scale, or 1.
         changes: settings of the protocol, such as crop, max_depth, median.
+        allow_overlap: print the benchmark's name although the training data overlap the evaluated frames.
     """
 
     stereo: bool | None = None
     align: bool = True
     scale: float | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    allow_overlap: bool = False
 
 
 @dataclass(frozen=True)
@@ -302,3 +308,28 @@ def describe(opened: Opened, model: Model) -> dict[str, str]:
     if model.source is not None:
         about["predictions"] = str(model.source)
     return about
+
+
+def withhold_name(protocols: Mapping[str, Protocol], how: ProtocolChoice, name: str) -> dict[str, Protocol]:
+    """The protocols of a leaking evaluation: their numbers must not pass as the benchmark's.
+
+    Images of one's own are no benchmark; their name stays.
+    """
+    if how.allow_overlap or name in NO_BENCHMARK:
+        return dict(protocols)
+    return {
+        key: dataclasses.replace(protocol, name=f"{NO_NAME}; --allow_overlap prints '{protocol.name}'")
+        for key, protocol in protocols.items()
+    }
+
+
+def choose_and_describe(
+    how: ProtocolChoice, model: Model, opened: Opened
+) -> tuple[dict[str, Protocol], dict[str, str]]:
+    """`choose_protocols` and `describe`, after the leak audit (evaluation/audit.py)."""
+    protocols, about = choose_protocols(how, model, opened.images), describe(opened, model)
+    if model.method is None:  # saved predictions: their training is unknown
+        return protocols, about
+    records = getattr(model.method, "training_data", None)
+    lines, leaks = card_lines(records, FrameList.of_dataset(opened.images), model.options)
+    return withhold_name(protocols, how, opened.name) if leaks else protocols, {**about, **lines}

@@ -9,19 +9,32 @@ share the valid pixels of the ground truth; those that resize alike share the sa
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from datasets.sequence import SequenceDataset
+from evaluation.details import DETAILS, details
 from evaluation.loop import Loading, Predict, Samples, predict_samples
 from evaluation.result import Result, Row
-from metrics import METRICS, GroundTruth, Measured, Protocol, errors_at_points, sample_prediction
+from evaluation.verdict import structure, typical_depth
+from metrics import (
+    METRICS,
+    GroundTruth,
+    Measured,
+    Protocol,
+    align_prediction,
+    errors_at_points,
+    sample_prediction,
+)
 from utils import InputError
 
 GroundTruths = dict[tuple, GroundTruth]  # by the protocol's caps and crop, see `_mask_key`
 
+Of = tuple[Measured, Measured, Tensor, Tensor]  # model, one constant depth, structure, details
 FLIP_WORDS = {False: "none", True: "flip averaging (Monodepth post-processing)"}
 
 
@@ -61,9 +74,11 @@ def evaluate(
         _join_ground_truths,
         images=reads_images,
     )
+    metric = next((protocol for protocol in protocols.values() if protocol.alignment == "none"), None)
+    constant = typical_depth(dataset, metric) if metric else 1.0  # any constant, if it is aligned
     rows: dict[str, list[Row]] = {name: [] for name in protocols}
     for indices, prediction, ground_truths in predict_samples(predict, samples, loading):
-        measured = _measure(prediction.depths[0], ground_truths, protocols)
+        measured = _measure(prediction.depths[0], ground_truths, protocols, constant)
         for name in protocols:
             rows[name] += _rows(measured[name], indices, dataset)
     evaluated = len(samples if loading.indices is None else loading.indices) * dataset.cameras
@@ -112,9 +127,9 @@ def _join_ground_truths(samples: list[GroundTruths]) -> GroundTruths:
 
 
 def _measure(
-    depth: Tensor, ground_truths: GroundTruths, protocols: Mapping[str, Protocol]
-) -> dict[str, Measured]:
-    """The errors of a batch by each protocol."""
+    depth: Tensor, ground_truths: GroundTruths, protocols: Mapping[str, Protocol], constant: float
+) -> dict[str, Of]:
+    """By each protocol: a batch's errors, those of a constant depth in metres, `structure` and `details`."""
     depth = depth.cpu() if depth.device.type == "mps" else depth  # which has no float64
     ground_truths = {key: ground_truth.to(depth.device) for key, ground_truth in ground_truths.items()}
     sampled: dict[tuple, Tensor] = {}
@@ -124,14 +139,25 @@ def _measure(
         key = (*_mask_key(protocol), protocol.resize, protocol.align_corners)
         if key not in sampled:
             sampled[key] = sample_prediction(depth, ground_truth, protocol)
-        measured[name] = errors_at_points(sampled[key], ground_truth, protocol)
+        measured[name] = (
+            errors_at_points(sampled[key], ground_truth, protocol),
+            errors_at_points(
+                torch.full_like(sampled[key], constant / protocol.scale), ground_truth, protocol
+            ),
+            structure(sampled[key], ground_truth),
+            details(align_prediction(sampled[key], ground_truth, protocol)[0], ground_truth),
+        )
     return measured
 
 
-def _rows(measured: Measured, indices: Sequence[int], dataset: SequenceDataset) -> Iterator[Row]:
-    errors, ratios, pixels = measured.errors.tolist(), measured.ratio.tolist(), measured.pixels.tolist()
+def _rows(measured: Of, indices: Sequence[int], dataset: SequenceDataset) -> Iterator[Row]:
+    model, constant, structures, further = measured
+    errors, ratios, pixels = model.errors.tolist(), model.ratio.tolist(), model.pixels.tolist()
+    constants, structures, further = constant.errors.tolist(), structures.tolist(), further.tolist()
     for n, count in enumerate(pixels):
         if count:
             index, camera = indices[n // dataset.cameras], n % dataset.cameras
-            numbers = dict(zip(METRICS, errors[n]))
-            yield Row(index, camera, dataset.name(index), count, ratios[n], numbers)
+            numbers, of_constant = (dict(zip(METRICS, values[n])) for values in (errors, constants))
+            name = dataset.name(index)
+            more = {key: value for key, value in zip(DETAILS, further[n]) if math.isfinite(value)}
+            yield Row(index, camera, name, count, ratios[n], numbers, of_constant, tuple(structures[n]), more)

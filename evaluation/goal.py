@@ -13,6 +13,7 @@ from datasets.sequence import SequenceDataset
 from evaluation.depth import evaluate
 from evaluation.loop import Loading, Predict
 from evaluation.result import gather
+from evaluation.verdict import CORRELATION, GROUND_TRUTH_SPREAD, SPREAD
 from methods.metric_scale import RATIO
 from metrics import Protocol, is_better
 
@@ -61,9 +62,10 @@ def validate_depth(
         loading: with `indices`, this rank's share of the validation samples.
 
     Returns:
-        The means of the dataset's protocol. For a metric model or a rig also those without alignment,
-        `metric_abs_rel`, `metric_a1` and the metric goal, and `ground_truth_per_prediction`, which is 1 if
-        the scale is right.
+        The means of the dataset's protocol; `constant_<goal>`, which one constant depth reaches; spread and
+        correlation of log depth (evaluation/verdict.py). For a metric model or a rig also those without
+        alignment, `metric_abs_rel`, `metric_a1` and the metric goal, and `ground_truth_per_prediction`,
+        which is 1 if the scale is right.
     """
     protocol = dataset.protocol
     protocols = {"aligned": protocol}
@@ -72,6 +74,8 @@ def validate_depth(
     results = evaluate(predict, dataset, protocols, loading)
     results = {name: gather(result) for name, result in results.items()}
     metrics = dict(results["aligned"].mean)
+    metrics[f"constant_{protocol.goal}"] = results["aligned"].constant[protocol.goal]
+    metrics |= dict(zip((SPREAD, GROUND_TRUTH_SPREAD, CORRELATION), results["aligned"].structure))
     if "metric" in results:
         mean = results["metric"].mean
         metrics |= {f"metric_{name}": mean[name] for name in dict.fromkeys(("abs_rel", "a1", protocol.goal))}

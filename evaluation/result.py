@@ -18,6 +18,8 @@ import numpy as np
 import torch
 
 from datasets.surround import RING
+from evaluation.details import DETAILS
+from evaluation.verdict import CONSTANT, beats, cause_in_depth, sentence
 from metrics import METRICS, Protocol
 from processes import Processes
 from utils import InputError, atomic_path
@@ -34,6 +36,9 @@ class Row:
         pixels: valid pixels of ground truth.
         ratio: median(ground truth) / median(prediction), whether or not the protocol aligns by it.
         errors: metric -> value.
+        constant: metric -> value of one constant depth, see evaluation/verdict.py.
+        structure: standard deviation of log prediction and of log ground truth, and their correlation.
+        details: name -> value of evaluation/details.py; a band without ground truth is absent.
     """
 
     index: int
@@ -42,6 +47,9 @@ class Row:
     pixels: int
     ratio: float
     errors: dict[str, float]
+    constant: dict[str, float] = field(default_factory=dict)
+    structure: tuple[float, float, float] | None = None
+    details: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -70,6 +78,33 @@ class Result:
         if len(cameras) < 2:
             return self._mean(self.rows)
         return {key: float(np.mean([camera[key] for camera in cameras])) for key in METRICS}
+
+    @property
+    def constant(self) -> dict[str, float] | None:
+        """The `mean` of one constant depth by the same protocol; None if it was not measured."""
+        if not self.rows or not all(row.constant for row in self.rows):
+            return None
+        rows = [dataclasses.replace(row, errors=row.constant) for row in self.rows]
+        return dataclasses.replace(self, rows=rows).mean
+
+    @property
+    def structure(self) -> tuple[float, float, float] | None:
+        """Means over images of `Row.structure`; None if it was not measured."""
+        rows = [row.structure for row in self.rows if row.structure is not None]
+        return tuple(float(n) for n in np.mean(rows, 0)) if rows else None
+
+    @property
+    def details(self) -> dict[str, float]:
+        """Means over the images that have ground truth there, by name; absent if none has."""
+        found = {name: [row.details[name] for row in self.rows if name in row.details] for name in DETAILS}
+        return {name: float(np.mean(values)) for name, values in found.items() if values}
+
+    def verdict(self) -> str | None:
+        """One sentence with the likely cause if one constant depth is not worse, else None."""
+        goal, constant, structure = self.protocol.goal, self.constant, self.structure
+        if constant is None or structure is None or beats(self.mean[goal], constant[goal], self.protocol):
+            return None
+        return sentence(goal, self.mean[goal], constant[goal], [cause_in_depth(*structure)])
 
     @property
     def ratio_median(self) -> float:
@@ -116,6 +151,9 @@ class Result:
         if len(self.cameras) > 1:
             rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
             rows["mean over cameras"] = self.mean
+        if (constant := self.constant) is not None:
+            rows = {name or "model": mean for name, mean in rows.items()} | {CONSTANT: constant}
+        verdict = self.verdict()
         ratio = f"ground truth / prediction {self.ratio_median:.4g} (median"
         ratio += f"; spread {100 * self.ratio_std:.1f} %)" if math.isfinite(self.ratio_std) else ")"
         card = {**self.card(), "ratio": ratio}
@@ -125,6 +163,7 @@ class Result:
                 *(f"  {key:<{space}}{value}" for key, value in card.items()),
                 "",
                 _table(rows, self.protocol.reported),
+                *([f"\n{verdict}"] if verdict else []),
             ]
         )
 
@@ -138,6 +177,9 @@ class Result:
             "images": len(self.rows),
             "without_ground_truth": self.evaluated - len(self.rows),
             "mean": self.mean,
+            "constant": self.constant,
+            "verdict": self.verdict(),
+            "details": self.details,
             "cameras": {self.camera_name(n): mean for n, mean in self.cameras.items()} if several else {},
             "ratio": {"median": self.ratio_median, "std_over_median": self.ratio_std},
         }
@@ -145,9 +187,11 @@ class Result:
             path.write_text(json.dumps(without_nan(summary), indent=2, allow_nan=False) + "\n")
         with atomic_path(folder / "per_image.csv") as path, open(path, "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["index", "camera", "name", "pixels", "ratio", *METRICS])
+            further = list(self.details)
+            writer.writerow(["index", "camera", "name", "pixels", "ratio", *METRICS, *further])
             for row in self.rows:
                 numbers = [row.ratio, *(row.errors[key] for key in METRICS)]
+                numbers += [row.details.get(name, math.nan) for name in further]
                 camera = self.camera_names[row.camera] if self.camera_names else row.camera
                 writer.writerow([row.index, camera, row.name, row.pixels, *(f"{n:.9g}" for n in numbers)])
 

@@ -45,7 +45,8 @@ def load_method(
     Returns:
         The method and its options. If the file lacks networks that only training uses, the method lacks them
         as well: without a pose network it refuses to predict poses instead of inventing them. The method's
-        `validation_metrics` are those of the checkpoint; `metric_scale.scale_error` reads them.
+        `validation_metrics` are those of the checkpoint; `metric_scale.scale_error` reads them. Its
+        `training_data` are the records of `datasets.frame_lists.training_list`, None if the file has none.
 
     Raises:
         InputError: no known checkpoint at `path`, keys that do not fit, or missing options for prediction.
@@ -61,5 +62,7 @@ def load_method(
     for name in only_for_training - held:
         if hasattr(method, name):
             delattr(method, name)
-    method.validation_metrics = (checkpoint.training or {}).get("metrics") or {}
+    training = checkpoint.training or {}
+    method.validation_metrics = training.get("metrics") or {}
+    method.training_data = training.get("training_data")
     return method.to(device).eval(), checkpoint.options

@@ -499,3 +499,16 @@ def test_the_old_name_of_a_protocol_setting_is_accepted(run, capsys):
     assert capsys.readouterr().err.startswith("--protocol cap_truth is called cap_ground_truth now\n")
     with pytest.raises(InputError, match="--protocol must be KEY=VALUE with KEY one of cap_ground_truth"):
         run("--protocol", "caps=1")
+
+
+def test_corruptions_are_printed_and_saved_beside_the_clean_table(run, drive, capsys):
+    run("--corruptions", "fog", "contrast")
+    out = capsys.readouterr().out
+    assert "mCE" in out and "mRR" in out and out.index("abs_rel") < out.index("corrupted images")
+    assert set(json.loads((drive / "out/corruptions.json").read_text())["CE"]) == {"fog", "contrast"}
+    assert (drive / "out/corruptions.png").is_file()
+
+
+def test_corruptions_of_saved_predictions_are_refused():
+    with pytest.raises(InputError, match="--corruptions predicts changed images with a model"):
+        parse(["--ext_disp_to_eval", "d.npy", "--eval_mono", "--corruptions"])

@@ -256,7 +256,7 @@ def test_several_protocols_share_one_prediction(tmp_path):
 def test_a_table_has_the_metrics_its_benchmark_reports(tmp_path):
     wall = Wall(tmp_path, count=1)
     few = one(from_brightness, wall, replace(METRIC, reported=("abs_rel", "rmse_log")))
-    assert few.table().splitlines()[-2].split() == ["abs_rel", "rmse_log"]
+    assert few.table().splitlines()[-3].split() == ["abs_rel", "rmse_log"]
     assert set(few.mean) == set(METRICS)
     beside = compare({"few": few, "all": one(from_brightness, wall)}).splitlines()
     assert beside[0].split() == list(METRICS)
@@ -307,7 +307,7 @@ def test_a_prediction_that_is_not_finite_shows_in_the_table(tmp_path):
 def test_validation_of_a_metric_model_applies_its_scale(tmp_path):
     wall = Wall(tmp_path, count=2)
     aligned = validate_depth(half, wall, None, Loading())
-    assert set(aligned) == set(METRICS)
+    assert set(METRICS) < set(aligned)
     metric = validate_depth(half, wall, 2.0, Loading())
     assert metric["abs_rel"] == pytest.approx(aligned["abs_rel"])
     assert metric["metric_abs_rel"] < 0.03 and metric["metric_a1"] == 1

@@ -22,6 +22,7 @@ RARE = {  # files, or whole folders
         "clouds.py",
         "prediction/frames.py",
         "videos.py",
+        "evaluation/corruption_kinds.py",
         "tools/_doctor/",
         "tools/_ego_mask.py",
         "tools/_two_views.py",
@@ -33,6 +34,7 @@ RARE = {  # files, or whole folders
         "benchmarks/sift_matches.py",
     },
     "matplotlib": {"images.py", "videos.py", "evaluation/odometry.py", "tools/demo.py"},
+    "imagehash": {"evaluation/near_duplicates.py"},
     "h5py": {"datasets/_nyuv2_files.py", "tools/layouts/nyuv2.py"},
     "timm": {"networks/hrnet.py", "networks/timm_encoder.py"},
 }

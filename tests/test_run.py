@@ -96,7 +96,7 @@ def test_eval_only_evaluates_the_run_by_its_own_options(tiny_kitti, tmp_path, ca
     capsys.readouterr()
     run.main(["--log_dir", str(tmp_path), "--model_name", "run", "--eval_only", "--num_workers", "0"])
     by_name = capsys.readouterr().out
-    assert "trained on    video, 96 x 64" in by_name and "abs_rel" in by_name
+    assert "trained on     video, 96 x 64" in by_name and "abs_rel" in by_name
     assert list((tmp_path / "run/evaluation").glob("*/results.json"))
 
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -114,7 +114,7 @@ def test_eval_only_evaluates_another_split_and_size(tiny_kitti, tmp_path, capsys
     capsys.readouterr()
     run.main([*words, "--eval_only", "--split", str(lists), "--height", "96", "--width", "128"])
     out = capsys.readouterr().out
-    assert "video, 128 x 96" in out and "images        3\n" in out
+    assert "video, 128 x 96" in out and "images         3\n" in out
     run.main([*words, "--eval_only", "--dataset.ground_truth", "velodyne_camera"])
     assert "along the camera's optical axis" in capsys.readouterr().out
 
@@ -130,7 +130,7 @@ def test_eval_only_skips_samples_that_lack_an_image_when_asked(tiny_kitti, tmp_p
     with pytest.raises(InputError, match="lack an image"):
         run.main(words)
     run.main([*words, "--skip_missing"])
-    assert "images        2\n" in capsys.readouterr().out
+    assert "images         2\n" in capsys.readouterr().out
 
 
 def test_eval_only_without_a_run_says_which_is_missing(tmp_path):

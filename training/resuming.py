@@ -52,6 +52,7 @@ def start_from(
     """
     checkpoint = load_checkpoint(path)
     report = load_weights(method, checkpoint.weights, models=models, source=path)
+    method.training_data = (checkpoint.training or {}).get("training_data")  # lists, for `training_list`
     states = (checkpoint.training or {}).get("optimizer_by_name") or {}
     states = {key: state for key, state in states.items() if not models or key.split(".")[0] in models}
     if states:
