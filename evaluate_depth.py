@@ -293,7 +293,7 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--eval_eigen_to_benchmark",
         **flags.SWITCH,
-        help="evaluate 652 of 697 saved Eigen disparities on the improved ground truth",
+        help="evaluate only the 652 of 697 saved Eigen disparities that have improved ground truth",
     )
     group.add_argument(
         "--allow_overlap",

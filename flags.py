@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False, **settings})
 
     def error(self, message: str) -> None:
-        """Raise argparse's message; "argument --x: must be ..." without its first word."""
+        """Raise argparse's message as an `InputError`; `argument --x: must be 1` becomes `--x must be 1`."""
         raise InputError(re.sub(r"^argument (\S+): (?=must )", r"\1 ", message))
 
 

@@ -226,7 +226,7 @@ def read_upright(path: str | Path) -> Tensor:
 def find_images(paths: str | Sequence[str]) -> list[Path]:
     """The images of files, folders and patterns, each once; those of a folder in natural order.
 
-    Outputs of earlier predictions in a folder are left out; a file that is named by itself is not.
+    Outputs of earlier predictions are left out of folders, but not if a path names the file itself.
 
     Raises:
         InputError: a path does not exist, or there is no image in it.

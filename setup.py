@@ -1,4 +1,4 @@
-"""Name, version and requirements. Installs no module: Parallax runs from its checkout.
+"""Name, version and requirements. No module is installed: Parallax runs from its checkout.
 
 A folder called `datasets` or `utils` must not become importable from a whole environment. Other code uses
 `torch.hub.load(<checkout>, ...)` (hubconf.py) or an exported model.

@@ -128,7 +128,7 @@ def _encoded(path: Path, fps: float, ending: str) -> Iterator[Write]:
 
 
 def _open_writer(path: Path, fps: float, size: tuple[int, int]) -> Any:
-    """OpenCV's writer with the first codec of `CODECS` that this build has; `size` is (width, height).
+    """OpenCV's writer with the first codec of `CODECS` that is available; `size` is (width, height).
 
     Raises:
         InputError: none of them can be written.

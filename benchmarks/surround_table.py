@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def make_rig(data: Path, args: argparse.Namespace) -> None:
-    """Render the scenes, and put their ego masks where datasets/ddad.py reads them."""
+    """Render the scenes, and move their ego masks to the folder that datasets/ddad.py reads."""
     make(Plan("ddad", data, args.sequences, args.frames, args.height, args.width, args.seed, "png"))
     for mask in sorted((data / "ground_truth/masks").glob("*.png")):
         for sequence in range(args.sequences):
@@ -307,7 +307,7 @@ def parse_arguments() -> argparse.Namespace:
         "--time", action="store_true", help="measure the parts of one training step instead of training"
     )
     parser.add_argument(
-        "--num_layers", type=int, default=34, help="layers of the ResNets that --time measures"
+        "--num_layers", type=int, default=34, help="number of ResNet layers that --time measures"
     )
     parser.add_argument("--repeat", type=int, default=3, help="timed steps of --time, after one to warm up")
     return parser.parse_args()

@@ -74,7 +74,7 @@ def with_companion(dataset: Any, options: Mapping[str, Any], part: str) -> Any:
         part: train, val or test, of both datasets.
 
     Raises:
-        InputError: the section names no dataset or has an unknown setting; what the companion refuses.
+        InputError: the section names no dataset or has an unknown setting, or the companion refuses one.
     """
     section = {key: value for key, value in (options.get("companion") or {}).items() if key != "augment"}
     if not section:

@@ -100,10 +100,10 @@ class FrameList:
 
 
 def training_list(dataset: Any, method: Any = None) -> list[dict[str, Any]]:
-    """What a checkpoint stores about its training data: plain values, one record for each list.
+    """Training lists as a checkpoint stores them: plain values, one record for each list.
 
     Args:
-        dataset: of the training; with a companion its frames are a list of their own.
+        dataset: dataset of the training; with a companion its frames are a list of their own.
         method: its `training_data`, if any, are the records of the checkpoint that the training started from.
 
     Returns:
@@ -271,7 +271,7 @@ def _json_lines(path: Path, part: str) -> Iterator[str]:
 
 
 def _strings(node: Any, any_word: bool) -> Iterator[str]:
-    """The images, scenes and tokens below a JSON node; of an entry with several files its image alone."""
+    """The images, scenes and tokens below a JSON node. An entry with several files gives only its image."""
     if isinstance(node, str):
         frame = parse_frame(node) if node.strip() else None
         if frame and (any_word or frame.number != ALL or node.endswith(".json") or "drive_" in node):

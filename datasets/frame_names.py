@@ -1,4 +1,4 @@
-"""Which frame a line of any list means, so that lists of different repositories can be compared.
+"""Names of frames: the frame of a line of any list, so that lists of different repositories can be compared.
 
 A frame is (scene, camera, number). The same frame gets the same triple in every form:
 
@@ -8,8 +8,8 @@ A frame is (scene, camera, number). The same frame gets the same triple in every
     2011_09_26 2011_09_26_drive_0002_sync 0000000069        SfMLearner's static frames
     9 12 l                                                  KITTI odometry, as a frame of the raw drive
     ulm ulm_000002_000025                                   ManyDepth; the scene of Cityscapes is the city
-    000187 15616458249936530, or the time stamp alone       DDAD
-    scene-0103 3e8750f331d7499e9b5123e9eb70f2e2, or alone   nuScenes; a scene alone means all its frames
+    000187 15616458249936530, or only the time stamp        DDAD
+    scene-0103 3e8750f331d7499e9b5123e9eb70f2e2, or either  nuScenes; only a scene means all its frames
     kitchen/left_0012.jpg                                   any other images
 
 The sequences of KITTI odometry are parts of raw drives (table in the benchmark's development kit): a model
@@ -110,7 +110,7 @@ def of_parts(folder: str, number: int | str, side: str | None = "") -> Frame:
 
     Args:
         folder: with or without the date above it; a sequence number for odometry.
-        number: of the frame, a token or a time stamp.
+        number: number of the frame, a token or a time stamp.
         side: l, r, 2, 3; "" or None for none; any other word is ignored.
     """
     camera = SIDES.get(side or "", "")
@@ -156,7 +156,7 @@ def _several_paths(line: str) -> bool:
 
 
 def _of_word(word: str) -> Frame:
-    """A scene, a token or a time stamp alone."""
+    """The frame of a single word: a scene, a token or a time stamp."""
     if _UNIQUE.fullmatch(word):
         return Frame("", "", word)
     if match := _CITY.fullmatch(word):

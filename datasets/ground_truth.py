@@ -33,7 +33,7 @@ DEPTH = {
 
 
 class Exportable:
-    """The ground truth of a dataset that can be exported, mixed into it.
+    """Mix-in of datasets whose ground truth can be exported.
 
     A subclass sets `ground_truth`, calls `find_exported` at the end of its constructor, and defines
     `read_raw_depth`. The mix-in stands before the base class: `class Kitti(Exportable, KittiImages)`.

@@ -184,7 +184,7 @@ class NyuV2(Exportable, SequenceDataset):
     # Test images.
 
     def _file(self, sample: LabelledSample) -> Path:
-        """The converted file if it exists, else the .mat."""
+        """Path of the converted file if it exists, else of the .mat."""
         path = self.data_path / sample.path
         return path if path.is_file() or not self._labelled.path.is_file() else self._labelled.path
 
@@ -323,7 +323,7 @@ def _natural_key(name: str) -> list[str | int]:
 
 
 def _room(scene: str) -> str:
-    """`kitchens/kitchen_0028b` to `kitchen_0028`: a room recorded several times has a letter for each."""
+    """Name of a room, `kitchen_0028` for `kitchens/kitchen_0028b`: letters tell apart its recordings."""
     return re.sub(r"(?<=\d)[a-z]$", "", Path(scene).name)
 
 

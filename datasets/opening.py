@@ -31,7 +31,7 @@ WHERE = ("data_path", "split")  # options of a training that its evaluation keep
 
 
 def build_dataset(options: Mapping[str, Any], **overrides: Any) -> Any:
-    """The dataset that `options["dataset"]` names; overrides win. See `Registry.build`."""
+    """Build the dataset that `options["dataset"]` names; overrides win over options. See `Registry.build`."""
     return DATASETS.build("dataset", options, **overrides)
 
 

@@ -240,7 +240,7 @@ def pose_from_quaternion(quaternion: Sequence[float], translation: Sequence[floa
         raise InputError(f"{where}: a pose is 4 + 3 finite numbers, got {quaternion} and {translation}")
     length = np.linalg.norm(q)
     if abs(length - 1) > 1e-3:
-        raise InputError(f"{where}: a rotation's quaternion has length 1, got {length:.6g}")
+        raise InputError(f"{where}: the quaternion of a rotation must have length 1, got {length:.6g}")
     w, x, y, z = q / length
     pose = np.eye(4)
     pose[:3, :3] = [

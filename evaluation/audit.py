@@ -30,11 +30,11 @@ BLIND = "not audited"  # the card's line of what the audit cannot see
 
 @dataclass
 class Audit:
-    """What two lists have in common.
+    """Overlap of two lists.
 
     Attributes:
         train, test: number of frames in the lists, repeated ones once.
-        hash: of the training list, see `FrameList.hash`.
+        hash: hash of the training list, see `FrameList.hash`.
         within: largest distance of a neighbour, frames.
         same, other_camera, neighbours, same_scene: the evaluated frames that overlap, in the list's order.
         train_in_shared: training frames in scenes that are also evaluated.
@@ -72,7 +72,7 @@ class Audit:
             "same scene": f"{scenes} with {len(self.same_scene):,} evaluated and "
             f"{self.train_in_shared:,} training frames",
         }
-        if not self.test_scenes:  # tokens alone; two headings would say nothing
+        if not self.test_scenes:  # only tokens, so the two headings have no meaning
             counts["neighbours"] = counts["same scene"] = "unknown, since the evaluated frames name no scene"
         return counts
 
@@ -181,9 +181,9 @@ def card_lines(
     """The card's lines about training data, and whether the evaluation leaks.
 
     Args:
-        records: of the checkpoint; None if it holds none, as published ones.
+        records: records of the checkpoint; None if it holds none, as published ones do.
         test: the evaluated frames.
-        options: of the training.
+        options: options of the training.
     """
     blind = {BLIND: ", ".join(names)} if (names := not_audited(options)) else {}
     if not records:
@@ -195,7 +195,7 @@ def card_lines(
 
 
 def not_audited(options: Mapping[str, Any]) -> list[str]:
-    """What a training saw besides its list, in words: data that no list of frames shows."""
+    """Training data that no list of frames shows, in words."""
     section = options.get("dataset")
     section = section if isinstance(section, Mapping) else {}
     seen = []

@@ -51,7 +51,7 @@ def mean_depth_map(
     row takes that of the next row below, since a LiDAR leaves out the sky.
 
     Args:
-        dataset: with ground truth.
+        dataset: a dataset with ground truth.
         height, width: cells of the map.
         indices: the samples to use; None for all.
 

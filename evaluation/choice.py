@@ -313,7 +313,7 @@ def describe(opened: Opened, model: Model) -> dict[str, str]:
 def withhold_name(protocols: Mapping[str, Protocol], how: ProtocolChoice, name: str) -> dict[str, Protocol]:
     """The protocols of a leaking evaluation: their numbers must not pass as the benchmark's.
 
-    Images of one's own are no benchmark; their name stays.
+    Own images are not a benchmark; their name stays.
     """
     if how.allow_overlap or name in NO_BENCHMARK:
         return dict(protocols)

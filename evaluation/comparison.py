@@ -116,7 +116,9 @@ def read_images(path: str | Path) -> Images:
     with open(file, newline="") as opened:
         reader = csv.DictReader(opened)
         if missing := {"name", "camera", *METRICS} - set(reader.fieldnames or ()):
-            raise InputError(f"{file} is no evaluation's {FILE}: it lacks the column {sorted(missing)[0]}")
+            raise InputError(
+                f"{file} is not the {FILE} of an evaluation: it lacks the column {sorted(missing)[0]}"
+            )
         for row in reader:
             camera = "" if row["camera"] == "0" else row["camera"]
             errors[row["name"], camera] = np.array([float(row[metric]) for metric in METRICS])

@@ -40,7 +40,7 @@ def draw_changes(
     """Draw the gained and lost images of a comparison.
 
     Args:
-        path: of the image grid.
+        path: path of the image grid.
         models: A and B, in eval mode.
         where: the evaluated dataset; its split as for the evaluation.
         how: alignment and scale.
@@ -101,7 +101,7 @@ def error_map(depth: Tensor, ground_truth: GroundTruth, size: tuple[int, int]) -
 
     Args:
         depth: (1, K) aligned depth at the pixels of the ground truth, metres.
-        ground_truth: of one image.
+        ground_truth: ground truth of one image.
         size: height and width of the map.
     """
     valid = ground_truth.valid[0]

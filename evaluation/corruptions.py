@@ -1,4 +1,4 @@
-"""Robustness: a model on corrupted images, as mCE and mRR beside the clean table.
+"""Robustness: a model on corrupted images, as mCE and mRR next to the clean table.
 
     DEE  = (abs_rel + 1 - a1) / 2                                    depth estimation error
     CE   = sum over severities of DEE / the same of a reference      mCE: mean over kinds, below 1 is better
@@ -55,10 +55,10 @@ def corrupt(image: Tensor, kind: str, severity: int, index: int, seed: int = SEE
 
     Args:
         image: (3, H, W) in [0, 1].
-        kind: of `KINDS`.
+        kind: one of `KINDS`.
         severity: 1 to 5.
         index: number of the image in its dataset.
-        seed: of the noise.
+        seed: seed of the noise.
 
     Returns:
         (3, H, W) in [0, 1], in 8 bits like a recorded image.
@@ -90,7 +90,7 @@ class Robustness:
         reference: kind -> sum of the DEE of the reference over the severities.
         errors: kind -> DEE for each severity.
         means: kind -> mean abs_rel and a1 over the severities.
-        reference_name: what the reference is, in words.
+        reference_name: name of the reference in words.
     """
 
     clean: float
@@ -157,10 +157,10 @@ def evaluate_corruptions(
     """Evaluate a model on corrupted images of a dataset.
 
     Args:
-        predict: as for `evaluation.evaluate`.
+        predict: same as for `evaluation.evaluate`.
         dataset, protocol, loading: those of the clean evaluation.
         clean: its result.
-        kinds: of `KINDS`; none for all.
+        kinds: some of `KINDS`; none for all.
         reference: `corruptions.json` of another model; None for one constant depth.
 
     Raises:
@@ -198,9 +198,9 @@ def draw_grid(path: Path, image: Tensor, kinds: Sequence[str] = ()) -> None:
     """An image grid: a row for each kind, a column for each severity, the clean image first.
 
     Args:
-        path: of the file.
+        path: path of the file.
         image: (3, H, W) in [0, 1].
-        kinds: of `KINDS`; none for all.
+        kinds: some of `KINDS`; none for all.
     """
     rows = []
     for kind in check_kinds(kinds):

@@ -25,7 +25,7 @@ def details(depth: Tensor, ground_truth: GroundTruth) -> Tensor:
 
     Args:
         depth: (B, K) metres, aligned and clamped, see `metrics.align_prediction`.
-        ground_truth: of the same pixels.
+        ground_truth: ground truth of the same pixels.
 
     Returns:
         (B, 9) in the order of `DETAILS`; the error of a band without ground truth is nan.

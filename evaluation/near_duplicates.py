@@ -37,7 +37,7 @@ def image_files(frames: FrameList, data_path: str | Path | None) -> list[str]:
     """The image of each frame, each once.
 
     Args:
-        frames: of a folder, of lists with paths, or of KITTI raw.
+        frames: frames of a folder, of lists with paths, or of KITTI raw.
         data_path: root of the paths; None for absolute paths.
 
     Raises:
@@ -55,7 +55,7 @@ def image_files(frames: FrameList, data_path: str | Path | None) -> list[str]:
 
 
 def _kitti_image(root: Path, frame: Frame) -> Path | None:
-    """Of KITTI raw; None for a frame of another dataset."""
+    """Path of an image of KITTI raw; None for a frame of another dataset."""
     if "_drive_" not in frame.scene or frame.number == ALL:
         return None
     camera = KITTI_CAMERAS.get(frame.camera, "image_02")

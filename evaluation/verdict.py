@@ -65,7 +65,7 @@ def structure(sampled: Tensor, ground_truth: GroundTruth) -> Tensor:
 
     Args:
         sampled: (B, K) predicted depth at the valid pixels, up to scale.
-        ground_truth: of the same pixels.
+        ground_truth: ground truth of the same pixels.
 
     Returns:
         (B, 3): standard deviation of log prediction and of log ground truth, and their correlation, 0 for a
@@ -111,7 +111,7 @@ def sentence(metric: str, value: float, constant: float, causes: Sequence[str]) 
 
 @dataclass(frozen=True)
 class Signs:
-    """What the networks of a training do, as means over some samples; None if a method has no such thing.
+    """Measurements of the networks in training, means over some samples; None if a method has none.
 
     Attributes:
         translation: length of the translation / median depth.
@@ -176,10 +176,10 @@ def training_verdict(
 
     Args:
         metrics: from `evaluation.validate_depth`.
-        protocol: of the validation set.
+        protocol: protocol of the validation set.
         method: in eval mode on `device`.
         train_set: its samples show motion and automask.
-        device: of the method.
+        device: device of the method.
     """
     value, constant = metrics.get(protocol.goal), metrics.get(f"constant_{protocol.goal}")
     if value is None or constant is None or beats(value, constant, protocol):

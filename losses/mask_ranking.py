@@ -100,12 +100,12 @@ class MaskRanking(nn.Module):
         return Draws(partner, first, second, torch.rand((images, pixels), **settings).argsort(dim=1))
 
     def rank(self, depth: Tensor, pseudo: Tensor, weight: Tensor, draws: Draws) -> Tensor:
-        """The loss for given pairs.
+        """The loss for given pairs of pixels.
 
         Args:
             depth, pseudo: (B·N, 1, H, W), 0 where pseudo-depth is unknown.
             weight: (B·N, 1, H, W), low on moving objects.
-            draws: the pairs.
+            draws: the random pairs.
         """
         depth, pseudo = depth.flatten(1), pseudo.flatten(1)
         weight = weight.flatten(1)

@@ -106,8 +106,8 @@ class Monodepth2(DepthAndMotion):
         """Fill depths, poses, grids and warped sources from the disparities and motions of `run_networks`,
         and enlarge the masks to the size of the depths.
 
-        Sources are stacked to (S·B, ...), so that each scale needs one warp. The pose of a source without a
-        motion is in the batch.
+        Sources are stacked to (S·B, ...), so that each scale needs one warp. A source without
+        a predicted motion takes its pose from the batch.
         """
         with self.in_float32():
             motions: Mapping[Frame, Motion] = prediction.extra.get("motions", {})

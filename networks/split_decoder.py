@@ -81,7 +81,7 @@ class SplitDecoder(nn.Module):
             raise InputError(f"scales must be different numbers from 0 to 3, got {list(scales)}; try 0 1 2 3")
         if split_position not in SPLITS:
             raise InputError(
-                f"split_position is 0 to 4, where the decoder divides, got {split_position}; try 1"
+                f"split_position, where the branches part, must be 0 to 4, got {split_position}; try 1"
             )
         if classes < 0:
             raise InputError(f"classes is the number of segmentation channels, got {classes}; try 20")

@@ -95,7 +95,7 @@ def _read_companion(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_constructors(options: argparse.Namespace) -> None:
-    """Build views, augmentation and loss terms, and look the encoders up, for their own refusals.
+    """Build views, augmentation and loss terms and look up the encoders, which check their own settings.
 
     Raises:
         InputError: a setting that the component refuses.

@@ -183,7 +183,9 @@ def _completes(given: Mapping[str, Any]) -> bool:
 def _resnet(key: str, version: str) -> tuple[int, bool]:
     match = re.match(r"(18|34|50)", version)
     if not match:
-        raise InputError(f"{key} begins with the layers of a ResNet, 18, 34 or 50, got '{version}'; try 18pt")
+        raise InputError(
+            f"{key} must begin with a number of ResNet layers, 18, 34 or 50, got '{version}'; try 18pt"
+        )
     return int(match[1]), version[2:] == "pt"
 
 

@@ -60,7 +60,7 @@ def test_token_is_found_without_its_scene():
     assert found.same and found.unknown_scenes == 1
 
 
-def test_same_number_in_another_scene_is_no_overlap():
+def test_same_number_in_another_scene_does_not_overlap():
     found = audit(frames(("c", "l", 10), ("d", "l", 5)), TEST)
     assert not found.overlaps
     assert found.words().startswith("no overlap (2 frames, hash ")
@@ -188,7 +188,7 @@ def test_release_keeps_the_training_list(tmp_path):
     assert load_checkpoint(tmp_path / "r.safetensors").training == {"training_data": lists}
 
 
-def test_training_leaves_its_list_and_that_of_the_run_it_started_from(tiny_kitti, tiny_folder, tmp_path):
+def test_training_stores_its_list_and_that_of_its_first_weights(tiny_kitti, tiny_folder, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     trainer = runs.train(runs.arguments(tiny_kitti, first, max_steps=1, num_val=1))
     (kept,) = runs.last(first).training["training_data"]

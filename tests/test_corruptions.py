@@ -52,7 +52,7 @@ def test_noise_depends_on_index_and_seed(image):
     assert not torch.equal(one, corrupt(image, "gaussian_noise", 1, 0, seed=1))
 
 
-def test_predictor_sees_corrupted_images_alone(tmp_path):
+def test_predictor_sees_only_corrupted_images(tmp_path):
     wall = Wall(tmp_path, count=1)
     clean = evaluate(from_brightness, wall, {"": PLAIN}, Loading())[""].mean["abs_rel"]
     noisy = evaluate(corrupted(from_brightness, "contrast", 5), wall, {"": PLAIN}, Loading())[""].mean[

@@ -501,7 +501,7 @@ def test_the_old_name_of_a_protocol_setting_is_accepted(run, capsys):
         run("--protocol", "caps=1")
 
 
-def test_corruptions_are_printed_and_saved_beside_the_clean_table(run, drive, capsys):
+def test_corruptions_are_printed_and_saved_with_the_table(run, drive, capsys):
     run("--corruptions", "fog", "contrast")
     out = capsys.readouterr().out
     assert "mCE" in out and "mRR" in out and out.index("abs_rel") < out.index("corrupted images")

@@ -1,4 +1,4 @@
-"""One constant depth beside every model; a model that does not beat it gets a sentence with the cause."""
+"""One constant depth for comparison; a model that does not beat it gets a sentence with the cause."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def swapped(batch: Batch) -> Prediction:
     return Prediction({}, {0: 1 / from_brightness(batch).depths[0]})
 
 
-def test_constant_beside_the_model_is_what_a_constant_predictor_reaches(tmp_path):
+def test_printed_constant_equals_a_constant_predictor(tmp_path):
     wall = Wall(tmp_path, count=2)
     result = one(from_brightness, wall)
     alone = one(constant_predictor(3.0), wall)
@@ -40,7 +40,7 @@ def test_constant_beside_the_model_is_what_a_constant_predictor_reaches(tmp_path
     assert result.verdict() is None
 
 
-def test_constant_without_alignment_is_the_typical_depth_in_metres(tmp_path):
+def test_constant_without_alignment_is_the_typical_depth(tmp_path):
     wall = Wall(tmp_path, count=2)
     assert typical_depth(wall, METRIC) == pytest.approx(16, abs=0.1)
     scaled = replace(METRIC, scale=5.4)
@@ -48,7 +48,7 @@ def test_constant_without_alignment_is_the_typical_depth_in_metres(tmp_path):
     assert one(half, wall, scaled).constant == pytest.approx(expected)
 
 
-def test_typical_depth_is_found_among_few_samples_with_ground_truth(tmp_path):
+def test_typical_depth_is_found_with_little_ground_truth(tmp_path):
     wall = Wall(tmp_path, count=40, ground_truth={1})
     assert typical_depth(wall, METRIC) == pytest.approx(16, abs=0.1)
 
@@ -64,7 +64,7 @@ def test_swapped_model_is_told_so(tmp_path):
     assert "near and far are swapped (correlation of log depth with the ground truth -1.00)" in result.table()
 
 
-def test_goal_of_which_more_is_better_is_compared_the_other_way(tmp_path):
+def test_goal_with_larger_as_better_is_compared_in_reverse(tmp_path):
     wall = Wall(tmp_path, count=1)
     assert one(from_brightness, wall, replace(PLAIN, goal="a1")).verdict() is None
     assert one(swapped, wall, replace(PLAIN, goal="a1")).verdict() is not None

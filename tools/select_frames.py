@@ -213,7 +213,7 @@ def _find_intrinsics(folder: Path, root: Path) -> np.ndarray:
         if path.is_file():
             return parse_intrinsics(read_text(path), str(path))
     raise InputError(
-        f"there are no intrinsics for {folder}, and rotation cannot be taken out without them; write "
+        f"there are no intrinsics for {folder}, and rotation cannot be removed without them; write "
         f"'fx fy cx cy' into {upwards[-1] / 'cam.txt'}, give --intrinsics, or count it with --keep_rotation"
     )
 

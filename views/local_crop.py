@@ -58,7 +58,7 @@ class LocalCrop:
         )
 
     def apply(self, batch: Batch, frames: Sequence[Frame] = (0,)) -> Batch:
-        """The batch seen through the window: images, maps, points and, unless published, intrinsics.
+        """The batch cropped to the window: images, maps, points and, unless published, intrinsics.
 
         Args:
             batch: the untransformed batch.

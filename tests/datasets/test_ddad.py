@@ -353,7 +353,7 @@ def test_missing_scenes_are_left_out_when_asked(mine):
 def test_calibration_without_a_rotation_is_refused_at_opening(mine):
     path = next((mine / "000000/calibration").iterdir())
     change(path, lambda message: message["extrinsics"][3]["rotation"].update(qw=3.0))
-    with pytest.raises(InputError, match="CAMERA_07: a rotation's quaternion has length 1"):
+    with pytest.raises(InputError, match="CAMERA_07: the quaternion of a rotation must have length 1"):
         open_drive(mine)
 
 

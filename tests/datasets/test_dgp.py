@@ -168,7 +168,9 @@ def test_extrinsics_without_a_rotation_are_refused(scene):
     path = scene.parent / "calibration/cal0.json"
     message = calibration_message()
     message["extrinsics"][1]["rotation"] = {"qw": 0.5, "qx": 0.5}
-    with pytest.raises(InputError, match=r"cal0\.json, CAMERA_01: a rotation's quaternion has length 1"):
+    with pytest.raises(
+        InputError, match=r"cal0\.json, CAMERA_01: the quaternion of a rotation must have length 1"
+    ):
         read_calibration(write(path, message))
     message["names"].append("CAMERA_05")
     with pytest.raises(InputError, match="3 names, 2 intrinsics and 2 extrinsics"):

@@ -55,7 +55,7 @@ def test_token_is_the_same_frame_with_and_without_its_scene():
     assert alone.key == named.key
 
 
-def test_scene_alone_means_all_its_frames():
+def test_only_a_scene_means_all_its_frames():
     assert parse_frame("scene-0103") == Frame("scene-0103", "", ALL)
     assert parse_frame("000150/scene_0a1b.json") == Frame("000150", "", ALL)
 

@@ -130,7 +130,9 @@ def test_a_missing_camera_mask_or_match_is_named(ring):
 
 
 def test_extrinsics_without_a_rotation_are_refused():
-    with pytest.raises(InputError, match="calib, LIDAR: a rotation's quaternion has length 1, got 2"):
+    with pytest.raises(
+        InputError, match="calib, LIDAR: the quaternion of a rotation must have length 1, got 2"
+    ):
         pose_from_quaternion((2, 0, 0, 0), (0, 0, 0), "calib, LIDAR")
     with pytest.raises(InputError, match="finite"):
         pose_from_quaternion((1, 0, 0, 0), (0, float("nan"), 0), "x")

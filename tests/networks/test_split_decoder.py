@@ -147,7 +147,7 @@ def test_without_classes_no_parameter_is_left_without_gradient():
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"split_position": 5}, "split_position is 0 to 4, .* got 5"),
+        ({"split_position": 5}, "split_position, .* must be 0 to 4, got 5"),
         ({"scales": (0, 4)}, "scales must be different numbers from 0 to 3"),
         ({"classes": -1}, "classes is the number"),
         ({"depth_gradient": -1.0}, "depth_gradient is a factor of at least 0, got -1.0"),

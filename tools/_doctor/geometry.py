@@ -235,7 +235,7 @@ def best_rotation(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.n
 def _refine(
     R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray, rounds: int = 10
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Motions with the least distance of the matches from their epipolar lines (damped Gauss-Newton).
+    """Refine motions: minimise the distance of matches to their epipolar lines (damped Gauss-Newton).
 
     Args:
         R, t, K: (N, 3, 3), (N, 3) of length 1, (N, 3, 3): N starting points with their intrinsics.

@@ -78,7 +78,7 @@ def _scans(pairs: list[Pair], camera: int) -> list[np.ndarray]:
 
 
 def _is_clear(scans: list[np.ndarray]) -> bool:
-    """Whether the pairs determine the focal length: a minimum in a valley, on which most pairs agree."""
+    """Whether the pairs determine the focal length: their cost has a clear minimum, and most agree on it."""
     if not scans:
         return False
     costs = np.sum(scans, 0)
