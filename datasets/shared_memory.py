@@ -28,7 +28,7 @@ def fit_loader(sample: Any, batch_size: int, workers: int, prefetch: int = 4, co
         sample: one item of the dataset: a Batch, or anything made of tensors.
         batch_size: samples per batch.
         workers: loader processes; 0 needs no shared memory.
-        prefetch: batches per worker that are wanted.
+        prefetch: wanted number of batches per worker.
         copies: processes on this machine with a loader of their own, as under torchrun.
 
     Raises:

@@ -152,7 +152,7 @@ class _Index:
         return bool(self._cameras(frame))
 
     def has_neighbour(self, frame: Frame, within: int) -> bool:
-        """Another training frame at most `within` frames away, of any camera."""
+        """Whether another training frame of any camera is at most `within` frames away."""
         numbers, number = self.sorted.get(frame.scene, []), frame.number
         if not isinstance(number, int) or number == ALL:
             return False

@@ -38,8 +38,6 @@ from metrics import Protocol
 from utils import InputError, check_settings, data_root, settings_of
 
 RIG_ALIGNMENTS = {"scale-ambiguous": "median", "scale-aware": "none"}  # a rig is evaluated by both
-# Dataset settings that only training reads. An evaluation with them would read files for nothing.
-FOR_TRAINING = ("masks", "matches", "max_matches", "poses", "labels", "pseudo_depth")
 NO_BENCHMARK = ("folder",)  # a leaking evaluation of these keeps its name
 NO_NAME = "none, since training data overlap the evaluated frames"
 # Dataset settings that have a flag of their own, and that flag.
@@ -205,7 +203,7 @@ def open_dataset(choice: DatasetChoice, model: Model, split: str | None, part: s
     if name == trained_name:
         inherited["intrinsics"] = model.options.get("intrinsics")
         settings = {
-            key: value for key, value in trained.items() if key not in (*FOR_TRAINING, "ground_truth")
+            key: value for key, value in trained.items() if key not in (*dataset.for_losses, "ground_truth")
         }
         settings = _of_this_folder(dataset, settings, model.options.get("data_path"), data_path, chosen)
     images = build_dataset(
@@ -226,7 +224,8 @@ def check_dataset_settings(name: str, settings: Mapping[str, Any]) -> None:
     for key in settings:
         if key in FLAGS:
             raise InputError(f"--dataset.{key} would shadow {FLAGS[key]}; give {FLAGS[key]}")
-        if key in (*FOR_TRAINING, "frame_ids") and key in settings_of(DATASETS.get(name)):
+        dataset = DATASETS.get(name)
+        if key in (*dataset.for_losses, "frame_ids") and key in settings_of(dataset):
             raise InputError(f"--dataset.{key} has no effect on an evaluation; leave it out")
 
 

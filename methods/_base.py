@@ -177,6 +177,11 @@ class Method(nn.Module):
         return any(part in getattr(term, "predicts", ()) for term in self.loss_terms.values())
 
     @property
+    def fixes_metric_scale(self) -> bool:
+        """True if a loss term fixes metric scale; `metric_scale.metric_scale` also knows stereo."""
+        return any(getattr(term, "gives_metric_scale", False) for term in self.loss_terms.values())
+
+    @property
     def depth_frames(self) -> tuple[Frame, ...]:
         """Frames whose depth is predicted in training: the target, and the sources if a term reads them."""
         frames: Sequence[Frame] = getattr(self, "frame_ids", (0,))

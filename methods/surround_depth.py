@@ -173,7 +173,7 @@ class SurroundDepth(Monodepth2):
             [as_image(image) for image in images[: self.cameras]],
             of_first_frame_set(batch.rig_from_camera),
             None if ego_mask is None else of_first_frame_set(ego_mask)[:, 0],
-            **({} if self._is_metric() else {"farthest": float(np.quantile(depths, _NEARER))}),
+            **({} if self.fixes_metric_scale else {"farthest": float(np.quantile(depths, _NEARER))}),
         )
         if not len(points):  # no smooth surface anywhere, possible in the first steps from scratch
             return {}
@@ -195,9 +195,6 @@ class SurroundDepth(Monodepth2):
                 f"{len(images)} images are not whole frame sets of {self.cameras} cameras; give all cameras "
                 "of a frame set together, in ring order"
             )
-
-    def _is_metric(self) -> bool:
-        return any(getattr(term, "gives_metric_scale", False) for term in self.loss_terms.values())
 
     def _focal_depth(self, disparity: Tensor, intrinsics: Tensor) -> Tensor:
         factor = intrinsics[:, 0, 0, None, None, None] / self.focal_scale

@@ -188,7 +188,7 @@ GROUPS: dict[str, list[Option]] = {
     ],
     "optimisation": [
         Option("batch_size", "samples per process and step", whole, 12, check=at_least(1), metavar="N"),
-        Option("accumulate", "batches whose gradients are summed into one step; batch norm sees each batch",
+        Option("accumulate", "batches summed into one step; batch norm sees one batch at a time",
                whole, 1, check=at_least(1), metavar="N"),
         Option("ema", "decay of the averaged weights that are evaluated and saved, such as 0.999",
                number, check=fraction, metavar="DECAY", shown="no average"),

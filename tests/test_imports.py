@@ -30,7 +30,7 @@ RARE = {  # files, or whole folders
         "tools/_mask_files.py",
         "tools/_rig_matches.py",
         "tools/_synthetic_sets.py",
-        "tools/select_frames.py",
+        "tools/_frame_selection.py",
         "benchmarks/sift_matches.py",
     },
     "matplotlib": {"images.py", "videos.py", "evaluation/odometry.py", "tools/demo.py"},

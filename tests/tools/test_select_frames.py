@@ -6,14 +6,8 @@ import pytest
 from PIL import Image
 
 from datasets.folder import Folder
-from tools.select_frames import (
-    Rule,
-    different_share,
-    fit_rotation,
-    main,
-    selected,
-    turned,
-)
+from tools._frame_selection import Rule, different_share, fit_rotation, selected, turned
+from tools.select_frames import main
 from utils import InputError
 
 HEIGHT, WIDTH = 120, 160

@@ -151,7 +151,7 @@ class KittiRig:
         return self.rig_from_velo @ np.linalg.inv(camera_from_velo)
 
     def projection(self, camera: int) -> np.ndarray:
-        """(3, 4) P_rect: rectified camera 0, metres, to pixels of a camera."""
+        """P_rect, (3, 4): from metres in rectified camera 0 to pixels of a camera."""
         return self.camera.intrinsics @ self.camera_from_rectified(camera)[:3]
 
     def view(self, world: World, camera: int, time: float) -> View:
