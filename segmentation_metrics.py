@@ -134,7 +134,7 @@ class Confusion:
         return self._right() / self._predicted()
 
     def summary(self) -> dict[str, float]:
-        """The numbers of `SUMMARY`; means leave out the classes that are nan. nan without any pixel."""
+        """The numbers of `SUMMARY`. Means leave out classes that are nan. Without pixels, all are nan."""
         share = self._occurs() / self.counts.sum()
         values = (
             self.iou().nanmean(),

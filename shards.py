@@ -12,7 +12,7 @@ import re
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """`2/4` as (2, 4); under torchrun, the share of that shard that is this process's."""
+    """Number and count of shards: (2, 4) for `2/4`. Under torchrun, each process takes a part of it."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"must be 1/N to N/N, such as 2/4, got '{text}'")

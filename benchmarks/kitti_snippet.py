@@ -1,4 +1,4 @@
-"""Depth learned from four triplets of real KITTI video, evaluated on `left.png`.
+"""Train depth on four triplets of real KITTI video, and evaluate it on `left.png`.
 
     python run.py --config configs/kitti_snippet_monodepth2.yaml --data_path ../shared/data/kitti_odom_gray
     python -m benchmarks.kitti_snippet --run runs/kitti_snippet_monodepth2 --data_path ...

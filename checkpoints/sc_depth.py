@@ -56,7 +56,7 @@ def rename(key: str) -> str | None:
 
 
 def rotation_first(key: str, value: Tensor) -> Tensor:
-    """A weight under our name `key`; the pose network's last layer with rotation before translation."""
+    """A weight in our order: in the pose network's last layer, rotation comes before translation."""
     return value[[3, 4, 5, 0, 1, 2]] if key.startswith("pose.net.3.") else value
 
 

@@ -78,7 +78,7 @@ def _scenes_below(root: Path) -> dict[str, Path]:
 
 
 def _scenes_in(folder: Path, name: str) -> dict[str, Path]:
-    """Name → folder of images: of the folder itself if it holds images, or of each of its videos."""
+    """Scenes of a folder, name → folder of images: itself if it holds images, else each of its videos."""
     videos = [file for file in visible_files(folder) if Path(file).suffix.lower() in VIDEOS]
     videos = [file for file in videos if not is_own_output(folder / file, OWN_VIDEO, VIDEOS)]
     images = images_in(folder)

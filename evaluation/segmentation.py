@@ -221,7 +221,7 @@ def confusion_image(counts: Tensor, names: Sequence[str]) -> np.ndarray:
         InputError: not one name for each class.
     """
     if len(names) != len(counts):
-        raise InputError(f"{len(counts)} classes need as many names, got {len(names)}")
+        raise InputError(f"{len(counts)} classes need {len(counts)} names, got {len(names)}")
     shares = (counts.double() / counts.sum(1, keepdim=True).clamp(min=1)).cpu().numpy()
     colours = colourise(shares, 0.0, 1.0, "viridis")
     margin = 10 + max(int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(name)) for name in names)

@@ -129,8 +129,8 @@ def training_signs(method: nn.Module, batches: Sequence[Batch]) -> Signs:
     """Motion and automask on some batches of training samples.
 
     Args:
-        method: in eval mode.
-        batches: float, on the method's device.
+        method: a Method in eval mode.
+        batches: float batches on the method's device.
     """
     lengths, ratios, shares = [], [], []
     for batch in batches:

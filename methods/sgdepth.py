@@ -33,7 +33,7 @@ class SGDepth(Monodepth2):
         classes: channels of the segmentation; the published 20 hold one that is never trained.
         depth_gradient: factor of the depth loss in the gradient of shared layers.
         segmentation_gradient: factor of the segmentation loss in the gradient of shared layers.
-        losses: same as Monodepth2's; `segmentation` has the weight 1. With its weight 0 only depth is
+        losses: same as Monodepth2's; `segmentation` has the weight 1. With weight 0, only depth is
             trained, and no companion is needed.
     """
 

@@ -214,5 +214,5 @@ class SurroundDepth(Monodepth2):
 
 
 def _coloured(values: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] unchanged, (1, H, W) in [0, 1] by a colour map: to (H, W, 3) uint8."""
+    """An image or map in [0, 1] as (H, W, 3) uint8: (3, H, W) unchanged, (1, H, W) by a colour map."""
     return colourise(values[0], 0.0, 1.0) if len(values) == 1 else as_image(values)

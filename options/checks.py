@@ -87,7 +87,7 @@ def _read_loss(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_companion(section: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the companion's dataset; those of the companion itself are left to it."""
+    """The section with the settings of the companion's dataset read by type; the others stay text."""
     name = section.get("name")
     known = find_component("datasets", name).settings if name else {}
     own = {key: value for key, value in section.items() if key in known}

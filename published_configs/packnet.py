@@ -167,7 +167,7 @@ def _networks(given: Mapping[str, Any]) -> dict[str, Any]:
             options["pose_encoder"] = f"resnet{layers}"
     if len(pretrained) > 1:
         raise InputError(
-            "depth and pose ResNets both start from ImageNet here, or neither, got versions "
+            "either both depth and pose ResNets start from ImageNet here, or neither; got versions "
             f"'{version}' and '{pose_version}'; end both with pt, or neither"
         )
     options["weights_init"] = "pretrained" if True in pretrained else "scratch"

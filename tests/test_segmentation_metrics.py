@@ -110,7 +110,7 @@ def test_a_result_has_a_table_json_and_an_image():
             "predicts 1 classes and x has 2",
         ),
         (lambda: Confusion.empty(2).add(torch.zeros(2, 2), torch.zeros(2, 3)), "resize the logits first"),
-        (lambda: confusion_image(torch.zeros(2, 2), ["a"]), "2 classes need as many names, got 1"),
+        (lambda: confusion_image(torch.zeros(2, 2), ["a"]), "2 classes need 2 names, got 1"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(make, words):

@@ -71,7 +71,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def frame_id(text: str) -> int | str:
-    """`-1` as -1; `s`, the other camera of a stereo pair, as it is."""
+    """Frame from its text: -1 for `-1`; `s`, the other camera of a stereo pair, stays text."""
     return text if text == "s" else int(text)
 
 

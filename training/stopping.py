@@ -56,7 +56,7 @@ class StopRequest:
 
 
 def as_sentence(error: InputError | OSError, place: Path) -> InputError:
-    """A failed write or read as a sentence with the file, or `place` if the error does not name one."""
+    """A failed write or read as a sentence that names the file, or `place` if the error names none."""
     if isinstance(error, InputError):
         return error
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)

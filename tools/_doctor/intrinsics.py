@@ -69,7 +69,7 @@ def check_focal(
 
 
 def _scans(pairs: list[Pair], camera: int) -> list[np.ndarray]:
-    """Costs of FACTORS for the pairs of a camera with the largest shifts."""
+    """Costs of all FACTORS, for those pairs of a camera that have the largest shifts."""
     pairs = [pair for pair in pairs if pair.camera == camera]
     pairs = [pair for pair in pairs if share_of_width(pair, pair.motion.shift) > STANDING]
     pairs = sorted(pairs, key=lambda pair: -pair.motion.shift)[:SCANNED]
@@ -95,7 +95,7 @@ def _is_far(factor: float) -> bool:
 
 
 def _focal_finding(scans: list[np.ndarray], look: Look, label: str, guessed: bool) -> Finding:
-    """The focal length of the minimum, compared with the given one."""
+    """Finding that compares the focal length of least cost with the given one."""
     costs = np.sum(scans, 0)
     factor = _valley_floor(costs)
     agree = np.mean([scan[costs.argmin()] < scan[len(FACTORS) // 2] for scan in scans])

@@ -123,7 +123,7 @@ def _overlaps(dataset: SequenceDataset, rig: np.ndarray, sample: Sample) -> list
 
 
 def check_masks(dataset: SequenceDataset, samples: list[Sample]) -> list[Finding]:
-    """The ego mask leaves most of an image."""
+    """Check that the ego mask leaves most of the image visible."""
     try:
         ego_mask = dataset.maps(dataset.samples[samples[0].index]).get("ego_mask")
     except (InputError, OSError) as error:
