@@ -36,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="run folder to evaluate")
     parser.add_argument("--data_path", type=Path, required=True, help="holds left.png and disparity.png")
-    parser.add_argument("--image", type=Path, help="image to write; else snippet.png in the run folder")
+    parser.add_argument(
+        "--image", "--picture", type=Path, help="image to write; else snippet.png in the run folder"
+    )
     args = parser.parse_args()
     method, options = load_method(args.run, which="last")
     image = read_image(args.data_path / "left.png")
