@@ -253,7 +253,7 @@ def _vehicle_poses(devkit: Devkit, records: list[dict[str, Any]], folder: Path) 
     """Vehicle poses of records: (R, 7), a quaternion and a translation each.
 
     Raises:
-        InputError: a quaternion is invalid; the sentence names the file of its record."""
+        InputError: a pose is invalid; the sentence names the file of its record."""
     poses = [devkit.get("ego_pose", record["ego_pose_token"]) for record in records]
     try:
         ego = np.array([[*pose["rotation"], *pose["translation"]] for pose in poses], np.float64)

@@ -87,7 +87,7 @@ def _read_loss(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_companion(section: dict[str, Any]) -> dict[str, Any]:
-    """The section with the settings of the companion's dataset read by type; the others stay text."""
+    """The section, with settings of the companion's dataset read by type and the others as YAML."""
     name = section.get("name")
     known = find_component("datasets", name).settings if name else {}
     own = {key: value for key, value in section.items() if key in known}
