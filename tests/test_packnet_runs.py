@@ -157,7 +157,7 @@ def test_completion_is_evaluated_with_and_without_its_input(trees, tmp_path, tin
         evaluate_depth.main([*run, *setting, "--output", str(out)])
         found.append(json.loads(next(out.rglob("results.json")).read_text()))
     assert json.dumps(found[0]) != json.dumps(found[1])
-    assert capsys.readouterr().out.count("input depth   velodyne, 100 points") == 1
+    assert capsys.readouterr().out.count("velodyne, 100 points") == 1
 
 
 @pytest.mark.parametrize("completion", [True, False])

@@ -96,7 +96,7 @@ def test_averages_are_validated_saved_and_resumed_exactly(tiny_kitti, tmp_path, 
     validated = []
     monkeypatch.setattr(
         "validation.Validation.measure",
-        lambda self, model, method: (
+        lambda self, model, method, train_set: (
             validated.append({k: v.clone() for k, v in method.state_dict().items()}) or {"abs_rel": 0.3}
         ),
     )
