@@ -257,6 +257,11 @@ def add_dataset_flags(
     otherwise = f"(default: {default})" if default else "(default: the one the model was trained on)"
     group.add_argument("--dataset", default=default, metavar="NAME", help=f"{which} {otherwise}")
     group.add_argument("--skip_missing", **SWITCH, help="leave out samples that lack an image or a scan")
+    add_settings(group)
+
+
+def add_settings(group: Any) -> None:
+    """`--set`, as (key, value) pairs, for entries and tools."""
     group.add_argument(
         "--set",
         action="extend",
@@ -264,7 +269,7 @@ def add_dataset_flags(
         type=setting,
         default=[],
         metavar="KEY=VALUE",
-        help="further settings of the dataset (docs/datasets.md); --dataset.KEY VALUE is the same",
+        help="further settings of the dataset, such as masks=true (docs/datasets.md)",
     )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flags import add_settings
 from shards import own_cores, shard_of, torchrun_shard
-from utils import read_setting
 
 if TYPE_CHECKING:
     from datasets import SequenceDataset
@@ -54,27 +54,6 @@ def add_dataset(
     add("--part", nargs="+", default=part, help=f"parts of the split (default: {parts})")
     add("--skip_missing", action="store_true", help="leave out samples that lack an image")
     add_settings(parser)
-
-
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """`--set`, as (key, value) pairs."""
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        type=_setting,
-        default=[],
-        metavar="KEY=VALUE",
-        help="further settings of the dataset, such as masks=true (docs/datasets.md)",
-    )
-
-
-def _setting(text: str) -> tuple[str, object]:
-    """`depth_scale=256` as ("depth_scale", 256)."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got '{text}'")
-    return key, read_setting(value)
 
 
 def open_dataset(given: argparse.Namespace, **settings: Any) -> SequenceDataset:
