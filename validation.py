@@ -135,7 +135,7 @@ class Validation:
 def saved_best(state: dict[str, Any]) -> Best | None:
     """The best validation recorded in a checkpoint.
 
-    Checkpoints before version 0.2 hold only its value; their `metrics` name the metric.
+    Earlier checkpoints hold only its value; their `metrics` name the metric.
     """
     best, metrics = state.get("best"), state.get("metrics") or {}
     if isinstance(best, dict):
