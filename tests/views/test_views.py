@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from methods._networks import Motion
 from methods.monodepth2 import Monodepth2
 from structures import Batch, Prediction
 from tests.goldens import Golden, H, W, tensor
-from utils import InputError
-from views import DRAWS, Views, with_views
+from utils import PROJECT, InputError
+from views import DRAWS, AugmentedViews, Views, with_views
 from views.local_crop import LocalCrop
 from views.patch_reshuffle import PatchReshuffle
 
@@ -498,3 +499,10 @@ def test_views_carry_the_depths_of_the_source_frames(drawn_batch, monkeypatch):
     torch.testing.assert_close(
         prediction.extra["views"]["reshuffled"][1].T_source_from_target[1], prediction.T_source_from_target[1]
     )
+
+
+def test_the_wrapper_has_all_that_the_trainer_calls():
+    source = (PROJECT / "trainer.py").read_text() + (PROJECT / "validation.py").read_text()
+    called = set(re.findall(r"\bmodel\.(\w+)\(", source))
+    assert {"losses", "log_images"} <= called
+    assert [name for name in called if not hasattr(AugmentedViews, name)] == []
