@@ -68,7 +68,7 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def _elsewhere(error: BaseException, place: Path) -> bool:
-    """Whether the error is about another file, as when the block reads one that it has no permission for."""
+    """True if the error names another file, such as an input that the block may not read."""
     name = getattr(error, "filename", None)
     return isinstance(name, str) and not Path(name).absolute().is_relative_to(place.absolute().parent)
 

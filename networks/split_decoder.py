@@ -43,7 +43,7 @@ class Shared(NamedTuple):
     outputs: dict[int, Tensor]
 
     def scaled(self, factor: float) -> Shared:
-        """The same with gradients multiplied by `factor`."""
+        """Features with unchanged values and gradients multiplied by `factor`."""
         outputs = {level: scale_gradient(output, factor) for level, output in self.outputs.items()}
         joined = [scale_gradient(feature, factor) for feature in self.joined]
         return Shared(scale_gradient(self.x, factor), joined, outputs)

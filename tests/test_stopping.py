@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import signal
-import time
 
 import pytest
 
@@ -21,13 +20,6 @@ from utils import InputError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 # Signals.
 
 
@@ -35,7 +27,7 @@ def test_ctrl_c_in_a_terminal_saves_and_exits_well(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, num_epochs=1000, num_workers=1)
     process = runs.start("run.py", *words, start_new_session=True)
     log = tmp_path / "run/log.jsonl"
-    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 2)
+    runs.wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 2)
     os.killpg(process.pid, signal.SIGINT)  # the loader's process gets it too
     output = runs.finish(process)
     step = runs.last(tmp_path).training["step"]
@@ -181,7 +173,7 @@ def test_a_second_run_in_the_folder_is_refused(tiny_kitti, tmp_path):
     process = runs.start("run.py", *words)
     log = tmp_path / "run/log.jsonl"
     try:
-        wait_for(lambda: log.exists() and log.read_text())
+        runs.wait_for(lambda: log.exists() and log.read_text())
         os.kill(process.pid, signal.SIGSTOP)
         before = log.read_text()
         for resume in ("never", "auto"):

@@ -145,7 +145,7 @@ def fit_rotation(before: np.ndarray, after: np.ndarray, intrinsics: np.ndarray) 
 
 
 def turned(points: np.ndarray, rotation: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Where (M, 2) pixels go if the camera only turns: (M, 2) pixels."""
+    """Pixel coordinates (M, 2) after a rotation of the camera, for pixel coordinates (M, 2) before it."""
     image = _rays(points, intrinsics) @ rotation.T @ intrinsics.T
     return image[:, :2] / image[:, 2:]
 
