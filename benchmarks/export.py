@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import build_dataset
+from datasets import open_dataset
 from datasets.kitti import Kitti
 from datasets.sequence import SequenceDataset
 from evaluation.export import export
@@ -248,7 +248,7 @@ def draw_ddad(root: Path, samples: int) -> SequenceDataset:
             points = folder / f"point_cloud/LIDAR/{late}.npz"
             points.parent.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(points, data=scan(POINTS["ddad"], rng).astype(np.float64))
-    return build_dataset({"dataset": "ddad", "data_path": root}, part="val", frame_ids=(0,))
+    return open_dataset({"dataset": "ddad", "data_path": root}, "inspect", part="val", frame_ids=(0,))
 
 
 def draw_nuscenes(root: Path, samples: int) -> SequenceDataset:
@@ -267,7 +267,7 @@ def draw_nuscenes(root: Path, samples: int) -> SequenceDataset:
             points.parent.mkdir(parents=True, exist_ok=True)
             drawn = scan(POINTS["nuscenes"], rng)
             np.column_stack([drawn, drawn[:, 3]]).tofile(points)
-    return build_dataset({"dataset": "nuscenes", "data_path": root}, part="val", frame_ids=(0,))
+    return open_dataset({"dataset": "nuscenes", "data_path": root}, "inspect", part="val", frame_ids=(0,))
 
 
 DRAW = {"kitti": draw_kitti, "ddad": draw_ddad, "nuscenes": draw_nuscenes}

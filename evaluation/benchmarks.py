@@ -27,7 +27,7 @@ from evaluation.choice import (
     choose_and_describe,
     choose_scale,
     choose_split,
-    open_dataset,
+    open_images,
 )
 from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate
 from evaluation.export import export_at_first
@@ -95,7 +95,7 @@ def evaluate_model(
     name = where.name or dataset_to_evaluate(model.options)
     path = where.data_path or (model.options.get("data_path") if where.name is None else None)
     where = dataclasses.replace(where, data_path=path)
-    opened = open_dataset(where, model, *choose_split(name, model.options, where.split))
+    opened = open_images(where, model, *choose_split(name, model.options, where.split))
     protocols, about = choose_and_describe(how, model, opened)
     of_rig = "scale-aware" if choose_scale(how, model)[0] else "scale-ambiguous"
     protocol = protocols[""] if "" in protocols else protocols[of_rig]
@@ -163,7 +163,7 @@ def open_benchmarks(model: Model, name: str, path: str, skip_missing: bool = Fal
     found, refused = [], []
     for split, part in splits:
         try:
-            opened = open_dataset(where, model, split, part)
+            opened = open_images(where, model, split, part)
             check_ground_truth(opened.images)
         except InputError as error:
             refused.append((split, error))
@@ -203,7 +203,7 @@ def evaluate_one(
     _check_scale(how, model, files, for_server)
     images = None  # saved predictions with saved ground truth need none
     if model.method is not None or not (files.ground_truth or for_server):
-        images = open_dataset(where, model, split, part).images
+        images = open_images(where, model, split, part).images
         check_cameras(model.method, images, name)
     elif where.settings:
         raise InputError(f"--dataset.{next(iter(where.settings))} has no effect: no image is read here")
