@@ -4,7 +4,8 @@
 
 SSIM uses means over 3 x 3 windows (Wang et al. 2004). FeatDepth's robust difference is sqrt((I - J)^2 + e)
 with e = 1e-6, which is smooth at 0. The comparison is one autograd node with its derivative written out,
-computed in float32.
+computed in float32. It has two forms with equal values: compiled kernels (`kernels`), and torch operations
+for machines without a compiler.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+import kernels
+from kernels import photometric_cpu
 from layers import SSIM_C1, SSIM_C2
 
 
 class PhotometricTarget:
     """A target image, prepared for comparison with many warped images.
 
-    The target's SSIM statistics are computed once. On the CPU the comparison works on one image at a time in
+    The target's SSIM statistics are computed once. On the CPU, the torch form works on one image at a time in
     buffers that stay in the cache: a temporary of the whole batch costs many times its arithmetic.
 
     Args:
@@ -30,7 +33,7 @@ class PhotometricTarget:
     """
 
     def __init__(self, target: Tensor, ssim_weight: float = 0.85, l1_epsilon: float = 0.0) -> None:
-        self.target = target.detach().float()
+        self.target = target.detach().float().contiguous()
         self.weights = ssim_weight, l1_epsilon
         self.statistics: tuple[Tensor, ...] = ()
         if ssim_weight > 0:
@@ -40,7 +43,9 @@ class PhotometricTarget:
 
     def error(self, images: Tensor) -> Tensor:
         """Per-pixel error of images against the target: (S, B, C, H, W) to (S, B, 1, H, W)."""
-        return _PhotometricError.apply(images.float(), self.target, self.weights, *self.statistics)
+        compiled = images.device.type == "cpu" and kernels.compiled_for_cpu()
+        form = _CompiledError if compiled else _PhotometricError
+        return form.apply(images.float(), self.target, self.weights, *self.statistics)
 
 
 def _box_sum(x: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
@@ -132,6 +137,27 @@ class _PhotometricError(torch.autograd.Function):
                 out.addcmul_(b, x, value=2)
                 _box_sum_adjoint(torch.mul(by_product, g, out=a), b, rows)
                 out.addcmul_(b, y)
+        return result, None, None, None, None, None
+
+
+class _CompiledError(torch.autograd.Function):
+    """`_PhotometricError` as one compiled pass per image, which stores no slopes."""
+
+    @staticmethod
+    def forward(
+        ctx, images: Tensor, target: Tensor, weights: tuple[float, float], *statistics: Tensor
+    ) -> Tensor:
+        mean, _, variance = statistics or (None, None, None)
+        images = images.contiguous()
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(images, target, mean, variance)
+            ctx.weights = weights
+        return photometric_cpu.forward(images, target, weights, mean, variance)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, target, mean, variance = ctx.saved_tensors
+        result = photometric_cpu.backward(images, target, ctx.weights, mean, variance, gradient.contiguous())
         return result, None, None, None, None, None
 
 

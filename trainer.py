@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import kernels
 from checkpoints import Checkpoint, RunFolder, load_weights, random_state, restore_random_state
 from datasets import open_dataset
 from datasets.frame_lists import innermost, training_list
@@ -72,6 +73,7 @@ class Trainer:
         if options.deterministic:
             torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = not options.deterministic
+        kernels.allow(options.kernels != "off")
 
         self.progress = Progress()
         self.best: Best | None = None

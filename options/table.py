@@ -231,6 +231,8 @@ GROUPS: dict[str, list[Option]] = {
                "auto", choices=("auto", "float32", "bfloat16")),
         switch("compile", "compile the networks with torch.compile"),
         switch("channels_last", "use the channels-last memory layout in the networks"),
+        Option("kernels", "compiled kernels of the photometric error: auto where they can be built, off for "
+               "torch operations only, with equal values", text, "auto", choices=("auto", "off")),
         switch("sync_batchnorm", "compute batch-norm statistics over all GPUs together"),
         Option("seed", "seed of initial weights, sample order and augmentation", whole, 0,
                check=at_least(0, MOST_SEED), metavar="N"),

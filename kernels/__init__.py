@@ -1,0 +1,21 @@
+"""Compiled forms of the photometric error: C++ on CPUs. `photometric_error.py` holds the form in torch."""
+
+from __future__ import annotations
+
+from kernels import photometric_cpu
+
+
+class _Choice:
+    """Whether compiled kernels may be used, for the whole process (`--kernels`)."""
+
+    allowed = True
+
+
+def allow(allowed: bool) -> None:
+    """Use compiled kernels where they can be built, or torch operations only."""
+    _Choice.allowed = allowed
+
+
+def compiled_for_cpu() -> bool:
+    """Whether the photometric error is computed by the C++ kernel on CPUs."""
+    return _Choice.allowed and photometric_cpu.library() is not None
