@@ -154,7 +154,7 @@ class Trainer:
         ]
         self.optimizer = build_optimizer(groups, options, self.device)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.finite = FiniteSteps(self.method, self.processes, self.folder)
+        self.finite = FiniteSteps(self.method, self.optimizer, self.processes, self.folder)
         provides = getattr(getattr(self.train_set, "dataset", self.train_set), "provides", {})
         sample = self.train_set[0]
         check_needs(self.method.needed_entries(), sample, provides)
@@ -225,14 +225,18 @@ class Trainer:
         self.model.train()
         for batches, waited in self._batches():
             started = time.perf_counter()
-            terms, batch, prediction = self._step(batches)
+            batch, prediction = self._step(batches)
             progress.step += 1
             progress.position += 1
-            self._log_step(terms, waited, time.perf_counter() - started)
+            samples = self.options.batch_size * self.processes.world * len(batches)
+            self.log.time(samples, waited, time.perf_counter() - started)
+            self._log_steps()
             if progress.step % self.options.log_frequency == 0 or progress.step == 1:
                 self._log_images(batch, prediction)
             if progress.step >= self.last_step:
                 break
+        self._log_steps(all=True)
+        self._log(self.log.flush)
         if self._stopping():
             if progress.step != self._saved_step:
                 self._save()
@@ -264,7 +268,7 @@ class Trainer:
                 return
             yield batches, time.perf_counter() - started
 
-    def _step(self, batches: list[Batch]) -> tuple[dict[str, float], Batch, Any]:
+    def _step(self, batches: list[Batch]) -> tuple[Batch, Any]:
         """One update from the mean gradient of some batches; an update that is not finite is left out."""
         rate = self.schedule.rate(self.progress)
         for group in self.optimizer.param_groups:
@@ -282,15 +286,12 @@ class Trainer:
             seen.append(batch)
             values.append(torch.stack([total.detach(), *(term.detach() for term in terms.values())]))
         norm = nn.utils.clip_grad_norm_(self.parameters, self.options.clip_grad_norm or math.inf)
-        means = torch.stack(values).mean(0)
-        numbers = dict(zip(["loss", *terms, "grad_norm"], torch.cat([means, norm.detach()[None]]).tolist()))
-        if sentence := self.finite.check(self.progress.step + 1, numbers, seen):
-            self._say(sentence)
-        else:
-            self.optimizer.step()
-            if self.average:
-                self.average.update(self.progress.step + 1)
-        return {**numbers, "learning_rate": rate}, batch, prediction
+        numbers = torch.cat([torch.stack(values).mean(0), norm.detach()[None]])
+        step = self.progress.step + 1
+        self.finite.finish(step, ["loss", *terms, "grad_norm"], numbers, seen, rate)
+        if self.average:
+            self.average.update(step)
+        return batch, prediction
 
     def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
         """Gradients of several processes are summed once, in the last batch of a step."""
@@ -377,10 +378,13 @@ class Trainer:
     def _say(self, sentence: str) -> None:
         self._log(self.log.say, sentence)
 
-    def _log_step(self, numbers: dict[str, float], waited: float, worked: float) -> None:
-        progress = self.progress
-        samples = self.options.batch_size * self.processes.world * self.accumulate
-        self._log(self.log.step, progress.step, progress.epoch, numbers, samples, waited, worked)
+    def _log_steps(self, all: bool = False) -> None:
+        """Log the steps whose numbers have reached the host; all that were taken if `all`."""
+        for numbers, values, sentence in self.finite.read(all):
+            if sentence:
+                self._say(sentence)
+            values["learning_rate"] = numbers.learning_rate
+            self._log(self.log.step, numbers.step, self.progress.epoch, values)
 
     def _log_validation(self, metrics: dict[str, float], best: str | None = None) -> None:
         epochs = self.progress.epoch + self.progress.position / self.schedule.steps_per_epoch

@@ -242,8 +242,8 @@ GROUPS: dict[str, list[Option]] = {
         Option("local_rank", "", whole, metavar="N", of_call=True),
     ],
     "logs and checkpoints": [
-        Option("log_frequency", "steps between log lines and images", whole, 250, check=at_least(1),
-               metavar="N"),
+        Option("log_frequency", "steps between images and between scalars, which are means over these steps",
+               whole, 250, check=at_least(1), metavar="N"),
         Option("wandb", "log to Weights & Biases as well; offline writes <run>/wandb for `wandb sync`",
                choices=("online", "offline")),
         switch("trackio", "log to trackio as well, a local dashboard"),
