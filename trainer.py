@@ -34,6 +34,7 @@ from processes import Processes, start_processes
 from schedule import Progress, Schedule
 from structures import Batch
 from training.averaging import WeightAverage
+from training.computing import apply_form, choose_form, prepare
 from training.finite import FiniteSteps
 from training.loading import build_loader, iterate, load
 from training.optimizers import build_optimizer, resume_optimizer
@@ -56,6 +57,7 @@ class Trainer:
         method: networks and losses; its `state_dict` is the checkpoint's.
         model: the module that a step runs: the method, or its wrapper with augmented views.
         network: `model`, or its DistributedDataParallel.
+        form: a sentence about number format and memory layout of the networks.
 
     Raises:
         InputError: anything that would not have survived the first epoch.
@@ -132,20 +134,15 @@ class Trainer:
 
     def _build_method(self) -> None:
         options = self.options
-        method = build_method(vars(options))
-        if options.sync_batchnorm:
-            if self.device.type != "cuda":
-                raise InputError("--sync_batchnorm needs GPUs; leave it out on the CPU")
-            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
-        if options.channels_last:
-            method = method.to(memory_format=torch.channels_last)
-        self.method = method.to(self.device)
+        self.method = prepare(build_method(vars(options)), options, self.device)
         self.model = with_views(self.method, options.views, options.losses)
         innermost(self.train_set).detail = getattr(self.model, "detail", 1)
-        cuda = self.device.type == "cuda"
-        capable = cuda and torch.cuda.is_bf16_supported()
-        if options.precision == "bfloat16" or (options.precision == "auto" and capable):
-            self.method.precision = torch.bfloat16
+        provides = getattr(getattr(self.train_set, "dataset", self.train_set), "provides", {})
+        sample = self.train_set[0]
+        check_needs(self.method.needed_entries(), sample, provides)
+        form = choose_form(self.model, options, self.augment(sample.to(self.device), epoch=0), self.device)
+        form, self.form = self.processes.gather(form)[0]  # that of the first process, for all
+        apply_form(self.method, form)
         if options.compile:
             for child in self.method.children():
                 child.compile()
@@ -155,11 +152,9 @@ class Trainer:
         self.optimizer = build_optimizer(groups, options, self.device)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.finite = FiniteSteps(self.method, self.optimizer, self.processes, self.folder)
-        provides = getattr(getattr(self.train_set, "dataset", self.train_set), "provides", {})
-        sample = self.train_set[0]
-        check_needs(self.method.needed_entries(), sample, provides)
+        cuda, skip = self.device.type == "cuda", options.skip_missing
         self.loader = build_loader(
-            self.train_set, self.batches, sample, options.num_workers, pinned=cuda, skip=options.skip_missing
+            self.train_set, self.batches, sample, options.num_workers, pinned=cuda, skip=skip
         )
 
     # Training.
@@ -181,6 +176,7 @@ class Trainer:
         with self._writing(), self.stop:
             samples = len(self.train_set)
             self._say(greeting(self.folder, self.progress, self.schedule, samples, self.processes))
+            self._say(self.form)
             while not (self.finished or self._stopping()):
                 self._train_epoch()
             if trouble := self.processes.first_error(self._trouble):

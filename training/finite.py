@@ -26,7 +26,7 @@ MAX_NOT_FINITE = 3  # steps in a row before a run gives up
 
 @dataclasses.dataclass
 class StepNumbers:
-    """What a step computed, on its way to the host.
+    """The numbers of one step, on their way to the host.
 
     Attributes:
         step: counted from 1.
