@@ -221,7 +221,7 @@ class Trainer:
         self.model.train()
         for batches, waited in self._batches():
             started = time.perf_counter()
-            batch, prediction = self._step(batches)
+            batch, prediction = self.step(batches)
             progress.step += 1
             progress.position += 1
             samples = self.options.batch_size * self.processes.world * len(batches)
@@ -264,7 +264,7 @@ class Trainer:
                 return
             yield batches, time.perf_counter() - started
 
-    def _step(self, batches: list[Batch]) -> tuple[Batch, Any]:
+    def step(self, batches: list[Batch]) -> tuple[Batch, Any]:
         """One update from the mean gradient of some batches; an update that is not finite is left out."""
         rate = self.schedule.rate(self.progress)
         for group in self.optimizer.param_groups:

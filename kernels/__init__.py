@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from kernels import photometric_cpu
 
 
@@ -19,3 +21,11 @@ def allow(allowed: bool) -> None:
 def compiled_for_cpu() -> bool:
     """Whether the photometric error is computed by the C++ kernel on CPUs."""
     return _Choice.allowed and photometric_cpu.library() is not None
+
+
+def describe(device: torch.device) -> str:
+    """The form of the photometric error on a device, in words."""
+    if device.type == "cpu" and compiled_for_cpu():
+        return "compiled C++"
+    reason = " (no C++ compiler works here)" if _Choice.allowed and device.type == "cpu" else ""
+    return f"torch operations{reason}"

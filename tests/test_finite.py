@@ -113,7 +113,7 @@ def test_no_operation_of_a_step_waits(name, tiny_kitti, tmp_path):
     batch = next(iter(trainer.loader))
     trainer.model.train()
     with _Waits() as waits:
-        trainer._step([batch])
+        trainer.step([batch])
     assert waits.found == []
 
 
@@ -123,11 +123,11 @@ def test_steps_on_a_gpu_never_synchronise(tiny_kitti, tmp_path):
     trainer = runs.build(words)
     trainer.model.train()
     batches = [batch.map(lambda tensor: tensor.pin_memory()) for batch in trainer.loader]
-    trainer._step([batches[0]])  # compiles, chooses algorithms
+    trainer.step([batches[0]])  # compiles, chooses algorithms
     torch.cuda.set_sync_debug_mode("error")
     try:
         for batch in batches[1:4]:
-            trainer._step([batch])
+            trainer.step([batch])
             list(trainer.finite.read())
     finally:
         torch.cuda.set_sync_debug_mode("default")
