@@ -17,7 +17,9 @@ from torch import Tensor
 
 import kernels
 from kernels import photometric_cpu
-from layers import SSIM_C1, SSIM_C2
+from layers import SSIM_C1, SSIM_C2, ssim_error
+
+_ONLY_SSIM = 1.0, 0.0  # weights without the absolute difference
 
 
 class PhotometricTarget:
@@ -140,6 +142,24 @@ class _PhotometricError(torch.autograd.Function):
         return result, None, None, None, None, None
 
 
+def mean_ssim_error(images: Tensor, target: Tensor, radius: int) -> Tensor:
+    """(1 - SSIM) / 2 averaged over the channels, `layers.ssim_error(...).mean(-3, keepdim=True)`.
+
+    Args:
+        images, target: (..., C, H, W).
+        radius: radius of the window in pixels.
+
+    Returns:
+        (..., 1, H, W).
+    """
+    fits = radius in photometric_cpu.RADII and min(images.shape[-2:]) > radius
+    if images.device.type != "cpu" or not fits or not kernels.compiled_for_cpu():
+        return ssim_error(images, target, radius).mean(-3, keepdim=True)
+    flat = [values.float().flatten(0, -4).contiguous() for values in (images, target)]
+    error = _CompiledSimilarity.apply(*flat, radius)
+    return error.view(*images.shape[:-3], 1, *images.shape[-2:])
+
+
 class _CompiledError(torch.autograd.Function):
     """`_PhotometricError` as one compiled pass per image, which stores no slopes."""
 
@@ -159,6 +179,31 @@ class _CompiledError(torch.autograd.Function):
         images, target, mean, variance = ctx.saved_tensors
         result = photometric_cpu.backward(images, target, ctx.weights, mean, variance, gradient.contiguous())
         return result, None, None, None, None, None
+
+
+class _CompiledSimilarity(torch.autograd.Function):
+    """`mean_ssim_error` as compiled passes; SSIM is symmetric, so one kernel gives both gradients."""
+
+    @staticmethod
+    def forward(ctx, images: Tensor, target: Tensor, radius: int) -> Tensor:
+        ctx.save_for_backward(images, target)
+        ctx.radius = radius
+        statistics = photometric_cpu.statistics(target, radius)
+        return photometric_cpu.forward(images[None], target, _ONLY_SSIM, *statistics, radius)[0]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        results: list[Tensor | None] = []
+        for needed, (image, other) in zip(
+            ctx.needs_input_grad, (ctx.saved_tensors, ctx.saved_tensors[::-1]), strict=False
+        ):
+            if needed:
+                statistics = photometric_cpu.statistics(other, ctx.radius)
+                parts = image[None], other, _ONLY_SSIM, *statistics, gradient.contiguous()[None]
+                results.append(photometric_cpu.backward(*parts, ctx.radius)[0])
+            else:
+                results.append(None)
+        return *results, None
 
 
 def _chunks(images: Tensor) -> Iterator[tuple[tuple, Tensor]]:

@@ -1,7 +1,7 @@
 // The photometric error of `photometric_error.py` on the CPU: one pass per image, forward and backward.
 //
-// Rows are processed in bands. A band keeps three rows of horizontal window sums in a ring, so that all
-// temporaries stay in the cache. The backward pass computes the slopes again, which is cheaper than storing
+// Rows are processed in bands. A band keeps the rows of one window of horizontal sums in a ring, so that all
+// temporaries stay in the cache. R is the radius of SSIM's window. The backward pass computes the slopes again, which is cheaper than storing
 // three maps of each image. Sums are taken in the order of the torch form. The build must not contract
 // products and sums (-ffp-contract=off): for equal images SSIM is then 1 to the last bit, and the error 0.
 
@@ -35,69 +35,101 @@ struct Plane {  // one channel of one image
   long offset;
 };
 
-// Three rows of each of three maps; a row takes the place of the one three rows above it.
+// The last 2 R + 1 rows of each of three maps; a row takes the place of the oldest one.
+template <int R>
 struct Ring {
-  explicit Ring(int width) : width(width), values(9 * width) {}
-  float *at(int map, int row) { return values.data() + (3 * map + row % 3) * width; }
+  static constexpr int kRows = 2 * R + 1;
+  explicit Ring(int width) : width(width), values(3 * kRows * width) {}
+  float *at(int map, int row) { return values.data() + (kRows * map + row % kRows) * width; }
   int width;
   std::vector<float> values;
 };
 
+template <int R>
 struct Buffers {
-  explicit Buffers(int width) : sums(width), slopes(width), rows(6 * width), bands(2 * kBand * width) {}
-  Ring sums, slopes;         // horizontal window sums of J, J^2, I J; slopes by their means
-  std::vector<float> rows, bands;
+  explicit Buffers(int width)
+      : sums(width), slopes(width), rows(6 * width), bands(2 * kBand * width), padded(width + 4 * R) {}
+  Ring<R> sums, slopes;  // horizontal window sums of J, J^2, I J; slopes by their means
+  std::vector<float> rows, bands, padded;
 };
 
-// Sum of three neighbours along a row; the reflected border doubles the inner neighbour.
-void sum_along_row(const float *__restrict__ x, float *__restrict__ out, int width) {
-  for (int j = 1; j < width - 1; ++j) out[j] = (x[j - 1] + x[j + 1]) + x[j];
-  out[0] = 2 * x[1] + x[0];
-  out[width - 1] = 2 * x[width - 2] + x[width - 1];
+// Sum of 2 R + 1 neighbours: the outer pair first, the centre last.
+template <int R>
+inline float sum_around(const float *x) {
+  float sum = x[0] + x[2 * R];
+  for (int k = 1; k < R; ++k) sum += x[k] + x[2 * R - k];
+  return sum + x[R];
 }
 
-// The transpose of `sum_along_row`: the doubled weights of the border go to the inner pixel.
-void spread_along_row(const float *__restrict__ x, float *__restrict__ out, int width) {
-  for (int j = 1; j < width - 1; ++j) out[j] = (x[j - 1] + x[j + 1]) + x[j];
-  out[0] = x[1] + x[0];
-  out[width - 1] = x[width - 2] + x[width - 1];
-  out[1] += x[0];
-  out[width - 2] += x[width - 1];
+// Sums over windows along a row with a reflected border.
+template <int R>
+void sum_along_row(const float *__restrict__ x, float *__restrict__ out, int width, float *__restrict__ padded) {
+  std::copy(x, x + width, padded + R);
+  for (int k = 1; k <= R; ++k) {
+    padded[R - k] = x[k];
+    padded[R + width - 1 + k] = x[width - 1 - k];
+  }
+  for (int j = 0; j < width; ++j) out[j] = sum_around<R>(padded + j);
 }
 
-void sum_rows(Ring &ring, int map, int row, int height, float *__restrict__ out) {
-  const float *__restrict__ above = ring.at(map, row ? row - 1 : 1);
-  const float *__restrict__ below = ring.at(map, row < height - 1 ? row + 1 : height - 2);
-  const float *__restrict__ here = ring.at(map, row);
-  for (int j = 0; j < ring.width; ++j) out[j] = (above[j] + below[j]) + here[j];
+// The transpose of `sum_along_row`: what the windows of the border take twice goes to the inner pixels.
+template <int R>
+void spread_along_row(const float *__restrict__ x, float *__restrict__ out, int width,
+                      float *__restrict__ padded) {
+  std::fill(padded, padded + 2 * R, 0.0f);
+  std::copy(x, x + width, padded + 2 * R);
+  std::fill(padded + 2 * R + width, padded + width + 4 * R, 0.0f);
+  for (int j = 0; j < width; ++j) out[j] = sum_around<R>(padded + R + j);
+  for (int k = 1; k <= R; ++k) {
+    out[k] += sum_around<R>(padded + R - k);
+    out[width - 1 - k] += sum_around<R>(padded + R + width - 1 + k);
+  }
+}
+
+inline int reflected(int i, int size) { return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i; }
+
+template <int R>
+void sum_rows(Ring<R> &ring, int map, int row, int height, float *__restrict__ out) {
+  const float *rows[2 * R + 1];
+  for (int k = -R; k <= R; ++k) rows[R + k] = ring.at(map, reflected(row + k, height));
+  for (int j = 0; j < ring.width; ++j) {
+    float sum = rows[0][j] + rows[2 * R][j];
+    for (int k = 1; k < R; ++k) sum += rows[k][j] + rows[2 * R - k][j];
+    out[j] = sum + rows[R][j];
+  }
 }
 
 // The transpose of `sum_rows`.
-void spread_rows(Ring &ring, int map, int row, int height, float *__restrict__ out) {
+template <int R>
+void spread_rows(Ring<R> &ring, int map, int row, int height, float *__restrict__ out) {
   const int width = ring.width;
-  const float *__restrict__ here = ring.at(map, row);
-  const float *__restrict__ above = ring.at(map, row ? row - 1 : 1);
-  const float *__restrict__ below = ring.at(map, row < height - 1 ? row + 1 : height - 2);
-  if (row == 0 || row == height - 1)
-    for (int j = 0; j < width; ++j) out[j] = above[j] + here[j];  // one neighbour, given as both
-  else
-    for (int j = 0; j < width; ++j) out[j] = (above[j] + below[j]) + here[j];
-  if (row == 1)
-    for (int j = 0; j < width; ++j) out[j] += above[j];
-  if (row == height - 2)
-    for (int j = 0; j < width; ++j) out[j] += below[j];
+  const auto add = [&](int other) {
+    const float *__restrict__ values = ring.at(map, other);
+    for (int j = 0; j < width; ++j) out[j] += values[j];
+  };
+  std::fill(out, out + width, 0.0f);
+  for (int k = R; k >= 1; --k) {
+    if (row - k >= 0) add(row - k);
+    if (row + k < height) add(row + k);
+  }
+  add(row);
+  // Windows that reach this row again by reflection.
+  for (int other = 0; row >= 1 && other <= R - row; ++other) add(other);
+  for (int other = height - 1; row <= height - 2 && other >= 2 * (height - 1) - row - R; --other) add(other);
 }
 
-void add_sums(const float *__restrict__ x, const float *__restrict__ y, int row, Buffers &buffers) {
+template <int R>
+void add_sums(const float *__restrict__ x, const float *__restrict__ y, int row, Buffers<R> &buffers) {
   const int width = buffers.sums.width;
   float *__restrict__ squares = buffers.rows.data(), *__restrict__ products = squares + width;
   for (int j = 0; j < width; ++j) {
     squares[j] = x[j] * x[j];
     products[j] = x[j] * y[j];
   }
-  sum_along_row(x, buffers.sums.at(0, row), width);
-  sum_along_row(squares, buffers.sums.at(1, row), width);
-  sum_along_row(products, buffers.sums.at(2, row), width);
+  float *padded = buffers.padded.data();
+  sum_along_row<R>(x, buffers.sums.at(0, row), width, padded);
+  sum_along_row<R>(squares, buffers.sums.at(1, row), width, padded);
+  sum_along_row<R>(products, buffers.sums.at(2, row), width, padded);
 }
 
 // a b + c with one rounding where the processor can, as torch computes `addcmul` and `add` with a factor.
@@ -114,11 +146,13 @@ struct Similarity {
 };
 
 // SSIM of a pixel from the sums of its window and the target's mean and variance.
+template <int R>
 inline Similarity compare(float m, float r, float s, float u, float v, float c1, float c2) {
   Similarity q;
-  q.m = m / 9;
-  r /= 9;
-  s /= 9;
+  constexpr float count = (2 * R + 1) * (2 * R + 1);
+  q.m = m / count;
+  r /= count;
+  s /= count;
   const float both = q.m * u, square = q.m * q.m;
   q.a2 = (s - both) * 2 + c2;
   q.a1 = both * 2 + c1;
@@ -130,25 +164,27 @@ inline Similarity compare(float m, float r, float s, float u, float v, float c1,
 }
 
 // Adds (1 - SSIM) / 2 of one row.
+template <int R>
 void add_similarity(const float *__restrict__ windows, const float *__restrict__ u,
                     const float *__restrict__ v, int width, float c1, float c2, float *__restrict__ sum) {
   const float *__restrict__ m = windows, *__restrict__ r = m + width, *__restrict__ s = r + width;
   for (int j = 0; j < width; ++j) {
-    const float half = (1 - compare(m[j], r[j], s[j], u[j], v[j], c1, c2).ssim) * 0.5f;
+    const float half = (1 - compare<R>(m[j], r[j], s[j], u[j], v[j], c1, c2).ssim) * 0.5f;
     sum[j] += half < 0 ? 0 : half > 1 ? 1 : half;  // keeps NaN
   }
 }
 
 // The three slopes of one row, times the gradient; see `_PhotometricError`.
+template <int R>
 void slopes_of_row(const float *__restrict__ windows, const float *__restrict__ u,
                    const float *__restrict__ v, const float *__restrict__ gradient, int width, float share,
                    float c1, float c2, float *__restrict__ by_mean, float *__restrict__ by_square,
                    float *__restrict__ by_product) {
   const float *__restrict__ m = windows, *__restrict__ r = m + width, *__restrict__ s = r + width;
   for (int j = 0; j < width; ++j) {
-    const Similarity q = compare(m[j], r[j], s[j], u[j], v[j], c1, c2);
+    const Similarity q = compare<R>(m[j], r[j], s[j], u[j], v[j], c1, c2);
     // Only rounding moves SSIM outside [-1, 1]; the error is clamped there and its slope is zero.
-    const float scale = (std::fabs(q.ssim) <= 1 ? -0.5f / 9 : 0.0f) / q.product;
+    const float scale = (std::fabs(q.ssim) <= 1 ? -0.5f / ((2 * R + 1) * (2 * R + 1)) : 0.0f) / q.product;
     const float g = gradient[j] * share, relative = q.ssim * scale;
     by_product[j] = q.a1 * scale * 2 * g;
     by_mean[j] = multiply_add((q.b1 - q.b2) * q.m, relative, (q.a2 - q.a1) * u[j] * scale) * 2 * g;
@@ -164,22 +200,23 @@ void add_difference(const float *__restrict__ x, const float *__restrict__ y, in
     for (int j = 0; j < width; ++j) sum[j] += std::fabs(x[j] - y[j]);
 }
 
-void forward_band(const Problem &p, int image, int first, int last, Buffers &buffers) {
+template <int R>
+void forward_band(const Problem &p, int image, int first, int last, Buffers<R> &buffers) {
   const int width = p.width;
   float *absolute = buffers.bands.data(), *similar = absolute + kBand * width;
   float *windows = buffers.rows.data() + 2 * width;
   std::fill(buffers.bands.begin(), buffers.bands.end(), 0.0f);
   for (int channel = 0; channel < p.channels; ++channel) {
     const Plane plane(p, image, channel);
-    int summed = std::max(0, first - 1);  // the first row whose sums are missing
+    int summed = std::max(0, first - R);  // the first row whose sums are missing
     for (int row = first; row < last; ++row) {
       const long at = long(row) * width;
       add_difference(plane.x + at, plane.y + at, width, p.epsilon, absolute + (row - first) * width);
       if (p.weight <= 0) continue;
-      for (; summed <= std::min(row + 1, p.height - 1); ++summed)
+      for (; summed <= std::min(row + R, p.height - 1); ++summed)
         add_sums(plane.x + long(summed) * width, plane.y + long(summed) * width, summed, buffers);
       for (int map = 0; map < 3; ++map) sum_rows(buffers.sums, map, row, p.height, windows + map * width);
-      add_similarity(windows, plane.u + at, plane.v + at, width, p.c1, p.c2, similar + (row - first) * width);
+      add_similarity<R>(windows, plane.u + at, plane.v + at, width, p.c1, p.c2, similar + (row - first) * width);
     }
   }
   float *__restrict__ out = p.result + (long(image) * p.height + first) * width;
@@ -207,46 +244,69 @@ void add_slopes(const float *__restrict__ x, const float *__restrict__ y, const 
     out[j] = multiply_add(by_product[j], y[j], multiply_add(2 * by_square[j], x[j], out[j] + by_mean[j]));
 }
 
-void backward_band(const Problem &p, int image, int first, int last, Buffers &buffers) {
+template <int R>
+void backward_band(const Problem &p, int image, int first, int last, Buffers<R> &buffers) {
   const int width = p.width, height = p.height;
   const float *gradient = p.gradient + long(image) * height * width;
   float *row_sums = buffers.rows.data() + 2 * width, *spread = row_sums + width;
   float *windows = row_sums;  // no longer needed when the slopes are summed
   for (int channel = 0; channel < p.channels; ++channel) {
     const Plane plane(p, image, channel);
-    int summed = std::max(0, first - 2), sloped = std::max(0, first - 1);
+    int summed = std::max(0, first - 2 * R), sloped = std::max(0, first - R);
     for (int row = first; row < last; ++row) {
       const long at = long(row) * width;
       float *out = p.result + plane.offset + at;
       difference_slope(plane.x + at, plane.y + at, gradient + at, width, p.epsilon,
                        (1 - p.weight) / p.channels, out);
       if (p.weight <= 0) continue;
-      for (; sloped <= std::min(row + 1, height - 1); ++sloped) {
-        for (; summed <= std::min(sloped + 1, height - 1); ++summed)
+      for (; sloped <= std::min(row + R, height - 1); ++sloped) {
+        for (; summed <= std::min(sloped + R, height - 1); ++summed)
           add_sums(plane.x + long(summed) * width, plane.y + long(summed) * width, summed, buffers);
         for (int map = 0; map < 3; ++map) sum_rows(buffers.sums, map, sloped, height, windows + map * width);
         const long there = long(sloped) * width;
-        Ring &slopes = buffers.slopes;
-        slopes_of_row(windows, plane.u + there, plane.v + there, gradient + there, width,
+        Ring<R> &slopes = buffers.slopes;
+        slopes_of_row<R>(windows, plane.u + there, plane.v + there, gradient + there, width,
                       p.weight / p.channels, p.c1, p.c2, slopes.at(0, sloped), slopes.at(1, sloped),
                       slopes.at(2, sloped));
       }
       for (int map = 0; map < 3; ++map) {
         spread_rows(buffers.slopes, map, row, height, row_sums);
-        spread_along_row(row_sums, spread + map * width, width);
+        spread_along_row<R>(row_sums, spread + map * width, width, buffers.padded.data());
       }
       add_slopes(plane.x + at, plane.y + at, spread, width, out);
     }
   }
 }
 
-using Band = void (*)(const Problem &, int, int, int, Buffers &);
+// The target's mean and variance over windows; `images` holds the target, `result` both, one after the other.
+template <int R>
+void statistics_band(const Problem &p, int image, int first, int last, Buffers<R> &buffers) {
+  constexpr float count = (2 * R + 1) * (2 * R + 1);
+  const int width = p.width;
+  float *windows = buffers.rows.data() + 2 * width;
+  for (int channel = 0; channel < p.channels; ++channel) {
+    const Plane plane(p, image, channel);
+    int summed = std::max(0, first - R);
+    for (int row = first; row < last; ++row) {
+      for (; summed <= std::min(row + R, p.height - 1); ++summed)
+        add_sums(plane.x + long(summed) * width, plane.x + long(summed) * width, summed, buffers);
+      for (int map = 0; map < 2; ++map) sum_rows(buffers.sums, map, row, p.height, windows + map * width);
+      float *__restrict__ mean = p.result + plane.offset + long(row) * width;
+      float *__restrict__ variance = mean + long(p.images_count) * p.channels * p.height * width;
+      for (int j = 0; j < width; ++j) {
+        mean[j] = windows[j] / count;
+        variance[j] = windows[width + j] / count - mean[j] * mean[j];
+      }
+    }
+  }
+}
 
-void over_bands(const Problem &p, Band band, int threads) {
+template <int R>
+void over_bands(const Problem &p, void (*band)(const Problem &, int, int, int, Buffers<R> &), int threads) {
   const int bands = (p.height + kBand - 1) / kBand, tasks = bands * p.images_count;
   std::atomic<int> next{0};
   auto work = [&] {
-    Buffers buffers(p.width);
+    Buffers<R> buffers(p.width);
     for (int task; (task = next++) < tasks;) {
       const int first = task % bands * kBand;
       band(p, task / bands, first, std::min(first + kBand, p.height), buffers);
@@ -258,22 +318,33 @@ void over_bands(const Problem &p, Band band, int threads) {
   for (auto &thread : others) thread.join();
 }
 
+Problem problem(const float *images, const float *target, const float *mean, const float *variance,
+                const float *gradient, const int *n, const double *numbers, float *result) {
+  return {images,      target,  mean, variance, gradient, result, n[0] * n[1], n[1], n[2], n[3], n[4],
+          numbers[0],  float(numbers[1]), float(numbers[2]), float(numbers[3])};
+}
+
 }  // namespace
 
 // Shapes: images (S, B, C, H, W), target, mean and variance (B, C, H, W), error and gradient (S, B, 1, H, W),
-// result that of its images; all contiguous. n: S, B, C, H, W. numbers: SSIM's weight, e, C1, C2.
+// result that of its images, of statistics (2, B, C, H, W); all contiguous. n: S, B, C, H, W, radius (1 or 3).
+// numbers: SSIM's weight, e, C1, C2.
 extern "C" void photometric_forward(const float *images, const float *target, const float *mean,
                                     const float *variance, const int *n, const double *numbers, float *error,
                                     int threads) {
-  over_bands({images, target, mean, variance, nullptr, error, n[0] * n[1], n[1], n[2], n[3], n[4], numbers[0],
-              float(numbers[1]), float(numbers[2]), float(numbers[3])},
-             forward_band, threads);
+  const Problem p = problem(images, target, mean, variance, nullptr, n, numbers, error);
+  n[5] == 1 ? over_bands<1>(p, forward_band<1>, threads) : over_bands<3>(p, forward_band<3>, threads);
 }
 
 extern "C" void photometric_backward(const float *images, const float *target, const float *mean,
                                      const float *variance, const float *gradient, const int *n,
                                      const double *numbers, float *result, int threads) {
-  over_bands({images, target, mean, variance, gradient, result, n[0] * n[1], n[1], n[2], n[3], n[4],
-              numbers[0], float(numbers[1]), float(numbers[2]), float(numbers[3])},
-             backward_band, threads);
+  const Problem p = problem(images, target, mean, variance, gradient, n, numbers, result);
+  n[5] == 1 ? over_bands<1>(p, backward_band<1>, threads) : over_bands<3>(p, backward_band<3>, threads);
+}
+
+extern "C" void photometric_statistics(const float *target, const int *n, const double *numbers, float *result,
+                                       int threads) {
+  const Problem p = problem(target, target, nullptr, nullptr, nullptr, n, numbers, result);
+  n[5] == 1 ? over_bands<1>(p, statistics_band<1>, threads) : over_bands<3>(p, statistics_band<3>, threads);
 }

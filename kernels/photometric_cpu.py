@@ -26,6 +26,7 @@ from utils import PROJECT, InputError
 SOURCE = PROJECT / "kernels" / "photometric.cpp"
 _FLAGS = ["-std=c++17", "-shared", "-fPIC", "-pthread"]
 _FLAGS += ["-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+RADII = (1, 3)  # of SSIM's window, in pixels
 _TIMEOUT = 120  # seconds of compilation
 
 
@@ -50,7 +51,12 @@ def library() -> ctypes.CDLL | None:
 
 
 def forward(
-    images: Tensor, target: Tensor, weights: tuple[float, float], mean: Tensor | None, variance: Tensor | None
+    images: Tensor,
+    target: Tensor,
+    weights: tuple[float, float],
+    mean: Tensor | None,
+    variance: Tensor | None,
+    radius: int = 1,
 ) -> Tensor:
     """The error of contiguous float32 images.
 
@@ -59,12 +65,13 @@ def forward(
         target: (B, C, H, W).
         weights: the weight of SSIM and e of the robust difference.
         mean, variance: (B, C, H, W) of the target's windows; None with an SSIM weight of 0.
+        radius: radius of SSIM's window in pixels, one of RADII.
 
     Returns:
         (S, B, 1, H, W).
     """
     error = images.new_empty(*images.shape[:2], 1, *images.shape[3:])
-    _call("photometric_forward", [images, target, mean, variance], images, weights, error)
+    _call("photometric_forward", [images, target, mean, variance], images, weights, radius, error)
     return error
 
 
@@ -75,17 +82,31 @@ def backward(
     mean: Tensor | None,
     variance: Tensor | None,
     gradient: Tensor,
+    radius: int = 1,
 ) -> Tensor:
     """The gradient with respect to the images from that of the error, (S, B, 1, H, W)."""
     result = torch.empty_like(images)
-    _call("photometric_backward", [images, target, mean, variance, gradient], images, weights, result)
+    inputs = [images, target, mean, variance, gradient]
+    _call("photometric_backward", inputs, images, weights, radius, result)
     return result
 
 
+def statistics(target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the windows of contiguous float32 images, (B, C, H, W) to the same shape."""
+    result = target.new_empty(2, *target.shape)
+    _call("photometric_statistics", [target], target[None], (1.0, 0.0), radius, result)
+    return result[0], result[1]
+
+
 def _call(
-    name: str, inputs: list[Tensor | None], images: Tensor, weights: tuple[float, float], out: Tensor
+    name: str,
+    inputs: list[Tensor | None],
+    images: Tensor,
+    weights: tuple[float, float],
+    radius: int,
+    out: Tensor,
 ) -> None:
-    sizes = (ctypes.c_int * 5)(*images.shape)
+    sizes = (ctypes.c_int * 6)(*images.shape, radius)
     numbers = (ctypes.c_double * 4)(*weights, SSIM_C1, SSIM_C2)
     pointers = [ctypes.c_void_p(None if value is None else value.data_ptr()) for value in inputs]
     function = getattr(library(), name)

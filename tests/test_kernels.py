@@ -5,7 +5,8 @@ import torch
 
 import kernels
 from kernels import photometric_cpu
-from photometric_error import PhotometricTarget
+from layers import ssim_error
+from photometric_error import PhotometricTarget, mean_ssim_error
 
 needs_compiler = pytest.mark.skipif(photometric_cpu.library() is None, reason="no C++ compiler here")
 
@@ -37,6 +38,23 @@ def test_compiled_error_equals_torch_form(weight, epsilon, height, width):
     images = (target + 0.1 * torch.randn(2, 2, 3, height, width)).clamp(0, 1).requires_grad_()
     for ours, theirs in zip(*both_forms(images, target, weight, epsilon)):
         assert (ours - theirs).abs().max() <= 1e-6 * theirs.abs().max()
+
+
+@needs_compiler
+@pytest.mark.parametrize("radius", photometric_cpu.RADII)
+@pytest.mark.parametrize("height, width", [(50, 40), (7, 9), (4, 4)])
+def test_compiled_ssim_and_gradients_equal_readable_form(radius, height, width):
+    torch.manual_seed(0)
+    target = torch.rand(2, 2, 3, height, width, requires_grad=True)
+    images = (target.detach() + 0.1 * torch.randn_like(target)).requires_grad_()
+    upstream = torch.rand(2, 2, 1, height, width)
+    compiled = mean_ssim_error(images, target, radius)
+    readable = ssim_error(images, target, radius).mean(2, keepdim=True)
+    assert torch.allclose(compiled, readable, atol=2e-6)
+    for ours, theirs in zip(
+        *(torch.autograd.grad(error, (images, target), upstream) for error in (compiled, readable))
+    ):
+        assert (ours - theirs).abs().max() <= 2e-5 * theirs.abs().max()
 
 
 @needs_compiler
