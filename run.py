@@ -132,6 +132,7 @@ def print_plan(trainer: Any, options: argparse.Namespace) -> None:
         f"{samples} training samples, {trainer.schedule.steps_per_epoch} steps an epoch on {trainer.device}"
     )
     print(f"{len(trainer.validation.indices)} validation samples, evaluated by {ground_truth}")
+    print(f"best.pt is selected by {trainer.validation.goal.metric}")
     print(f"the first sample's loss: {', '.join(f'{name} {term:.4g}' for name, term in terms.items())}")
     print(trainer.form)
     print(f"photometric error: {kernels.describe(trainer.device)}")

@@ -88,7 +88,7 @@ class Trainer:
         decay = getattr(options, "ema", None)
         self.average = WeightAverage(self.method, decay) if decay else None
         self.validation = Validation(
-            options, self.processes, metric_scale(self.method, settings), self.method.predicts_depth
+            options, self.processes, metric_scale(self.method, settings), self.method.tasks
         )
         # Ranks share weights and data order, and draw different noise.
         torch.manual_seed(options.seed + 1000 * self.processes.rank)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.sequence import SequenceDataset
 from evaluation.choice import (
     NO_NAME,
     DatasetChoice,
@@ -253,7 +252,7 @@ def _show_corruptions(
 
     for name, result in clean.items():
         found = evaluate_corruptions(
-            model.predict, opened.images, result.protocol, shared(loading, opened.images), result,
+            model.predict, opened.images, result.protocol, loading.shared(len(opened.images)), result,
             files.corruptions, files.corruptions_reference,
         )  # fmt: skip
         if is_first():
@@ -305,15 +304,8 @@ def evaluate_shares(
     about: Mapping[str, str],
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
-    results = evaluate(predict, opened.images, protocols, shared(loading, opened.images), about)
+    results = evaluate(predict, opened.images, protocols, loading.shared(len(opened.images)), about)
     return {name: gather(result) for name, result in results.items()}
-
-
-def shared(loading: Loading, images: SequenceDataset) -> Loading:
-    """`loading` with this process's share of the images."""
-    shard, shards = torchrun_shard()
-    indices = range(shard - 1, len(images), shards) if shards > 1 else None
-    return dataclasses.replace(loading, indices=indices)
 
 
 def show(results: Mapping[str, Result], folder: Path) -> None:

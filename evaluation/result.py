@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from evaluation.verdict import CONSTANT, beats, cause_in_depth, sentence
 from metrics import METRICS, Protocol
 from processes import Processes
 from utils import InputError, atomic_path
+
+R = TypeVar("R")  # the result of a task
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,20 @@ class Result:
     evaluated: int
     about: dict[str, str] = field(default_factory=dict)
     camera_names: tuple[str, ...] = ()
+
+    @staticmethod
+    def join(shards: Sequence[Result]) -> Result:
+        """One result from several over different samples of one dataset; a sample given twice counts once.
+
+        Raises:
+            InputError: no shard has valid ground truth.
+        """
+        rows = {(row.index, row.camera): row for shard in shards for row in shard.rows}
+        missing = sum(shard.evaluated - len(shard.rows) for shard in shards)
+        if not rows:
+            raise InputError(f"no pixel of {shards[0].protocol.name}'s ground truth is valid")
+        rows = [rows[key] for key in sorted(rows)]
+        return dataclasses.replace(shards[0], rows=rows, evaluated=len(rows) + missing)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -205,28 +221,17 @@ def compare(results: Mapping[str, Result]) -> str:
     return _table(rows, [key for key in METRICS if any(key in row for row in rows.values())])
 
 
-def gather(result: Result) -> Result:
+def gather(result: R) -> R:
     """Join the shards of all ranks; every rank gets the whole.
+
+    Args:
+        result: this rank's, of depth or of segmentation; `join` of its class makes one of several.
 
     Raises:
         InputError: no shard has valid ground truth.
     """
     shards = Processes(torch.device("cpu")).gather(result)
-    return join(shards) if len(shards) > 1 else result
-
-
-def join(shards: Sequence[Result]) -> Result:
-    """One result from several over different samples of one dataset; a sample given twice counts once.
-
-    Raises:
-        InputError: no shard has valid ground truth.
-    """
-    rows = {(row.index, row.camera): row for shard in shards for row in shard.rows}
-    missing = sum(shard.evaluated - len(shard.rows) for shard in shards)
-    if not rows:
-        raise InputError(f"no pixel of {shards[0].protocol.name}'s ground truth is valid")
-    rows = [rows[key] for key in sorted(rows)]
-    return dataclasses.replace(shards[0], rows=rows, evaluated=len(rows) + missing)
+    return result.join(shards) if len(shards) > 1 else result
 
 
 def without_nan(value: Any) -> Any:

@@ -47,7 +47,8 @@ class Method(nn.Module):
             "rig_from_camera" or "companion.maps.labels".
         provides: parts of a prediction that this method can make for its loss terms (`LossTerm.predicts`).
         only_for_training: sub-networks that inference does without; a checkpoint may lack them.
-        predicts_depth: False for a stage of training that is validated only by its loss.
+        tasks: the tasks that a validation measures, of "depth" and "segmentation"; none for a stage of
+            training that is validated only by its loss.
     """
 
     precision: torch.dtype = torch.float32
@@ -57,7 +58,7 @@ class Method(nn.Module):
     needs: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[tuple[str, ...]] = ()
     only_for_training: ClassVar[tuple[str, ...]] = ("pose_encoder", "pose", "predictive_mask")
-    predicts_depth: ClassVar[bool] = True
+    tasks: tuple[str, ...] = ("depth",)
 
     def forward(self, batch: Batch) -> Prediction:
         """Everything that the loss terms read, for a float Batch on the method's device."""

@@ -255,6 +255,8 @@ GROUPS: dict[str, list[Option]] = {
                metavar="N"),
         Option("keep_checkpoints", "number of epoch checkpoints kept besides last and best; 0 keeps all",
                whole, 5, check=at_least(0), metavar="N"),
+        Option("monitor", "validation metric that selects best.pt: abs_rel, a1, mean_iou, loss, ...",
+               metavar="METRIC", shown="the goal of the dataset's protocol"),
         Option("num_val", "number of validation samples, evenly spaced; 0 takes all", whole, 500,
                check=at_least(0), metavar="N"),
     ],
