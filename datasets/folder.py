@@ -33,7 +33,7 @@ from torch import Tensor
 from cameras import Camera, read_camera
 from datasets import DATASETS
 from datasets._depth_files import find_depths, read_depth
-from datasets._pseudo_depth import find_pseudo_depth, resize_nearest
+from datasets._pseudo_depth import find_pseudo_depth, read_convention, read_pseudo_depth
 from datasets._speed import SceneSpeed
 from datasets.ground_truth import DEPTH, Exportable
 from datasets.image_files import frame_runs, natural_key
@@ -132,7 +132,7 @@ class Folder(Exportable, SequenceDataset):
     for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "pseudo_depth", "speed")
     provides: ClassVar[Mapping[str, str]] = {
         **DEPTH,
-        "maps.pseudo_depth": "--dataset.pseudo_depth true reads it",
+        "maps.pseudo_depth": "--dataset.pseudo_depth true reads what tools/pseudo_depth.py writes",
         **dict.fromkeys(("speed", "time_step"), "--dataset.speed true reads speed.csv in each scene"),
     }
 
@@ -204,7 +204,8 @@ class Folder(Exportable, SequenceDataset):
         if not self.pseudo_depth:
             return {}
         path = self.pseudo_depth[sample.scene][self.scenes[sample.scene].frames[sample.frame]]
-        return {"pseudo_depth": resize_nearest(read_depth(path, 1.0), self.height, self.width)}
+        quantity = read_convention(path.parent)
+        return {"pseudo_depth": read_pseudo_depth(path, quantity, self.height, self.width)}
 
     def lens(self, sample: Target, height: int, width: int) -> Camera | None:
         """Camera model of camera.yaml in the scene or above it."""
