@@ -70,6 +70,7 @@ class Validation:
         self.options, self.processes, self.scale = options, processes, scale
         self.dataset = open_dataset(vars(options), "val")
         self.indices = evenly_spaced(len(self.dataset), options.num_val)
+        depth = depth and options.val_mode == "depth"
         self.has_ground_truth = depth and any(self.dataset.depth(index) is not None for index in self.indices)
         if not self.has_ground_truth:
             self.dataset = open_dataset(vars(options), "train", part="val")

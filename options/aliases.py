@@ -1,4 +1,4 @@
-"""Flags and config keys of Monodepth2, BDEdepth and SurroundDepth that mean an option of ours.
+"""Flags and config keys of Monodepth2, BDEdepth, SurroundDepth and SC-Depth that mean an option of ours.
 
 `SAME` is another name of the same option. `translate` handles flags that say it in another form. `IGNORED`
 flags are accepted and have no effect, because what they choose is found out or does not exist here.
@@ -22,6 +22,8 @@ SAME = {
     "decay_rate": "scheduler_gamma",
     "eta_min": "min_learning_rate",
     "clip_grad": "clip_grad_norm",
+    "dataset_dir": "data_path",
+    "epoch_size": "steps_per_epoch",
 }
 IGNORED = ("png", "jpg")  # image formats are found by looking
 TRANSLATED = {

@@ -249,6 +249,8 @@ GROUPS: dict[str, list[Option]] = {
                metavar="N"),
         Option("keep_checkpoints", "number of epoch checkpoints kept besides last and best; 0 keeps all",
                whole, 5, check=at_least(0), metavar="N"),
+        Option("val_mode", "validate by depth errors if there is ground truth, or by the loss (photo)", text,
+               "depth", choices=("depth", "photo")),
         Option("num_val", "number of validation samples, evenly spaced; 0 takes all", whole, 500,
                check=at_least(0), metavar="N"),
     ],

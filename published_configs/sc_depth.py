@@ -1,7 +1,7 @@
 """Configs of the published SC-Depth code, `key = value` text with bare flags, as options of ours.
 
 Its defaults differ from ours, so each is written out. An epoch there is a fixed number of batches, drawn with
-replacement; here it is one pass over the data. What has no counterpart is named.
+replacement. What has no counterpart is named.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _SAME = {
     "batch_size": ("batch_size", 4),
     "num_epochs": ("num_epochs", 100),
     "lr": ("learning_rate", 1e-4),
+    "epoch_size": ("steps_per_epoch", 1000),
+    "val_mode": ("val_mode", "depth"),
 }
 _IF_GIVEN = {"exp_name": "model_name", "ckpt_path": "load_weights_folder"}
 _WEIGHTS = {
@@ -29,12 +31,11 @@ _WEIGHTS = {
 }  # fmt: skip
 _ELSEWHERE = {
     "dataset_name": "kitti", "model_version": "v1", "sequence_length": 3, "skip_frames": 1,
-    "use_frame_index": False, "epoch_size": 1000, "no_ssim": False, "no_auto_mask": False,
+    "use_frame_index": False, "no_ssim": False, "no_auto_mask": False,
     "no_dynamic_mask": False, "no_min_optimize": False,
 }  # fmt: skip
 _WITHOUT = {
     "dataset_dir": "--data_path names the data",
-    "val_mode": "validation reads ground truth if the scenes have it",
     "input_dir": "test_simple.py",
     "output_dir": "test_simple.py",
     "save-vis": "test_simple.py",
@@ -74,18 +75,15 @@ def sc_depth(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         notes.append(f"dataset_name {name} is not one of {', '.join(DEPTHS)}; give --height and --width")
     if version == "v3":
         options["dataset"]["pseudo_depth"] = True
+    if given["use_frame_index"]:
+        options["dataset"]["frame_index"] = True
     reach = (int(given["sequence_length"]) - 1) // 2
     options["frame_ids"] = [0, *range(-reach, 0), *range(1, reach + 1)]
     options["losses"] = _losses(given, version)
     options |= {"scheduler": "constant", "optimizer": "adam", "precision": "float32"}
     options["augment"] = {"flip": 0.5, "jitter": 0.0}
-    notes.append(
-        f"an epoch there is {given['epoch_size']} batches drawn with replacement; here it is one pass over "
-        "the data, which --max_steps may end"
-    )
+    options["sample_with_replacement"] = True
     notes.append("its random scaling and cropping by up to 1.15 has no counterpart here")
-    if given["use_frame_index"]:
-        notes.append("use_frame_index: tools/select_frames.py --frames_txt writes the list that is read here")
     left = [f"{key} ({why})" for key, why in _WITHOUT.items() if key in settings]
     if left:
         notes.append(f"left out: {', '.join(left)}")

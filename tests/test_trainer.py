@@ -194,6 +194,11 @@ def stop_after(trainer, step):
     trainer._step = interrupted
 
 
+def test_val_mode_photo_measures_the_loss_despite_ground_truth(tiny_kitti, tmp_path):
+    trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, val_mode="photo"))
+    assert not trainer.validation.has_ground_truth and trainer.validation.goal.metric == "loss"
+
+
 def test_sigterm_in_the_last_step_leaves_only_the_validation(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=8, num_epochs=1)
     trainer = runs.build(words)
