@@ -184,6 +184,9 @@ class SavedGroundTruth:
         """(1, h, w) metres, 0 where unknown."""
         return self.maps[index][None]
 
+    def dynamic_mask(self, index: int) -> None:
+        """None: the file has no masks."""
+
     def name(self, index: int) -> str:
         """Folder, frame and side."""
         sample = self.samples[index]
