@@ -34,6 +34,7 @@ def pseudo_and_predicted(batch: Batch, prediction: Prediction, term: str) -> tup
 
 
 SAMPLED = 1024  # pixels of an image whose ranks are compared
+INVERTED = -0.2  # mean rank correlation below which pseudo-depth and depth run against each other
 
 
 class RankOrder:
@@ -65,7 +66,7 @@ class RankOrder:
 
     @staticmethod
     def sentence(epoch: int, gathered: Sequence[Mapping[str, tuple[float, int]]]) -> str | None:
-        """The report after the first epoch, and after each whose correlation is not positive; else None.
+        """The report after the first epoch, and after each with a clearly negative correlation; else None.
 
         Args:
             epoch: the epoch that ended, from 0.
@@ -79,10 +80,10 @@ class RankOrder:
             return "no image of this epoch has known pseudo-depth; look at its files"
         found = total / images
         said = f"rank correlation of pseudo-depth and predicted depth after epoch {epoch + 1}: {found:.2f}"
-        if found <= 0:
+        if found < INVERTED:
             return (
-                f'{said}; if the files hold inverse depth, write {{"quantity": "inverse_depth"}} into '
-                "pseudo_depth.json next to them"
+                f"{said}, so one of them is inverted; check the quantity, depth or inverse_depth, that "
+                "pseudo_depth.json states next to the files"
             )
         return None if epoch else said
 

@@ -128,7 +128,7 @@ def test_inverted_pseudo_depth_is_reported_after_each_epoch():
         )
         taken = [{"rank_order": order.take()}]
         if inverted:
-            assert "after epoch 2: -1.00; if the files hold inverse depth, write" in RankOrder.sentence(
+            assert "after epoch 2: -1.00, so one of them is inverted; check the quantity" in RankOrder.sentence(
                 1, taken
             )
         else:
