@@ -128,8 +128,9 @@ def test_inverted_pseudo_depth_is_reported_after_each_epoch():
         )
         taken = [{"rank_order": order.take()}]
         if inverted:
-            assert "after epoch 2: -1.00, so one of them is inverted; check the quantity" in RankOrder.sentence(
-                1, taken
+            assert (
+                "after epoch 2: -1.00, so one of them is inverted; check the quantity"
+                in RankOrder.sentence(1, taken)
             )
         else:
             assert RankOrder.sentence(0, taken).endswith("depth after epoch 1: 1.00")
