@@ -121,3 +121,20 @@ def test_evaluate_depth_prints_the_regions_and_the_latex_line(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "Bonn RGB-D Dynamic (SC-Depth's test images)" in said and "dynamic pixels" in said
     assert r"& abs\_diff & abs\_rel" in said and said.count(r"\\") == 2
+
+
+def test_saved_depth_of_inference_py_is_evaluated(tmp_path, capsys):
+    root = draw(tmp_path / "bonn")
+    for number in range(2):
+        (tmp_path / "depth").mkdir(exist_ok=True)
+        np.save(tmp_path / f"depth/{number}.npy", np.full((24, 32), 0.5 + number, np.float32))
+    words = ["--ext_disp_to_eval", str(tmp_path / "depth"), "--eval_mono", "--num_workers", "0"]
+    words += ["--dataset", "testing_tree", "--data_path", str(root), "--output", str(tmp_path / "out")]
+    evaluate_depth.main(words)
+    assert "model                   0.000" in capsys.readouterr().out
+    np.save(tmp_path / "depth/1.npy", np.zeros((24, 32), np.float32))
+    with pytest.raises(InputError, match=r"1.npy holds values that are not above 0; it must be depth"):
+        evaluate_depth.main(words)
+    np.save(tmp_path / "depth/1.npy", np.ones((24, 30), np.float32))
+    with pytest.raises(InputError, match=r"1.npy has the shape \(24, 30\); .* and 0.npy has \(24, 32\)"):
+        evaluate_depth.main(words)

@@ -59,19 +59,19 @@ def convention(scenes):
     return json.loads((scenes / "a/leres_depth/pseudo_depth.json").read_text())["settings"]
 
 
-@pytest.fixture
-def tiny_onnx(tmp_path):
-    """A network whose answer is 1 + the mean of the channels."""
+@pytest.fixture(params=[("batch", "height", "width"), (4, 64, 96)], ids=["free", "fixed"])
+def tiny_onnx(tmp_path, request):
+    """A network whose answer is 1 + the mean of the channels, of any batch and size or of fixed ones."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     constants = {"w": np.full((1, 3, 1, 1), 1 / 3, np.float32), "b": np.ones(1, np.float32)}
-    sides = ["height", "width"]
+    batch, *sides = request.param
     graph = helper.make_graph(
         [helper.make_node("Conv", ["image", "w", "b"], ["depth"])],
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, *sides])],
-        [helper.make_tensor_value_info("depth", TensorProto.FLOAT, ["batch", 1, *sides])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, *sides])],
+        [helper.make_tensor_value_info("depth", TensorProto.FLOAT, [batch, 1, *sides])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -113,14 +113,21 @@ def test_a_model_of_ours_writes_depth_of_every_image(scenes, tmp_path, capsys):
     assert dataset[0].maps["pseudo_depth"].max() == 65535
 
 
-def test_an_onnx_network_needs_its_quantity_and_size(scenes, tiny_onnx):
+def test_an_onnx_network_needs_its_quantity_and_size(scenes, tiny_onnx, request):
     words = ("--height", 64, "--width", 96, "--normalise", "none")
     with pytest.raises(
         InputError, match=r"does not tell what it predicts; add --predicts depth or --predicts"
     ):
         run(scenes, tiny_onnx, *words)
-    with pytest.raises(InputError, match=r"does not fix its input size; add --height and --width in pixels"):
-        run(scenes, tiny_onnx, "--predicts", "depth")
+    if "free" in request.node.callspec.id:
+        with pytest.raises(
+            InputError, match=r"does not fix its input size; add --height and --width in pixel"
+        ):
+            run(scenes, tiny_onnx, "--predicts", "depth")
+    else:
+        with pytest.raises(InputError, match=r"takes images of height 64, got --height 32; leave it out"):
+            run(scenes, tiny_onnx, "--predicts", "depth", "--height", 32)
+        words = ("--normalise", "none")
     run(scenes, tiny_onnx, "--predicts", "inverse_depth", "--factor", 1000, *words)
     assert np.abs(written(scenes) - 1000 * (1 + grey(scenes))).max() <= 0.51
     assert convention(scenes)["quantity"] == "inverse_depth" and convention(scenes)["factor"] == 1000
