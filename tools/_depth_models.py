@@ -15,6 +15,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,12 @@ def _transformers(name: str, given: argparse.Namespace, device: torch.device) ->
         inputs = processor(images=list(images.permute(0, 2, 3, 1).numpy()), return_tensors="pt")
         outputs = model(**{key: value.to(device) for key, value in inputs.items()})
         sizes = [tuple(images.shape[-2:])] * len(images)
-        if not hasattr(processor, "post_process_depth_estimation"):
+        finish = getattr(processor, "post_process_depth_estimation", None)
+        if finish is None:
             return _resized(outputs.predicted_depth, *images.shape[-2:])
-        found = processor.post_process_depth_estimation(outputs, target_sizes=sizes)
+        # ZoeDepth's images are padded, and it removes the border by the sizes that it was given.
+        given_sizes = {"source_sizes": sizes} if "source_sizes" in signature(finish).parameters else {}
+        found = finish(outputs, target_sizes=sizes, **given_sizes)
         return torch.stack([one["predicted_depth"] for one in found]).float().cpu()
 
     return DepthModel(predict, quantity, f"hf:{name}", weights_hash(model), {})

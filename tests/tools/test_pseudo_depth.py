@@ -10,7 +10,6 @@ from PIL import Image
 
 from datasets.folder import Folder
 from predictor import load_predictor
-from tests import runs
 from tests.tiny_models import save_run
 from tools._pseudo_depth import encode
 from tools.pseudo_depth import main
@@ -79,24 +78,41 @@ def tiny_onnx(tmp_path, request):
     return tmp_path / "tiny.onnx"
 
 
-@pytest.fixture
-def tiny_transformers(tmp_path):
-    """Depth Anything with random weights, as a folder of Hugging Face files."""
+def save_transformers(kind, folder):
+    """A depth model of Hugging Face transformers with random weights, as a folder of files."""
     transformers = pytest.importorskip("transformers")
-    stages = [f"stage{number}" for number in range(1, 5)]
-    backbone = transformers.Dinov2Config(
-        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=56, patch_size=14,
-        out_features=stages, reshape_hidden_states=False,
-    )  # fmt: skip
-    config = transformers.DepthAnythingConfig(
-        backbone_config=backbone, reassemble_hidden_size=16, patch_size=14, neck_hidden_sizes=[8] * 4,
-        fusion_hidden_size=8, head_hidden_size=8,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    transformers.DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path / "hf")
+    stages = {"out_features": [f"stage{number}" for number in range(1, 5)], "reshape_hidden_states": False}
+    small = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "patch_size": 14}
+    vit = {**small, "image_size": 32, "patch_size": 16, "intermediate_size": 16}
+    head = {"neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8}
     processor = transformers.DPTImageProcessor(size={"height": 56, "width": 56}, ensure_multiple_of=14)
-    processor.save_pretrained(tmp_path / "hf")
-    return tmp_path / "hf"
+    torch.manual_seed(0)
+    if kind == "depth_anything":
+        backbone = transformers.Dinov2Config(**small, image_size=56, **stages)
+        config = transformers.DepthAnythingConfig(
+            backbone_config=backbone, reassemble_hidden_size=16, patch_size=14, head_hidden_size=8, **head
+        )
+        model = transformers.DepthAnythingForDepthEstimation(config)
+    elif kind == "dpt":
+        config = transformers.DPTConfig(**vit, backbone_out_indices=[0, 1, 2, 3], **head)
+        model = transformers.DPTForDepthEstimation(config)
+        processor = transformers.DPTImageProcessor(size={"height": 32, "width": 32})
+    elif kind == "glpn":
+        sizes = {"depths": [1] * 4, "hidden_sizes": [8] * 4, "num_attention_heads": [1] * 4}
+        model = transformers.GLPNForDepthEstimation(transformers.GLPNConfig(**sizes, decoder_hidden_size=8))
+        processor = transformers.GLPNImageProcessor()
+    else:
+        config = transformers.ZoeDepthConfig(
+            backbone_config=transformers.BeitConfig(**vit, **stages), bottleneck_features=8,
+            num_relative_features=8, num_attractors=[2, 2, 2, 1], bin_embedding_dim=8,
+            patch_transformer_hidden_size=8, patch_transformer_intermediate_size=8,
+            patch_transformer_num_attention_heads=2, **head,
+        )  # fmt: skip
+        model = transformers.ZoeDepthForDepthEstimation(config)
+        processor = transformers.ZoeDepthImageProcessor(size={"height": 32, "width": 32})
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
 
 
 def test_a_model_of_ours_writes_depth_of_every_image(scenes, tmp_path, capsys):
@@ -136,10 +152,20 @@ def test_an_onnx_network_needs_its_quantity_and_size(scenes, tiny_onnx, request)
     assert np.allclose(pseudo[0, 0].numpy(), values.max() / values)
 
 
-def test_a_transformers_model_tells_its_quantity(scenes, tiny_transformers, capsys):
-    run(scenes, f"hf:{tiny_transformers}")
-    assert "6 of 6 images (inverse_depth, hf:" in capsys.readouterr().out
-    assert written(scenes).max() == 65535 and len(np.unique(written(scenes))) > 100
+@pytest.mark.parametrize(
+    ("kind", "quantity"),
+    [
+        ("depth_anything", "inverse_depth"),
+        ("dpt", "inverse_depth"),
+        ("glpn", "depth"),
+        ("zoedepth", "depth"),
+    ],
+)
+def test_a_transformers_model_tells_its_quantity(scenes, tmp_path, capsys, kind, quantity):
+    run(scenes, f"hf:{save_transformers(kind, tmp_path / 'hf')}")
+    assert f"6 of 6 images ({quantity}, hf:" in capsys.readouterr().out
+    assert written(scenes).shape == (64, 96) and written(scenes).max() == 65535
+    assert convention(scenes)["quantity"] == quantity
 
 
 def test_a_torch_hub_entry_of_a_local_folder(scenes, tmp_path):
@@ -211,10 +237,11 @@ def test_a_model_that_is_not_there(scenes, model, sentence, monkeypatch):
         run(scenes, model, "--predicts", "depth")
 
 
-def test_two_processes_share_the_images(scenes, tmp_path):
+def test_two_processes_of_torchrun_share_the_images(scenes, tmp_path, monkeypatch, capsys):
     model = save_run(tmp_path / "run")
-    launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", runs.free_port())
-    words = ("tools/pseudo_depth.py", "--data_path", scenes, "--model", model, "--workers", 1)
-    said = runs.finish(runs.start(*launch, *words))
-    assert said.count("wrote the pseudo-depth of 3 of 3 images") == 2
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        run(scenes, model)
+    assert capsys.readouterr().out.count("wrote the pseudo-depth of 3 of 3 images") == 2
     assert len(list(scenes.glob("*/leres_depth/*.png"))) == 6 and not list(scenes.rglob("*.part"))
