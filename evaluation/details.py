@@ -13,6 +13,8 @@ have different units and must not be mixed. per_image.csv and results.json hold 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,10 +54,13 @@ def details(depth: Tensor, ground_truth: GroundTruth) -> Tensor:
         shares.append(inside.sum(1) / count)
     difference = torch.where(valid, (depth - t).abs(), 0).sum(1) / count
     further = [relative.square().sum(1) / count, difference, log10_error(depth, t, valid)]
-    for value in REGIONS.values():
-        known = torch.zeros_like(valid) if ground_truth.region is None else ground_truth.region == value
-        inside = valid & known
-        further += [*depth_errors(depth, t, inside).unbind(1), log10_error(depth, t, inside)]
+    region = ground_truth.region
+    if region is None or not (region >= 0).any():
+        further += [torch.full_like(difference, math.nan)] * (len(REGIONS) * (len(METRICS) + 1))
+    else:
+        for value in REGIONS.values():
+            inside = valid & (region == value)
+            further += [*depth_errors(depth, t, inside).unbind(1), log10_error(depth, t, inside)]
     return torch.stack([*errors, *shares, *further], 1)
 
 
