@@ -15,6 +15,8 @@ from checkpoints.sc_depth import SIZES
 DEPTHS = {"kitti": (256.0, 80.0), "ddad": (256.0, 200.0), "nyu": (5000.0, 10.0), "bonn": (1000.0, 10.0)}
 DEPTHS["tum"] = DEPTHS["bonn"]
 
+CROPPED = ("kitti", "nyu")  # datasets whose ground truth is cropped
+
 # Published option → ours, and the published default.
 _SAME = {
     "resnet_layers": ("num_layers", 18),
@@ -84,6 +86,11 @@ def sc_depth(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     options["augment"] = {"flip": 0.5, "jitter": 0.0}
     options["sample_with_replacement"] = True
     notes.append("its random scaling and cropping by up to 1.15 has no counterpart here")
+    if name in CROPPED and given["val_mode"] == "depth":
+        notes.append(
+            "its validation crops the ground truth, here all of it is used; --dataset testing_tree "
+            f"--dataset.benchmark {name} evaluates with its crop"
+        )
     left = [f"{key} ({why})" for key, why in _WITHOUT.items() if key in settings]
     if left:
         notes.append(f"left out: {', '.join(left)}")

@@ -26,7 +26,9 @@ def test_v1_on_kitti(tmp_path, capsys):
     assert (options.scales, options.decoder, options.scheduler) == ([0], "depth_decoder_bilinear", "constant")
     assert options.augment["jitter"] == 0.0 and options.model_name == "kitti_scv1"
     assert (options.steps_per_epoch, options.sample_with_replacement) == (1000, True)
-    assert "a config of the published SC-Depth: its random scaling" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a config of the published SC-Depth: its random scaling" in said
+    assert "--dataset testing_tree --dataset.benchmark kitti evaluates with its crop" in said
 
 
 def test_v2_with_a_bare_flag(tmp_path):
