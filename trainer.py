@@ -239,7 +239,8 @@ class Trainer:
         due = (progress.epoch + ended) % self.options.save_frequency == 0 or progress.step >= self.last_step
         if ended:
             statistics = self.processes.gather(self.method.epoch_statistics())
-            self.method.on_epoch_end(progress.epoch, statistics)
+            for sentence in self.method.on_epoch_end(progress.epoch, statistics):
+                self._say(sentence)
         if due:
             self._save()  # validation may take longer than a stopped run is given
         if ended:

@@ -60,6 +60,7 @@ class Files:
         corruptions: kinds of image corruption to evaluate as well; empty for all, None for none.
         corruptions_reference: `corruptions.json` of the model that mCE is relative to; None for one constant
             depth.
+        latex: print a line of a LaTeX table as well.
     """
 
     inverse_depths: str | None = None
@@ -69,6 +70,7 @@ class Files:
     evaluate: bool = True
     corruptions: Sequence[str] | None = None
     corruptions_reference: str | None = None
+    latex: bool = False
 
 
 def evaluate_model(
@@ -115,12 +117,14 @@ def evaluate_together(
     loading: Loading,
     output: str | None = None,
     skip_missing: bool = False,
+    latex: bool = False,
 ) -> None:
     """Several datasets, each by its own protocol; a summary comes last. All are opened first.
 
     Args:
         roots: dataset → its root folder.
         output: folder of the results; None for `<source>/evaluation`.
+        latex: print a line of a LaTeX table for each as well.
 
     Raises:
         InputError: a dataset that cannot be evaluated, or an output folder that cannot be written.
@@ -136,7 +140,7 @@ def evaluate_together(
         protocols, about = choose_and_describe(how, model, opened)
         results = evaluate_shares(model.predict, opened, protocols, loading, about)
         words = (opened.name, opened.split, opened.part)
-        show(results, root / "_".join(Path(word).name for word in words if word))
+        show(results, root / "_".join(Path(word).name for word in words if word), latex)
         print()
         for name, result in results.items():
             leaks = " (training data overlap)" if result.protocol.name.startswith(NO_NAME) else ""
@@ -234,7 +238,7 @@ def evaluate_one(
         results = evaluate_shares(model.predict, opened, protocols, loading, about)
     else:
         results = _evaluate_saved(saved, opened, protocols, loading, about, files, file)
-    show(results, folder)
+    show(results, folder, files.latex)
     if files.corruptions is not None:
         _show_corruptions(model, opened, results, files, loading, folder)
 
@@ -308,12 +312,14 @@ def evaluate_shares(
     return {name: gather(result) for name, result in results.items()}
 
 
-def show(results: Mapping[str, Result], folder: Path) -> None:
+def show(results: Mapping[str, Result], folder: Path, latex: bool = False) -> None:
     """Print each table and save it; those of several protocols in folders of their names."""
     if not is_first():
         return
     for name, result in results.items():
         print(f"{name}\n{result.table()}\n" if name else result.table())
+        if latex:
+            print(f"\n{result.latex()}")
         result.save(folder / name)
     names = f"{{{','.join(results)}}}/" if len(results) > 1 else ""
     print(f"\nsaved: {folder}/{names}results.json, per_image.csv")

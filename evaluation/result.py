@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from datasets.surround import RING
-from evaluation.details import DETAILS
+from evaluation.details import DETAILS, REGIONS
 from evaluation.verdict import CONSTANT, beats, cause_in_depth, sentence
 from metrics import METRICS, Protocol
 from processes import Processes
 from utils import InputError, atomic_path
 
+LATEX = ("abs_diff", "abs_rel", "sq_rel", "log10", "rmse", "rmse_log", "a1", "a2", "a3")
 R = TypeVar("R")  # the result of a task
 
 
@@ -112,8 +113,19 @@ class Result:
     @property
     def details(self) -> dict[str, float]:
         """Means over the images that have ground truth there, by name; absent if none has."""
-        found = {name: [row.details[name] for row in self.rows if name in row.details] for name in DETAILS}
-        return {name: float(np.mean(values)) for name, values in found.items() if values}
+        found = {name: [row for row in self.rows if name in row.details] for name in DETAILS}
+        return {
+            name: self._mean_of([row.details[name] for row in rows], rows if _of_image(name) else [])
+            for name, rows in found.items()
+            if rows
+        }
+
+    @property
+    def regions(self) -> dict[str, dict[str, float]]:
+        """Region -> mean errors over the images that have it; empty if no image has a mask."""
+        found = self.details
+        named = {region: f"_{region}" for region in REGIONS if f"abs_rel_{region}" in found}
+        return {region: {key: found[key + ending] for key in METRICS} for region, ending in named.items()}
 
     def verdict(self) -> str | None:
         """One sentence with the likely cause if one constant depth is not worse, else None."""
@@ -147,11 +159,23 @@ class Result:
         """The dataset's name for a camera, or its number."""
         return self.camera_names[camera] if self.camera_names else f"camera {camera}"
 
-    @staticmethod
-    def _mean(rows: list[Row]) -> dict[str, float]:
-        return {
-            key: float(np.mean([row.errors[key] for row in rows])) if rows else math.nan for key in METRICS
-        }
+    def _mean(self, rows: list[Row]) -> dict[str, float]:
+        return {key: self._mean_of([row.errors[key] for row in rows], rows) for key in METRICS}
+
+    def _mean_of(self, values: list[float], rows: list[Row]) -> float:
+        """Mean of values. Those of whole images come with their rows; see `Protocol.dynamic_twice`."""
+        if not values:
+            return math.nan
+        if not (self.protocol.dynamic_twice and rows):
+            return float(np.mean(values))
+        return float(np.average(values, weights=[1 + ("abs_rel_dynamic" in row.details) for row in rows]))
+
+    def latex(self) -> str:
+        """Names and means of `LATEX` as two lines of a LaTeX table, as SC-Depth's test.py prints them."""
+        means = {**self.mean, **self.details}
+        values = [f"& {means.get(key, math.nan):.3f}" for key in LATEX]
+        names = ["& " + key.replace("_", r"\_") for key in LATEX]
+        return "\n".join(" ".join([*words, r"\\"]) for words in (names, values))
 
     def card(self) -> dict[str, str]:
         """The protocol card: everything that is needed to compare the numbers with others."""
@@ -167,6 +191,7 @@ class Result:
         if len(self.cameras) > 1:
             rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
             rows["mean over cameras"] = self.mean
+        rows |= {f"{region} pixels": mean for region, mean in self.regions.items()}
         if (constant := self.constant) is not None:
             rows = {name or "model": mean for name, mean in rows.items()} | {CONSTANT: constant}
         verdict = self.verdict()
@@ -210,6 +235,11 @@ class Result:
                 numbers += [row.details.get(name, math.nan) for name in further]
                 camera = self.camera_names[row.camera] if self.camera_names else row.camera
                 writer.writerow([row.index, camera, row.name, row.pixels, *(f"{n:.9g}" for n in numbers)])
+
+
+def _of_image(name: str) -> bool:
+    """Whether a number of `details` is that of a whole image, and not of a region."""
+    return not name.endswith(tuple(f"_{region}" for region in REGIONS))
 
 
 def compare(results: Mapping[str, Result]) -> str:
