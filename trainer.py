@@ -170,7 +170,7 @@ class Trainer:
         return {name: float(term) for name, term in self.model.losses(batch, self.model(batch)).items()}
 
     def train(self) -> None:
-        """The rest of the run; returns early after SIGTERM or Ctrl-C, with the state saved.
+        """Train to the last step; return early after SIGTERM or Ctrl-C, with the state saved.
 
         Raises:
             InputError: the data, a disk or the machine stops the run; the state is saved if it can be.

@@ -128,7 +128,7 @@ class Result:
         return {region: {key: found[key + ending] for key in METRICS} for region, ending in named.items()}
 
     def verdict(self) -> str | None:
-        """One sentence with the likely cause if one constant depth is not worse, else None."""
+        """One sentence with the likely cause if the model does not beat one constant depth, else None."""
         goal, constant, structure = self.protocol.goal, self.constant, self.structure
         if constant is None or structure is None or beats(self.mean[goal], constant[goal], self.protocol):
             return None

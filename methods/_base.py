@@ -203,7 +203,10 @@ class Method(nn.Module):
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
-        """Called before each epoch, and again when a run resumes within it. Terms with a schedule follow."""
+        """Set the epoch, also of terms with a schedule.
+
+        The trainer calls it before each epoch, and again when a run resumes within an epoch.
+        """
         self.epoch = epoch
         for term in getattr(self, "loss_terms", {}).values():
             if hasattr(term, "on_epoch_start"):
