@@ -211,7 +211,7 @@ class GroundTruth:
         return GroundTruth(*pixels, torch.cat([one.sizes for one in ground_truths]), region)
 
     def to(self, device: torch.device | str) -> GroundTruth:
-        """The same on `device`."""
+        """The same record on `device`."""
         parts = [getattr(self, item.name) for item in dataclasses.fields(self)]
         return GroundTruth(*(None if part is None else part.to(device) for part in parts))
 

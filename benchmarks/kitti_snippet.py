@@ -36,7 +36,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="run folder to evaluate")
-    parser.add_argument("--data_path", type=Path, required=True, help="holds left.png and disparity.png")
+    parser.add_argument(
+        "--data_path", type=Path, required=True, help="folder with left.png and disparity.png"
+    )
     parser.add_argument("--image", type=Path, help="image to write; else snippet.png in the run folder")
     parser.add_argument("--picture", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

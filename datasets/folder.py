@@ -228,7 +228,7 @@ class Folder(Exportable, SequenceDataset):
         return self.scenes[sample.scene].camera
 
     def motion(self, sample: Target, frame: Frame) -> tuple[float, float] | None:
-        """From speed.csv, with the setting `speed`."""
+        """Mean speed and time step from speed.csv, with the setting `speed`."""
         scene = self.scenes[sample.scene]
         if scene.speed is None:
             return None
@@ -236,7 +236,7 @@ class Folder(Exportable, SequenceDataset):
         return scene.speed.motion(*map(scene.every.index, names))
 
     def read_raw_depth(self, index: int) -> np.ndarray | None:
-        """From the file in `depth`; None for an image without one."""
+        """Depth from the file in `depth`; None for an image without a file."""
         sample = self.samples[index]
         scene = self.scenes[sample.scene]
         path = scene.depths.get(scene.frames[sample.frame])

@@ -318,7 +318,7 @@ def find_scenes(root: Path) -> dict[str, list[str]]:
 
 
 def _natural_key(name: str) -> list[str | int]:
-    """Sorts frame9 before frame10."""
+    """Sorting key that puts frame9 before frame10."""
     return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", name)]
 
 

@@ -217,7 +217,7 @@ class SequenceDataset(Dataset):
         return torch.from_numpy(resized)[:, None]
 
     def _with_ego_mask(self, maps: dict[str, Tensor], camera: Camera | None) -> dict[str, Tensor]:
-        """The maps; of a lens, `ego_mask` also covers the pixels that no ray reaches."""
+        """The maps; for a camera with a lens, `ego_mask` also covers pixels without a ray."""
         if camera is None:
             return maps
         dark = ~camera.sees(self.height, self.width)

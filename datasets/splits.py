@@ -183,7 +183,7 @@ def _read(path: Path, readers: tuple[Path, ...]) -> list[SplitLine]:
 
 
 def _is_compact(tokens: list[str]) -> bool:
-    """In our form the side stands before the frames, in the published one behind."""
+    """True for our form, with the side before the frames; published lists have it behind them."""
     if tokens[0] in ("include", "without"):
         return len(tokens) in (2, 4)
     return len(tokens) == 3 and tokens[1] in COMPACT_SIDES

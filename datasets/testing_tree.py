@@ -177,7 +177,7 @@ def _folder(parent: Path, name: str) -> Path:
 
 
 def _read_colours(path: Path) -> np.ndarray:
-    """(K, 3) uint8 from lines of three numbers.
+    """(K, 3) uint8 colours from a file with three numbers on each line.
 
     Raises:
         InputError: no file, no line, or a line that is not a colour.
