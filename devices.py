@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from utils import InputError
 
@@ -35,6 +38,17 @@ def pick_device(name: str = "auto") -> torch.device:
             f"there is no GPU number {number}, there are {gpus}; under torchrun, lower --nproc_per_node"
         )
     return torch.device("cuda", number)
+
+
+def constants(values: Sequence[Any], like: Tensor) -> Tensor:
+    """Numbers of the host as a tensor of the type and on the device of `like`, without waiting for a GPU.
+
+    `like.new_tensor` waits until the GPU has done all earlier work.
+    """
+    tensor = torch.tensor(values, dtype=like.dtype)
+    if like.is_cuda:
+        tensor = tensor.pin_memory()  # which copies in the background
+    return tensor.to(like.device, non_blocking=True)
 
 
 def seed_everything(seed: int) -> None:

@@ -68,7 +68,7 @@ class SavedInverseDepths:
         values = np.asarray(self.inverse_depths[maps], np.float64)
         for number, inverse_depth in zip(maps, values):
             check_inverse_depth(inverse_depth, number, self.source)
-        return Prediction({}, {0: 1 / torch.from_numpy(values)[:, None].to(batch.index.device)})
+        return Prediction({}, {0: 1 / torch.from_numpy(values)[:, None].to(batch.intrinsics.device)})
 
 
 def check_inverse_depth(inverse_depth: np.ndarray, number: int, source: str | Path) -> None:

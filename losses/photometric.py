@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import kernels
 from losses import LOSSES
 from losses._moving_objects import MovingObjects
 from photometric_error import PhotometricTarget
@@ -114,11 +115,19 @@ class Photometric(nn.Module):
             if size not in compared:  # the same for all scales, unless each warps at its own size
                 compared[size] = self._compare_unwarped(batch, size)
             target, unwarped = compared[size]
-            errors = self._clipped(target.error(warped))
-            if scale in prediction.masks:
-                errors = errors * prediction.masks[scale].transpose(0, 1)[:, :, None]
-            error = self._over_sources(errors)
             outside = _outside_ego_mask(batch, size)
+            if self._fits_kernels(prediction, scale, warped):
+                # An ego mask comes between the minimum over sources and the automask.
+                last = unwarped if outside is None else None
+                error, automask = self._by_kernels(batch, prediction, scale, target, last)
+                if last is not None:
+                    result[scale] = error, automask
+                    continue
+            else:
+                errors = self._clipped(target.error(warped))
+                if scale in prediction.masks:
+                    errors = errors * prediction.masks[scale].transpose(0, 1)[:, :, None]
+                error = self._over_sources(errors)
             if outside is not None:
                 error = error * outside
             automask = None
@@ -128,6 +137,30 @@ class Photometric(nn.Module):
                 automask = automask if outside is None else automask & outside
             result[scale] = error, automask
         return result
+
+    def _fits_kernels(self, prediction: Prediction, scale: int, warped: Tensor) -> bool:
+        """Whether the Triton kernels can compute the least error of the sources: plain warps, on a GPU."""
+        plain = self.reduction == "min" and not (self.clip or self.l1_epsilon or scale in prediction.masks)
+        sampling = prediction.extra.get("sampling", (True, ""))
+        known = scale in prediction.grids and sampling[1] == "border"
+        return plain and known and kernels.compiled_for_gpu(warped.device)
+
+    def _by_kernels(
+        self,
+        batch: Batch,
+        prediction: Prediction,
+        scale: int,
+        target: PhotometricTarget,
+        unwarped: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The least error over the sources and the automask, (B·N, 1, h, w), by the Triton kernels."""
+        from kernels.photometric_triton import least_error  # torch's CUDA builds bring triton
+
+        size = target.target.shape[-2:]
+        sources = torch.stack([_shrink(batch.images[frame], size) for frame in batch.sources])
+        align_corners = prediction.extra["sampling"][0]
+        grids = prediction.grids[scale]
+        return least_error(sources, grids, target.target, unwarped, self.ssim_weight, align_corners)
 
     def _weight(self, batch: Batch, prediction: Prediction) -> Tensor | None:
         """(B·N, 1, H, W), 0 on moving objects; None if none are left out now.

@@ -148,6 +148,7 @@ class Monodepth2(DepthAndMotion):
         size = batch.images[0].shape[-2:]
         grid = stacked_grid(depth.repeat(count, 1, 1, 1), K, T, batch.camera, size)
         prediction.grids[scale] = grid.unflatten(0, (count, -1))
+        prediction.extra["sampling"] = self.align_corners, self.padding
         warped = sample(sources, grid, self.align_corners, self.padding)
         prediction.warped[scale] = warped.unflatten(0, (count, -1))
 

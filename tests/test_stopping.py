@@ -122,7 +122,7 @@ def test_a_log_that_cannot_be_opened_is_one_sentence(tiny_kitti, tmp_path):
 
 def test_a_killed_loader_process_saves_the_state_and_is_named(tiny_kitti, tmp_path):
     trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, num_epochs=50, num_workers=1))
-    inner = trainer._step
+    inner = trainer.step
 
     def killing(batches):
         if trainer.progress.step == 2:
@@ -130,7 +130,7 @@ def test_a_killed_loader_process_saves_the_state_and_is_named(tiny_kitti, tmp_pa
                 os.kill(worker.pid, signal.SIGKILL)
         return inner(batches)
 
-    trainer._step = killing
+    trainer.step = killing
     with pytest.raises(InputError, match=r"a loader process ended unexpectedly .*--num_workers.* is saved"):
         trainer.train()
     assert runs.last(tmp_path).training["step"] == trainer.progress.step >= 3

@@ -19,6 +19,7 @@ LEVELS = [
     {"utils"},
     {"structures", "components", "devices", "files", "intrinsics", "provenance", "shards", "workers"},
     {"layers", "processes", "schedule", "segmentation_metrics"},
+    {"kernels"},
     {"cameras", "photometric_error", "metrics", "checkpoints", "images", "clouds", "sinks", "trajectories"},
     {"networks", "losses", "datasets", "videos"},
     {"views"},

@@ -186,14 +186,14 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(stop, how, straight, ti
 
 def stop_after(trainer, step):
     """SIGTERM arrives while step `step` is under way."""
-    inner = trainer._step
+    inner = trainer.step
 
     def interrupted(batch):
         if trainer.progress.step + 1 == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return inner(batch)
 
-    trainer._step = interrupted
+    trainer.step = interrupted
 
 
 def test_val_mode_photo_measures_the_loss_despite_ground_truth(tiny_kitti, tmp_path):
