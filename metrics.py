@@ -153,6 +153,8 @@ class GroundTruth:
         rows, columns: (B, K) int64, pixel coordinates in the ground truth's own image.
         valid: (B, K) bool, False for padding.
         sizes: (B, 2) int64, height and width of the ground truth's image.
+        moving: (B, K) int8, 1 on moving objects, 0 elsewhere, -1 if unknown; None if it is not read.
+        intrinsics: (B, 3, 3) float64 in pixels of that image; None if they are not read.
     """
 
     depth: Tensor
@@ -160,6 +162,8 @@ class GroundTruth:
     columns: Tensor
     valid: Tensor
     sizes: Tensor
+    moving: Tensor | None = None
+    intrinsics: Tensor | None = None
 
     @staticmethod
     def of(maps: np.ndarray, protocol: Protocol) -> GroundTruth:
@@ -183,15 +187,27 @@ class GroundTruth:
     def cat(ground_truths: Sequence[GroundTruth]) -> GroundTruth:
         """Join along the batch axis."""
         longest = max(one.depth.shape[1] for one in ground_truths)
-        parts = [
-            [_padded(part, longest) for part in (one.depth, one.rows, one.columns, one.valid)]
-            for one in ground_truths
-        ]
-        return GroundTruth(*map(torch.cat, zip(*parts)), torch.cat([one.sizes for one in ground_truths]))
+
+        def join(name: str, padded: bool = True) -> Tensor | None:
+            parts = [getattr(one, name) for one in ground_truths]
+            if parts[0] is None:
+                return None
+            return torch.cat([_padded(part, longest) if padded else part for part in parts])
+
+        return GroundTruth(
+            join("depth"),
+            join("rows"),
+            join("columns"),
+            join("valid"),
+            join("sizes", padded=False),
+            join("moving"),
+            join("intrinsics", padded=False),
+        )
 
     def to(self, device: torch.device | str) -> GroundTruth:
         """The same on `device`."""
-        return GroundTruth(*(getattr(self, item.name).to(device) for item in dataclasses.fields(self)))
+        parts = (getattr(self, item.name) for item in dataclasses.fields(self))
+        return GroundTruth(*(None if part is None else part.to(device) for part in parts))
 
 
 def _padded(values: Tensor, length: int) -> Tensor:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from datasets.sequence import SequenceDataset
-from evaluation.details import DETAILS, details
+from evaluation.details import DetailChoice
 from evaluation.loop import Loading, Predict, Samples, predict_samples
+from evaluation.regions import MovingMasks
 from evaluation.result import Result, Row
 from evaluation.verdict import structure, typical_depth
 from metrics import (
@@ -34,7 +35,8 @@ from utils import InputError
 
 GroundTruths = dict[tuple, GroundTruth]  # by the protocol's caps and crop, see `_mask_key`
 
-Of = tuple[Measured, Measured, Tensor, Tensor]  # model, one constant depth, structure, details
+# model, one constant depth, structure, details
+Of = tuple[Measured, Measured, Tensor, dict[str, Tensor]]
 FLIP_WORDS = {False: "none", True: "flip averaging (Monodepth post-processing)"}
 
 
@@ -44,6 +46,7 @@ def evaluate(
     protocols: Mapping[str, Protocol] | None = None,
     loading: Loading | None = None,
     about: Mapping[str, str] | None = None,
+    details: DetailChoice | None = None,
 ) -> dict[str, Result]:
     """Predict every image of a dataset and evaluate it by each protocol.
 
@@ -55,22 +58,24 @@ def evaluate(
         protocols: name -> protocol; None for the dataset's own under the name "".
         loading: batch size, device, workers, flip averaging, shard; None for `Loading()`.
         about: further lines of the protocol card; `flip` is added.
+        details: further errors of each image; None for those by distance.
 
     Returns:
         name -> result. With `loading.indices` a result holds these samples only, and may be empty; `gather`
         joins the shards of all ranks.
 
     Raises:
-        InputError: none of the samples has valid ground truth, or an image cannot be read.
+        InputError: none of the samples has valid ground truth, an image cannot be read, the data lack what
+            `details` needs.
     """
     protocols = {"": dataset.protocol} if protocols is None else protocols
-    loading = loading or Loading()
+    loading, details = loading or Loading(), details or DetailChoice()
     if loading.indices is None:  # a shard may lack ground truth that others have
         check_ground_truth(dataset)
     reads_images = getattr(predict, "reads_images", True)
     samples = Samples(
         dataset,
-        functools.partial(_valid_pixels, dataset, tuple(protocols.values())),
+        functools.partial(_valid_pixels, dataset, tuple(protocols.values()), details, details.masks(dataset)),
         _join_ground_truths,
         images=reads_images,
     )
@@ -78,7 +83,7 @@ def evaluate(
     constant = typical_depth(dataset, metric) if metric else 1.0  # any constant, if it is aligned
     rows: dict[str, list[Row]] = {name: [] for name in protocols}
     for indices, prediction, ground_truths in predict_samples(predict, samples, loading):
-        measured = _measure(prediction.depths[0], ground_truths, protocols, constant)
+        measured = _measure(prediction.depths[0], ground_truths, protocols, constant, details)
         for name in protocols:
             rows[name] += _rows(measured[name], indices, dataset)
     evaluated = len(samples if loading.indices is None else loading.indices) * dataset.cameras
@@ -115,11 +120,20 @@ def _mask_key(protocol: Protocol) -> tuple:
     return protocol.min_depth, protocol.max_depth if protocol.cap_ground_truth else None, protocol.crop
 
 
-def _valid_pixels(dataset: SequenceDataset, protocols: Sequence[Protocol], index: int) -> GroundTruths:
+def _valid_pixels(
+    dataset: SequenceDataset,
+    protocols: Sequence[Protocol],
+    details: DetailChoice,
+    masks: MovingMasks | None,
+    index: int,
+) -> GroundTruths:
     maps = dataset.depth(index)
     maps = np.zeros((dataset.cameras, 1, 1)) if maps is None else maps
     by_mask = {_mask_key(protocol): protocol for protocol in protocols}
-    return {key: GroundTruth.of(maps, protocol) for key, protocol in by_mask.items()}
+    return {
+        key: details.complete(GroundTruth.of(maps, protocol), dataset, index, masks)
+        for key, protocol in by_mask.items()
+    }
 
 
 def _join_ground_truths(samples: list[GroundTruths]) -> GroundTruths:
@@ -127,7 +141,11 @@ def _join_ground_truths(samples: list[GroundTruths]) -> GroundTruths:
 
 
 def _measure(
-    depth: Tensor, ground_truths: GroundTruths, protocols: Mapping[str, Protocol], constant: float
+    depth: Tensor,
+    ground_truths: GroundTruths,
+    protocols: Mapping[str, Protocol],
+    constant: float,
+    details: DetailChoice,
 ) -> dict[str, Of]:
     """By each protocol: a batch's errors, those of a constant depth in metres, `structure` and `details`."""
     depth = depth.cpu() if depth.device.type == "mps" else depth  # which has no float64
@@ -145,7 +163,7 @@ def _measure(
                 torch.full_like(sampled[key], constant / protocol.scale), ground_truth, protocol
             ),
             structure(sampled[key], ground_truth),
-            details(align_prediction(sampled[key], ground_truth, protocol)[0], ground_truth),
+            details.measure(depth, align_prediction(sampled[key], ground_truth, protocol)[0], ground_truth),
         )
     return measured
 
@@ -153,11 +171,12 @@ def _measure(
 def _rows(measured: Of, indices: Sequence[int], dataset: SequenceDataset) -> Iterator[Row]:
     model, constant, structures, further = measured
     errors, ratios, pixels = model.errors.tolist(), model.ratio.tolist(), model.pixels.tolist()
-    constants, structures, further = constant.errors.tolist(), structures.tolist(), further.tolist()
+    constants, structures = constant.errors.tolist(), structures.tolist()
+    further = {name: values.tolist() for name, values in further.items()}
     for n, count in enumerate(pixels):
         if count:
             index, camera = indices[n // dataset.cameras], n % dataset.cameras
             numbers, of_constant = (dict(zip(METRICS, values[n])) for values in (errors, constants))
             name = dataset.name(index)
-            more = {key: value for key, value in zip(DETAILS, further[n]) if math.isfinite(value)}
+            more = {key: values[n] for key, values in further.items() if math.isfinite(values[n])}
             yield Row(index, camera, name, count, ratios[n], numbers, of_constant, tuple(structures[n]), more)

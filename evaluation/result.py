@@ -99,6 +99,21 @@ class Result:
         found = {name: [row.details[name] for row in self.rows if name in row.details] for name in DETAILS}
         return {name: float(np.mean(values)) for name, values in found.items() if values}
 
+    @property
+    def details_per_pixel(self) -> dict[str, float]:
+        """abs_rel of each band and region with each pixel counted once, over all images, by name.
+
+        sum over images of  abs_rel x pixels of the part,   over the pixels of the part
+        """
+        found = {}
+        for name in self.details:
+            share = name.replace("abs_rel", "share")
+            if name != share:
+                rows = [row for row in self.rows if name in row.details]
+                pixels = np.array([row.pixels * row.details[share] for row in rows])
+                found[name] = float(np.average([row.details[name] for row in rows], weights=pixels))
+        return found
+
     def verdict(self) -> str | None:
         """One sentence with the likely cause if one constant depth is not worse, else None."""
         goal, constant, structure = self.protocol.goal, self.constant, self.structure
@@ -180,6 +195,7 @@ class Result:
             "constant": self.constant,
             "verdict": self.verdict(),
             "details": self.details,
+            "details_per_pixel": self.details_per_pixel,
             "cameras": {self.camera_name(n): mean for n, mean in self.cameras.items()} if several else {},
             "ratio": {"median": self.ratio_median, "std_over_median": self.ratio_std},
         }
