@@ -13,7 +13,13 @@ from PIL import Image
 
 import evaluate_depth
 from evaluation import Loading, evaluate
-from evaluation.cloud_errors import CLOUD_DETAILS, cloud_errors, compare_clouds
+from evaluation.cloud_errors import (
+    CLOUD_DETAILS,
+    all_pairs,
+    cloud_errors,
+    compare_clouds,
+    nearest_distances,
+)
 from evaluation.depth_edges import edge_errors
 from evaluation.details import BAND_DETAILS, DetailChoice, band_errors
 from evaluation.regions import REGION_DETAILS, MovingMasks, region_errors
@@ -205,6 +211,21 @@ def test_a_wall_too_far_is_as_far_as_its_distance():
     assert found["cloud_f_score"] == found["cloud_recall"] == 0
     found = dict(zip(CLOUD_DETAILS, cloud_errors(ground_truth.depth + 0.05, ground_truth)[0].tolist()))
     assert found["cloud_f_score"] == 1
+
+
+def test_a_large_cloud_is_sampled_without_bias():
+    x = torch.linspace(0, 10, 20000, dtype=torch.float64)
+    true = torch.stack([x, 0 * x, 5 + 0 * x], 1)
+    predicted = true + torch.tensor([0.0, 0, 1]) * torch.where(x < 2.5, 0.5, 0.05)[:, None]
+    _, precision, recall, chamfer = compare_clouds(predicted, true)
+    assert precision == pytest.approx(0.75, abs=0.02) and recall == pytest.approx(0.75, abs=0.03)
+    assert chamfer == pytest.approx(2 * (0.25 * 0.5 + 0.75 * 0.05), abs=0.04)
+
+
+def test_tree_and_all_pairs_agree():
+    points, others = torch.rand(2, 300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = nearest_distances(60 + points, 60 + others[:200])
+    assert torch.allclose(found, all_pairs(60 + points, 60 + others[:200]), atol=1e-4)
 
 
 def test_all_kinds_are_saved_for_each_image(tmp_path):
