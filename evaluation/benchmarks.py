@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from datasets.sequence import SequenceDataset
+from evaluation.baselines import training_mean_depth
 from evaluation.choice import (
     NO_NAME,
     DatasetChoice,
@@ -237,7 +239,8 @@ def evaluate_one(
     opened = Opened(name, split, part, ground_truth)
     protocols, about = choose_and_describe(how, model, opened)
     if saved is None:
-        results = evaluate_shares(model.predict, opened, protocols, loading, about, files.details)
+        mean_depth = training_mean_depth(model, opened)
+        results = evaluate_shares(model.predict, opened, protocols, loading, about, files.details, mean_depth)
     else:
         results = _evaluate_saved(saved, opened, protocols, loading, about, files, file)
     show(results, folder)
@@ -310,9 +313,11 @@ def evaluate_shares(
     loading: Loading,
     about: Mapping[str, str],
     details: DetailChoice | None = None,
+    mean_depth: Tensor | None = None,
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
-    results = evaluate(predict, opened.images, protocols, shared(loading, opened.images), about, details)
+    loading = shared(loading, opened.images)
+    results = evaluate(predict, opened.images, protocols, loading, about, details, mean_depth)
     return {name: gather(result) for name, result in results.items()}
 
 

@@ -19,7 +19,7 @@ import torch
 
 from datasets.surround import RING
 from evaluation.details import DETAILS
-from evaluation.verdict import CONSTANT, beats, cause_in_depth, sentence
+from evaluation.verdict import CONSTANT, PIXEL_MEAN, beats, cause_in_depth, sentence
 from metrics import METRICS, Protocol
 from processes import Processes
 from utils import InputError, atomic_path
@@ -36,7 +36,7 @@ class Row:
         pixels: valid pixels of ground truth.
         ratio: median(ground truth) / median(prediction), whether or not the protocol aligns by it.
         errors: metric -> value.
-        constant: metric -> value of one constant depth, see evaluation/verdict.py.
+        baselines: baseline -> metric -> value, such as those of one constant depth, see verdict.py.
         structure: standard deviation of log prediction and of log ground truth, and their correlation.
         details: name -> value of evaluation/details.py; a band without ground truth is absent.
     """
@@ -47,7 +47,7 @@ class Row:
     pixels: int
     ratio: float
     errors: dict[str, float]
-    constant: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     structure: tuple[float, float, float] | None = None
     details: dict[str, float] = field(default_factory=dict)
 
@@ -82,10 +82,17 @@ class Result:
     @property
     def constant(self) -> dict[str, float] | None:
         """The `mean` of one constant depth by the same protocol; None if it was not measured."""
-        if not self.rows or not all(row.constant for row in self.rows):
-            return None
-        rows = [dataclasses.replace(row, errors=row.constant) for row in self.rows]
-        return dataclasses.replace(self, rows=rows).mean
+        return self.baselines.get(CONSTANT)
+
+    @property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Baseline -> its `mean` by the same protocol, of those that were measured for every image."""
+        means = {}
+        for name in self.rows[0].baselines if self.rows else ():
+            if all(name in row.baselines for row in self.rows):
+                rows = [dataclasses.replace(row, errors=row.baselines[name]) for row in self.rows]
+                means[name] = dataclasses.replace(self, rows=rows).mean
+        return means
 
     @property
     def structure(self) -> tuple[float, float, float] | None:
@@ -115,11 +122,12 @@ class Result:
         return found
 
     def verdict(self) -> str | None:
-        """One sentence with the likely cause if one constant depth is not worse, else None."""
-        goal, constant, structure = self.protocol.goal, self.constant, self.structure
-        if constant is None or structure is None or beats(self.mean[goal], constant[goal], self.protocol):
-            return None
-        return sentence(goal, self.mean[goal], constant[goal], [cause_in_depth(*structure)])
+        """One sentence with the likely cause if a baseline is not worse, else None."""
+        goal, structure = self.protocol.goal, self.structure
+        for name, mean in self.baselines.items() if structure is not None else ():
+            if not beats(self.mean[goal], mean[goal], self.protocol):
+                return sentence(goal, self.mean[goal], mean[goal], [cause_in_depth(*structure)], name)
+        return None
 
     @property
     def ratio_median(self) -> float:
@@ -166,8 +174,8 @@ class Result:
         if len(self.cameras) > 1:
             rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
             rows["mean over cameras"] = self.mean
-        if (constant := self.constant) is not None:
-            rows = {name or "model": mean for name, mean in rows.items()} | {CONSTANT: constant}
+        if baselines := self.baselines:
+            rows = {name or "model": mean for name, mean in rows.items()} | baselines
         verdict = self.verdict()
         ratio = f"ground truth / prediction {self.ratio_median:.4g} (median"
         ratio += f"; spread {100 * self.ratio_std:.1f} %)" if math.isfinite(self.ratio_std) else ")"
@@ -193,6 +201,7 @@ class Result:
             "without_ground_truth": self.evaluated - len(self.rows),
             "mean": self.mean,
             "constant": self.constant,
+            "pixel_mean": self.baselines.get(PIXEL_MEAN),
             "verdict": self.verdict(),
             "details": self.details,
             "details_per_pixel": self.details_per_pixel,
