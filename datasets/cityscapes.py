@@ -210,7 +210,7 @@ class Cityscapes(Exportable, SequenceDataset):
         return depth_from_disparity(values, camera.baseline * camera.intrinsics[0, 0])
 
     def _number(self, sample: SplitLine, frame: Frame) -> int:
-        """Number of the raw frame; a triple is named by its target."""
+        """Number of the raw frame; every frame of a prepared triple has that of the target."""
         return sample.frame if isinstance(self.tree, TripleTree) else sample.frame + int(frame) * self.stride
 
     def _annotated(self, part: str) -> list[SplitLine]:

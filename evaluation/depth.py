@@ -137,10 +137,11 @@ def _valid_pixels(
     index: int,
 ) -> GroundTruths:
     maps = dataset.depth(index)
-    maps = np.zeros((dataset.cameras, 1, 1)) if maps is None else maps
     by_mask = {_mask_key(protocol): protocol for protocol in protocols}
+    dynamic = None if maps is None else dataset.dynamic_mask(index)
+    maps = np.zeros((dataset.cameras, 1, 1)) if maps is None else maps
     return {
-        key: details.complete(GroundTruth.of(maps, protocol), dataset, index, masks)
+        key: details.complete(GroundTruth.of(maps, protocol, dynamic), dataset, index, masks)
         for key, protocol in by_mask.items()
     }
 

@@ -1,4 +1,4 @@
-"""Moving and static pixels: which pixels of an image show objects that move, and the errors of both regions.
+"""Dynamic and static pixels: which pixels of an image show objects that move.
 
     a folder that mirrors the dataset's    <data_path>/a/b/7.jpg -> <masks>/a/b/7.png, or <masks>/7.png
         masks or instance numbers          above 0: moving
@@ -6,15 +6,12 @@
         dynamic_colors.txt next to them    colours, moving if the file lists them (SC-Depth's test sets)
     no folder                              the labels that the dataset itself has
 
-    abs_rel_moving = mean |d - d*| / d* over the moving pixels of an image; share_moving, their share
-
 An image is aligned as a whole before its regions are compared, so that a region is not forgiven a wrong
-scale. An image without moving pixels has no error there.
+scale. An image without such pixels has no error there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +23,7 @@ from datasets.sequence import SequenceDataset
 from metrics import GroundTruth
 from utils import InputError
 
-REGIONS = {"moving": 1, "static": 0}  # name -> value in a mask
 UNKNOWN = -1
-REGION_DETAILS = (*(f"abs_rel_{name}" for name in REGIONS), *(f"share_{name}" for name in REGIONS))
 COLOURS = "dynamic_colors.txt"  # one "red green blue" a line
 
 
@@ -126,33 +121,3 @@ class MovingMasks:
 def _of_labels(labels: np.ndarray, table: LabelTable) -> np.ndarray:
     moving = np.isin(labels, table.moves).astype(np.int8)
     return np.where(labels == IGNORED, np.int8(UNKNOWN), moving)
-
-
-def region_errors(depth: Tensor, ground_truth: GroundTruth) -> Tensor:
-    """abs_rel and share of the moving and the static pixels of each image.
-
-    Args:
-        depth: (B, K) metres, aligned and clamped, see `metrics.align_prediction`.
-        ground_truth: ground truth of the same pixels, with `moving`.
-
-    Returns:
-        (B, 4) in the order of `REGION_DETAILS`; the error of an empty region is nan. A share is that of all
-        valid pixels.
-    """
-    regions = [ground_truth.valid & (ground_truth.moving == value) for value in REGIONS.values()]
-    return torch.stack(errors_in_parts(depth, ground_truth, regions), 1)
-
-
-def errors_in_parts(depth: Tensor, ground_truth: GroundTruth, parts: Sequence[Tensor]) -> list[Tensor]:
-    """(B,) abs_rel of each part of the valid pixels, then (B,) share of each part.
-
-    Args:
-        depth: (B, K) metres.
-        ground_truth: ground truth of the same pixels.
-        parts: (B, K) bool each, valid pixels only.
-    """
-    t = torch.where(ground_truth.valid, ground_truth.depth, 1)
-    relative = (depth - t).abs() / t
-    count = ground_truth.valid.sum(1)
-    errors = [torch.where(part, relative, 0).sum(1) / part.sum(1) for part in parts]
-    return errors + [part.sum(1) / count for part in parts]

@@ -21,8 +21,8 @@ from evaluation.cloud_errors import (
     nearest_distances,
 )
 from evaluation.depth_edges import edge_errors
-from evaluation.details import BAND_DETAILS, DetailChoice, band_errors
-from evaluation.regions import REGION_DETAILS, MovingMasks, region_errors
+from evaluation.details import ALWAYS, DetailChoice, errors_in_parts
+from evaluation.regions import MovingMasks
 from metrics import GroundTruth, Protocol
 from tests.test_evaluation import PLAIN, Wall, from_brightness
 from utils import InputError
@@ -39,7 +39,7 @@ def row_of(depths: list[float], valid: list[bool] | None = None) -> GroundTruth:
 def test_bands_and_sq_rel_have_known_values():
     ground_truth = row_of([5.0, 8.0, 10.0, 50.0, 0.0], [True, True, True, True, False])
     p = torch.tensor([[6.0, 8.0, 15.0, 45.0, 3.0]], dtype=torch.float64)
-    found = dict(zip(BAND_DETAILS, band_errors(p, ground_truth)[0].tolist()))
+    found = dict(zip(ALWAYS, errors_in_parts(p, ground_truth)[0].tolist()))
     assert found["abs_rel_0_10m"] == pytest.approx(0.1)
     assert found["abs_rel_10_20m"] == pytest.approx(0.5)
     assert math.isnan(found["abs_rel_20_40m"])
@@ -52,7 +52,7 @@ def test_bands_are_saved_and_empty_ones_do_not_count(tmp_path):
     result = evaluate(from_brightness, Wall(tmp_path, count=2), {"": PLAIN}, Loading())[""]
     means = result.details
     assert means["share_0_10m"] + means["share_10_20m"] + means["share_20_40m"] == pytest.approx(1)
-    assert "abs_rel_40_80m" not in means and "abs_rel_moving" not in means
+    assert "abs_rel_40_80m" not in means and "abs_rel_dynamic" not in means
     result.save(tmp_path / "out")
     with open(tmp_path / "out/per_image.csv") as file:
         row = next(csv.DictReader(file))
@@ -64,12 +64,12 @@ def test_bands_are_saved_and_empty_ones_do_not_count(tmp_path):
 
 def test_moving_and_static_pixels_are_told_apart():
     ground_truth = row_of([10.0, 10.0, 20.0, 20.0, 0.0], [True, True, True, True, False])
-    ground_truth.moving = torch.tensor([[1, 0, 0, -1, 1]], dtype=torch.int8)
+    ground_truth.region = torch.tensor([[1, 0, 0, -1, 1]], dtype=torch.int8)
     p = torch.tensor([[15.0, 11.0, 26.0, 99.0, 7.0]], dtype=torch.float64)
-    found = dict(zip(REGION_DETAILS, region_errors(p, ground_truth)[0].tolist()))
-    assert found["abs_rel_moving"] == pytest.approx(0.5)
+    found = dict(zip(ALWAYS, errors_in_parts(p, ground_truth)[0].tolist()))
+    assert found["abs_rel_dynamic"] == pytest.approx(0.5)
     assert found["abs_rel_static"] == pytest.approx((0.1 + 0.3) / 2)
-    assert (found["share_moving"], found["share_static"]) == (0.25, 0.5)
+    assert (found["share_dynamic"], found["share_static"]) == (0.25, 0.5)
 
 
 def write_masks(folder, widths: list[int]) -> None:
@@ -94,8 +94,8 @@ def test_each_pixel_counts_once_and_each_image_once(tmp_path):
     protocol = Protocol("plain", "drawn", alignment="none", resize="nearest")
     choice = DetailChoice(("regions",), str(tmp_path / "masks"))
     result = evaluate(ten_percent_off_on_the_left, wall, {"": protocol}, Loading(), details=choice)[""]
-    assert [row.details["share_moving"] for row in result.rows] == [0, 0.25]
-    assert result.details["abs_rel_moving"] == pytest.approx(0.1, abs=0.02)  # one of two images
+    assert [row.details["share_dynamic"] for row in result.rows] == [0, 0.25]
+    assert result.details["abs_rel_dynamic"] == pytest.approx(0.1, abs=0.02)  # one of two images
     errors, pixels = [row.details["abs_rel_static"] for row in result.rows], [40 * 96, 41 * 72]
     once = np.dot(errors, pixels) / sum(pixels)
     assert result.details["abs_rel_static"] == pytest.approx(np.mean(errors))
@@ -239,7 +239,7 @@ def test_all_kinds_are_saved_for_each_image(tmp_path):
     with open(tmp_path / "out/per_image.csv") as file:
         row = next(csv.DictReader(file))
     assert float(row["cloud_chamfer"]) == pytest.approx(result.rows[0].details["cloud_chamfer"])
-    assert float(row["abs_rel_moving"]) == pytest.approx(result.rows[0].details["abs_rel_moving"])
+    assert float(row["abs_rel_dynamic"]) == pytest.approx(result.rows[0].details["abs_rel_dynamic"])
 
 
 def test_details_are_of_one_dataset():
