@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 TOGETHER = ("kitti", "make3d", "nyuv2", "cityscapes", "ddad", "nuscenes", "kitti2015")  # in one call
 # Settings of a protocol that have no flag of their own.
-PROTOCOL_SETTINGS = ("cap_ground_truth", "resize", "align_corners", "median", "log10")
+PROTOCOL_SETTINGS = ("cap_ground_truth", "resize", "align_corners", "median", "log10", "dynamic_twice")
 RENAMED = {"cap_truth": "cap_ground_truth"}
 SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: their images are counted, not read
 
@@ -87,6 +87,7 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
     from evaluation import Loading
     from evaluation.benchmarks import Files, evaluate_one, evaluate_together
     from evaluation.choice import DatasetChoice, Model
+    from evaluation.details import DetailChoice
 
     source = flags.model_path(args)
     if source is None:
@@ -96,7 +97,7 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
     loading = Loading(args.batch_size, device, args.num_workers, progress=True, flip=args.post_process)
     how = protocol_choice(args)
     if roots := {name: path for name in TOGETHER if (path := getattr(args, f"{name}_path"))}:
-        evaluate_together(model, roots, how, loading, args.output, args.skip_missing)
+        evaluate_together(model, roots, how, loading, args.output, args.skip_missing, args.latex)
         return
     of_file = bool(args.gt_path) and Path(args.gt_path).is_file()
     where = DatasetChoice(
@@ -116,6 +117,8 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
         evaluate=not args.no_eval,
         corruptions=args.corruptions,
         corruptions_reference=args.corruptions_reference,
+        details=DetailChoice(tuple(args.details), args.moving_masks, args.moving_labels),
+        latex=args.latex,
     )
     evaluate_one(model, where, how, files, loading, args.output)
 
@@ -163,11 +166,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise InputError("--corruptions_reference has no effect without --corruptions")
     if args.eval_eigen_to_benchmark and source is not None:
         raise InputError("--eval_eigen_to_benchmark picks among saved disparities; add --ext_disp_to_eval")
+    if args.gt_path and Path(args.gt_path).is_file() and {"regions", "clouds"} & set(args.details):
+        raise InputError("--details regions and clouds need the images' data; leave out --gt_path FILE")
     if args.gt_path and args.gt_path.endswith(".npz") and not Path(args.gt_path).is_file():
         raise InputError(f"there is no file {args.gt_path}, which --gt_path names")
     together = [f"--{name}_path" for name in TOGETHER if getattr(args, f"{name}_path")]
     names = ("data_path", "dataset", "eval_split", "gt_path", "ground_truth", "ext_disp_to_eval", "no_eval",
-             "save_pred_disps", "corruptions_reference")  # fmt: skip
+             "save_pred_disps", "corruptions_reference", "details", "moving_masks",
+             "moving_labels")  # fmt: skip
     of_one = [f"--{name}" for name in names if getattr(args, name)]
     of_one += [f"--dataset.{key}" for key in args.dataset_settings]
     of_one += ["--corruptions"] if args.corruptions is not None else []
@@ -187,9 +193,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="BDEdepth's published KITTI numbers follow another protocol: --protocol align_corners=true "
         "median=lower gives theirs to the sixth digit.",
     )
-    flags.add_model_flags(
-        parser, {"--ext_disp_to_eval": "saved disparities: .npy of (N, h, w), or .npz with one such array"}
-    )
+    saved = "saved disparities, (N, h, w) in a .npy or .npz; or a folder of depth, one .npy for each image"
+    flags.add_model_flags(parser, {"--ext_disp_to_eval": saved})
     group = parser.add_argument_group("several datasets in one call, each by its own protocol")
     for name in TOGETHER:
         benchmarks = ", evaluated by eigen and eigen_benchmark" if name == "kitti" else ""
@@ -223,6 +228,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--save_pred_disps", **flags.SWITCH, help="write the predictions to disps_<split>_split.npy"
     )
     group.add_argument("--no_eval", **flags.SWITCH, help="predict and save only")
+    group.add_argument(
+        "--latex",
+        **flags.SWITCH,
+        help="also print the means as a line of a LaTeX table, with abs_diff and log10",
+    )
 
     group = parser.add_argument_group("machine")
     flags.add_loading_flags(group)
@@ -238,6 +248,22 @@ def _add_more_evaluations(parser: argparse.ArgumentParser) -> None:
         metavar=("A", "B"),
         help="runs, folders of results or per_image.csv: paired differences with intervals by scene; "
         "with --data_path two runs also draw the images that changed most",
+    )
+    group = parser.add_argument_group("further errors of each image, in results.json and per_image.csv")
+    group.add_argument(
+        "--details",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help="regions (moving and static pixels), edges (of dense ground truth), clouds (F-score, Chamfer)",
+    )
+    group.add_argument(
+        "--moving_masks",
+        **flags.FOLDER,
+        help="masks, instances or label files that mirror the images' folder; else the dataset's labels",
+    )
+    group.add_argument(
+        "--moving_labels", help="label table of --moving_masks, a labels.yaml or a name such as cityscapes"
     )
     group = parser.add_argument_group("robustness")
     group.add_argument(
@@ -273,7 +299,7 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--post_process", **flags.SWITCH, help="flip averaging: predict the mirror image too and combine both"
     )
-    group.add_argument("--crop", help="garg, eigen, cityscapes or none; else the protocol's own")
+    group.add_argument("--crop", help="garg, eigen, cityscapes, nyu or none; else the protocol's own")
     for name, which in (("min", "smallest"), ("max", "largest")):
         group.add_argument(
             f"--eval_{name}_depth",

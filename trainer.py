@@ -167,7 +167,7 @@ class Trainer:
         return {name: float(term) for name, term in self.model.losses(batch, self.model(batch)).items()}
 
     def train(self) -> None:
-        """The rest of the run; returns early after SIGTERM or Ctrl-C, with the state saved.
+        """Train to the last step; return early after SIGTERM or Ctrl-C, with the state saved.
 
         Raises:
             InputError: the data, a disk or the machine stops the run; the state is saved if it can be.
@@ -241,7 +241,8 @@ class Trainer:
         due = (progress.epoch + ended) % self.options.save_frequency == 0 or progress.step >= self.last_step
         if ended:
             statistics = self.processes.gather(self.method.epoch_statistics())
-            self.method.on_epoch_end(progress.epoch, statistics)
+            for sentence in self.method.on_epoch_end(progress.epoch, statistics):
+                self._say(sentence)
         if due:
             self._save()  # validation may take longer than a stopped run is given
         if ended:

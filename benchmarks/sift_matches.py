@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def noop(task: object) -> None:
-    """The task of a process that is only started."""
+    """A task without work, to measure the start of a process."""
 
 
 def add_plain(found: list, dataset: SurroundDataset, indices: Iterable[int], folder: Path) -> None:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from evaluation.baselines import training_mean_depth
 from evaluation.choice import (
     NO_NAME,
     DatasetChoice,
@@ -29,6 +31,7 @@ from evaluation.choice import (
     open_images,
 )
 from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate
+from evaluation.details import DetailChoice
 from evaluation.export import export_at_first
 from evaluation.loop import Loading, Predict, predict_inverse_depths
 from evaluation.result import Result, compare, gather
@@ -60,6 +63,8 @@ class Files:
         corruptions: kinds of image corruption to evaluate as well; empty for all, None for none.
         corruptions_reference: `corruptions.json` of the model that mCE is relative to; None for one constant
             depth.
+        details: further errors of each image, and the files that they need; None for those by distance.
+        latex: print a line of a LaTeX table as well.
     """
 
     inverse_depths: str | None = None
@@ -69,6 +74,8 @@ class Files:
     evaluate: bool = True
     corruptions: Sequence[str] | None = None
     corruptions_reference: str | None = None
+    details: DetailChoice | None = None
+    latex: bool = False
 
 
 def evaluate_model(
@@ -77,6 +84,7 @@ def evaluate_model(
     how: ProtocolChoice | None = None,
     loading: Loading | None = None,
     output: str | Path | None = None,
+    details: DetailChoice | None = None,
 ) -> Result:
     """Evaluate a method that is in memory by one protocol, for a benchmark or a notebook.
 
@@ -86,6 +94,7 @@ def evaluate_model(
         how: alignment and scale; None as it was trained. A rig is evaluated by one alignment here.
         loading: batch size, device, workers, flip averaging.
         output: folder for results.json and per_image.csv; None saves nothing.
+        details: further errors of each image, such as those of moving pixels; None for those by distance.
 
     Raises:
         InputError: no such data, or no ground truth there.
@@ -99,7 +108,7 @@ def evaluate_model(
     of_rig = "scale-aware" if choose_scale(how, model)[0] else "scale-ambiguous"
     protocol = protocols[""] if "" in protocols else protocols[of_rig]
     model.method.eval()
-    result = evaluate(model.predict, opened.images, {"": protocol}, loading, about)[""]
+    result = evaluate(model.predict, opened.images, {"": protocol}, loading, about, details)[""]
     if output is not None:
         result.save(output)
     return result
@@ -115,12 +124,14 @@ def evaluate_together(
     loading: Loading,
     output: str | None = None,
     skip_missing: bool = False,
+    latex: bool = False,
 ) -> None:
     """Several datasets, each by its own protocol; a summary comes last. All are opened first.
 
     Args:
         roots: dataset → its root folder.
         output: folder of the results; None for `<source>/evaluation`.
+        latex: print a line of a LaTeX table for each as well.
 
     Raises:
         InputError: a dataset that cannot be evaluated, or an output folder that cannot be written.
@@ -136,7 +147,7 @@ def evaluate_together(
         protocols, about = choose_and_describe(how, model, opened)
         results = evaluate_shares(model.predict, opened, protocols, loading, about)
         words = (opened.name, opened.split, opened.part)
-        show(results, root / "_".join(Path(word).name for word in words if word))
+        show(results, root / "_".join(Path(word).name for word in words if word), latex)
         print()
         for name, result in results.items():
             leaks = " (training data overlap)" if result.protocol.name.startswith(NO_NAME) else ""
@@ -231,10 +242,11 @@ def evaluate_one(
     opened = Opened(name, split, part, ground_truth)
     protocols, about = choose_and_describe(how, model, opened)
     if saved is None:
-        results = evaluate_shares(model.predict, opened, protocols, loading, about)
+        mean_depth = training_mean_depth(model, opened)
+        results = evaluate_shares(model.predict, opened, protocols, loading, about, files.details, mean_depth)
     else:
         results = _evaluate_saved(saved, opened, protocols, loading, about, files, file)
-    show(results, folder)
+    show(results, folder, files.latex)
     if files.corruptions is not None:
         _show_corruptions(model, opened, results, files, loading, folder)
 
@@ -290,7 +302,8 @@ def _evaluate_saved(
     flip = "as saved" if files.inverse_depths else FLIP_WORDS[loading.flip]
     loading = dataclasses.replace(loading, flip=False)  # what was saved is averaged already, or never
     predict = SavedInverseDepths(saved, opened.images, file)
-    return evaluate(predict, opened.images, protocols, loading, {**about, "flip": flip})
+    about = {**about, "flip": flip}
+    return evaluate(predict, opened.images, protocols, loading, about, files.details)
 
 
 # ---------------------------------------------------------------------------------- processes, output, tables
@@ -302,18 +315,23 @@ def evaluate_shares(
     protocols: Mapping[str, Protocol],
     loading: Loading,
     about: Mapping[str, str],
+    details: DetailChoice | None = None,
+    mean_depth: Tensor | None = None,
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
-    results = evaluate(predict, opened.images, protocols, loading.shared(len(opened.images)), about)
+    loading = loading.shared(len(opened.images))
+    results = evaluate(predict, opened.images, protocols, loading, about, details, mean_depth)
     return {name: gather(result) for name, result in results.items()}
 
 
-def show(results: Mapping[str, Result], folder: Path) -> None:
+def show(results: Mapping[str, Result], folder: Path, latex: bool = False) -> None:
     """Print each table and save it; those of several protocols in folders of their names."""
     if not is_first():
         return
     for name, result in results.items():
         print(f"{name}\n{result.table()}\n" if name else result.table())
+        if latex:
+            print(f"\n{result.latex()}")
         result.save(folder / name)
     names = f"{{{','.join(results)}}}/" if len(results) > 1 else ""
     print(f"\nsaved: {folder}/{names}results.json, per_image.csv")

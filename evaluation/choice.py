@@ -69,7 +69,7 @@ class Model:
 
     @property
     def predict(self) -> Predict:
-        """`Method.predict`."""
+        """`Method.predict` of this model."""
         return self.method.predict
 
 
@@ -133,7 +133,7 @@ class Opened:
 
     @property
     def title(self) -> str:
-        """`kitti eigen/test`."""
+        """Dataset, split and part in words, such as `kitti eigen/test`."""
         words = "/".join(Path(word).name for word in (self.split, self.part) if word)
         return f"{self.name} {words}".strip()
 

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from datasets.surround import RING
-from evaluation.details import DETAILS
-from evaluation.verdict import CONSTANT, beats, cause_in_depth, sentence
+from evaluation.details import DETAILS, REGIONS
+from evaluation.verdict import CONSTANT, PIXEL_MEAN, beats, cause_in_depth, sentence
 from metrics import METRICS, Protocol
 from processes import Processes
 from utils import InputError, atomic_path
 
+LATEX = ("abs_diff", "abs_rel", "sq_rel", "log10", "rmse", "rmse_log", "a1", "a2", "a3")
 R = TypeVar("R")  # the result of a task
 
 
@@ -38,7 +39,7 @@ class Row:
         pixels: valid pixels of ground truth.
         ratio: median(ground truth) / median(prediction), whether or not the protocol aligns by it.
         errors: metric -> value.
-        constant: metric -> value of one constant depth, see evaluation/verdict.py.
+        baselines: baseline -> metric -> value, such as those of one constant depth, see verdict.py.
         structure: standard deviation of log prediction and of log ground truth, and their correlation.
         details: name -> value of evaluation/details.py; a band without ground truth is absent.
     """
@@ -49,7 +50,7 @@ class Row:
     pixels: int
     ratio: float
     errors: dict[str, float]
-    constant: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     structure: tuple[float, float, float] | None = None
     details: dict[str, float] = field(default_factory=dict)
 
@@ -98,10 +99,17 @@ class Result:
     @property
     def constant(self) -> dict[str, float] | None:
         """The `mean` of one constant depth by the same protocol; None if it was not measured."""
-        if not self.rows or not all(row.constant for row in self.rows):
-            return None
-        rows = [dataclasses.replace(row, errors=row.constant) for row in self.rows]
-        return dataclasses.replace(self, rows=rows).mean
+        return self.baselines.get(CONSTANT)
+
+    @property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Baseline -> its `mean` by the same protocol, of those that were measured for every image."""
+        means = {}
+        for name in self.rows[0].baselines if self.rows else ():
+            if all(name in row.baselines for row in self.rows):
+                rows = [dataclasses.replace(row, errors=row.baselines[name]) for row in self.rows]
+                means[name] = dataclasses.replace(self, rows=rows).mean
+        return means
 
     @property
     def structure(self) -> tuple[float, float, float] | None:
@@ -112,15 +120,42 @@ class Result:
     @property
     def details(self) -> dict[str, float]:
         """Means over the images that have ground truth there, by name; absent if none has."""
-        found = {name: [row.details[name] for row in self.rows if name in row.details] for name in DETAILS}
-        return {name: float(np.mean(values)) for name, values in found.items() if values}
+        found = {name: [row for row in self.rows if name in row.details] for name in DETAILS}
+        return {
+            name: self._mean_of([row.details[name] for row in rows], rows if _of_image(name) else [])
+            for name, rows in found.items()
+            if rows
+        }
+
+    @property
+    def regions(self) -> dict[str, dict[str, float]]:
+        """Region -> mean errors over the images that have it; empty if no image has a mask."""
+        found = self.details
+        named = {region: f"_{region}" for region in REGIONS if f"abs_rel_{region}" in found}
+        return {region: {key: found[key + ending] for key in METRICS} for region, ending in named.items()}
+
+    @property
+    def details_per_pixel(self) -> dict[str, float]:
+        """abs_rel of each band and region with each pixel counted once, over all images, by name.
+
+        sum over images of  abs_rel x pixels of the part,   over the pixels of the part
+        """
+        found = {}
+        for name in self.details:
+            share = name.replace("abs_rel", "share")
+            if name != share:
+                rows = [row for row in self.rows if name in row.details]
+                pixels = np.array([row.pixels * row.details[share] for row in rows])
+                found[name] = float(np.average([row.details[name] for row in rows], weights=pixels))
+        return found
 
     def verdict(self) -> str | None:
-        """One sentence with the likely cause if one constant depth is not worse, else None."""
-        goal, constant, structure = self.protocol.goal, self.constant, self.structure
-        if constant is None or structure is None or beats(self.mean[goal], constant[goal], self.protocol):
-            return None
-        return sentence(goal, self.mean[goal], constant[goal], [cause_in_depth(*structure)])
+        """One sentence with the likely cause if a baseline is not worse, else None."""
+        goal, structure = self.protocol.goal, self.structure
+        for name, mean in self.baselines.items() if structure is not None else ():
+            if not beats(self.mean[goal], mean[goal], self.protocol):
+                return sentence(goal, self.mean[goal], mean[goal], [cause_in_depth(*structure)], name)
+        return None
 
     @property
     def ratio_median(self) -> float:
@@ -147,11 +182,23 @@ class Result:
         """The dataset's name for a camera, or its number."""
         return self.camera_names[camera] if self.camera_names else f"camera {camera}"
 
-    @staticmethod
-    def _mean(rows: list[Row]) -> dict[str, float]:
-        return {
-            key: float(np.mean([row.errors[key] for row in rows])) if rows else math.nan for key in METRICS
-        }
+    def _mean(self, rows: list[Row]) -> dict[str, float]:
+        return {key: self._mean_of([row.errors[key] for row in rows], rows) for key in METRICS}
+
+    def _mean_of(self, values: list[float], rows: list[Row]) -> float:
+        """Mean of values. Those of whole images come with their rows; see `Protocol.dynamic_twice`."""
+        if not values:
+            return math.nan
+        if not (self.protocol.dynamic_twice and rows):
+            return float(np.mean(values))
+        return float(np.average(values, weights=[1 + ("abs_rel_dynamic" in row.details) for row in rows]))
+
+    def latex(self) -> str:
+        """Names and means of `LATEX` as two lines of a LaTeX table, as SC-Depth's test.py prints them."""
+        means = {**self.mean, **self.details}
+        values = [f"& {means.get(key, math.nan):.3f}" for key in LATEX]
+        names = ["& " + key.replace("_", r"\_") for key in LATEX]
+        return "\n".join(" ".join([*words, r"\\"]) for words in (names, values))
 
     def card(self) -> dict[str, str]:
         """The protocol card: everything that is needed to compare the numbers with others."""
@@ -167,8 +214,9 @@ class Result:
         if len(self.cameras) > 1:
             rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
             rows["mean over cameras"] = self.mean
-        if (constant := self.constant) is not None:
-            rows = {name or "model": mean for name, mean in rows.items()} | {CONSTANT: constant}
+        rows |= {f"{region} pixels": mean for region, mean in self.regions.items()}
+        if baselines := self.baselines:
+            rows = {name or "model": mean for name, mean in rows.items()} | baselines
         verdict = self.verdict()
         ratio = f"ground truth / prediction {self.ratio_median:.4g} (median"
         ratio += f"; spread {100 * self.ratio_std:.1f} %)" if math.isfinite(self.ratio_std) else ")"
@@ -194,8 +242,10 @@ class Result:
             "without_ground_truth": self.evaluated - len(self.rows),
             "mean": self.mean,
             "constant": self.constant,
+            "pixel_mean": self.baselines.get(PIXEL_MEAN),
             "verdict": self.verdict(),
             "details": self.details,
+            "details_per_pixel": self.details_per_pixel,
             "cameras": {self.camera_name(n): mean for n, mean in self.cameras.items()} if several else {},
             "ratio": {"median": self.ratio_median, "std_over_median": self.ratio_std},
         }
@@ -210,6 +260,11 @@ class Result:
                 numbers += [row.details.get(name, math.nan) for name in further]
                 camera = self.camera_names[row.camera] if self.camera_names else row.camera
                 writer.writerow([row.index, camera, row.name, row.pixels, *(f"{n:.9g}" for n in numbers)])
+
+
+def _of_image(name: str) -> bool:
+    """Whether a number of `details` is that of a whole image, and not of a region."""
+    return not name.endswith(tuple(f"_{region}" for region in REGIONS))
 
 
 def compare(results: Mapping[str, Result]) -> str:

@@ -263,7 +263,8 @@ GROUPS: dict[str, list[Option]] = {
 }  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for group in GROUPS.values() for option in group}
 SECTIONS = (
-    "method", "depth_network", "dataset", "companion", "label_files", "augment", "views", "losses",
+    "method", "depth_network", "dataset", "companion", "label_files", "pseudo_depth_files", "augment",
+    "views", "losses",
 )  # fmt: skip
 CHOOSING = ("method", "depth_network", "dataset", "companion")  # sections with a `name`, or a bare name
 NAMED = ("method", "dataset")  # those that are options too, so that they always have a name

@@ -13,13 +13,15 @@ FOLDERS = ("networks", "losses", "datasets", "methods")
 RARE = {  # files, or whole folders
     "nuscenes": {"datasets/_nuscenes_tables.py"},
     "onnx": {"tools/export.py"},
-    "onnxruntime": {"tools/export.py"},
+    "onnxruntime": {"tools/export.py", "tools/_depth_models.py"},
+    "transformers": {"tools/_depth_models.py"},
     "wandb": {"sinks.py"},
     "av": {"datasets/video.py"},
     "cv2": {
         "datasets/video.py",
         "datasets/nyuv2.py",
         "clouds.py",
+        "evaluation/depth_edges.py",
         "prediction/frames.py",
         "videos.py",
         "evaluation/corruption_kinds.py",
