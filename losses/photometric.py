@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from image_pyramid import check_filter, shrink
 from losses import LOSSES
 from losses._moving_objects import MovingObjects
 from photometric_error import PhotometricTarget
@@ -37,6 +38,8 @@ class Photometric(nn.Module):
         clip: clip the errors of a source at their mean plus `clip` standard deviations, so that outliers do
             not dominate (PackNet-SfM); 0 clips nothing.
         l1_epsilon: e of the robust difference sqrt(d^2 + e) in place of the absolute one; FeatDepth has 1e-6.
+        image_resize: filter that brings images to the size of warped sources, see `image_pyramid`: `area`,
+            `bilinear` or `lanczos`. They differ only under `v1_multiscale`.
         moving_objects: leave out moving objects: settings of `losses._moving_objects.MovingObjects`, an empty
             mapping for its defaults; None leaves nothing out.
 
@@ -56,6 +59,7 @@ class Photometric(nn.Module):
         clip: float = 0.0,
         moving_objects: Mapping[str, Any] | None = None,
         l1_epsilon: float = 0.0,
+        image_resize: str = "area",
     ) -> None:
         super().__init__()
         if not 0 <= ssim_weight <= 1:
@@ -66,7 +70,9 @@ class Photometric(nn.Module):
             raise InputError(f"clip must be at least 0, got {clip}; the published one is 0.5")
         if l1_epsilon < 0:
             raise InputError(f"l1_epsilon must be at least 0, got {l1_epsilon}; the published one is 1e-6")
+        check_filter(image_resize, "photometric")
         self.ssim_weight = ssim_weight
+        self.image_resize = image_resize
         self.l1_epsilon = l1_epsilon
         self.automask = automask
         self.reduction = reduction
@@ -142,11 +148,12 @@ class Photometric(nn.Module):
     @torch.no_grad()
     def _compare_unwarped(self, batch: Batch, size: torch.Size) -> tuple[PhotometricTarget, Tensor | None]:
         """The target at a size and, for the automask, the error of the unwarped sources."""
-        target = PhotometricTarget(_shrink(batch.images[0], size), self.ssim_weight, self.l1_epsilon)
+        image = shrink(batch.images[0], size, self.image_resize)
+        target = PhotometricTarget(image, self.ssim_weight, self.l1_epsilon)
         if not self.automask:
             return target, None
-        sources = torch.stack([_shrink(batch.images[frame], size) for frame in batch.sources])
-        errors = self._clipped(target.error(sources))
+        sources = [shrink(batch.images[frame], size, self.image_resize) for frame in batch.sources]
+        errors = self._clipped(target.error(torch.stack(sources)))
         if self.reduction == "mean":
             errors = self._over_sources(errors)[None]
         if self.noise:
@@ -177,7 +184,3 @@ def _outside_ego_mask(batch: Batch, size: torch.Size) -> Tensor | None:
     if ego_mask is None or ego_mask.shape[-2:] == size:
         return ego_mask if ego_mask is None else ~ego_mask
     return F.interpolate(ego_mask.float(), size, mode="area") == 0
-
-
-def _shrink(image: Tensor, size: torch.Size) -> Tensor:
-    return image if image.shape[-2:] == size else F.interpolate(image, size, mode="area")
