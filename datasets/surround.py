@@ -45,6 +45,8 @@ class SurroundDataset(SequenceDataset):
             `<data_path>/matches`, a folder, None or False for none.
         max_matches: rows of matches per camera, those nearest to their epipolar lines; the rest is padding.
         speed: give the losses the mean speed of each camera between frames, from its recorded poses.
+        published_intrinsics: scale the principal point of a pinhole as SurroundDepth does: cx s, up to half a
+            pixel away from (cx + 0.5) s - 0.5, which keeps (0, 0) the centre of the first pixel.
 
     Raises:
         InputError: an unknown or repeated camera, frame "s", a missing mask or match file.
@@ -76,6 +78,7 @@ class SurroundDataset(SequenceDataset):
         matches: bool | str | Path | None = None,
         max_matches: int = 1024,
         speed: bool = False,
+        published_intrinsics: bool = False,
         **settings: Any,
     ) -> None:
         check_offsets(frame_ids, "a surround rig")
@@ -85,6 +88,7 @@ class SurroundDataset(SequenceDataset):
         self.camera_names = ring_order(camera_names)
         self.cameras = len(self.camera_names)
         self.max_matches, self.speed = max_matches, speed
+        self.published_intrinsics = published_intrinsics
         named = isinstance(masks, (str, Path)) and masks != "auto"
         self.mask_folders = [Path(masks)] if named else self._own_mask_folders(root)
         self.matches = root / "matches" if matches is True else Path(matches) if matches else None
@@ -119,6 +123,13 @@ class SurroundDataset(SequenceDataset):
         return [root / "masks"]
 
     # What every rig shares.
+
+    def network_intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
+        """(3, 3) pixels at network size; both rows are only scaled under `published_intrinsics`."""
+        if not self.published_intrinsics:
+            return super().network_intrinsics(sample, camera, height, width)
+        scale = np.array([self.width / width, self.height / height, 1])
+        return scale[:, None] * self.intrinsics(sample, camera, height, width)
 
     def motion(self, sample: Any, frame: Frame) -> tuple[np.ndarray, np.ndarray] | None:
         """Speed and time step of each camera, (N,) each, with the setting `speed`; nan without time."""

@@ -34,6 +34,7 @@ from evaluation.export import export_at_first
 from evaluation.loop import Loading, Predict, predict_inverse_depths
 from evaluation.result import Result, compare, gather
 from evaluation.saved import (
+    SERVER_ROUNDINGS,
     SavedGroundTruth,
     SavedInverseDepths,
     read_inverse_depths,
@@ -61,6 +62,7 @@ class Files:
         corruptions: kinds of image corruption to evaluate as well; empty for all, None for none.
         corruptions_reference: `corruptions.json` of the model that mCE is relative to; None for one constant
             depth.
+        server_rounding: rounding of the images for KITTI's server, `nearest` if not given, or `down`.
     """
 
     inverse_depths: str | None = None
@@ -70,6 +72,7 @@ class Files:
     evaluate: bool = True
     corruptions: Sequence[str] | None = None
     corruptions_reference: str | None = None
+    server_rounding: str | None = None
 
 
 def evaluate_model(
@@ -224,8 +227,7 @@ def evaluate_one(
         saved = save_inverse_depths(file, predicted, len(images) * images.cameras)
         print(f"disparities: {file}")
     if for_server:
-        write_server_images(folder / "benchmark_predictions", saved, choose_scale(how, model)[1], file)
-        print(f"images for KITTI's server: {folder / 'benchmark_predictions'}")
+        _write_for_server(folder / "benchmark_predictions", saved, choose_scale(how, model)[1], files, file)
     if for_server or not files.evaluate:
         return
     export_at_first(ground_truth, loading.workers)
@@ -238,6 +240,16 @@ def evaluate_one(
     show(results, folder)
     if files.corruptions is not None:
         _show_corruptions(model, opened, results, files, loading, folder)
+
+
+def _write_for_server(
+    folder: Path, saved: np.ndarray, scale: float, files: Files, source: str | Path
+) -> None:
+    """The images for KITTI's server, and a line about their depth."""
+    rounding = files.server_rounding or "nearest"
+    write_server_images(folder, saved, scale, source, rounding)
+    print(f"images for KITTI's server: {folder}")
+    print(f"depth: {scale:.6g} / inverse depth, {SERVER_ROUNDINGS[rounding]}")
 
 
 def _show_corruptions(
@@ -265,7 +277,11 @@ def _show_corruptions(
 
 
 def _check_scale(how: ProtocolChoice, model: Model, files: Files, for_server: bool) -> None:
-    """Refuse depth up to scale for KITTI's server, and saved predictions of unknown scale."""
+    """Refuse depth up to scale for KITTI's server, rounding elsewhere, and saved depth of unknown scale."""
+    if files.server_rounding and not for_server:
+        raise InputError(
+            "--server_rounding is about the images for KITTI's server; add --eval_split benchmark"
+        )
     metric, _ = choose_scale(how, model)
     if for_server and not (metric or how.scale):
         raise InputError(

@@ -190,13 +190,25 @@ class SavedGroundTruth:
         return f"{sample.folder} {sample.frame} {sample.side or ''}".rstrip()
 
 
+_ROUNDINGS = {"nearest": torch.round, "down": torch.floor}
+SERVER_ROUNDINGS = {  # rounding → its words in the table
+    "nearest": "rounded to the nearest 1 / 256 m",
+    "down": "rounded down to 1 / 256 m, as published",
+}
+
+
 def write_server_images(
-    folder: str | Path, inverse_depths: np.ndarray, scale: float, source: str | Path = "saved disparities"
+    folder: str | Path,
+    inverse_depths: np.ndarray,
+    scale: float,
+    source: str | Path = "saved disparities",
+    rounding: str = "nearest",
 ) -> None:
     """The images that KITTI's depth benchmark takes: <folder>/0000000000.png, ..., metres x 256, 16 bit.
 
-    Inverse depth is resized to 1216 x 352; depth is `scale` / inverse depth, up to 80 m, rounded to the
-    nearest 1 / 256 m, where the published code truncates. A 0 would mean that there is no prediction.
+    Inverse depth is resized to 1216 x 352; depth is `scale` / inverse depth, up to 80 m. `rounding` to whole
+    1 / 256 m is to the `nearest` or `down`, as in the published code, which puts all depth 2 mm nearer on
+    average. A 0 would mean that there is no prediction.
 
     Raises:
         InputError: a negative number or a nan in `source`.
@@ -212,4 +224,5 @@ def write_server_images(
         )
         depth = (scale / resized[0, 0]).clamp(1 / 256, BENCHMARK_MAX_DEPTH)
         with atomic_path(folder / f"{index:010d}.png") as path:
-            Image.fromarray((depth * 256).round().numpy().astype(np.uint16)).save(path, format="PNG")
+            steps = _ROUNDINGS[rounding](depth * 256)
+            Image.fromarray(steps.numpy().astype(np.uint16)).save(path, format="PNG")

@@ -294,15 +294,22 @@ def test_the_server_gets_metres_times_256(tmp_path):
     assert near.dtype.itemsize >= 2
     assert (near == round(5.4 / 0.5 * 256)).all()
     assert (far == 80 * 256).all()
+    write_server_images(tmp_path, disparities, 5.4035, rounding="down")
+    assert (np.array(Image.open(tmp_path / "0000000000.png")) == int(10.807 * 256)).all()  # 2766.592
+    write_server_images(tmp_path, disparities, 5.4035)
+    assert (np.array(Image.open(tmp_path / "0000000000.png")) == 2767).all()
 
 
-def test_the_server_refuses_depth_up_to_scale(run, drive):
+def test_the_server_refuses_depth_up_to_scale(run, drive, capsys):
     np.save(drive / "disps.npy", np.ones((2, 8, 16), np.float32))
     words = ["--ext_disp_to_eval", str(drive / "disps.npy"), "--eval_split", "benchmark"]
     with pytest.raises(InputError, match="give --pred_depth_scale_factor"):
         run(*words, "--eval_mono", model=False)
-    run(*words, "--eval_stereo", model=False)
+    run(*words, "--eval_stereo", "--server_rounding", "down", model=False)
     assert len(list((drive / "out" / "benchmark_predictions").iterdir())) == 2
+    assert "rounded down to 1 / 256 m, as published" in capsys.readouterr().out
+    with pytest.raises(InputError, match="add --eval_split benchmark"):
+        run(*words[:2], "--eval_stereo", "--server_rounding", "down", model=False)
 
 
 def test_kitti_is_evaluated_on_eigen_unless_told(drive):
