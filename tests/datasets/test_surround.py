@@ -141,7 +141,7 @@ def test_extrinsics_without_a_rotation_are_refused():
             pose_from_quaternion(quaternion, (0, 0, 0), "x")
 
 
-def test_published_intrinsics_scale_the_principal_point_alone(ring):
+def test_published_intrinsics_scale_only_the_principal_point(ring):
     """128 x 64 at half size: cx of 67.5 pixels is 33.5 by pixel centres and 33.75 as SurroundDepth has it."""
     for published, cx, cy in ((False, 33.5, 15.5), (True, 33.75, 15.75)):
         K = Ring(ring, published_intrinsics=published)[0].intrinsics[0]
