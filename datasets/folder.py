@@ -49,6 +49,7 @@ from datasets.scenes import (
 from datasets.sequence import SequenceDataset, check_offsets, check_stride
 from intrinsics import FILES, check_intrinsics, parse_intrinsics, suggestion
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError, read_text
 
@@ -217,10 +218,17 @@ class Folder(Exportable, SequenceDataset):
 
     def read_raw_depth(self, index: int) -> np.ndarray | None:
         """From the file in `depth`; None for an image without one."""
+        path = self._depth_path(index)
+        return None if path is None else read_depth(path, self.depth_scale)[None]
+
+    def raw_content(self, index: int) -> str:
+        path = self._depth_path(index)
+        return content([path], self.depth_scale) if path is not None and path.is_file() else ""
+
+    def _depth_path(self, index: int) -> Path | None:
         sample = self.samples[index]
         scene = self.scenes[sample.scene]
-        path = scene.depths.get(scene.frames[sample.frame])
-        return None if path is None else read_depth(path, self.depth_scale)[None]
+        return scene.depths.get(scene.frames[sample.frame])
 
     def name(self, index: int) -> str:
         sample = self.samples[index]
