@@ -29,10 +29,10 @@ from evaluation.choice import (
     choose_split,
     open_images,
 )
-from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate
+from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate, evaluate_all
 from evaluation.export import export_at_first
 from evaluation.loop import Loading, Predict, predict_inverse_depths
-from evaluation.result import Result, compare, gather
+from evaluation.result import Result, compare
 from evaluation.saved import (
     SERVER_ROUNDINGS,
     SavedGroundTruth,
@@ -321,8 +321,7 @@ def evaluate_shares(
     about: Mapping[str, str],
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
-    results = evaluate(predict, opened.images, protocols, shared(loading, opened.images), about)
-    return {name: gather(result) for name, result in results.items()}
+    return evaluate_all(predict, opened.images, protocols, shared(loading, opened.images), about)
 
 
 def shared(loading: Loading, images: SequenceDataset) -> Loading:

@@ -10,9 +10,8 @@ import dataclasses
 from typing import NamedTuple
 
 from datasets.sequence import SequenceDataset
-from evaluation.depth import evaluate
+from evaluation.depth import evaluate_all
 from evaluation.loop import Loading, Predict
-from evaluation.result import gather
 from evaluation.verdict import CORRELATION, GROUND_TRUTH_SPREAD, SPREAD
 from methods.metric_scale import RATIO
 from metrics import Protocol, is_better
@@ -71,8 +70,7 @@ def validate_depth(
     protocols = {"aligned": protocol}
     if dataset.cameras > 1 or scale is not None:
         protocols["metric"] = dataclasses.replace(protocol, alignment="none", scale=scale or 1.0)
-    results = evaluate(predict, dataset, protocols, loading)
-    results = {name: gather(result) for name, result in results.items()}
+    results = evaluate_all(predict, dataset, protocols, loading)
     metrics = dict(results["aligned"].mean)
     metrics[f"constant_{protocol.goal}"] = results["aligned"].constant[protocol.goal]
     metrics |= dict(zip((SPREAD, GROUND_TRUTH_SPREAD, CORRELATION), results["aligned"].structure))

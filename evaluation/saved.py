@@ -7,9 +7,13 @@ clamps; a negative number or a nan is not a depth, and such a file is refused.
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -20,6 +24,7 @@ from torch import Tensor
 from checkpoints import load_ground_truth_npz
 from datasets.sequence import SequenceDataset
 from datasets.splits import eigen_to_benchmark_ids, load_split
+from files import writing
 from metrics import Protocol
 from structures import Batch, Prediction
 from utils import InputError, atomic_path
@@ -126,17 +131,35 @@ def read_inverse_depths(path: str | Path, eigen_to_benchmark: bool = False) -> n
 
 
 def save_inverse_depths(path: str | Path, inverse_depths: Iterable[Tensor], count: int) -> np.ndarray:
-    """Write batches of (B, H, W) as one (count, H, W) float32 file; returns a memory map of it."""
-    with atomic_path(path) as temporary:
-        array, filled = None, 0
+    """Write batches of (B, H, W) as one (count, H, W) float32 file; returns a memory map of it.
+
+    The space is reserved at the first batch. A memory map would end the process if the disk became full.
+
+    Raises:
+        InputError: the file cannot be written, and why.
+    """
+    with writing(path) as temporary, open(temporary, "wb") as file:
         for batch in inverse_depths:
-            if array is None:
+            if not file.tell():
                 shape = (count, *batch.shape[1:])
-                array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
-            array[filled : filled + len(batch)] = batch.cpu().numpy()
-            filled += len(batch)
-        array.flush()
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+                )
+                file.flush()
+                _reserve(file, file.tell() + 4 * math.prod(shape))
+            file.write(batch.cpu().numpy().astype("<f4").tobytes())
     return np.load(path, mmap_mode="r")
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Let a file have `size` bytes on the disk; where the system cannot reserve, a write fails later."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
 
 
 class SavedGroundTruth:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from evaluate_depth import main, parse
 from evaluation import benchmarks
 from evaluation.benchmarks import evaluate_model
 from evaluation.choice import DatasetChoice, Model, choose_split, open_images
-from evaluation.saved import SavedGroundTruth, read_inverse_depths, write_server_images
+from evaluation.saved import SavedGroundTruth, read_inverse_depths, save_inverse_depths, write_server_images
 from metrics import Protocol
 from structures import Batch, Prediction
 from tests.methods.test_metric_scale import Speed
@@ -284,6 +286,23 @@ def test_the_652_benchmark_images_are_picked_from_697(tmp_path):
     picked = read_inverse_depths(tmp_path / "eigen.npy", eigen_to_benchmark=True)
     assert picked[:, 0, 0].tolist() == eigen_to_benchmark_ids().tolist()
     assert len(picked) == 652
+
+
+def test_saved_predictions_reserve_their_space_first(tmp_path, monkeypatch):
+    """On a full disk the first batch ends the evaluation with a sentence, and leaves nothing behind."""
+    batches = [torch.full((2, 4, 8), value) for value in (0.25, 0.5)]
+    saved = save_inverse_depths(tmp_path / "disps.npy", batches, 4)
+    assert saved.shape == (4, 4, 8) and saved[:, 0, 0].tolist() == [0.25, 0.25, 0.5, 0.5]
+    seen = []
+
+    def full(descriptor, start, size):
+        seen.append(size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(InputError, match=r"more\.npy cannot be written: the disk is full"):
+        save_inverse_depths(tmp_path / "more.npy", batches, 4)
+    assert seen == [128 + 4 * 4 * 4 * 8] and [path.name for path in tmp_path.iterdir()] == ["disps.npy"]
 
 
 def test_the_server_gets_metres_times_256(tmp_path):
