@@ -27,7 +27,14 @@ setup(
     install_requires=requirements(),
     extras_require={
         "audit": ["ImageHash>=4.3"],
-        "dev": ["ImageHash>=4.3", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6", *NUSCENES],
+        "dev": [
+            "ImageHash>=4.3",
+            "hypothesis>=6.100",
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+            *NUSCENES,
+        ],
         "nuscenes": NUSCENES,
         "wandb": ["wandb>=0.18"],
         "trackio": ["trackio>=0.2"],
