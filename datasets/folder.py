@@ -22,6 +22,7 @@ If a scene has a folder `depth`, its files are ground truth (datasets/_depth_fil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,7 @@ class Folder(Exportable, SequenceDataset):
         check_stride(stride)
         if not 0 <= val_fraction < 1:
             raise InputError(f"--dataset.val_fraction is in [0, 1), got {val_fraction}")
-        if depth_scale <= 0:
+        if not 0 < depth_scale < math.inf:
             raise InputError(f"--dataset.depth_scale must be positive, got {depth_scale}")
         self.stride, self.depth_scale = stride, depth_scale
         self.protocol = Protocol("own images", "files next to the images", max_depth=depth_cap)

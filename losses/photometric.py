@@ -68,6 +68,8 @@ class Photometric(nn.Module):
             raise InputError(f"reduction over sources is 'min' or 'mean', got '{reduction}'")
         if clip < 0:
             raise InputError(f"clip must be at least 0, got {clip}; the published one is 0.5")
+        if noise < 0:
+            raise InputError(f"noise must be at least 0, got {noise}; 1e-5 breaks ties")
         if l1_epsilon < 0:
             raise InputError(f"l1_epsilon must be at least 0, got {l1_epsilon}; the published one is 1e-6")
         check_filter(image_resize, "photometric")
