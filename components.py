@@ -96,7 +96,7 @@ def components(package: str) -> dict[str, Component]:
 
 
 def find_component(package: str, name: str) -> Component:
-    """The component called `name`: of the package's files, or registered by other code that runs already.
+    """The component called `name`: a file of the package, or a class that other code has registered.
 
     Raises:
         InputError: there is none; the sentence gives the nearest name.

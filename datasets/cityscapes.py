@@ -224,7 +224,7 @@ class Cityscapes(Exportable, SequenceDataset):
         return depth_from_disparity(read_values(path, "disparity"), self._baseline_times_focal(sample))
 
     def _number(self, sample: SplitLine, frame: Frame) -> int:
-        """Number of the raw frame; a triple is named by its target."""
+        """Number of the raw frame; every frame of a prepared triple has that of the target."""
         return sample.frame if isinstance(self.tree, TripleTree) else sample.frame + int(frame) * self.stride
 
     def _annotated(self, part: str) -> list[SplitLine]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from datasets import DATASETS
 from datasets._label_files import with_label_files
+from datasets._pseudo_depth import with_pseudo_depth
 from datasets.augmentation import Augment
 from datasets.companion import with_companion
 from datasets.sequence import SequenceDataset
@@ -47,7 +48,7 @@ def open_dataset(options: Mapping[str, Any], purpose: str, **overrides: Any) -> 
             chooses another dataset than the run's.
 
     Returns:
-        The dataset; under `train` with its label files and its companion.
+        The dataset; under `train` with its label files, its pseudo-depth and its companion.
 
     Raises:
         InputError: an unknown purpose, dataset or setting; what the dataset refuses.
@@ -58,7 +59,7 @@ def open_dataset(options: Mapping[str, Any], purpose: str, **overrides: Any) -> 
     if purpose == "train":
         part = overrides.pop("part", "train")
         labelled = with_label_files(build_dataset(options, part=part, **overrides), options)
-        return with_companion(labelled, options, part)
+        return with_companion(with_pseudo_depth(labelled, options), options, part)
     if purpose == "inspect":
         return build_dataset(options, **overrides)
     own_name, section = section_of(options)

@@ -138,6 +138,10 @@ class SequenceDataset(Dataset):
         """(N, h, w) metres, the ground truth at its own size, 0 where unknown; None if there is none."""
         return None
 
+    def dynamic_mask(self, index: int) -> np.ndarray | None:
+        """(N, h, w) bool of the ground truth's size, True on objects that can move; None if unknown."""
+        return None
+
     def name(self, index: int) -> str:
         """Name of the sample, for errors and per-image tables."""
         return str(self.samples[index])

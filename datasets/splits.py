@@ -231,7 +231,7 @@ def _expand(drive: str, sides: str, frames: str, source: str) -> list[SplitLine]
 
 
 def _numbers(text: str, source: str) -> list[int] | None:
-    """`1-3,7` to [1, 2, 3, 7]; None where it is not of this form."""
+    """`1-3,7` to [1, 2, 3, 7]; None for text of another form."""
     runs = [RUN.fullmatch(run) for run in text.split(",")]
     if not all(runs):
         return None

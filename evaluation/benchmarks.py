@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.sequence import SequenceDataset
 from evaluation.choice import (
     NO_NAME,
     DatasetChoice,
@@ -63,6 +62,7 @@ class Files:
         corruptions_reference: `corruptions.json` of the model that mCE is relative to; None for one constant
             depth.
         server_rounding: rounding of the images for KITTI's server, `nearest` if not given, or `down`.
+        latex: print a line of a LaTeX table as well.
     """
 
     inverse_depths: str | None = None
@@ -73,6 +73,7 @@ class Files:
     corruptions: Sequence[str] | None = None
     corruptions_reference: str | None = None
     server_rounding: str | None = None
+    latex: bool = False
 
 
 def evaluate_model(
@@ -119,12 +120,14 @@ def evaluate_together(
     loading: Loading,
     output: str | None = None,
     skip_missing: bool = False,
+    latex: bool = False,
 ) -> None:
     """Several datasets, each by its own protocol; a summary comes last. All are opened first.
 
     Args:
         roots: dataset → its root folder.
         output: folder of the results; None for `<source>/evaluation`.
+        latex: print a line of a LaTeX table for each as well.
 
     Raises:
         InputError: a dataset that cannot be evaluated, or an output folder that cannot be written.
@@ -140,7 +143,7 @@ def evaluate_together(
         protocols, about = choose_and_describe(how, model, opened)
         results = evaluate_shares(model.predict, opened, protocols, loading, about)
         words = (opened.name, opened.split, opened.part)
-        show(results, root / "_".join(Path(word).name for word in words if word))
+        show(results, root / "_".join(Path(word).name for word in words if word), latex)
         print()
         for name, result in results.items():
             leaks = " (training data overlap)" if result.protocol.name.startswith(NO_NAME) else ""
@@ -237,7 +240,7 @@ def evaluate_one(
         results = evaluate_shares(model.predict, opened, protocols, loading, about)
     else:
         results = _evaluate_saved(saved, opened, protocols, loading, about, files, file)
-    show(results, folder)
+    show(results, folder, files.latex)
     if files.corruptions is not None:
         _show_corruptions(model, opened, results, files, loading, folder)
 
@@ -265,7 +268,7 @@ def _show_corruptions(
 
     for name, result in clean.items():
         found = evaluate_corruptions(
-            model.predict, opened.images, result.protocol, shared(loading, opened.images), result,
+            model.predict, opened.images, result.protocol, loading.shared(len(opened.images)), result,
             files.corruptions, files.corruptions_reference,
         )  # fmt: skip
         if is_first():
@@ -321,22 +324,17 @@ def evaluate_shares(
     about: Mapping[str, str],
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
-    return evaluate_all(predict, opened.images, protocols, shared(loading, opened.images), about)
+    return evaluate_all(predict, opened.images, protocols, loading.shared(len(opened.images)), about)
 
 
-def shared(loading: Loading, images: SequenceDataset) -> Loading:
-    """`loading` with this process's share of the images."""
-    shard, shards = torchrun_shard()
-    indices = range(shard - 1, len(images), shards) if shards > 1 else None
-    return dataclasses.replace(loading, indices=indices)
-
-
-def show(results: Mapping[str, Result], folder: Path) -> None:
+def show(results: Mapping[str, Result], folder: Path, latex: bool = False) -> None:
     """Print each table and save it; those of several protocols in folders of their names."""
     if not is_first():
         return
     for name, result in results.items():
         print(f"{name}\n{result.table()}\n" if name else result.table())
+        if latex:
+            print(f"\n{result.latex()}")
         result.save(folder / name)
     names = f"{{{','.join(results)}}}/" if len(results) > 1 else ""
     print(f"\nsaved: {folder}/{names}results.json, per_image.csv")

@@ -45,7 +45,7 @@ class FeatDepthAutoencoder(Method):
     """
 
     defaults: ClassVar[dict[str, Any]] = {"num_layers": 50, "frame_ids": [0]}
-    predicts_depth = False
+    tasks = ()
     provides = ("extra.features.levels", "extra.features.reconstructions")
 
     def __init__(
