@@ -118,6 +118,7 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
         corruptions=args.corruptions,
         corruptions_reference=args.corruptions_reference,
         details=DetailChoice(tuple(args.details), args.moving_masks, args.moving_labels),
+        server_rounding=args.server_rounding,
         latex=args.latex,
     )
     evaluate_one(model, where, how, files, loading, args.output)
@@ -172,8 +173,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise InputError(f"there is no file {args.gt_path}, which --gt_path names")
     together = [f"--{name}_path" for name in TOGETHER if getattr(args, f"{name}_path")]
     names = ("data_path", "dataset", "eval_split", "gt_path", "ground_truth", "ext_disp_to_eval", "no_eval",
-             "save_pred_disps", "corruptions_reference", "details", "moving_masks",
-             "moving_labels")  # fmt: skip
+             "save_pred_disps", "corruptions_reference", "details", "moving_masks", "moving_labels",
+             "server_rounding")  # fmt: skip
     of_one = [f"--{name}" for name in names if getattr(args, name)]
     of_one += [f"--dataset.{key}" for key in args.dataset_settings]
     of_one += ["--corruptions"] if args.corruptions is not None else []
@@ -216,6 +217,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--ground_truth", help="ground truth other than the split's own: velodyne_camera, improved, ..."
+    )
+    group.add_argument(
+        "--server_rounding",
+        choices=("nearest", "down"),
+        help="rounding of the depth that KITTI's server gets, to 1 / 256 m; the published code rounds down",
     )
     _add_protocol_flags(parser)
     _add_more_evaluations(parser)

@@ -7,7 +7,8 @@ any of them raises.
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from devices import pick_device
 from utils import InputError
+
+Result = TypeVar("Result")
 
 
 def start_processes(device: str) -> torch.device:
@@ -80,6 +83,25 @@ class Processes:
         """The error of the first process that has one, for all of them to stop with the same sentence."""
         found = [sentence for sentence in self.gather(str(error) if error else None) if sentence]
         return InputError(found[0]) if found else None
+
+    def together(self, work: Callable[[], Result]) -> Result:
+        """The result of `work`, such as a share of a validation, before the processes exchange theirs.
+
+        Raises:
+            InputError: `work` raised it in any process; all stop with that sentence, since none may wait for
+                a process that has ended.
+        """
+        if self.world == 1:
+            return work()
+        result: list[Result] = []
+        error = None
+        try:
+            result.append(work())
+        except InputError as caught:
+            error = caught
+        if error := self.first_error(error):
+            raise error
+        return result[0]
 
     def wait(self) -> None:
         """Wait for every process."""

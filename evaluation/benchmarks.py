@@ -30,12 +30,13 @@ from evaluation.choice import (
     choose_split,
     open_images,
 )
-from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate
+from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate, evaluate_all
 from evaluation.details import DetailChoice
 from evaluation.export import export_at_first
 from evaluation.loop import Loading, Predict, predict_inverse_depths
-from evaluation.result import Result, compare, gather
+from evaluation.result import Result, compare
 from evaluation.saved import (
+    SERVER_ROUNDINGS,
     SavedGroundTruth,
     SavedInverseDepths,
     read_inverse_depths,
@@ -64,6 +65,7 @@ class Files:
         corruptions_reference: `corruptions.json` of the model that mCE is relative to; None for one constant
             depth.
         details: further errors of each image, and the files that they need; None for those by distance.
+        server_rounding: rounding of the images for KITTI's server, `nearest` if not given, or `down`.
         latex: print a line of a LaTeX table as well.
     """
 
@@ -75,6 +77,7 @@ class Files:
     corruptions: Sequence[str] | None = None
     corruptions_reference: str | None = None
     details: DetailChoice | None = None
+    server_rounding: str | None = None
     latex: bool = False
 
 
@@ -234,8 +237,7 @@ def evaluate_one(
         saved = save_inverse_depths(file, predicted, len(images) * images.cameras)
         print(f"disparities: {file}")
     if for_server:
-        write_server_images(folder / "benchmark_predictions", saved, choose_scale(how, model)[1], file)
-        print(f"images for KITTI's server: {folder / 'benchmark_predictions'}")
+        _write_for_server(folder / "benchmark_predictions", saved, choose_scale(how, model)[1], files, file)
     if for_server or not files.evaluate:
         return
     export_at_first(ground_truth, loading.workers)
@@ -249,6 +251,16 @@ def evaluate_one(
     show(results, folder, files.latex)
     if files.corruptions is not None:
         _show_corruptions(model, opened, results, files, loading, folder)
+
+
+def _write_for_server(
+    folder: Path, saved: np.ndarray, scale: float, files: Files, source: str | Path
+) -> None:
+    """The images for KITTI's server, and a line about their depth."""
+    rounding = files.server_rounding or "nearest"
+    write_server_images(folder, saved, scale, source, rounding)
+    print(f"images for KITTI's server: {folder}")
+    print(f"depth: {scale:.6g} / inverse depth, {SERVER_ROUNDINGS[rounding]}")
 
 
 def _show_corruptions(
@@ -276,7 +288,11 @@ def _show_corruptions(
 
 
 def _check_scale(how: ProtocolChoice, model: Model, files: Files, for_server: bool) -> None:
-    """Refuse depth up to scale for KITTI's server, and saved predictions of unknown scale."""
+    """Refuse depth up to scale for KITTI's server, rounding elsewhere, and saved depth of unknown scale."""
+    if files.server_rounding and not for_server:
+        raise InputError(
+            "--server_rounding is about the images for KITTI's server; add --eval_split benchmark"
+        )
     metric, _ = choose_scale(how, model)
     if for_server and not (metric or how.scale):
         raise InputError(
@@ -320,8 +336,7 @@ def evaluate_shares(
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
     loading = loading.shared(len(opened.images))
-    results = evaluate(predict, opened.images, protocols, loading, about, details, mean_depth)
-    return {name: gather(result) for name, result in results.items()}
+    return evaluate_all(predict, opened.images, protocols, loading, about, details, mean_depth)
 
 
 def show(results: Mapping[str, Result], folder: Path, latex: bool = False) -> None:

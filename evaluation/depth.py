@@ -20,7 +20,7 @@ from datasets.sequence import SequenceDataset
 from evaluation.details import DetailChoice
 from evaluation.loop import Loading, Predict, Samples, predict_samples
 from evaluation.regions import MovingMasks
-from evaluation.result import Result, Row
+from evaluation.result import Result, Row, gather
 from evaluation.verdict import CONSTANT, PIXEL_MEAN, structure, typical_depth
 from metrics import (
     METRICS,
@@ -31,6 +31,7 @@ from metrics import (
     errors_at_points,
     sample_prediction,
 )
+from processes import Processes
 from utils import InputError
 
 GroundTruths = dict[tuple, GroundTruth]  # by the protocol's caps and crop, see `_mask_key`
@@ -98,6 +99,27 @@ def evaluate(
         name: Result(protocol, rows[name], evaluated, dict(about), names)
         for name, protocol in protocols.items()
     }
+
+
+def evaluate_all(
+    predict: Predict,
+    dataset: SequenceDataset,
+    protocols: Mapping[str, Protocol],
+    loading: Loading,
+    about: Mapping[str, str] | None = None,
+    details: DetailChoice | None = None,
+    mean_depth: Tensor | None = None,
+) -> dict[str, Result]:
+    """`evaluate` of this rank's share, `loading.indices`; every rank gets the results of all samples.
+
+    Raises:
+        InputError: no ground truth is valid, or a rank cannot read an image; every rank raises it.
+    """
+    ranks = Processes(torch.device("cpu"))
+    shares = ranks.together(
+        lambda: evaluate(predict, dataset, protocols, loading, about, details, mean_depth)
+    )
+    return {name: gather(result) for name, result in shares.items()}
 
 
 def check_ground_truth(dataset: SequenceDataset) -> None:

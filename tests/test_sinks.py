@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -51,6 +52,25 @@ def test_full_disk_under_the_log_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"log\.jsonl cannot be written: the disk is full"):
         sink.scalars(1, {"loss": 0.5})
     sink.close()
+
+
+def test_full_disk_under_tensorboard_is_told_at_once(tmp_path, monkeypatch, capfd):
+    """A thread writes the events. Its error is raised where the numbers are logged, without its traceback."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    sink = TensorBoard(tmp_path)
+    sink.scalars(1, {"loss": 0.5})
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(InputError, match="cannot be written: the disk is full; free some space"):
+        for step in (2, 3):  # the thread may still be falling when the first is flushed
+            sink.scalars(step, {"loss": 0.5})
+            time.sleep(0.2)
+    sink.close()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_tensorboard_holds_scalars_images_and_clouds(tmp_path):

@@ -8,9 +8,11 @@ import shutil
 import signal
 
 import pytest
+import torch
 
 from checkpoints import load_checkpoint
 from logs import RunLog
+from processes import Processes
 from tests import runs
 from tests.test_trainer import assert_same
 from trainer import Trainer
@@ -75,6 +77,18 @@ def test_a_broken_image_saves_the_state_before_it_stops_the_run(broken, tiny_fol
     resumed = runs.train([*words, "--resume", "auto"])
     straight = runs.train(runs.arguments(tiny_folder, tmp_path / "straight", batch_size=1))
     assert_same(dict(resumed.method.state_dict()), dict(straight.method.state_dict()))
+
+
+def test_an_error_of_one_process_ends_all_of_them(monkeypatch):
+    """A broken validation image stops the others too, which would wait for its share for ever."""
+    ranks = Processes(torch.device("cpu"))
+    assert ranks.together(lambda: 5) == 5
+    monkeypatch.setattr(ranks, "world", 2)
+    monkeypatch.setattr(ranks, "gather", lambda value: [value, None])
+    assert ranks.together(lambda: 5) == 5
+    monkeypatch.setattr(ranks, "gather", lambda value: [value, "b.png is broken"])
+    with pytest.raises(InputError, match=r"b\.png is broken"):
+        ranks.together(lambda: 5)
 
 
 def test_skip_missing_passes_a_broken_image_by(broken, tmp_path, capfd):
