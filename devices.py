@@ -1,4 +1,4 @@
-"""The device of a process, and the seeds of its random numbers."""
+"""The device of a process, the seeds of its random numbers, and the memory layout of networks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import torch
+from torch import nn
 
 from utils import InputError
 
@@ -42,3 +43,10 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def to_channels_last(module: nn.Module) -> None:
+    """Store the kernels of 2-D convolutions with the channels last; 3-D ones, as in PackNet, stay."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -25,7 +25,7 @@ from datasets import open_dataset
 from datasets.frame_lists import innermost, training_list
 from datasets.loading import EpochBatches
 from datasets.opening import build_augmentation
-from devices import seed_everything
+from devices import seed_everything, to_channels_last
 from logs import RunLog
 from methods import build_method, check_needs
 from methods.metric_scale import metric_scale
@@ -136,7 +136,7 @@ class Trainer:
                 raise InputError("--sync_batchnorm needs GPUs; leave it out on the CPU")
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
         if options.channels_last:
-            method = method.to(memory_format=torch.channels_last)
+            to_channels_last(method)
         self.method = method.to(self.device)
         self.model = with_views(self.method, options.views, options.losses)
         innermost(self.train_set).detail = getattr(self.model, "detail", 1)
