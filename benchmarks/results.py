@@ -4,9 +4,9 @@
     python -m benchmarks.results --table sgdepth              # three seeds; writes docs/results.md
     python -m benchmarks.results --table all --check          # trains again, compares with committed numbers
 
-A table is a file of benchmarks/tables/; its numbers are in the .json of the same name. Worlds and runs are kept in
-`--out`: a finished run is not trained again, an interrupted one continues. Runs use one CPU thread, so that
-their seconds are comparable.
+A table is a file of benchmarks/tables/; its numbers are in the .json of the same name. Worlds and runs are
+kept in `--out`: a finished run is not trained again, an interrupted one continues. Runs use one CPU thread,
+so that their seconds are comparable.
 """
 
 from __future__ import annotations

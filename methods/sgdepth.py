@@ -33,8 +33,8 @@ class SGDepth(Monodepth2):
         classes: channels of the segmentation; the published 20 hold one that is never trained.
         depth_gradient: factor of the depth loss in the gradient of shared layers.
         segmentation_gradient: factor of the segmentation loss in the gradient of shared layers.
-        disparity_bias: initial bias of the disparity. With the published 5 all depth starts at min_depth, where
-            the sigmoid is almost flat. 0 starts as Monodepth2 does and learns sooner from random weights.
+        disparity_bias: initial bias of the disparity. With the published 5 all depth starts at min_depth,
+            where the sigmoid is almost flat. 0 starts as Monodepth2 does and learns sooner from random weights.
         losses: same as Monodepth2's; `segmentation` has the weight 1. With weight 0, only depth is
             trained, and no companion is needed.
     """
