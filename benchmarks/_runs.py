@@ -21,7 +21,7 @@ FINISHED = "finished.json"  # in a world or run that is complete
 
 
 def call(*words: object) -> float:
-    """Run one of the project's commands with one CPU thread.
+    """Run one of the project's commands.
 
     Returns:
         its largest resident memory, MiB.
@@ -29,8 +29,7 @@ def call(*words: object) -> float:
     Raises:
         InputError: it failed.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=PROJECT, env=environment)
+    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=PROJECT)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)  # it is collected already
     if process.returncode:
@@ -77,7 +76,6 @@ def train(table: Table, row: str, seed: int, worlds: Mapping[str, Path], out: Pa
         memory = call("run.py", *flags({**with_folders(table.options(row), worlds), **own}))
         check_finished(folder, table.options(row)["max_steps"])
         record = {"minutes": (time.monotonic() - started) / 60, "memory": memory}
-        record["batch_size"] = table.options(row)["batch_size"]
         with atomic_path(done) as path:
             path.write_text(json.dumps(record))
     return Trained(row, folder, worlds)
@@ -104,8 +102,7 @@ def peak_memory(folder: Path) -> float:
     return json.loads((folder / FINISHED).read_text())["memory"]
 
 
-def step_seconds(folder: Path) -> float:
+def step_seconds(folder: Path, batch_size: int) -> float:
     """Median seconds per step in a run's log."""
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    batch_size = json.loads((folder / FINISHED).read_text())["batch_size"]
     return statistics.median(batch_size / r["samples_per_second"] for r in records if "loss" in r)

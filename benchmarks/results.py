@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
+
+import torch
 
 from benchmarks._numbers import Numbers, differences, load_numbers, replace_section, section
 from benchmarks._runs import minutes, render, train
@@ -34,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
         for name in table_names():
             print(f"{name:<18}{load_table(name).title}")
         return
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that train
+    torch.set_num_threads(1)
     names = table_names() if args.table == "all" else [args.table]
     found = []
     for name in names:

@@ -34,7 +34,7 @@ class SGDepth(Monodepth2):
         depth_gradient: factor of the depth loss in the gradient of shared layers.
         segmentation_gradient: factor of the segmentation loss in the gradient of shared layers.
         disparity_bias: initial bias of the disparity. With the published 5 all depth starts at min_depth,
-            where the sigmoid is almost flat. 0 starts as Monodepth2 does and learns sooner from random weights.
+            where the sigmoid is almost flat. 0 starts as Monodepth2 does, and learns sooner.
         losses: same as Monodepth2's; `segmentation` has the weight 1. With weight 0, only depth is
             trained, and no companion is needed.
     """

@@ -93,6 +93,7 @@ TABLE = Table(
         "frame_ids": "0",
         "min_depth": 0.5,
         "max_depth": 100,
+        "batch_size": 2,
     },
     runs={"completion": {}},
     evaluate=evaluate,
@@ -107,5 +108,5 @@ TABLE = Table(
             lambda rows: rows["4 beams"]["stripes"] <= 1.5,
         ),
     ],
-    steps=120,
+    steps=102,
 )

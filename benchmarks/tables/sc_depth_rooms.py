@@ -30,6 +30,7 @@ TABLE = Table(
         "height": WORLDS["rooms"].flags["height"],
         "width": WORLDS["rooms"].flags["width"],
         "scales": "0",
+        "batch_size": 2,
     },
     runs={"SC-Depth V1": {"method.version": "v1"}, "SC-Depth V2": {"method.version": "v2"}},
     evaluate=evaluate,
@@ -45,5 +46,5 @@ TABLE = Table(
             lambda rows: rows["SC-Depth V2"]["abs_rel"] < rows["SC-Depth V1"]["abs_rel"],
         )
     ],
-    steps=300,
+    steps=198,
 )

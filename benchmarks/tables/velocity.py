@@ -46,5 +46,5 @@ TABLE = Table(
         "a1": Column("a1, metric"),
     },
     claims=[Claim("the scale is right within 5 %", lambda rows: rows[ROW]["scale_error"] <= 5)],
-    steps=400,
+    steps=300,
 )
