@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.check and committed is None:
             print(f"{name}: no numbers are committed")
             continue
+        replace_section(PAGE.read_text(encoding="utf-8"), name, "")  # refuses a page without a place, at once
         numbers = measure(name, table, args.seeds, out, None if args.check else committed)
         if args.check:
             found += [f"{name}: {line}" for line in differences(table, committed, numbers)]
@@ -79,7 +80,7 @@ def write(name: str, table: Table, numbers: Numbers) -> None:
     numbers.save(TABLES / f"{name}.json")
     new = section(name, table, numbers, describe(table.worlds()))
     with atomic_path(PAGE) as temporary:
-        temporary.write_text(replace_section(PAGE.read_text(), name, new))
+        temporary.write_text(replace_section(PAGE.read_text(encoding="utf-8"), name, new))
     print(f"\n{new}\n\nwrote benchmarks/tables/{name}.json and docs/results.md")
 
 

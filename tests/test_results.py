@@ -186,6 +186,8 @@ def test_seconds_have_no_band():
 def test_check_ends_with_an_error_if_a_number_moved(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "TABLES", tmp_path)
     monkeypatch.setattr(results, "load_table", lambda name: small_table())
+    monkeypatch.setattr(results, "PAGE", tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("<!-- table small --><!-- end of small -->")
     monkeypatch.setattr(results, "measure", lambda *args: numbers_of([0.1] * 3, [0.3] * 3))
     numbers_of([0.1] * 3, [0.3] * 3).save(tmp_path / "small.json")
     results.main(["--table", "small", "--check"])
