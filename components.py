@@ -96,7 +96,7 @@ def components(package: str) -> dict[str, Component]:
 
 
 def find_component(package: str, name: str) -> Component:
-    """The component called `name`: of the package's files, or registered by other code that runs already.
+    """The component called `name`: a file of the package, or a class that other code has registered.
 
     Raises:
         InputError: there is none; the sentence gives the nearest name.
@@ -121,7 +121,7 @@ def _live_setting(parameter: inspect.Parameter) -> Setting:
 
 @functools.cache
 def find_class(package: str, class_name: str) -> Component:
-    """A class of a package that is chosen by no name, such as `Augment` of `datasets`."""
+    """A class of a package that has no component name, such as `Augment` of `datasets`."""
     for module in _modules(package):
         for node in _tree(module).body:
             if isinstance(node, ast.ClassDef) and node.name == class_name:
@@ -140,7 +140,7 @@ def first_sentence(text: str) -> str:
 
 
 def _modules(package: str) -> list[str]:
-    """Dotted names of a package's files, of its sub-packages' `__init__` too."""
+    """Dotted names of a package's files, including `__init__` of its sub-packages."""
     files = sorted((PROJECT / package).glob("*.py")) + sorted((PROJECT / package).glob("*/__init__.py"))
     parts = (path.relative_to(PROJECT).with_suffix("").parts for path in files)
     return [".".join(part).removesuffix(".__init__") for part in parts]
@@ -200,7 +200,7 @@ def _resolve(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
 
 
 def _order(module: str, node: ast.ClassDef) -> list[tuple[str, ast.ClassDef]]:
-    """A class and those of this project that it extends, in the order in which Python looks names up."""
+    """A class and the classes of this project that it extends, in Python's method resolution order."""
     found = [(module, node)]
     for base in _bases(module, node):
         found += _order(*base)
@@ -292,7 +292,7 @@ def _assigned(node: ast.stmt) -> list[str]:
 
 
 def _attribute(owner: tuple[str, ast.ClassDef] | None, name: str) -> Any:
-    """A class attribute, of the class itself or of one that it extends.
+    """A class attribute of the class itself or of a class that it extends.
 
     Raises:
         ValueError: there is none.

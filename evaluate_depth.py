@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 TOGETHER = ("kitti", "make3d", "nyuv2", "cityscapes", "ddad", "nuscenes", "kitti2015")  # in one call
 # Settings of a protocol that have no flag of their own.
-PROTOCOL_SETTINGS = ("cap_ground_truth", "resize", "align_corners", "median", "log10")
+PROTOCOL_SETTINGS = ("cap_ground_truth", "resize", "align_corners", "median", "log10", "dynamic_twice")
 RENAMED = {"cap_truth": "cap_ground_truth"}
 SAVED_OPTIONS = {"intrinsics": "fixed"}  # of saved predictions: their images are counted, not read
 
@@ -96,7 +96,7 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
     loading = Loading(args.batch_size, device, args.num_workers, progress=True, flip=args.post_process)
     how = protocol_choice(args)
     if roots := {name: path for name in TOGETHER if (path := getattr(args, f"{name}_path"))}:
-        evaluate_together(model, roots, how, loading, args.output, args.skip_missing)
+        evaluate_together(model, roots, how, loading, args.output, args.skip_missing, args.latex)
         return
     of_file = bool(args.gt_path) and Path(args.gt_path).is_file()
     where = DatasetChoice(
@@ -116,6 +116,7 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
         evaluate=not args.no_eval,
         corruptions=args.corruptions,
         corruptions_reference=args.corruptions_reference,
+        latex=args.latex,
     )
     evaluate_one(model, where, how, files, loading, args.output)
 
@@ -187,9 +188,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="BDEdepth's published KITTI numbers follow another protocol: --protocol align_corners=true "
         "median=lower gives theirs to the sixth digit.",
     )
-    flags.add_model_flags(
-        parser, {"--ext_disp_to_eval": "saved disparities: .npy of (N, h, w), or .npz with one such array"}
-    )
+    saved = "saved disparities, (N, h, w) in a .npy or .npz; or a folder of depth, one .npy for each image"
+    flags.add_model_flags(parser, {"--ext_disp_to_eval": saved})
     group = parser.add_argument_group("several datasets in one call, each by its own protocol")
     for name in TOGETHER:
         benchmarks = ", evaluated by eigen and eigen_benchmark" if name == "kitti" else ""
@@ -223,6 +223,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--save_pred_disps", **flags.SWITCH, help="write the predictions to disps_<split>_split.npy"
     )
     group.add_argument("--no_eval", **flags.SWITCH, help="predict and save only")
+    group.add_argument(
+        "--latex",
+        **flags.SWITCH,
+        help="also print the means as a line of a LaTeX table, with abs_diff and log10",
+    )
 
     group = parser.add_argument_group("machine")
     flags.add_loading_flags(group)
@@ -273,7 +278,7 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--post_process", **flags.SWITCH, help="flip averaging: predict the mirror image too and combine both"
     )
-    group.add_argument("--crop", help="garg, eigen, cityscapes or none; else the protocol's own")
+    group.add_argument("--crop", help="garg, eigen, cityscapes, nyu or none; else the protocol's own")
     for name, which in (("min", "smallest"), ("max", "largest")):
         group.add_argument(
             f"--eval_{name}_depth",

@@ -5,87 +5,90 @@
 
 Cityscapes' whole frames are resized to 512 x 1024 as SGDepth does, images of other datasets to the size that
 the model was trained with. `--published` compares as SGDepth's code does: nearest logits, and the untrained
-channel takes part in the arg max. Saved are results.json, per_class.csv and confusion.png.
+channel takes part in the arg max. Saved are results.json, per_class.csv, per_image.csv and confusion.png.
+Under torchrun every process evaluates its share.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import build_dataset
-from devices import pick_device
-from evaluation.segmentation import default_protocol, evaluate_segmentation
-from methods import load_method
-from utils import WORKERS, InputError, can_write, data_root, run_main
+import flags
+from shards import is_first
+from utils import InputError, can_write, data_root, run_main
 
-CITYSCAPES_SIZE = (512, 1024)
-SETTINGS = {  # of datasets, for evaluation: whole annotated frames, no depth
-    "cityscapes": {"split": "fine", "top_rows": 1.0, "ground_truth": None},
+if TYPE_CHECKING:
+    from datasets import SequenceDataset
+
+CITYSCAPES_SIZE = {"height": 512, "width": 1024}
+SETTINGS: dict[str, dict[str, Any]] = {  # of datasets: whole annotated frames
+    "cityscapes": {"split": "fine", "top_rows": 1.0},
     "label_folder": {},
 }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    args = build_parser().parse_args(argv)
-    for option, least in (("batch_size", 1), ("num_workers", 0)):
-        if getattr(args, option) < least:
-            raise InputError(f"--{option} must be {least} or more, got {getattr(args, option)}")
-    model = args.run or args.load_weights_folder or args.pretrained_path
-    output = Path(args.output or default_output(Path(model), args.dataset, args.part))
-    if not can_write(output):
-        raise InputError(f"{output} cannot be written; give another folder with --output")
-    device = pick_device("cpu" if args.no_cuda else args.device)
-    method, options = load_method(model, device, args.checkpoint)
-    dataset = open_labelled(args, options)
-    published = {"resize": "nearest", "all_channels": True} if args.published else {}
-    result = evaluate_segmentation(
-        method.eval().predict,
-        dataset,
-        default_protocol(dataset, **published),
-        batch_size=args.batch_size,
-        device=device,
-        workers=args.num_workers,
-        progress=True,
-        facts={
-            "model": str(model),
+    args = parse(arguments)
+    from evaluation import Loading, gather
+    from evaluation.segmentation import default_protocol, evaluate_segmentation
+    from processes import end_processes, start_processes
+
+    device = start_processes(flags.device_name(args))
+    try:
+        source = flags.model_path(args)
+        output = Path(args.output or default_output(source, args.dataset, args.part))
+        if not can_write(output):
+            raise InputError(f"{output} cannot be written; give another folder with --output")
+        method, options = flags.open_model(args, device)
+        dataset = open_labelled(args, options)
+        published = {"resize": "nearest", "all_channels": True} if args.published else {}
+        facts = {
+            "model": str(source),
             "dataset": f"{args.dataset}, {args.part}, {len(dataset)} images",
             "network size": f"{dataset.width}x{dataset.height}",
-        },
-    )
-    print(result.table())
-    result.save(output)
-    print(f"\nsaved: {output}/results.json, per_class.csv, confusion.png")
+        }
+        protocol = default_protocol(dataset, **published)
+        loading = Loading(args.batch_size, device, args.num_workers, is_first(), flip=args.post_process)
+        result = gather(
+            evaluate_segmentation(
+                method.eval().predict, dataset, protocol, loading.shared(len(dataset)), facts
+            )
+        )
+        if is_first():
+            print(result.table())
+            result.save(output)
+            print(f"\nsaved: {output}/results.json, per_class.csv, per_image.csv, confusion.png")
+    finally:
+        end_processes()
 
 
-def open_labelled(args: argparse.Namespace, options: dict[str, Any]) -> Any:
+def open_labelled(args: argparse.Namespace, options: Mapping[str, Any]) -> SequenceDataset:
     """The labelled dataset of the command line, at the size that images are predicted at.
 
     Raises:
-        InputError: no such data, or a size that is not a multiple of 32.
+        InputError: no such data, a setting that the dataset does not take, or a size that is not a multiple
+            of 32.
     """
-    trained = options.get("height"), options.get("width")
-    height, width = CITYSCAPES_SIZE if args.dataset == "cityscapes" else trained
-    settings = dict(SETTINGS[args.dataset])
+    from datasets import open_dataset
+    from methods.metric_scale import trained_on
+
+    settings = {**SETTINGS[args.dataset], **args.dataset_settings}
     if args.table:
-        if args.dataset != "label_folder":
-            raise InputError("--table is for --dataset label_folder; cityscapes has a table of its own")
         settings["table"] = args.table
-    return build_dataset(
-        {
-            "dataset": {"name": args.dataset, **settings},
-            "data_path": args.data_path or data_root() / args.dataset,
-            "height": args.height or height,
-            "width": args.width or width,
-            "resize": options.get("resize") or "bicubic",
-        },
+    sizes = {**(CITYSCAPES_SIZE if args.dataset == "cityscapes" else {}), **flags.network_size(args)}
+    name, section = trained_on(options)
+    return open_dataset(
+        {**options, **sizes, "dataset": {"name": name, **section}},
+        "evaluate",
+        name=args.dataset,
+        data_path=args.data_path or data_root() / args.dataset,
         part=args.part,
-        frame_ids=(0,),
         skip_missing=args.skip_missing,
+        **settings,
     )
 
 
@@ -95,47 +98,46 @@ def default_output(source: Path, dataset: str, part: str) -> Path:
     return folder / "evaluation" / f"segmentation_{dataset}_{part}"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Flags are named as in evaluate_depth.py."""
-    parser = argparse.ArgumentParser(
-        "evaluate_segmentation.py",
-        description="Evaluate segmentation on labelled images.",
-        allow_abbrev=False,
-    )
-    switch: dict[str, Any] = {"action": "store_true"}
-    folder, file = ({"type": os.path.expanduser, "metavar": kind} for kind in ("FOLDER", "FILE"))
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The flags, after a check that they do not contradict each other.
 
-    group = parser.add_argument_group("what is evaluated").add_mutually_exclusive_group(required=True)
-    group.add_argument("--run", **folder, help="a run folder of ours")
-    group.add_argument("--load_weights_folder", **folder, help="a published checkpoint folder, or a run")
-    group.add_argument("--pretrained_path", **file, help="a checkpoint of a single file")
+    Raises:
+        InputError: an unknown flag or value, a dataset without labels, `--table` where it has no effect.
+    """
+    args = flags.parse(build_parser(), arguments)
+    flags.model_path(args)
+    if args.dataset not in SETTINGS:
+        raise InputError(f"--dataset {args.dataset} has no labels; give one of {', '.join(SETTINGS)}")
+    if args.table and args.dataset != "label_folder":
+        raise InputError("--table is for --dataset label_folder; cityscapes has a table of its own")
+    return args
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; flags are named as in evaluate_depth.py."""
+    parser = flags.new_parser("evaluate_segmentation.py", "Evaluate segmentation on labelled images.")
+    flags.add_model_flags(parser, decode_range=False)
 
     group = parser.add_argument_group("labelled images")
-    group.add_argument(
-        "--dataset",
-        default="cityscapes",
-        choices=sorted(SETTINGS),
-        help="labelled dataset; default cityscapes",
-    )
-    group.add_argument("--data_path", **folder, help="root folder of the dataset; default data/<dataset>")
+    flags.add_dataset_flags(group, "cityscapes", f"labelled dataset: {' or '.join(SETTINGS)}")
     group.add_argument(
         "--part", default="val", help="part of the dataset: train, val, test or all (default: val)"
     )
-    group.add_argument("--table", **file, help="label table of a label_folder; default its labels.yaml")
-    group.add_argument("--skip_missing", **switch, help="leave out samples that lack an image or labels")
+    group.add_argument("--table", **flags.FILE, help="label table of a label_folder; else its labels.yaml")
 
-    group = parser.add_argument_group("how")
-    group.add_argument("--height", type=int, help="network input height; default as trained, cityscapes 512")
-    group.add_argument("--width", type=int, help="network input width; default as trained, cityscapes 1024")
-    group.add_argument("--published", **switch, help="nearest logits, arg max over all channels")
+    group = parser.add_argument_group("protocol")
+    group.add_argument("--published", **flags.SWITCH, help="nearest logits, arg max over all channels")
+    group.add_argument(
+        "--post_process", **flags.SWITCH, help="flip averaging: predict the mirror image too and average both"
+    )
 
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output", **flags.FOLDER, help="folder of the results; else evaluation/... next to the model"
+    )
     group = parser.add_argument_group("machine")
-    group.add_argument("--output", **folder, help="output folder; default evaluation/... next to the model")
-    group.add_argument("--checkpoint", default="best", choices=("best", "last"), help="which one of a run")
-    group.add_argument("--batch_size", type=int, default=4, help="images per batch; default 4")
-    group.add_argument("--num_workers", type=int, default=WORKERS, help="processes that read images")
-    group.add_argument("--device", default="auto", help="device: auto, cpu, cuda or cuda:N")
-    group.add_argument("--no_cuda", **switch, help="same as --device cpu")
+    flags.add_loading_flags(group, batch_size=4)
+    flags.add_device_flags(group)
     return parser
 
 

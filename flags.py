@@ -274,7 +274,7 @@ def add_settings(group: Any) -> None:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """`depth_scale=256` as ("depth_scale", 256)."""
+    """Key and value of a setting: `depth_scale=256` gives ("depth_scale", 256)."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got '{text}'")

@@ -287,7 +287,7 @@ def edge_aware_curvature(values: Tensor, image: Tensor, sharpness: float = 1.0) 
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """`scale_gradient`."""
+    """Autograd function of `scale_gradient`."""
 
     @staticmethod
     def forward(ctx, x: Tensor, factor: float) -> Tensor:

@@ -31,6 +31,7 @@ CROPS = {
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),  # Garg et al. 2016, used by KITTI's tables
     "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),  # Eigen et al. 2014
     "cityscapes": (1 / 3, 1.0, 0.09375, 0.90625),  # of the upper 768 rows: rows 256:, columns 192:1856
+    "nyu": (45 / 480, 471 / 480, 41 / 640, 601 / 640),  # rows 45:471, columns 41:601 of NYUv2's images
     "none": (0.0, 1.0, 0.0, 1.0),
 }
 ALIGNMENTS = ("median", "none")
@@ -48,7 +49,7 @@ class Protocol:
         min_depth: metres; ground truth at or below it is not valid, predictions are clamped to it.
         max_depth: metres; predictions are clamped to it.
         cap_ground_truth: ground truth at or beyond `max_depth` is not valid.
-        crop: `garg`, `eigen`, `cityscapes` or `none`.
+        crop: `garg`, `eigen`, `cityscapes`, `nyu` or `none`.
         alignment: `median` (each image by its own factor) or `none` (predictions are metric, times `scale`).
         scale: factor for predictions before any alignment.
         resize: quantity resized to the ground truth's size: `disparity` (inverse depth) or `depth`, bilinear,
@@ -57,6 +58,8 @@ class Protocol:
         median: for an even count, the mean of the two `middle` values (numpy) or the `lower` one (torch). The
             spread of the ratios then follows the same library: torch divides by one less.
         log10: `rmse_log` in decimal logarithms, as for Make3D; natural ones otherwise.
+        dynamic_twice: an image with dynamic pixels counts twice in the mean, as in SC-Depth's published
+            evaluation with masks.
         reported: the metrics in this benchmark's tables; all of `METRICS` are measured.
         goal: the metric that selects the best checkpoint.
 
@@ -76,6 +79,7 @@ class Protocol:
     align_corners: bool = False
     median: str = "middle"
     log10: bool = False
+    dynamic_twice: bool = False
     reported: tuple[str, ...] = METRICS
     goal: str = "abs_rel"
 
@@ -153,6 +157,7 @@ class GroundTruth:
         rows, columns: (B, K) int64, pixel coordinates in the ground truth's own image.
         valid: (B, K) bool, False for padding.
         sizes: (B, 2) int64, height and width of the ground truth's image.
+        region: (B, K) int8, 1 on dynamic and 0 on static pixels, -1 if unknown; None if unknown everywhere.
     """
 
     depth: Tensor
@@ -160,38 +165,55 @@ class GroundTruth:
     columns: Tensor
     valid: Tensor
     sizes: Tensor
+    region: Tensor | None = None
 
     @staticmethod
-    def of(maps: np.ndarray, protocol: Protocol) -> GroundTruth:
-        """The valid pixels of (N, h, w) metres, 0 where unknown."""
+    def of(maps: np.ndarray, protocol: Protocol, dynamic: np.ndarray | None = None) -> GroundTruth:
+        """The valid pixels of (N, h, w) metres, 0 where unknown.
+
+        Args:
+            dynamic: (N, h, w) bool, True on objects that can move; None if unknown.
+
+        Raises:
+            InputError: `dynamic` has another size than the ground truth.
+        """
+        if dynamic is not None and dynamic.shape != maps.shape:
+            raise InputError(
+                f"masks of dynamic pixels must have the ground truth's size {maps.shape}, got {dynamic.shape}"
+            )
         height, width = maps.shape[-2:]
         top, bottom, left, right = crop_box(protocol.crop, height, width)
         images = []
-        for depth in maps[:, top:bottom, left:right]:
+        for number, depth in enumerate(maps[:, top:bottom, left:right]):
             rows, columns = np.nonzero(depth > 0)  # few of a rig's 14 million pixels
             known = depth[rows, columns].astype(np.float64)
             valid = known > protocol.min_depth
             if protocol.cap_ground_truth:
                 valid &= known < protocol.max_depth
             known, rows, columns = known[valid], rows[valid], columns[valid]
-            images.append([known, rows + top, columns + left, np.ones(len(rows), bool)])
+            rows, columns = rows + top, columns + left
+            region = np.full(len(rows), -1) if dynamic is None else dynamic[number, rows, columns]
+            images.append([known, rows, columns, np.ones(len(rows), bool), region.astype(np.int8)])
         longest = max(1, *(len(image[0]) for image in images))
         parts = [[_padded(torch.from_numpy(part), longest) for part in image] for image in images]
-        return GroundTruth(*map(torch.stack, zip(*parts)), torch.tensor([[height, width]] * len(maps)))
+        *pixels, region = map(torch.stack, zip(*parts))
+        return GroundTruth(*pixels, torch.tensor([[height, width]] * len(maps)), region)
 
     @staticmethod
     def cat(ground_truths: Sequence[GroundTruth]) -> GroundTruth:
         """Join along the batch axis."""
         longest = max(one.depth.shape[1] for one in ground_truths)
         parts = [
-            [_padded(part, longest) for part in (one.depth, one.rows, one.columns, one.valid)]
+            [_padded(part, longest) for part in (one.depth, one.rows, one.columns, one.valid, one.region)]
             for one in ground_truths
         ]
-        return GroundTruth(*map(torch.cat, zip(*parts)), torch.cat([one.sizes for one in ground_truths]))
+        *pixels, region = map(torch.cat, zip(*parts))
+        return GroundTruth(*pixels, torch.cat([one.sizes for one in ground_truths]), region)
 
     def to(self, device: torch.device | str) -> GroundTruth:
-        """The same on `device`."""
-        return GroundTruth(*(getattr(self, item.name).to(device) for item in dataclasses.fields(self)))
+        """The same record on `device`."""
+        parts = [getattr(self, item.name) for item in dataclasses.fields(self)]
+        return GroundTruth(*(None if part is None else part.to(device) for part in parts))
 
 
 def _padded(values: Tensor, length: int) -> Tensor:

@@ -128,6 +128,7 @@ def print_plan(trainer: Any, options: argparse.Namespace) -> None:
         f"{samples} training samples, {trainer.schedule.steps_per_epoch} steps an epoch on {trainer.device}"
     )
     print(f"{len(trainer.validation.indices)} validation samples, evaluated by {ground_truth}")
+    print(f"best.pt is selected by {trainer.validation.goal.metric}")
     print(f"the first sample's loss: {', '.join(f'{name} {term:.4g}' for name, term in terms.items())}")
     print(f"{parameters / 1e6:.1f} million parameters; {trainer.last_step} steps in all; nothing was trained")
 

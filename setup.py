@@ -11,6 +11,8 @@ from setuptools import setup
 HERE = Path(__file__).parent
 # The devkit does not run with numpy 2, and numpy 1 does not run with Python 3.13.
 NUSCENES = ['nuscenes-devkit>=1.2; python_version < "3.13"', 'numpy<2; python_version < "3.13"']
+ONNX = ["onnxruntime>=1.18"]
+TRANSFORMERS = ["transformers>=4.50"]  # networks that predict pseudo-depth
 
 
 def requirements() -> list[str]:
@@ -27,8 +29,19 @@ setup(
     install_requires=requirements(),
     extras_require={
         "audit": ["ImageHash>=4.3"],
-        "dev": ["ImageHash>=4.3", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6", *NUSCENES],
+        "dev": [
+            "ImageHash>=4.3",
+            "onnx>=1.16",
+            *ONNX,
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+            *TRANSFORMERS,
+            *NUSCENES,
+        ],
         "nuscenes": NUSCENES,
+        "onnx": ONNX,
+        "transformers": TRANSFORMERS,
         "wandb": ["wandb>=0.18"],
         "trackio": ["trackio>=0.2"],
     },

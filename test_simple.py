@@ -149,7 +149,9 @@ def build_parser() -> argparse.ArgumentParser:
         **flags.FOLDER,
         help="root of the dataset; else $PARALLAX_DATA/<dataset> or data/<dataset>",
     )
-    group.add_argument("--split", type=os.path.expanduser, help="split of the dataset; else its default")
+    group.add_argument(
+        "--split", type=os.path.expanduser, help="split of the dataset; else that of the training"
+    )
     group.add_argument("--part", default="val", help="part of the split: train, val or test (default: val)")
     group.add_argument(
         "--sample", default="0", metavar="N", help="index of the sample, or the end of its name (default: 0)"

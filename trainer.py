@@ -84,7 +84,7 @@ class Trainer:
         decay = getattr(options, "ema", None)
         self.average = WeightAverage(self.method, decay) if decay else None
         self.validation = Validation(
-            options, self.processes, metric_scale(self.method, settings), self.method.predicts_depth
+            options, self.processes, metric_scale(self.method, settings), self.method.tasks
         )
         # Ranks share weights and data order, and draw different noise.
         torch.manual_seed(options.seed + 1000 * self.processes.rank)
@@ -170,7 +170,7 @@ class Trainer:
         return {name: float(term) for name, term in self.model.losses(batch, self.model(batch)).items()}
 
     def train(self) -> None:
-        """The rest of the run; returns early after SIGTERM or Ctrl-C, with the state saved.
+        """Train to the last step; return early after SIGTERM or Ctrl-C, with the state saved.
 
         Raises:
             InputError: the data, a disk or the machine stops the run; the state is saved if it can be.
@@ -239,7 +239,8 @@ class Trainer:
         due = (progress.epoch + ended) % self.options.save_frequency == 0 or progress.step >= self.last_step
         if ended:
             statistics = self.processes.gather(self.method.epoch_statistics())
-            self.method.on_epoch_end(progress.epoch, statistics)
+            for sentence in self.method.on_epoch_end(progress.epoch, statistics):
+                self._say(sentence)
         if due:
             self._save()  # validation may take longer than a stopped run is given
         if ended:

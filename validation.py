@@ -2,7 +2,8 @@
 
     best    the best value of the goal metric so far, kept with its name and protocol
 
-The validation set's protocol says which metric is the goal and whether lower or higher is better.
+The validation set's protocol says which metric is the goal and whether lower or higher is better; `--monitor`
+chooses another. A method that segments as well is also validated on the companion's labels.
 
 The whole validation set decides between ground truth and loss, so that ground truth of only some frames
 counts.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +23,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datasets import open_dataset
+from datasets.companion import open_companion
 from datasets.loading import Guarded, collate, outlive_sigterm
-from evaluation import LOSS_GOAL, Goal, Loading, depth_goal, validate_depth
+from evaluation import (
+    LOSS_GOAL,
+    Goal,
+    Loading,
+    choose_goal,
+    depth_goal,
+    validate_depth,
+    validate_segmentation,
+)
 from evaluation.verdict import training_verdict
 from processes import Processes
 from utils import InputError
@@ -51,12 +62,13 @@ class Validation:
         processes: among which the samples are divided.
         scale: `methods.metric_scale.metric_scale` of the method; a metric method is also evaluated without
             alignment.
-        depth: False for a method that predicts none; the loss then counts even with ground truth.
+        tasks: `Method.tasks`; without depth, the loss is measured even with ground truth.
 
     Attributes:
         dataset: the validation part.
         indices: evenly spaced indices of the samples that are evaluated.
-        has_ground_truth: True if any of these samples has ground truth.
+        has_ground_truth: True if depth is compared with the ground truth of these samples.
+        labelled: the companion's images with labels; None if segmentation is not validated.
         goal: the metric that selects the best checkpoint, its protocol and direction.
         verdict: a sentence if the last validation was not better than one constant depth, else None; on the
             first process.
@@ -65,18 +77,36 @@ class Validation:
     verdict: str | None = None
 
     def __init__(
-        self, options: argparse.Namespace, processes: Processes, scale: float | None, depth: bool = True
+        self,
+        options: argparse.Namespace,
+        processes: Processes,
+        scale: float | None,
+        tasks: Sequence[str] = ("depth",),
     ) -> None:
         self.options, self.processes, self.scale = options, processes, scale
         self.dataset = open_dataset(vars(options), "val")
         self.indices = evenly_spaced(len(self.dataset), options.num_val)
-        self.has_ground_truth = depth and any(self.dataset.depth(index) is not None for index in self.indices)
+        monitor = getattr(options, "monitor", None)
+        self.has_ground_truth = (
+            "depth" in tasks
+            and monitor != LOSS_GOAL.metric
+            and any(self.dataset.depth(index) is not None for index in self.indices)
+        )
         if not self.has_ground_truth:
             self.dataset = open_dataset(vars(options), "train", part="val")
             self.indices = evenly_spaced(len(self.dataset), options.num_val)
-            self.goal: Goal = LOSS_GOAL
-        else:
-            self.goal = depth_goal(self.dataset.protocol, scale)
+        self.labelled = self._open_labelled() if "segmentation" in tasks else None
+        default = depth_goal(self.dataset.protocol, scale) if self.has_ground_truth else LOSS_GOAL
+        self.goal: Goal = choose_goal(monitor, default, self.labelled)
+
+    def _open_labelled(self) -> Any:
+        """The companion's images for validation; None, with a printed reason, if it has none."""
+        try:
+            return open_companion(vars(self.options), "val", evaluated=True)
+        except InputError as error:
+            if self.processes.first:
+                print(f"segmentation is not validated: {error}")
+            return None
 
     def better(self, metrics: dict[str, float], best: Best | None) -> Best | None:
         """The new best, if the goal is better than a best of the same metric and protocol."""
@@ -96,17 +126,25 @@ class Validation:
             train_set: shows in its samples why a method is not better than one constant depth.
         """
         model.eval()
-        mine = self.indices[self.processes.rank :: self.processes.world]
-        if not self.has_ground_truth:
-            return self._loss(model, mine)
-        loading = Loading(
-            self.options.batch_size, self.processes.device, self.options.num_workers, indices=mine
-        )
-        metrics = validate_depth(method.predict, self.dataset, self.scale, loading)
-        if self.processes.first:
-            protocol, device = self.dataset.protocol, self.processes.device
-            self.verdict = training_verdict(metrics, protocol, method, train_set, device)
+        if self.has_ground_truth:
+            loading = self._loading(self.indices)
+            metrics = validate_depth(method.predict, self.dataset, self.scale, loading)
+            if self.processes.first:
+                protocol, device = self.dataset.protocol, self.processes.device
+                self.verdict = training_verdict(metrics, protocol, method, train_set, device)
+        else:
+            metrics = self._loss(model, self._share(self.indices))
+        if self.labelled is not None:
+            loading = self._loading(evenly_spaced(len(self.labelled), self.options.num_val))
+            metrics |= validate_segmentation(method.predict, self.labelled, loading)
         return metrics
+
+    def _share(self, indices: list[int]) -> list[int]:
+        return indices[self.processes.rank :: self.processes.world]
+
+    def _loading(self, indices: list[int]) -> Loading:
+        options, device = self.options, self.processes.device
+        return Loading(options.batch_size, device, options.num_workers, indices=self._share(indices))
 
     def _loss(self, model: nn.Module, indices: list[int]) -> dict[str, float]:
         size = self.options.batch_size

@@ -59,7 +59,7 @@ def video(path: str | Path, fps: float, colours: str | None = None) -> Iterator[
 
 @contextlib.contextmanager
 def _gif(path: Path, fps: float, colours: str | None) -> Iterator[Write]:
-    """Each frame has its own palette, so frames are written as they come.
+    """Write a GIF frame by frame, since each frame has its own palette.
 
     Pillow's own writer collects all frames before it writes the first.
     """
@@ -101,7 +101,7 @@ def _to_palette(image: Image.Image, fixed: bytes) -> Image.Image:
 
 @contextlib.contextmanager
 def _encoded(path: Path, fps: float, ending: str) -> Iterator[Write]:
-    """MP4 or WebM by OpenCV."""
+    """Write MP4 or WebM through OpenCV."""
     import cv2
 
     named = path.with_suffix(ending)  # OpenCV chooses the container by the ending

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import build_dataset
+from datasets import open_dataset
 from datasets.kitti import Kitti
 from datasets.sequence import SequenceDataset
 from evaluation.export import export
@@ -112,7 +112,7 @@ def read_plain(folder: Path, index: int) -> np.ndarray:
 
 
 def plain_kitti(dataset: Kitti, index: int, folder: Path) -> None:
-    """Monodepth2's: calibration read for each image, shared pixels one by one, full maps deflated.
+    """Monodepth2's export: calibration of each image, shared pixels one by one, full maps deflated.
 
     The published file holds all maps at once, each deflated; here each is a file of its own.
     """
@@ -157,7 +157,7 @@ def read_calibration(path: Path) -> dict[str, np.ndarray]:
 
 
 def plain_ddad(dataset: SequenceDataset, index: int, folder: Path) -> None:
-    """SurroundDepth's with the DGP library's rules; calibrations and poses come from our reader."""
+    """SurroundDepth's export by the DGP library's rules; calibrations and poses come from our reader."""
     sample, lidar = dataset.samples[index], len(dataset.sensors)
     scene = dataset.scenes[sample.scene]
     points = np.load(scene.file(sample.number, lidar))["data"][:, :3]
@@ -170,7 +170,7 @@ def plain_ddad(dataset: SequenceDataset, index: int, folder: Path) -> None:
 
 
 def plain_nuscenes(dataset: SequenceDataset, index: int, folder: Path) -> None:
-    """SurroundDepth's of a key frame; calibrations and poses come from our reader."""
+    """SurroundDepth's export of a key frame; calibrations and poses come from our reader."""
     sample = dataset.samples[index]
     row = dataset._scans[sample.number]
     points = np.fromfile(dataset.data_path / dataset._index.filename(row), np.float32).reshape(-1, 5)[:, :3]
@@ -183,7 +183,7 @@ def plain_nuscenes(dataset: SequenceDataset, index: int, folder: Path) -> None:
 
 
 def save_seen(points: np.ndarray, K: np.ndarray, size: tuple[int, int], whole, path: Path) -> None:
-    """Points (4, P) of a camera as a full float32 map; of several in a pixel the last is kept."""
+    """Points (4, P) of a camera as a full float32 map; the last of several points in a pixel is kept."""
     points = points[:3, points[2] > 0]
     pixels = K @ points
     u, v = whole(pixels[:2] / pixels[2])
@@ -197,7 +197,7 @@ def save_seen(points: np.ndarray, K: np.ndarray, size: tuple[int, int], whole, p
 
 
 def scan(count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 4) float32: rings round the sensor over a ground that rises to walls; x, y, z, reflectance."""
+    """(count, 4) float32: rings around the sensor over a ground that rises to walls; x, y, z, reflectance."""
     rings = 64
     azimuth = np.linspace(-np.pi, np.pi, count // rings, endpoint=False)[None] + np.zeros((rings, 1))
     elevation = np.radians(np.linspace(-24.8, 2, rings))[:, None]
@@ -248,7 +248,7 @@ def draw_ddad(root: Path, samples: int) -> SequenceDataset:
             points = folder / f"point_cloud/LIDAR/{late}.npz"
             points.parent.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(points, data=scan(POINTS["ddad"], rng).astype(np.float64))
-    return build_dataset({"dataset": "ddad", "data_path": root}, part="val", frame_ids=(0,))
+    return open_dataset({"dataset": "ddad", "data_path": root}, "inspect", part="val", frame_ids=(0,))
 
 
 def draw_nuscenes(root: Path, samples: int) -> SequenceDataset:
@@ -267,7 +267,7 @@ def draw_nuscenes(root: Path, samples: int) -> SequenceDataset:
             points.parent.mkdir(parents=True, exist_ok=True)
             drawn = scan(POINTS["nuscenes"], rng)
             np.column_stack([drawn, drawn[:, 3]]).tofile(points)
-    return build_dataset({"dataset": "nuscenes", "data_path": root}, part="val", frame_ids=(0,))
+    return open_dataset({"dataset": "nuscenes", "data_path": root}, "inspect", part="val", frame_ids=(0,))
 
 
 DRAW = {"kitti": draw_kitti, "ddad": draw_ddad, "nuscenes": draw_nuscenes}

@@ -12,6 +12,7 @@ the config the published code reaches abs_rel 0.178 after 300 steps and 0.139 af
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,15 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="run folder to evaluate")
-    parser.add_argument("--data_path", type=Path, required=True, help="holds left.png and disparity.png")
     parser.add_argument(
-        "--image", "--picture", type=Path, help="image to write; else snippet.png in the run folder"
+        "--data_path", type=Path, required=True, help="folder with left.png and disparity.png"
     )
+    parser.add_argument("--image", type=Path, help="image to write; else snippet.png in the run folder")
+    parser.add_argument("--picture", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.picture:
+        print("--picture is called --image now", file=sys.stderr)
+        args.image = args.image or args.picture
     method, options = load_method(args.run, which="last")
     image = read_image(args.data_path / "left.png")
     small = resize_image(image, options["height"], options["width"])[None].float() / 255

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from benchmarks.prepare_cityscapes import timed
-from datasets import build_dataset
+from datasets import open_dataset
 from datasets.surround import SurroundDataset
 from tools._rig_matches import labels, match_paths, neighbours, write_matches
 from tools.layouts._base import Plan
@@ -46,7 +46,7 @@ def main() -> None:
             args.data_path = Path(folder) / "data"
             make(Plan(args.dataset, args.data_path, 2, max(3, args.samples), *DRAWN, seed=0, ext="jpg"))
         options = {"dataset": args.dataset, "data_path": args.data_path}
-        dataset = build_dataset(options, part=args.part, frame_ids=(0,))
+        dataset = open_dataset(options, "inspect", part=args.part, frame_ids=(0,))
         indices = range(min(args.samples, len(dataset)))
         ways = {}
         for cores, threads in (("one core", 1), ("every core", cv2.getNumberOfCPUs())):
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def noop(task: object) -> None:
-    """The task of a process that is only started."""
+    """A task without work, to measure the start of a process."""
 
 
 def add_plain(found: list, dataset: SurroundDataset, indices: Iterable[int], folder: Path) -> None:

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets import build_dataset
+from datasets import open_dataset
 from methods import load_method
 from methods._networks import Motion
 from methods.surround_depth import SurroundDepth
@@ -143,7 +143,7 @@ def train_row(name: str, data: Path, args: argparse.Namespace) -> dict[str, floa
 
 def steps_per_epoch(data: Path, args: argparse.Namespace) -> int:
     """Steps per epoch of the training part; the learning rate falls to 0 over whole epochs."""
-    frame_sets = build_dataset({"dataset": "ddad", "data_path": data}, part="train", frame_ids=(0, -1, 1))
+    frame_sets = open_dataset({"dataset": "ddad", "data_path": data}, "inspect", part="train")
     return len(frame_sets) // args.batch_size
 
 

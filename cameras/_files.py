@@ -138,7 +138,7 @@ def _check_keys(path: Path, model: str, content: dict, needed: tuple[str, ...]) 
 
 
 def _numbers(path: Path, key: str, value: Any, counts: tuple[int, ...]) -> Tensor:
-    """(1, n), or (1,) for a plain number."""
+    """Values of a camera file as a tensor: (1, n) of a list, (1,) of a number."""
     try:
         numbers = np.asarray(value, np.float64).ravel()
     except (TypeError, ValueError):

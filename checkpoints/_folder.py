@@ -103,7 +103,7 @@ class RunFolder:
         self.lock.release()
 
     def save(self, checkpoint: Checkpoint, better: bool, keep: int) -> None:
-        """Save the state of a run: as the file of the epoch that has ended, or within one as last.pt.
+        """Save the state of a run: at the end of an epoch as the epoch's file, within an epoch as last.pt.
 
         Args:
             checkpoint: its training says epoch and position.

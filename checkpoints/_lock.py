@@ -84,7 +84,7 @@ class RunLock:
         return True
 
     def _put_aside(self, stale: dict[str, Any] | None) -> None:
-        """Remove a stale lock. Of several processes that try at once, one has the file in its hands."""
+        """Remove a stale lock. Only one of several processes that try at once succeeds."""
         aside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.path, aside)
@@ -119,7 +119,7 @@ class RunLock:
 
 
 def _identity() -> dict[str, Any]:
-    """This process, in the terms of a lock."""
+    """Identity of this process, as a lock file stores it."""
     return {
         "host": socket.gethostname(),
         "boot": _first_line("/proc/sys/kernel/random/boot_id"),
@@ -147,7 +147,7 @@ def _lives(identity: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in ticks since boot; empty where /proc does not tell, `ended` of a zombie."""
+    """Start of a process in ticks since boot; empty without /proc, `ended` for a zombie."""
     fields = _first_line(f"/proc/{pid}/stat").rpartition(")")[2].split()  # the name before may hold anything
     if not fields:
         return ""

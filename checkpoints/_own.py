@@ -101,7 +101,7 @@ def peek(path: Path) -> dict[str, Any]:
 
 
 def records_best(training: Mapping[str, Any], best: Any = None) -> bool:
-    """True for the record of the best checkpoint: it says so, and its own metric is the best value.
+    """True for the record of the best checkpoint: marked as best, and its own metric is the best value.
 
     Args:
         training: the record.
@@ -187,7 +187,7 @@ PARALLAX = Layout("parallax", "a run folder, or our .pt or .safetensors file", _
 
 
 def _without_paths(value: Any) -> Any:
-    """The same options without those that are absolute paths."""
+    """The options without absolute paths."""
     if isinstance(value, dict):
         return {key: _without_paths(item) for key, item in value.items() if not _is_path(item)}
     if isinstance(value, (list, tuple)):

@@ -35,7 +35,7 @@ _FOREIGN = (
 
 
 def network_kind(state: Mapping[str, Any]) -> str:
-    """The file of a Monodepth2 folder that a state dict belongs into: `encoder`, `pose_encoder`, `depth`,
+    """The file of a Monodepth2 folder that a state dict belongs to: `encoder`, `pose_encoder`, `depth`,
     `pose`; else the empty string.
     """
     first = state.get("encoder.conv1.weight")

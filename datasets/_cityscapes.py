@@ -183,7 +183,7 @@ class OfficialTree:
         return [SplitLine(match[1], int(match[4]), None, f"{folder}: {match[0]}") for match in found if match]
 
     def _part(self, city: str) -> str:
-        """train, val or test: whichever holds the city."""
+        """The part that holds the city: train, val or test."""
         if city not in self._parts:
             kinds = (*self.kinds, "camera")
             pairs = ((kind, part) for kind in kinds for part in PARTS)
@@ -311,7 +311,7 @@ def open_tree(root: Path, top_rows: float = UPPER) -> Tree:
 
 
 def split_triple(image: Tensor, path: Path) -> list[Tensor]:
-    """An image of three frames into frames -1, 0 and 1.
+    """Split an image of three frames into frames -1, 0 and 1.
 
     A frame is 1.6 to 5 times as wide as high, so three side by side are longer than 4.8 and three on top of
     each other shorter than 1.7.
@@ -339,7 +339,7 @@ def split_triple(image: Tensor, path: Path) -> list[Tensor]:
 
 
 def check_rows(top_rows: float, name: str = "top_rows") -> None:
-    """Refuse a share of the rows, counted from the top, that leaves no image or not its middle.
+    """Refuse a share of the rows from the top that leaves no image, or an image without its middle.
 
     Raises:
         InputError: it is not between LEAST_ROWS and 1.
@@ -373,7 +373,7 @@ def _read_camera_once(path: Path) -> Camera:
 
 
 def _group_by_sequence(folder: Path, ending: str) -> dict[str, list[tuple[int, str]]]:
-    """Sequence to the (frame number, file name) there are of it."""
+    """Sequence → the (frame number, file name) of each of its files."""
     groups: dict[str, list[tuple[int, str]]] = {}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
         if name.endswith(ending) and (match := NAME.fullmatch(name.removesuffix(ending))):

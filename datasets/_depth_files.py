@@ -10,6 +10,7 @@ many files as images, to the image at the same position in natural order (the SC
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +29,32 @@ def find_depths(folder: Path, frames: list[str]) -> dict[str, Path]:
         InputError: no file has the name of an image, and their number differs from the images'.
     """
     depths = folder / "depth"
-    if not depths.is_dir():
-        return {}
-    files = sorted(visible_files(depths), key=natural_key)
-    files = [name for name in files if Path(name).suffix.lower() in ENDINGS]
-    by_stem = {Path(name).stem: depths / name for name in files}
+    return match_files(depths, frames, ENDINGS) if depths.is_dir() else {}
+
+
+def match_files(folder: Path, frames: Sequence[str], endings: Sequence[str]) -> dict[str, Path]:
+    """Image → the file of the same name in a folder or, if no name fits, at the same position.
+
+    Args:
+        folder: the folder of the files.
+        frames: names of the images, in natural order.
+        endings: suffixes of the files, in lower case.
+
+    Raises:
+        InputError: no file has the name of an image, and their number differs from the images'.
+    """
+    files = sorted(visible_files(folder), key=natural_key)
+    files = [name for name in files if Path(name).suffix.lower() in endings]
+    by_stem = {Path(name).stem: folder / name for name in files}
     named = {frame: by_stem[Path(frame).stem] for frame in frames if Path(frame).stem in by_stem}
     if named or not files:
         return named
     if len(files) != len(frames):
         raise InputError(
-            f"{depths} holds {len(files)} files for {len(frames)} images, and no name of an image; "
+            f"{folder} holds {len(files)} files for {len(frames)} images, and no name of an image; "
             "name them like the images they belong to"
         )
-    return {frame: depths / name for frame, name in zip(frames, files)}
+    return {frame: folder / name for frame, name in zip(frames, files)}
 
 
 def read_depth(path: Path, depth_scale: float) -> np.ndarray:

@@ -65,7 +65,7 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """Name of its folder, such as 000187."""
+        """Name of the scene's folder, such as 000187."""
         return self.path.parent.name
 
     def missing(self, sensors: Sequence[int]) -> np.ndarray:
@@ -142,7 +142,7 @@ class Calibration:
 
 
 def _in_words(read: Read) -> Read:
-    """`read(path, ...)` with a sentence if a value has a type that the format does not allow."""
+    """Call `read(path, ...)`; a value of a type that the format does not allow raises a sentence."""
 
     @functools.wraps(read)
     def guarded(path: str | Path, *more: Any) -> Any:

@@ -9,7 +9,6 @@ size. Any segmentation network may have written them; datasets/_labels.py reads 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets._labels import load_label_table, read_label_image
+from datasets._mirrored_files import check_mirrored, check_whole_images, mirrored_file
 from datasets.image_files import image_size
-from datasets.sequence import SequenceDataset
 from structures import Batch, Frame
 from utils import InputError, check_settings
 
@@ -43,15 +42,11 @@ class WithLabelFiles(Dataset):
     def __init__(
         self, dataset: Any, path: str | Path, table: str | Path = "cityscapes", instances: bool = False
     ) -> None:
-        if type(dataset).read_images is not SequenceDataset.read_images:
-            raise InputError(
-                f"label_files belong to whole image files, which {type(dataset).__name__.lower()} crops or "
-                "unpacks; use them with kitti or folder"
-            )
+        check_whole_images(dataset, "label_files")
         self.dataset, self.path = dataset, Path(path).expanduser()
         self.table = None if instances else load_label_table(table)
         self.name = "instances" if instances else "labels"
-        self._check_files()
+        check_mirrored(self.path, dataset, dataset.frame_ids, "label file")
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -64,15 +59,11 @@ class WithLabelFiles(Dataset):
             batch.maps[f"source_{self.name}"] = torch.cat(sources, 1)
         return batch
 
-    def file(self, image: Path) -> Path:
-        """The label file of an image file."""
-        return self.path / image.relative_to(self.dataset.data_path).with_suffix(".png")
-
     def _read(self, sample: Any, frame: Frame) -> Tensor:
         """(N, 1, H, W) of one frame at network size, by the nearest pixel."""
         maps = []
         for image in self.dataset.paths(sample, frame):
-            file = self.file(image)
+            file = mirrored_file(self.path, image, self.dataset)
             values = self.table.read(file) if self.table else read_label_image(file)
             if values.shape != (size := image_size(image)):
                 raise InputError(
@@ -83,17 +74,6 @@ class WithLabelFiles(Dataset):
         stacked = torch.stack(maps)[:, None]
         size = self.dataset.height, self.dataset.width
         return F.interpolate(stacked.double(), size, mode="nearest-exact").to(stacked.dtype)
-
-    def _check_files(self) -> None:
-        listed: dict[str, set[str]] = {}
-        for sample in self.dataset.samples:
-            for frame in self.dataset.frame_ids:
-                for image in self.dataset.paths(sample, frame):
-                    folder, name = os.path.split(self.file(image))
-                    if folder not in listed:
-                        listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-                    if name not in listed[folder]:
-                        raise InputError(f"{image} has no label file {folder}/{name}")
 
 
 def with_label_files(dataset: Any, options: Mapping[str, Any]) -> Any:

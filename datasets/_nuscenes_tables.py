@@ -217,7 +217,7 @@ def _check_inside(name: str, table: str, parts: int | None = None) -> None:
 
 
 def _numbered(words: Iterable[str]) -> tuple[list[str], np.ndarray]:
-    """The different words in order of appearance, and (P,) the number of each."""
+    """The distinct words in order of appearance, and (P,) the index of each word among them."""
     number_of: dict[str, int] = {}
     numbers = [number_of.setdefault(word, len(number_of)) for word in words]
     return list(number_of), np.array(numbers, np.int32)

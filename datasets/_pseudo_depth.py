@@ -1,25 +1,40 @@
-"""Pseudo-depth of a scene's images: the depth that a network trained on other data predicts for each.
+"""Pseudo-depth: the depth that a network trained on other data predicts for an image.
 
-    <scene>/pseudo_depth/<image>.png  or  <scene>/leres_depth/...     16 bits, any positive scale, 0 unknown
+    <scene>/leres_depth/<image>.png  or  <scene>/pseudo_depth/...     16 bits, any positive scale, 0 unknown
+    <scene>/leres_depth/pseudo_depth.json                             {"quantity": "inverse_depth", ...}
 
-Files belong to images by name or, if no name fits, by sorted order, as in SC-Depth V3's layout. 8-bit images
-are refused: their steps would become edges of surfaces.
+`tools/pseudo_depth.py` writes both. The second file states the convention, `depth` or `inverse_depth`.
+Without it the files hold depth, as those of SC-Depth V3 do. Inverse depth is inverted when it is read. Files
+belong to images by name or, if no name fits, by sorted order. 8-bit images are refused: their steps would
+become edges of surfaces. A constant map has no information; it is read as unknown, with a warning.
+
+Datasets other than `folder` find the files in a folder that mirrors their images:
+`--pseudo_depth_files.path`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from utils import InputError
+from datasets._depth_files import read_depth
+from datasets._mirrored_files import check_mirrored, check_whole_images, mirrored_file
+from structures import Batch
+from utils import InputError, check_settings, nearest_name, read_text
 
 FOLDERS = ("pseudo_depth", "leres_depth")
 ENDINGS = (".png", ".npy", ".npz")
+CONVENTION = "pseudo_depth.json"
+QUANTITIES = ("depth", "inverse_depth")
 
 
 def find_pseudo_depth(
@@ -39,7 +54,7 @@ def find_pseudo_depth(
     if stored is None:
         raise InputError(
             f"there is no pseudo-depth for {folder}: put one 16-bit .png or .npy for each image into "
-            f"{folder / FOLDERS[0]}, or leave out --dataset.pseudo_depth"
+            f"{folder / FOLDERS[0]}, run tools/pseudo_depth.py, or leave out --dataset.pseudo_depth"
         )
     names = (entry.name for entry in stored.iterdir() if entry.name[0] != ".")
     files = sorted((name for name in names if Path(name).suffix.lower() in ENDINGS), key=sort_key)
@@ -50,9 +65,97 @@ def find_pseudo_depth(
     missing = [frame for frame in frames if frame not in named]
     if missing:
         raise InputError(
-            f"{stored} has no file for {missing[0]}; {len(missing)} of {len(frames)} images lack pseudo-depth"
+            f"{stored} has no file for {missing[0]}; {len(missing)} of {len(frames)} images lack "
+            "pseudo-depth; tools/pseudo_depth.py predicts it"
         )
     return named
+
+
+def read_convention(folder: Path) -> str:
+    """`depth` or `inverse_depth`: what the convention file of a folder states; depth without one.
+
+    Raises:
+        InputError: the file is not JSON, or states another quantity.
+    """
+    path = folder / CONVENTION
+    if not path.is_file():
+        return "depth"
+    try:
+        record = json.loads(read_text(path))
+        quantity = record.get("settings", record).get("quantity")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f'{path} cannot be read ({error}); write {{"quantity": "depth"}} into it') from None
+    if quantity not in QUANTITIES:
+        raise InputError(f"{path} states the quantity '{quantity}'{nearest_name(quantity, QUANTITIES)}")
+    return quantity
+
+
+def read_pseudo_depth(path: Path, quantity: str, height: int, width: int) -> Tensor:
+    """(1, 1, height, width) depth of any scale, 0 where unknown.
+
+    Args:
+        path: 16-bit .png, .npy or .npz.
+        quantity: `depth` or `inverse_depth`, of the file's values.
+
+    Raises:
+        InputError: not readable, or an image of 8 bits.
+    """
+    values = read_depth(path, 1.0)
+    known = values > 0
+    largest = values[known].max() if known.any() else 0.0
+    if known.any() and values[known].min() == largest:
+        warnings.warn(f"{path} is constant ({largest:g}); its pseudo-depth is taken as unknown", stacklevel=2)
+        known = np.zeros_like(known)
+    if quantity == "inverse_depth":
+        values = np.divide(largest, values, out=np.zeros_like(values), where=known)
+    return resize_nearest(np.where(known, values, 0), height, width)
+
+
+class WithPseudoDepth(Dataset):
+    """A dataset of video whose targets carry the map `pseudo_depth`, from a folder that mirrors its images.
+
+    Args:
+        dataset: the video; it reads whole image files.
+        path: folder of the 16-bit PNGs.
+
+    Raises:
+        InputError: a dataset that crops its images, a target without a file, an unknown convention.
+    """
+
+    def __init__(self, dataset: Any, path: str | Path) -> None:
+        check_whole_images(dataset, "files of pseudo-depth")
+        self.dataset, self.path = dataset, Path(path).expanduser()
+        fix = "; tools/pseudo_depth.py --out makes it"
+        check_mirrored(self.path, dataset, (0,), "pseudo-depth", fix)
+        self.quantity = read_convention(self.path)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Batch:
+        batch = self.dataset[index]
+        size = self.dataset.height, self.dataset.width
+        images = self.dataset.paths(self.dataset.samples[index], 0)
+        files = [mirrored_file(self.path, image, self.dataset) for image in images]
+        batch.maps["pseudo_depth"] = torch.cat(
+            [read_pseudo_depth(file, self.quantity, *size) for file in files]
+        )
+        return batch
+
+
+def with_pseudo_depth(dataset: Any, options: Mapping[str, Any]) -> Any:
+    """`dataset` with the files that the options' section `pseudo_depth_files` names; unchanged without one.
+
+    Raises:
+        InputError: a section without a path or with an unknown setting; errors of `WithPseudoDepth`.
+    """
+    section = options.get("pseudo_depth_files") or {}
+    if not section:
+        return dataset
+    check_settings("pseudo_depth_files", WithPseudoDepth, section)
+    if "path" not in section:
+        raise InputError("pseudo_depth_files needs the folder of its files: --pseudo_depth_files.path FOLDER")
+    return WithPseudoDepth(dataset, **section)
 
 
 def resize_nearest(values: np.ndarray, height: int, width: int) -> Tensor:

@@ -69,7 +69,7 @@ class SpeedTrack:
         if not (np.isfinite(times).all() and np.isfinite(speeds).all()):
             raise InputError(f"{source}: times and speeds are finite numbers; leave out rows without a speed")
         if times[0] < 0:
-            raise InputError(f"{source}: times begin at {times[0]:g} s; they count from the first frame on")
+            raise InputError(f"{source}: times begin at {times[0]:g} s; the first frame is at 0 s")
         if (np.diff(times) <= 0).any():
             row = int(np.flatnonzero(np.diff(times) <= 0)[0]) + 2
             raise InputError(

@@ -117,7 +117,7 @@ class Cityscapes(Exportable, SequenceDataset):
 
     @property
     def protocol(self) -> Protocol:
-        """The published rules: of the 2048 x 768 that are kept, rows from 256 on, columns 192 to 1855."""
+        """The published rules: rows from 256, columns 192 to 1855 of the kept 2048 x 768 pixels."""
         words = GROUND_TRUTHS.get(self.ground_truth, "none")
         whole = self.top_rows != UPPER
         return Protocol(
@@ -169,7 +169,7 @@ class Cityscapes(Exportable, SequenceDataset):
         return np.where(labels < len(LABEL_IDS), labels, IGNORED).astype(np.uint8)
 
     def read_raw_depth(self, index: int) -> np.ndarray | None:
-        """From the published files or the disparity, of the rows that are kept."""
+        """Depth from the published files or from disparity, for the kept rows."""
         sample = self.samples[index]
         if self.ground_truth == "published":
             depth = self._published_depth(sample)
@@ -210,7 +210,7 @@ class Cityscapes(Exportable, SequenceDataset):
         return depth_from_disparity(values, camera.baseline * camera.intrinsics[0, 0])
 
     def _number(self, sample: SplitLine, frame: Frame) -> int:
-        """Number of the raw frame; a triple is named by its target."""
+        """Number of the raw frame; every frame of a prepared triple has that of the target."""
         return sample.frame if isinstance(self.tree, TripleTree) else sample.frame + int(frame) * self.stride
 
     def _annotated(self, part: str) -> list[SplitLine]:

@@ -76,12 +76,29 @@ def with_companion(dataset: Any, options: Mapping[str, Any], part: str) -> Any:
     Raises:
         InputError: the section names no dataset or has an unknown setting, or the companion refuses one.
     """
+    companion = open_companion(options, part)
+    return dataset if companion is None else WithCompanion(dataset, companion, options.get("seed", 0))
+
+
+def open_companion(options: Mapping[str, Any], part: str, evaluated: bool = False) -> Any:
+    """The dataset that the options' section `companion` names; None without one.
+
+    Args:
+        options: options of a run.
+        part: train, val or test; the section's own part wins.
+        evaluated: leave out settings that only losses read, and the section's own part.
+
+    Raises:
+        InputError: the section names no dataset or has an unknown setting, or the companion refuses one.
+    """
     section = {key: value for key, value in (options.get("companion") or {}).items() if key != "augment"}
     if not section:
-        return dataset
+        return None
     if "name" in section and "data_path" not in section:
         raise InputError("the companion needs a folder of its own: --companion.data_path FOLDER")
     shared = {key: options[key] for key in SHARED if options.get(key) is not None}
     settings = {"part": part, "frame_ids": (0,), **section}
-    companion = DATASETS.build("companion", {**shared, "companion": settings})
-    return WithCompanion(dataset, companion, options.get("seed", 0))
+    if evaluated:
+        dropped = DATASETS.get(section["name"]).for_losses
+        settings = {key: value for key, value in settings.items() if key not in dropped} | {"part": part}
+    return DATASETS.build("companion", {**shared, "companion": settings})

@@ -192,7 +192,7 @@ class Ddad(Exportable, SurroundDataset):
 
     @staticmethod
     def _own_mask_folders(root: Path) -> list[Path]:
-        """Ours, and the published one."""
+        """The folder of our masks, and that of the published masks."""
         return [root / "masks", root / "mask"]
 
     # One sample.
@@ -240,7 +240,7 @@ class Ddad(Exportable, SurroundDataset):
         )
 
     def mask_path(self, sample: FrameSet, camera: int) -> Path:
-        """Ours, `CAMERA_01/000187.png`, or the published one, `CAMERA_01/000187/mask.png`."""
+        """Our mask `CAMERA_01/000187.png`, or the published mask `CAMERA_01/000187/mask.png`."""
         scene, sensor = self.scenes[sample.scene].name, self.sensors[camera]
         ours = [inside(folder / sensor, f"{scene}.png") for folder in self.mask_folders]
         published = [folder / sensor / scene / "mask.png" for folder in self.mask_folders]
@@ -266,7 +266,7 @@ class Ddad(Exportable, SurroundDataset):
         return content([path], poses, K)
 
     def read_raw_depth(self, index: int) -> SparseDepth | None:
-        """From the LiDAR's points; None if the scene has none, or this sample's are missing under
+        """Depth from LiDAR points; None if the scene has none, or this sample's are missing under
         `skip_missing`.
 
         Raises:

@@ -57,7 +57,7 @@ class ExportedDepth:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look again which files exist."""
+        """List the existing files again."""
         stem = glob.escape(self.path.stem)
         found = [*self.path.parent.glob(f"{stem}.*of*.npz"), *self.path.parent.glob(f"{stem}.npz")]
         # The last written takes precedence.
@@ -152,7 +152,7 @@ class SparseDepth(NamedTuple):
 
     @staticmethod
     def of(shape: tuple[int, int, int], indices: np.ndarray, metres: np.ndarray) -> SparseDepth:
-        """From (K,) values in any order; of several at one index the last is kept, and 0 is unknown."""
+        """A map of (K,) values in any order; the last of several at one index is kept, 0 is unknown."""
         # By halves of 16 bits, which numpy sorts in linear time; a map has fewer than 2^32 pixels.
         order = np.lexsort(((indices & 0xFFFF).astype(np.uint16), (indices >> 16).astype(np.uint16)))
         ordered = indices[order]

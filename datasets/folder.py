@@ -22,6 +22,7 @@ If a scene has a folder `depth`, its files are ground truth (datasets/_depth_fil
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +34,18 @@ from torch import Tensor
 from cameras import Camera, read_camera
 from datasets import DATASETS
 from datasets._depth_files import find_depths, read_depth
-from datasets._pseudo_depth import find_pseudo_depth, resize_nearest
+from datasets._pseudo_depth import find_pseudo_depth, read_convention, read_pseudo_depth
 from datasets._speed import SceneSpeed
 from datasets.ground_truth import DEPTH, Exportable
 from datasets.image_files import frame_runs, natural_key
 from datasets.scenes import (
     PARTS,
+    all_frames,
     common_size,
     find_scenes,
     frame_names,
     held_back,
+    indexed_frames,
     listed_frames,
     listed_part,
 )
@@ -70,6 +73,7 @@ class Scene:
         name: its path below the root; "." is the root itself.
         folder: the folder of the images.
         frames: file names in time.
+        every: the same, with the frames that `frame_index.txt` leaves out.
         runs: ranges of `frames` without a gap.
         size: (height, width) of every image.
         intrinsics: (3, 3) pixels at that size.
@@ -81,6 +85,7 @@ class Scene:
     name: str
     folder: Path
     frames: list[str]
+    every: list[str]
     runs: list[range]
     size: tuple[int, int]
     intrinsics: np.ndarray
@@ -112,6 +117,8 @@ class Folder(Exportable, SequenceDataset):
             1000 for millimetres (ScanNet), 5000 for TUM and SC-Depth's NYUv2.
         depth_cap: largest depth that is evaluated, metres.
         pseudo_depth: read the target's pseudo-depth (datasets/_pseudo_depth.py), as the map `pseudo_depth`.
+        frame_index: train on the frames that `frame_index.txt` lists in each scene (tools/select_frames.py);
+            `stride` then counts these frames.
         speed: read speed.csv (seconds, metres per second) in each scene: true with the time of each frame in
             times.txt, or the number of frames per second.
 
@@ -129,10 +136,15 @@ class Folder(Exportable, SequenceDataset):
         "stride",
         "val_fraction",
     )
-    for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "pseudo_depth", "speed")
+    for_losses: ClassVar[tuple[str, ...]] = (
+        *SequenceDataset.for_losses,
+        "pseudo_depth",
+        "frame_index",
+        "speed",
+    )
     provides: ClassVar[Mapping[str, str]] = {
         **DEPTH,
-        "maps.pseudo_depth": "--dataset.pseudo_depth true reads it",
+        "maps.pseudo_depth": "--dataset.pseudo_depth true reads what tools/pseudo_depth.py writes",
         **dict.fromkeys(("speed", "time_step"), "--dataset.speed true reads speed.csv in each scene"),
     }
 
@@ -149,6 +161,7 @@ class Folder(Exportable, SequenceDataset):
         depth_scale: float = 256.0,
         depth_cap: float = 80.0,
         pseudo_depth: bool = False,
+        frame_index: bool = False,
         speed: bool | float = False,
         **settings: Any,
     ) -> None:
@@ -168,15 +181,17 @@ class Folder(Exportable, SequenceDataset):
         listed = listed_part(Path(lists), part, list(folders), split is not None) if lists else None
         K = None if intrinsics is None else parse_intrinsics(intrinsics, "--dataset.intrinsics")
         patterns = files.replace(",", " ").split() if isinstance(files, str) else files
-        self.scenes = [_open_scene(name, folders[name], root, K, patterns) for name in listed or folders]
+        self.scenes = [
+            _open_scene(name, folders[name], root, K, patterns, frame_index) for name in listed or folders
+        ]
         self.pseudo_depth = {
-            number: find_pseudo_depth(scene.folder, scene.frames, natural_key)
+            number: find_pseudo_depth(scene.folder, scene.every, natural_key)
             for number, scene in enumerate(self.scenes if pseudo_depth else [])
         }
         if speed:
             for scene in self.scenes:
                 fps = None if speed is True else float(speed)
-                scene.speed = SceneSpeed(scene.folder, len(scene.frames), fps)
+                scene.speed = SceneSpeed(scene.folder, len(scene.every), fps)
         offsets = [frame * stride for frame in frame_ids]
         spans = [range(len(scene.frames)) for scene in self.scenes]
         if listed is None and part != "all":
@@ -188,6 +203,7 @@ class Folder(Exportable, SequenceDataset):
                 f"{data_path}, part '{part}': no frame has all of its neighbours {list(frame_ids)} at stride "
                 f"{stride}; the scenes hold {', '.join(str(len(span)) for span in spans[:8])} frames"
             )
+        _name_short_scenes(self.scenes, max(offsets) - min(offsets) + 1)
         super().__init__(root, frame_ids=frame_ids, **settings)
         scale = [] if depth_scale == 256 else [f"{depth_scale:g}"]
         self.find_exported(split, part, scale, at_first=False)
@@ -204,19 +220,23 @@ class Folder(Exportable, SequenceDataset):
         if not self.pseudo_depth:
             return {}
         path = self.pseudo_depth[sample.scene][self.scenes[sample.scene].frames[sample.frame]]
-        return {"pseudo_depth": resize_nearest(read_depth(path, 1.0), self.height, self.width)}
+        quantity = read_convention(path.parent)
+        return {"pseudo_depth": read_pseudo_depth(path, quantity, self.height, self.width)}
 
     def lens(self, sample: Target, height: int, width: int) -> Camera | None:
         """Camera model of camera.yaml in the scene or above it."""
         return self.scenes[sample.scene].camera
 
     def motion(self, sample: Target, frame: Frame) -> tuple[float, float] | None:
-        """From speed.csv, with the setting `speed`."""
-        speed = self.scenes[sample.scene].speed
-        return None if speed is None else speed.motion(sample.frame, sample.frame + frame * self.stride)
+        """Mean speed and time step from speed.csv, with the setting `speed`."""
+        scene = self.scenes[sample.scene]
+        if scene.speed is None:
+            return None
+        names = scene.frames[sample.frame], scene.frames[sample.frame + frame * self.stride]
+        return scene.speed.motion(*map(scene.every.index, names))
 
     def read_raw_depth(self, index: int) -> np.ndarray | None:
-        """From the file in `depth`; None for an image without one."""
+        """Depth from the file in `depth`; None for an image without a file."""
         sample = self.samples[index]
         scene = self.scenes[sample.scene]
         path = scene.depths.get(scene.frames[sample.frame])
@@ -242,11 +262,29 @@ def _complete(scenes: list[Scene], spans: list[range], offsets: list[int]) -> li
     return samples
 
 
+def _name_short_scenes(scenes: list[Scene], least: int) -> None:
+    """Warn about scenes with fewer frames than a sample has; they give none."""
+    short = [scene for scene in scenes if len(scene.frames) < least]
+    if short:
+        others = f" and {len(short) - 1} more scenes have" if len(short) > 1 else " has"
+        warnings.warn(
+            f"{short[0].folder}{others} no sample: a target and its neighbours take {least} frames, and "
+            f"{short[0].name} holds {len(short[0].frames)}",
+            stacklevel=3,
+        )
+
+
 def _open_scene(
-    name: str, folder: Path, root: Path, K: np.ndarray | None, patterns: Sequence[str] | None
+    name: str,
+    folder: Path,
+    root: Path,
+    K: np.ndarray | None,
+    patterns: Sequence[str] | None,
+    frame_index: bool = False,
 ) -> Scene:
-    frames = frame_names(folder, patterns)
-    in_order = listed_frames(folder, patterns) is not None
+    every = all_frames(folder, patterns) if frame_index else frame_names(folder, patterns)
+    frames = indexed_frames(folder, every) if frame_index else every
+    in_order = frame_index or listed_frames(folder, patterns) is not None
     runs = [range(len(frames))] if in_order else frame_runs(frames)
     size = common_size(folder, frames)
     source, camera = "--dataset.intrinsics", None
@@ -261,7 +299,8 @@ def _open_scene(
         K, source = _find_intrinsics(folder, root, size)
     if camera is None:  # a wide lens has focal lengths that would be a mistake in a pinhole
         check_intrinsics(K, source, *size)
-    return Scene(name, folder, frames, runs, size, K, find_depths(folder, frames), camera)
+    depths = find_depths(folder, every)
+    return Scene(name, folder, frames, every, runs, size, K, depths, camera)
 
 
 def _nearest_file(folder: Path, root: Path, names: Iterable[str]) -> Path | None:

@@ -179,7 +179,7 @@ class Exportable:
         return depth.dense() if isinstance(depth, SparseDepth) else depth
 
     def read_raw_depth(self, index: int) -> SparseDepth | np.ndarray | None:
-        """The raw data as a map, or of a LiDAR as the known pixels only; the export needs no more."""
+        """Depth from raw data: a map, or for a LiDAR only its known pixels, which the export needs."""
         raise NotImplementedError
 
 

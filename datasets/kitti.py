@@ -123,7 +123,7 @@ class Kitti(Exportable, KittiImages):
         return resize_intrinsics(P[:, :3], (native_height, native_width), (height, width))
 
     def motion(self, sample: SplitLine, frame: Frame) -> tuple[float, float] | None:
-        """From the drive's oxts, with the setting `speed`."""
+        """Mean speed and time step from the drive's oxts, with the setting `speed`."""
         if self.speed is None:
             return None
         drive, source = self._drive(sample.folder), sample.frame + frame
@@ -282,7 +282,7 @@ def velodyne_pixels(
 def _written_as_published(
     u: np.ndarray, v: np.ndarray, depth: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Later points overwrite; then the first point of each shared index gets the smallest of its depths."""
+    """Write as the published code: later points overwrite; then shared indices get their smallest depth."""
     if not len(depth):
         return v, u, depth
     index = v * (width - 1) + u - 1

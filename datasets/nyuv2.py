@@ -263,7 +263,7 @@ def official_test() -> list[LabelledSample]:
 
 
 def _labelled_sample(sample: SplitLine) -> LabelledSample:
-    """From `nyu_test 1`, as our lists have it, or `nyu_test/00001.h5`, as published."""
+    """The sample of a list entry: `nyu_test 1` in our lists, `nyu_test/00001.h5` in published ones."""
     path = sample.folder if sample.folder.endswith(".h5") else f"{sample.folder}/{sample.frame:05d}.h5"
     stem = Path(path).stem
     if not stem.isdecimal():
@@ -318,7 +318,7 @@ def find_scenes(root: Path) -> dict[str, list[str]]:
 
 
 def _natural_key(name: str) -> list[str | int]:
-    """Sorts frame9 before frame10."""
+    """Sorting key that puts frame9 before frame10."""
     return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", name)]
 
 

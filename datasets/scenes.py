@@ -21,6 +21,7 @@ from datasets.video import EXTRACTED, VIDEOS, extract_video
 from utils import InputError, read_lines, read_text
 
 FRAMES_FILE = "frames.txt"
+INDEX_FILE, INDEX_ABOUT = "frame_index.txt", "frame_index.yaml"  # numbers of frames, and the rule
 NOT_SCENES = {"depth", "pseudo_depth", "leres_depth", "seg_mask", FOLDER}
 SEQUENCE = 3  # images; fewer are a cover or image grid if scenes or videos lie next to them
 PARTS = ("train", "val", "test", "all")
@@ -32,7 +33,7 @@ PARTS = ("train", "val", "test", "all")
 def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
     """The root folder, and the scenes in natural order: name → folder of images. Videos are extracted.
 
-    The root is `data_path`, the folder of a video, or `training` in it if scenes lie there (SC-Depth).
+    The root is `data_path`, the folder of a video, or `training` in it (also `Training`) if scenes lie there.
     Folders of images that are not read are named in a warning.
 
     Raises:
@@ -45,8 +46,8 @@ def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
     if not data_path.is_dir():
         raise InputError(f"there is no folder or video {data_path}; give your images with --data_path")
     check_folder(data_path)
-    training = data_path / "training"
-    root = training if training.is_dir() and _scenes_below(training) else data_path
+    training = subfolder(data_path, "training")
+    root = training if training and _scenes_below(training) else data_path
     own = _scenes_in(root, ".")
     if len(images_in(root)) < SEQUENCE and (below := _scenes_below(root)):
         videos = {name: folder for name, folder in own.items() if folder != root}
@@ -64,6 +65,12 @@ def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
             stacklevel=3,
         )
     return root, own
+
+
+def subfolder(folder: Path, name: str) -> Path | None:
+    """A folder of this name in upper or lower case; None if there is none."""
+    found = [entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name.lower() == name]
+    return folder / (name if name in found else sorted(found)[0]) if found else None
 
 
 def images_in(folder: Path) -> list[str]:
@@ -156,6 +163,44 @@ def _matching(folder: Path, names: list[str], patterns: Sequence[str], where: st
     if not frames:
         raise InputError(f"{where}: no frame is listed")
     return list(frames)
+
+
+def all_frames(folder: Path, patterns: Sequence[str] | None = None) -> list[str]:
+    """The frames that the numbers of `frame_index.txt` count: all of a scene.
+
+    Those of `frames.txt`, unless tools/select_frames.py wrote it with the names that it kept.
+    """
+    if patterns is None and (folder / INDEX_ABOUT).is_file() and (folder / FRAMES_FILE).is_file():
+        patterns = ["*"]
+    return frame_names(folder, patterns)
+
+
+def indexed_frames(folder: Path, frames: Sequence[str]) -> list[str]:
+    """The frames of a scene that its `frame_index.txt` lists, one number from 0 on a line.
+
+    Args:
+        folder: the scene.
+        frames: `all_frames` of it.
+
+    Raises:
+        InputError: there is no list, or a line is not the number of a frame.
+    """
+    path = folder / INDEX_FILE
+    if not path.is_file():
+        raise InputError(
+            f"there is no {path}; tools/select_frames.py writes it, or leave out --dataset.frame_index"
+        )
+    kept = []
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.isdecimal() or int(line) >= len(frames):
+            raise InputError(
+                f"{path}, line {number}: '{line}' is not the number of a frame, 0 to {len(frames) - 1}; "
+                "tools/select_frames.py --overwrite writes the list again"
+            )
+        kept.append(frames[int(line)])
+    if not kept:
+        raise InputError(f"{path} lists no frame")
+    return kept
 
 
 def common_size(folder: Path, frames: list[str]) -> tuple[int, int]:

@@ -138,6 +138,10 @@ class SequenceDataset(Dataset):
         """(N, h, w) metres, the ground truth at its own size, 0 where unknown; None if there is none."""
         return None
 
+    def dynamic_mask(self, index: int) -> np.ndarray | None:
+        """(N, h, w) bool of the ground truth's size, True on objects that can move; None if unknown."""
+        return None
+
     def name(self, index: int) -> str:
         """Name of the sample, for errors and per-image tables."""
         return str(self.samples[index])
@@ -213,7 +217,7 @@ class SequenceDataset(Dataset):
         return torch.from_numpy(resized)[:, None]
 
     def _with_ego_mask(self, maps: dict[str, Tensor], camera: Camera | None) -> dict[str, Tensor]:
-        """The maps; of a lens, `ego_mask` also covers the pixels that no ray reaches."""
+        """The maps; for a camera with a lens, `ego_mask` also covers pixels without a ray."""
         if camera is None:
             return maps
         dark = ~camera.sees(self.height, self.width)

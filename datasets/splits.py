@@ -183,7 +183,7 @@ def _read(path: Path, readers: tuple[Path, ...]) -> list[SplitLine]:
 
 
 def _is_compact(tokens: list[str]) -> bool:
-    """In our form the side stands before the frames, in the published one behind."""
+    """True for our form, with the side before the frames; published lists have it behind them."""
     if tokens[0] in ("include", "without"):
         return len(tokens) in (2, 4)
     return len(tokens) == 3 and tokens[1] in COMPACT_SIDES
@@ -231,7 +231,7 @@ def _expand(drive: str, sides: str, frames: str, source: str) -> list[SplitLine]
 
 
 def _numbers(text: str, source: str) -> list[int] | None:
-    """`1-3,7` to [1, 2, 3, 7]; None where it is not of this form."""
+    """`1-3,7` to [1, 2, 3, 7]; None for text of another form."""
     runs = [RUN.fullmatch(run) for run in text.split(",")]
     if not all(runs):
         return None

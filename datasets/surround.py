@@ -106,7 +106,7 @@ class SurroundDataset(SequenceDataset):
         raise InputError(f"{type(self).__name__} has no time stamps; leave out --dataset.speed")
 
     def mask_path(self, sample: Any, camera: int) -> Path:
-        """An image of the camera's size; pixels that are not black see the own vehicle."""
+        """An image of the camera's size; pixels that are not black show the ego vehicle."""
         raise InputError(f"{type(self).__name__} has no masks; leave out --dataset.masks")
 
     def match_path(self, sample: Any, camera: int) -> Path:

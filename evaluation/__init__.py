@@ -15,7 +15,8 @@
     comparison.py  two evaluations of the same images: paired differences by scene; comparison_grid.py draws
     corruptions.py images with noise, blur, weather (corruption_kinds.py), and what is left of the accuracy
     odometry.py    camera paths: predicted motions chained and compared with the ground truth
-    segmentation.py    the second task: labels against label files, with a protocol and a goal of its own
+    segmentation.py    the second task: labels against label files, by a protocol of its own
+    segmentation_result.py  confusion matrices of images: table, files, an image
 
 Each task's protocol names its `goal`, the metric that selects the best checkpoint, and its direction.
 
@@ -37,17 +38,18 @@ _HOMES = {
     "Result": "result",
     "Row": "result",
     "check_ground_truth": "depth",
+    "choose_goal": "goal",
     "compare": "result",
     "constant_predictor": "baselines",
     "depth_goal": "goal",
     "evaluate": "depth",
     "flip_post_process": "loop",
     "gather": "result",
-    "join": "result",
     "map_predictor": "baselines",
     "mean_depth_map": "baselines",
     "predict_inverse_depths": "loop",
     "validate_depth": "goal",
+    "validate_segmentation": "goal",
 }
 __all__ = list(_HOMES)
 

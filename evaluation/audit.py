@@ -201,7 +201,7 @@ def not_audited(options: Mapping[str, Any]) -> list[str]:
     seen = []
     if options.get("weights_init") == "pretrained":
         seen.append("ImageNet (pretrained encoder)")
-    if section.get("pseudo_depth"):
+    if section.get("pseudo_depth") or options.get("pseudo_depth_files"):
         seen.append("the data of the pseudo-depth teacher")
     if section.get("labels") and section.get("name") not in ("cityscapes", "label_folder"):
         seen.append("the data of the segmentation network that made the labels")

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.sequence import SequenceDataset
 from evaluation.choice import (
     NO_NAME,
     DatasetChoice,
@@ -27,7 +26,7 @@ from evaluation.choice import (
     choose_and_describe,
     choose_scale,
     choose_split,
-    open_dataset,
+    open_images,
 )
 from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate
 from evaluation.export import export_at_first
@@ -61,6 +60,7 @@ class Files:
         corruptions: kinds of image corruption to evaluate as well; empty for all, None for none.
         corruptions_reference: `corruptions.json` of the model that mCE is relative to; None for one constant
             depth.
+        latex: print a line of a LaTeX table as well.
     """
 
     inverse_depths: str | None = None
@@ -70,6 +70,7 @@ class Files:
     evaluate: bool = True
     corruptions: Sequence[str] | None = None
     corruptions_reference: str | None = None
+    latex: bool = False
 
 
 def evaluate_model(
@@ -95,7 +96,7 @@ def evaluate_model(
     name = where.name or dataset_to_evaluate(model.options)
     path = where.data_path or (model.options.get("data_path") if where.name is None else None)
     where = dataclasses.replace(where, data_path=path)
-    opened = open_dataset(where, model, *choose_split(name, model.options, where.split))
+    opened = open_images(where, model, *choose_split(name, model.options, where.split))
     protocols, about = choose_and_describe(how, model, opened)
     of_rig = "scale-aware" if choose_scale(how, model)[0] else "scale-ambiguous"
     protocol = protocols[""] if "" in protocols else protocols[of_rig]
@@ -116,12 +117,14 @@ def evaluate_together(
     loading: Loading,
     output: str | None = None,
     skip_missing: bool = False,
+    latex: bool = False,
 ) -> None:
     """Several datasets, each by its own protocol; a summary comes last. All are opened first.
 
     Args:
         roots: dataset → its root folder.
         output: folder of the results; None for `<source>/evaluation`.
+        latex: print a line of a LaTeX table for each as well.
 
     Raises:
         InputError: a dataset that cannot be evaluated, or an output folder that cannot be written.
@@ -137,7 +140,7 @@ def evaluate_together(
         protocols, about = choose_and_describe(how, model, opened)
         results = evaluate_shares(model.predict, opened, protocols, loading, about)
         words = (opened.name, opened.split, opened.part)
-        show(results, root / "_".join(Path(word).name for word in words if word))
+        show(results, root / "_".join(Path(word).name for word in words if word), latex)
         print()
         for name, result in results.items():
             leaks = " (training data overlap)" if result.protocol.name.startswith(NO_NAME) else ""
@@ -163,7 +166,7 @@ def open_benchmarks(model: Model, name: str, path: str, skip_missing: bool = Fal
     found, refused = [], []
     for split, part in splits:
         try:
-            opened = open_dataset(where, model, split, part)
+            opened = open_images(where, model, split, part)
             check_ground_truth(opened.images)
         except InputError as error:
             refused.append((split, error))
@@ -203,7 +206,7 @@ def evaluate_one(
     _check_scale(how, model, files, for_server)
     images = None  # saved predictions with saved ground truth need none
     if model.method is not None or not (files.ground_truth or for_server):
-        images = open_dataset(where, model, split, part).images
+        images = open_images(where, model, split, part).images
         check_cameras(model.method, images, name)
     elif where.settings:
         raise InputError(f"--dataset.{next(iter(where.settings))} has no effect: no image is read here")
@@ -235,7 +238,7 @@ def evaluate_one(
         results = evaluate_shares(model.predict, opened, protocols, loading, about)
     else:
         results = _evaluate_saved(saved, opened, protocols, loading, about, files, file)
-    show(results, folder)
+    show(results, folder, files.latex)
     if files.corruptions is not None:
         _show_corruptions(model, opened, results, files, loading, folder)
 
@@ -253,7 +256,7 @@ def _show_corruptions(
 
     for name, result in clean.items():
         found = evaluate_corruptions(
-            model.predict, opened.images, result.protocol, shared(loading, opened.images), result,
+            model.predict, opened.images, result.protocol, loading.shared(len(opened.images)), result,
             files.corruptions, files.corruptions_reference,
         )  # fmt: skip
         if is_first():
@@ -305,23 +308,18 @@ def evaluate_shares(
     about: Mapping[str, str],
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
-    results = evaluate(predict, opened.images, protocols, shared(loading, opened.images), about)
+    results = evaluate(predict, opened.images, protocols, loading.shared(len(opened.images)), about)
     return {name: gather(result) for name, result in results.items()}
 
 
-def shared(loading: Loading, images: SequenceDataset) -> Loading:
-    """`loading` with this process's share of the images."""
-    shard, shards = torchrun_shard()
-    indices = range(shard - 1, len(images), shards) if shards > 1 else None
-    return dataclasses.replace(loading, indices=indices)
-
-
-def show(results: Mapping[str, Result], folder: Path) -> None:
+def show(results: Mapping[str, Result], folder: Path, latex: bool = False) -> None:
     """Print each table and save it; those of several protocols in folders of their names."""
     if not is_first():
         return
     for name, result in results.items():
         print(f"{name}\n{result.table()}\n" if name else result.table())
+        if latex:
+            print(f"\n{result.latex()}")
         result.save(folder / name)
     names = f"{{{','.join(results)}}}/" if len(results) > 1 else ""
     print(f"\nsaved: {folder}/{names}results.json, per_image.csv")

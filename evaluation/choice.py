@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-from datasets import DATASETS, build_dataset
+from datasets import DATASETS, open_dataset
 from datasets.frame_lists import FrameList
 from datasets.sequence import SequenceDataset
 from datasets.splits import evaluated_part, split_names
@@ -35,7 +34,7 @@ from methods.metric_scale import (
     unit_of,
 )
 from metrics import Protocol
-from utils import InputError, check_settings, data_root, settings_of
+from utils import InputError, data_root, settings_of
 
 RIG_ALIGNMENTS = {"scale-ambiguous": "median", "scale-aware": "none"}  # a rig is evaluated by both
 NO_BENCHMARK = ("folder",)  # a leaking evaluation of these keeps its name
@@ -70,7 +69,7 @@ class Model:
 
     @property
     def predict(self) -> Predict:
-        """`Method.predict`."""
+        """`Method.predict` of this model."""
         return self.method.predict
 
 
@@ -134,7 +133,7 @@ class Opened:
 
     @property
     def title(self) -> str:
-        """`kitti eigen/test`."""
+        """Dataset, split and part in words, such as `kitti eigen/test`."""
         words = "/".join(Path(word).name for word in (self.split, self.part) if word)
         return f"{self.name} {words}".strip()
 
@@ -172,13 +171,10 @@ def choose_split(
     return str(wanted), evaluated_part(name, str(wanted))
 
 
-def open_dataset(choice: DatasetChoice, model: Model, split: str | None, part: str | None) -> Opened:
+def open_images(choice: DatasetChoice, model: Model, split: str | None, part: str | None) -> Opened:
     """A dataset's single images, at the size and with the resizing that the model was trained with.
 
-    Settings of the training apply if the same dataset is evaluated: its baseline, its cameras. They do not
-    apply where they describe one particular folder (`describes_folder`: a folder's intrinsics, depth_scale)
-    and another folder is evaluated; one printed line names them. Ground truth belongs to the evaluated
-    split, and settings that only training reads are left out.
+    Settings of the training apply if the same dataset is evaluated; see `datasets.opening.open_dataset`.
 
     Raises:
         InputError: no such dataset or folder; a setting that it does not take, that has a flag of its own,
@@ -186,31 +182,18 @@ def open_dataset(choice: DatasetChoice, model: Model, split: str | None, part: s
     """
     trained_name, trained = trained_on(model.options)
     name = choice.name or trained_name
-    dataset = DATASETS.get(name)
     check_dataset_settings(name, choice.settings)
-    chosen = {
-        "split": split,
-        "part": part,
-        "gt_path": choice.gt_path,
-        "ground_truth": choice.ground_truth,
-        **choice.settings,
-    }
-    chosen = {key: value for key, value in chosen.items() if value is not None}
-    check_settings(f"dataset {name}", dataset, chosen)
-    data_path = choice.data_path or data_root() / name
-    inherited = {key: model.options.get(key) for key in ("height", "width", "resize")}
-    settings: dict[str, Any] = {}
-    if name == trained_name:
-        inherited["intrinsics"] = model.options.get("intrinsics")
-        settings = {
-            key: value for key, value in trained.items() if key not in (*dataset.for_losses, "ground_truth")
-        }
-        settings = _of_this_folder(dataset, settings, model.options.get("data_path"), data_path, chosen)
-    images = build_dataset(
-        {**inherited, "data_path": data_path, "dataset": {"name": name, **settings}},
-        frame_ids=(0,),
+    images = open_dataset(
+        {**model.options, "dataset": {"name": trained_name, **trained}},
+        "evaluate",
+        name=name,
+        data_path=choice.data_path or data_root() / name,
+        split=split,
+        part=part,
+        gt_path=choice.gt_path,
+        ground_truth=choice.ground_truth,
         skip_missing=choice.skip_missing,
-        **chosen,
+        **choice.settings,
     )
     return Opened(name, split, part, images)
 
@@ -227,26 +210,6 @@ def check_dataset_settings(name: str, settings: Mapping[str, Any]) -> None:
         dataset = DATASETS.get(name)
         if key in (*dataset.for_losses, "frame_ids") and key in settings_of(dataset):
             raise InputError(f"--dataset.{key} has no effect on an evaluation; leave it out")
-
-
-def _of_this_folder(
-    dataset: type[SequenceDataset],
-    settings: Mapping[str, Any],
-    trained_path: str | Path | None,
-    data_path: str | Path,
-    chosen: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The settings of a training without those that describe its folder, if another folder is evaluated."""
-    same = trained_path is not None and os.path.realpath(trained_path) == os.path.realpath(data_path)
-    describing = getattr(dataset, "describes_folder", ())
-    dropped = {key: value for key, value in settings.items() if not same and key in describing}
-    untold = [f"--dataset.{key} {value}" for key, value in dropped.items() if key not in chosen]
-    if untold:
-        print(
-            f"not used for {data_path}, since it describes the training's own folder: {', '.join(untold)}; "
-            "give it to use it here as well"
-        )
-    return {key: value for key, value in settings.items() if key not in dropped}
 
 
 def check_cameras(method: nn.Module | None, dataset: SequenceDataset, name: str) -> None:

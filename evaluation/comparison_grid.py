@@ -21,7 +21,7 @@ from evaluation.choice import (
     ProtocolChoice,
     choose_protocols,
     choose_split,
-    open_dataset,
+    open_images,
 )
 from evaluation.comparison import Comparison, Key
 from images import as_image, colourise, image_grid, resized, save_image
@@ -72,7 +72,7 @@ def _predictions(
 ) -> Mapping[Key, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Image, coloured depth and error map of each image, all `WIDTH` wide."""
     name = where.name or trained_on(model.options)[0]
-    images = open_dataset(where, model, *choose_split(name, model.options, where.split)).images
+    images = open_images(where, model, *choose_split(name, model.options, where.split)).images
     protocol = next(iter(choose_protocols(how, model, images).values()))
     index_of = {images.name(index): index for index in range(len(images))}
     return {

@@ -117,9 +117,10 @@ def _mask_key(protocol: Protocol) -> tuple:
 
 def _valid_pixels(dataset: SequenceDataset, protocols: Sequence[Protocol], index: int) -> GroundTruths:
     maps = dataset.depth(index)
-    maps = np.zeros((dataset.cameras, 1, 1)) if maps is None else maps
     by_mask = {_mask_key(protocol): protocol for protocol in protocols}
-    return {key: GroundTruth.of(maps, protocol) for key, protocol in by_mask.items()}
+    dynamic = None if maps is None else dataset.dynamic_mask(index)
+    maps = np.zeros((dataset.cameras, 1, 1)) if maps is None else maps
+    return {key: GroundTruth.of(maps, protocol, dynamic) for key, protocol in by_mask.items()}
 
 
 def _join_ground_truths(samples: list[GroundTruths]) -> GroundTruths:

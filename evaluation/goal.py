@@ -13,9 +13,11 @@ from datasets.sequence import SequenceDataset
 from evaluation.depth import evaluate
 from evaluation.loop import Loading, Predict
 from evaluation.result import gather
+from evaluation.segmentation import default_protocol, evaluate_segmentation
 from evaluation.verdict import CORRELATION, GROUND_TRUTH_SPREAD, SPREAD
 from methods.metric_scale import RATIO
-from metrics import Protocol, is_better
+from metrics import ACCURACIES, METRICS, Protocol, is_better
+from utils import InputError, nearest_name
 
 
 class Goal(NamedTuple):
@@ -39,6 +41,9 @@ class Goal(NamedTuple):
 LOSS_GOAL = Goal("loss", "loss")  # of a validation set without ground truth
 
 
+SEGMENTATION_METRICS = ("mean_iou", "pixel_accuracy")  # of a validation; higher is better
+
+
 def depth_goal(protocol: Protocol, scale: float | None) -> Goal:
     """The goal of a depth model.
 
@@ -48,6 +53,30 @@ def depth_goal(protocol: Protocol, scale: float | None) -> Goal:
     """
     metric = protocol.goal if scale is None else f"metric_{protocol.goal}"
     return Goal(metric, protocol.name, protocol.higher_is_better)
+
+
+def choose_goal(monitor: str | None, default: Goal, labelled: SequenceDataset | None = None) -> Goal:
+    """The goal of a run.
+
+    Args:
+        monitor: name of a metric of the validation, `--monitor`; None for the default.
+        default: `depth_goal`, or `LOSS_GOAL`.
+        labelled: dataset that segmentation is validated on, if it is.
+
+    Raises:
+        InputError: the validation does not measure this metric.
+    """
+    goals = {default.metric: default}
+    if default is not LOSS_GOAL:
+        goals |= {name: Goal(name, default.protocol, name in ACCURACIES) for name in METRICS}
+    if labelled is not None:
+        protocol = default_protocol(labelled).name
+        goals |= {name: Goal(name, protocol, higher_is_better=True) for name in SEGMENTATION_METRICS}
+    if monitor is None:
+        return default
+    if monitor not in goals:
+        raise InputError(f"--monitor {monitor} is not measured here{nearest_name(monitor, goals)}")
+    return goals[monitor]
 
 
 def validate_depth(
@@ -81,3 +110,15 @@ def validate_depth(
         metrics |= {f"metric_{name}": mean[name] for name in dict.fromkeys(("abs_rel", "a1", protocol.goal))}
         metrics[RATIO] = results["metric"].ratio_median
     return metrics
+
+
+def validate_segmentation(predict: Predict, dataset: SequenceDataset, loading: Loading) -> dict[str, float]:
+    """`SEGMENTATION_METRICS` of a labelled dataset, by name; every process gets those of all samples.
+
+    Args:
+        predict: `Method.predict` of networks in eval mode.
+        dataset: single images with labels, see `segmentation.evaluate_segmentation`.
+        loading: with `indices`, this rank's share of the samples.
+    """
+    summary = gather(evaluate_segmentation(predict, dataset, loading=loading)).confusion.summary()
+    return {name: summary[name] for name in SEGMENTATION_METRICS}

@@ -23,10 +23,11 @@ from datasets.augmentation import mirror
 from datasets.loading import outlive_sigterm
 from datasets.sequence import SequenceDataset
 from datasets.shared_memory import fit_loader, local_world
+from shards import torchrun_shard
 from structures import Batch, Prediction
 from utils import InputError
 
-Predict = Callable[[Batch], Prediction]  # a float Batch -> depths[0] (B·N, 1, h, w)
+Predict = Callable[[Batch], Prediction]  # a float Batch -> depths[0] (B·N, 1, h, w), logits, or both
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Loading:
     progress: bool = False
     indices: Sequence[int] | None = None
     flip: bool = False
+
+    def shared(self, count: int) -> Loading:
+        """The same with this process's share of `count` samples, under torchrun."""
+        shard, shards = torchrun_shard()
+        return dataclasses.replace(self, indices=range(shard - 1, count, shards) if shards > 1 else None)
 
 
 def flip_post_process(inverse_depth: Tensor, mirrored: Tensor) -> Tensor:
@@ -76,11 +82,12 @@ def predict_flipped(predict: Predict, batch: Batch) -> Prediction:
     """Flip averaging: depth joined by `flip_post_process`, logits by their mean."""
     direct = predict(batch)
     mirrored = predict(mirror(batch, torch.ones(len(batch.intrinsics), dtype=torch.bool)))
-    depth = 1 / flip_post_process(1 / direct.depths[0], 1 / mirrored.depths[0].flip(-1))
-    logits = direct.logits
+    depths, logits = {}, direct.logits
+    if 0 in direct.depths:
+        depths[0] = 1 / flip_post_process(1 / direct.depths[0], 1 / mirrored.depths[0].flip(-1))
     if logits is not None:
         logits = (logits + mirrored.logits.flip(-1)) / 2
-    return dataclasses.replace(direct, depths={0: depth}, logits=logits)
+    return dataclasses.replace(direct, depths=depths, logits=logits)
 
 
 class Samples(TorchDataset):
@@ -157,8 +164,8 @@ def predict_samples(
         indices, batch, ground_truth = item
         batch = batch.to(loading.device)
         prediction = predict_flipped(predict, batch) if loading.flip else predict(batch)
-        images, depth = len(batch.intrinsics), prediction.depths[0]
-        if depth.ndim != 4 or depth.shape[:2] != (images, 1):
+        images, depth = len(batch.intrinsics), prediction.depths.get(0)  # None: the model only segments
+        if depth is not None and (depth.ndim != 4 or depth.shape[:2] != (images, 1)):
             raise ValueError(f"predicted depth must be ({images}, 1, H, W), got {tuple(depth.shape)}")
         yield indices, prediction, ground_truth
 

@@ -221,7 +221,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def _rank(path: Path) -> int:
-    """The format of the lowest rank is read if a frame is there in several."""
+    """Rank of a file's format; the lowest rank is read if a frame exists in several formats."""
     suffix = path.suffix.lower()
     return PREFERRED.index(suffix) if suffix in PREFERRED else len(PREFERRED)
 

@@ -12,17 +12,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from datasets.surround import RING
-from evaluation.details import DETAILS
+from evaluation.details import DETAILS, REGIONS
 from evaluation.verdict import CONSTANT, beats, cause_in_depth, sentence
 from metrics import METRICS, Protocol
 from processes import Processes
 from utils import InputError, atomic_path
+
+LATEX = ("abs_diff", "abs_rel", "sq_rel", "log10", "rmse", "rmse_log", "a1", "a2", "a3")
+R = TypeVar("R")  # the result of a task
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,20 @@ class Result:
     about: dict[str, str] = field(default_factory=dict)
     camera_names: tuple[str, ...] = ()
 
+    @staticmethod
+    def join(shards: Sequence[Result]) -> Result:
+        """One result from several over different samples of one dataset; a sample given twice counts once.
+
+        Raises:
+            InputError: no shard has valid ground truth.
+        """
+        rows = {(row.index, row.camera): row for shard in shards for row in shard.rows}
+        missing = sum(shard.evaluated - len(shard.rows) for shard in shards)
+        if not rows:
+            raise InputError(f"no pixel of {shards[0].protocol.name}'s ground truth is valid")
+        rows = [rows[key] for key in sorted(rows)]
+        return dataclasses.replace(shards[0], rows=rows, evaluated=len(rows) + missing)
+
     @property
     def mean(self) -> dict[str, float]:
         """Metric -> mean over images, as papers report it. For a rig it is the mean over the cameras' means
@@ -96,11 +113,22 @@ class Result:
     @property
     def details(self) -> dict[str, float]:
         """Means over the images that have ground truth there, by name; absent if none has."""
-        found = {name: [row.details[name] for row in self.rows if name in row.details] for name in DETAILS}
-        return {name: float(np.mean(values)) for name, values in found.items() if values}
+        found = {name: [row for row in self.rows if name in row.details] for name in DETAILS}
+        return {
+            name: self._mean_of([row.details[name] for row in rows], rows if _of_image(name) else [])
+            for name, rows in found.items()
+            if rows
+        }
+
+    @property
+    def regions(self) -> dict[str, dict[str, float]]:
+        """Region -> mean errors over the images that have it; empty if no image has a mask."""
+        found = self.details
+        named = {region: f"_{region}" for region in REGIONS if f"abs_rel_{region}" in found}
+        return {region: {key: found[key + ending] for key in METRICS} for region, ending in named.items()}
 
     def verdict(self) -> str | None:
-        """One sentence with the likely cause if one constant depth is not worse, else None."""
+        """One sentence with the likely cause if the model does not beat one constant depth, else None."""
         goal, constant, structure = self.protocol.goal, self.constant, self.structure
         if constant is None or structure is None or beats(self.mean[goal], constant[goal], self.protocol):
             return None
@@ -131,11 +159,23 @@ class Result:
         """The dataset's name for a camera, or its number."""
         return self.camera_names[camera] if self.camera_names else f"camera {camera}"
 
-    @staticmethod
-    def _mean(rows: list[Row]) -> dict[str, float]:
-        return {
-            key: float(np.mean([row.errors[key] for row in rows])) if rows else math.nan for key in METRICS
-        }
+    def _mean(self, rows: list[Row]) -> dict[str, float]:
+        return {key: self._mean_of([row.errors[key] for row in rows], rows) for key in METRICS}
+
+    def _mean_of(self, values: list[float], rows: list[Row]) -> float:
+        """Mean of values. Those of whole images come with their rows; see `Protocol.dynamic_twice`."""
+        if not values:
+            return math.nan
+        if not (self.protocol.dynamic_twice and rows):
+            return float(np.mean(values))
+        return float(np.average(values, weights=[1 + ("abs_rel_dynamic" in row.details) for row in rows]))
+
+    def latex(self) -> str:
+        """Names and means of `LATEX` as two lines of a LaTeX table, as SC-Depth's test.py prints them."""
+        means = {**self.mean, **self.details}
+        values = [f"& {means.get(key, math.nan):.3f}" for key in LATEX]
+        names = ["& " + key.replace("_", r"\_") for key in LATEX]
+        return "\n".join(" ".join([*words, r"\\"]) for words in (names, values))
 
     def card(self) -> dict[str, str]:
         """The protocol card: everything that is needed to compare the numbers with others."""
@@ -151,6 +191,7 @@ class Result:
         if len(self.cameras) > 1:
             rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
             rows["mean over cameras"] = self.mean
+        rows |= {f"{region} pixels": mean for region, mean in self.regions.items()}
         if (constant := self.constant) is not None:
             rows = {name or "model": mean for name, mean in rows.items()} | {CONSTANT: constant}
         verdict = self.verdict()
@@ -196,6 +237,11 @@ class Result:
                 writer.writerow([row.index, camera, row.name, row.pixels, *(f"{n:.9g}" for n in numbers)])
 
 
+def _of_image(name: str) -> bool:
+    """Whether a number of `details` is that of a whole image, and not of a region."""
+    return not name.endswith(tuple(f"_{region}" for region in REGIONS))
+
+
 def compare(results: Mapping[str, Result]) -> str:
     """The means of several evaluations side by side, as text; "-" where a benchmark lacks a metric."""
     rows = {
@@ -205,28 +251,17 @@ def compare(results: Mapping[str, Result]) -> str:
     return _table(rows, [key for key in METRICS if any(key in row for row in rows.values())])
 
 
-def gather(result: Result) -> Result:
+def gather(result: R) -> R:
     """Join the shards of all ranks; every rank gets the whole.
+
+    Args:
+        result: this rank's, of depth or of segmentation; `join` of its class makes one of several.
 
     Raises:
         InputError: no shard has valid ground truth.
     """
     shards = Processes(torch.device("cpu")).gather(result)
-    return join(shards) if len(shards) > 1 else result
-
-
-def join(shards: Sequence[Result]) -> Result:
-    """One result from several over different samples of one dataset; a sample given twice counts once.
-
-    Raises:
-        InputError: no shard has valid ground truth.
-    """
-    rows = {(row.index, row.camera): row for shard in shards for row in shard.rows}
-    missing = sum(shard.evaluated - len(shard.rows) for shard in shards)
-    if not rows:
-        raise InputError(f"no pixel of {shards[0].protocol.name}'s ground truth is valid")
-    rows = [rows[key] for key in sorted(rows)]
-    return dataclasses.replace(shards[0], rows=rows, evaluated=len(rows) + missing)
+    return result.join(shards) if len(shards) > 1 else result
 
 
 def without_nan(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 Predictions are saved as inverse depth, 1 / depth up to scale, in the order of a split: (N, h, w) floats in a
 .npy file, as Monodepth2's `--save_pred_disps` writes them. A 0 is an infinite depth, which the protocol
-clamps; a negative number or a nan is not a depth, and such a file is refused.
+clamps; a negative number or a nan is not a depth, and such a file is refused. A folder with one .npy of depth
+for each image, as SC-Depth writes it, is read as well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from checkpoints import load_ground_truth_npz
+from datasets.image_files import natural_key, visible_files
 from datasets.sequence import SequenceDataset
 from datasets.splits import eigen_to_benchmark_ids, load_split
 from metrics import Protocol
@@ -92,14 +94,18 @@ def read_inverse_depths(path: str | Path, eigen_to_benchmark: bool = False) -> n
     """Saved (N, h, w) inverse depths, as published for `--ext_disp_to_eval`.
 
     Args:
-        path: a .npy file, read as a memory map, or a .npz file that holds one array.
+        path: a .npy file, read as a memory map, a .npz file that holds one array, or a folder of depth maps
+            (`read_depth_folder`).
         eigen_to_benchmark: take the 652 of the 697 Eigen images that have improved ground truth.
 
     Raises:
         InputError: no such file, not one array, or fewer than the 697 Eigen predictions.
     """
     try:
-        saved = np.load(path, mmap_mode="r", allow_pickle=False)
+        if Path(path).is_dir():
+            saved = 1 / read_depth_folder(Path(path))
+        else:
+            saved = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(saved, np.lib.npyio.NpzFile):
             with saved:
                 if len(saved.files) != 1:
@@ -123,6 +129,30 @@ def read_inverse_depths(path: str | Path, eigen_to_benchmark: bool = False) -> n
             )
         return saved[ids]
     return saved
+
+
+def read_depth_folder(folder: Path) -> np.ndarray:
+    """(N, h, w) float64 depth from one .npy for each image, in natural order of their names.
+
+    SC-Depth's inference.py writes such a folder. Of the files of test_simple.py, `<name>_depth.npy` are read.
+
+    Raises:
+        InputError: no .npy, maps of different sizes, a value that is not a positive number.
+    """
+    names = sorted((name for name in visible_files(folder) if name.endswith(".npy")), key=natural_key)
+    names = [name for name in names if name.endswith("_depth.npy")] or names
+    if not names:
+        raise InputError(f"{folder} holds no .npy; give a folder with the depth of one image in each")
+    maps = [np.squeeze(np.load(folder / name, allow_pickle=False)).astype(np.float64) for name in names]
+    for name, values in zip(names, maps):
+        if values.ndim != 2 or values.shape != maps[0].shape:
+            raise InputError(
+                f"{folder / name} has the shape {values.shape}; depth maps of one folder have one size, "
+                f"and {names[0]} has {maps[0].shape}"
+            )
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise InputError(f"{folder / name} holds values that are not above 0; it must be depth")
+    return np.stack(maps)
 
 
 def save_inverse_depths(path: str | Path, inverse_depths: Iterable[Tensor], count: int) -> np.ndarray:
@@ -183,6 +213,9 @@ class SavedGroundTruth:
     def depth(self, index: int) -> np.ndarray:
         """(1, h, w) metres, 0 where unknown."""
         return self.maps[index][None]
+
+    def dynamic_mask(self, index: int) -> None:
+        """None: the file has no masks."""
 
     def name(self, index: int) -> str:
         """Folder, frame and side."""

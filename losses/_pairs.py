@@ -130,7 +130,7 @@ def _compare(batch: Batch, prediction: Prediction, normalised: bool, published_w
 
 
 def _depths(batch: Batch, prediction: Prediction) -> dict:
-    """frame → (B·N, 1, H, W)."""
+    """Depth of each frame: frame → (B·N, 1, H, W)."""
     size = batch.images[0].shape[-2:]
     predictions = {0: prediction, **prediction.sources}
     depths = {frame: predictions[frame].depths.get(0) for frame in batch.images}

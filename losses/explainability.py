@@ -27,6 +27,6 @@ class Explainability(nn.Module):
         return self.per_scale(batch, prediction).mean()
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """(number of scales,)."""
+        """The term at each scale, (number of scales,)."""
         masks = prediction.masks.values()
         return torch.stack([F.binary_cross_entropy(mask, torch.ones_like(mask)) for mask in masks])

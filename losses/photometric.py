@@ -93,7 +93,7 @@ class Photometric(nn.Module):
         return self.per_scale(batch, prediction).mean()
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """(number of scales,), in the order of `prediction.warped`."""
+        """The term at each scale, (number of scales,), in the order of `prediction.warped`."""
         errors = [error for error, _ in self.maps(batch, prediction).values()]
         weight = self._weight(batch, prediction)
         if weight is not None:

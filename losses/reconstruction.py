@@ -46,7 +46,7 @@ class Reconstruction(nn.Module):
         return self.per_scale(batch.images[0], prediction.extra["features"].reconstructions).mean()
 
     def per_scale(self, image: Tensor, reconstructions: dict[int, Tensor]) -> Tensor:
-        """(number of scales,).
+        """The term at each scale, (number of scales,).
 
         Args:
             image: (B, 3, H, W) in [0, 1].

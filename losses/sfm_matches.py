@@ -62,7 +62,7 @@ class SfmMatches(nn.Module):
         return self.per_scale(batch, prediction).mean()
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """(number of scales,), in the order of `prediction.depths`; 0 without a valid match."""
+        """The term at each scale of `prediction.depths`, (number of scales,); 0 without a valid match."""
         losses, counts = self.per_camera(batch, prediction)
         return losses.sum(1) / (counts > 0).sum().clamp(min=1)
 

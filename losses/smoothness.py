@@ -53,7 +53,7 @@ class Smoothness(nn.Module):
         return self.per_scale(batch, prediction).mean()
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """(number of scales,), scale s weighted by 1 / 2**s."""
+        """The term at each scale, (number of scales,), scale s weighted by 1 / 2**s."""
         terms = []
         for scale, disparity in prediction.disparities.items():
             image = batch.images[0]

@@ -51,7 +51,7 @@ class Spatial(nn.Module):
         return self.per_scale(batch, prediction).mean()
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """(number of scales,), in the order of `prediction.depths`."""
+        """The term at each scale, (number of scales,), in the order of `prediction.depths`."""
         neighbours = Neighbours(batch)
         target = PhotometricTarget(batch.images[0], self.ssim_weight)
         means = []

@@ -99,7 +99,7 @@ class SupervisedDepth(nn.Module):
         return (weights * errors).sum() / weights.sum()
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
-        """(number of scales in use,), finest first."""
+        """The term at each scale, (number of scales in use,), finest first."""
         if "depth" not in batch.maps:
             raise InputError(
                 "supervised_depth needs measured depth and the dataset gives none; --dataset.supervision "

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from losses import LOSSES
+from losses._pseudo_depth import RankOrder
 from structures import Batch, Frame, Prediction
 from utils import InputError, check_settings
 
@@ -47,7 +48,8 @@ class Method(nn.Module):
             "rig_from_camera" or "companion.maps.labels".
         provides: parts of a prediction that this method can make for its loss terms (`LossTerm.predicts`).
         only_for_training: sub-networks that inference does without; a checkpoint may lack them.
-        predicts_depth: False for a stage of training that is validated only by its loss.
+        tasks: the tasks that a validation measures, of "depth" and "segmentation"; none for a stage of
+            training that is validated only by its loss.
     """
 
     precision: torch.dtype = torch.float32
@@ -57,7 +59,7 @@ class Method(nn.Module):
     needs: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[tuple[str, ...]] = ()
     only_for_training: ClassVar[tuple[str, ...]] = ("pose_encoder", "pose", "predictive_mask")
-    predicts_depth: ClassVar[bool] = True
+    tasks: tuple[str, ...] = ("depth",)
 
     def forward(self, batch: Batch) -> Prediction:
         """Everything that the loss terms read, for a float Batch on the method's device."""
@@ -127,6 +129,7 @@ class Method(nn.Module):
             InputError: an unknown term or setting; no term is left; a term reads a part of the prediction
                 that this method does not make.
         """
+        self.rank_order = RankOrder()
         self.loss_weights: dict[str, float] = {}
         self.loss_epochs: dict[str, int] = {}
         self.loss_terms = nn.ModuleDict()
@@ -159,6 +162,8 @@ class Method(nn.Module):
     def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """Weighted scalars by name; their sum is minimised. Terms with a later `from_epoch` are absent."""
         with self.in_float32():
+            if self.training and "pseudo_depth" in batch.maps:
+                self.rank_order.add(batch, prediction)
             return {
                 name: self.loss_weights[name] * term(batch, prediction)
                 for name, term in self.loss_terms.items()
@@ -175,6 +180,10 @@ class Method(nn.Module):
     def reads(self, part: str) -> bool:
         """True if a loss term reads this part of the prediction, such as "sources.depths"."""
         return any(part in getattr(term, "predicts", ()) for term in self.loss_terms.values())
+
+    def reads_entry(self, entry: str) -> bool:
+        """True if the method or a loss term reads this batch entry, such as "maps.pseudo_depth"."""
+        return entry in self.needed_entries()
 
     @property
     def fixes_metric_scale(self) -> bool:
@@ -194,7 +203,10 @@ class Method(nn.Module):
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
-        """Called before each epoch, and again when a run resumes within it. Terms with a schedule follow."""
+        """Set the epoch, also of terms with a schedule.
+
+        The trainer calls it before each epoch, and again when a run resumes within an epoch.
+        """
         self.epoch = epoch
         for term in getattr(self, "loss_terms", {}).values():
             if hasattr(term, "on_epoch_start"):
@@ -209,19 +221,25 @@ class Method(nn.Module):
 
     def epoch_statistics(self) -> dict[str, Any]:
         """Numbers of this process's epoch that `on_epoch_end` needs from every process."""
-        return {}
+        sums = self.rank_order.take()
+        return {"rank_order": sums} if self.reads_entry("maps.pseudo_depth") else {}
 
-    def on_epoch_end(self, epoch: int, gathered: Sequence[Mapping[str, Any]]) -> None:
+    def on_epoch_end(self, epoch: int, gathered: Sequence[Mapping[str, Any]]) -> list[str]:
         """Called after each epoch.
 
         Args:
             epoch: the epoch that ended, from 0.
             gathered: `epoch_statistics` of every process. State that later epochs use lives in buffers, so
                 that checkpoints hold it. A loss term may have `on_epoch_end()`.
+
+        Returns:
+            Sentences for the log.
         """
         for term in self.loss_terms.values():
             if hasattr(term, "on_epoch_end"):
                 term.on_epoch_end()
+        sentence = RankOrder.sentence(epoch, gathered)
+        return [sentence] if sentence else []
 
     def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """Images for the logs: name → (B, 3 or 1, H, W) in [0, 1]."""

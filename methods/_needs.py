@@ -31,7 +31,7 @@ PROVIDES = {
     **dict.fromkeys(
         ("maps.depth", "maps.input_depth"), "a dataset with measured depth has it, such as --dataset kitti"
     ),
-    "maps.pseudo_depth": "--dataset.pseudo_depth true reads a file for each image in <scene>/pseudo_depth",
+    "maps.pseudo_depth": "--pseudo_depth_files.path FOLDER reads what tools/pseudo_depth.py writes",
     **dict.fromkeys(
         ("speed", "time_step"),
         "--dataset kitti --dataset.speed velocity reads it, and --dataset folder from speed.csv",

@@ -45,7 +45,7 @@ class FeatDepthAutoencoder(Method):
     """
 
     defaults: ClassVar[dict[str, Any]] = {"num_layers": 50, "frame_ids": [0]}
-    predicts_depth = False
+    tasks = ()
     provides = ("extra.features.levels", "extra.features.reconstructions")
 
     def __init__(
@@ -72,7 +72,7 @@ class FeatDepthAutoencoder(Method):
         return Prediction({}, extra={"features": self.encode(batch.images[0])})
 
     def add_geometry(self, batch: Batch, prediction: Prediction) -> None:
-        """Nothing: an auto-encoder warps nothing."""
+        """Do nothing, since an auto-encoder warps no image."""
 
     def encode(self, images: Tensor) -> Features:
         """Features and reconstructions of images (B, 3, H, W) in [0, 1], float32."""
@@ -82,7 +82,7 @@ class FeatDepthAutoencoder(Method):
         return Features(levels=[level.float() for level in levels], reconstructions=reconstructions)
 
     def predict(self, batch: Batch) -> Prediction:
-        """Refused.
+        """Refuse, since an auto-encoder predicts no depth.
 
         Raises:
             InputError: always.
@@ -90,7 +90,7 @@ class FeatDepthAutoencoder(Method):
         raise InputError(_NO_DEPTH)
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Refused, as `predict`."""
+        """Refuse, since an auto-encoder predicts no motion."""
         raise InputError(_NO_DEPTH)
 
     def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ def scale_error(method: nn.Module | None, options: Mapping[str, Any]) -> float |
 
 
 def unit_of(method: nn.Module | None, options: Mapping[str, Any]) -> str:
-    """The unit of a model's depth, times `metric_scale`, in words."""
+    """The unit of a model's depth after multiplication by `metric_scale`, in words."""
     if metric_scale(method, options) is None:
         return f"up to scale (learned from {learned_from(method, options)} only)"
     factor = scale_error(method, options)

@@ -83,6 +83,11 @@ class SGDepth(Monodepth2):
         """Whether a term of the loss reads the logits of the companion."""
         return "segmentation" in self.loss_terms
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Depth and, if it is trained, segmentation."""
+        return ("depth", "segmentation") if self.trains_segmentation else ("depth",)
+
     def run_networks(self, batch: Batch, plain: Prediction | None = None) -> Prediction:
         """Same as in `DepthAndMotion`; adds logits of the companion and, to mask objects, of all frames.
 

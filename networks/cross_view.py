@@ -128,7 +128,7 @@ class CrossViewLevel(nn.Module):
         self.up = _Up(channels, reduction)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class.
+        """Attention over all cameras: (B, N, C, H, W) to the same shape.
 
         Raises:
             InputError: H or W that r does not divide.

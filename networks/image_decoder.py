@@ -24,7 +24,7 @@ SCALES = (0, 1, 2, 3)
 
 @NETWORKS.register
 class ImageDecoder(nn.Module):
-    """Five doublings, an RGB image after each but the first.
+    """Decoder that doubles the size five times, with an RGB image after each time except the first.
 
     Keys are the published ones, `upconv1` to `upconv5`, `iconv1` to `iconv5` and `disp1` to `disp4`; 1 is the
     finest.

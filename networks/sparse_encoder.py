@@ -103,7 +103,7 @@ class Stage(nn.Module):
 
 
 class SparseSequential(nn.Sequential):
-    """Layers in a row. The ReLU needs no mask: it keeps zeros."""
+    """Layers in sequence. The ReLU needs no mask, since it keeps zeros."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         for layer in self:

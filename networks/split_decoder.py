@@ -134,7 +134,7 @@ class SplitDecoder(nn.Module):
         return self.disparities(self.share(features))
 
     def share(self, features: Sequence[Tensor]) -> Shared:
-        """The shared steps; see `forward` for arguments and errors."""
+        """Run the decoder steps that both tasks share. Arguments and errors are those of `forward`."""
         check_sizes(features)
         start = Shared(features[-1], list(features[:-1]), {})
         return _run(self.shared, range(self.first), start)

@@ -1,4 +1,4 @@
-"""Flags and config keys of Monodepth2, BDEdepth and SurroundDepth that mean an option of ours.
+"""Flags and config keys of Monodepth2, BDEdepth, SurroundDepth and SC-Depth that mean an option of ours.
 
 `SAME` is another name of the same option. `translate` handles flags that say it in another form. `IGNORED`
 flags are accepted and have no effect, because what they choose is found out or does not exist here.
@@ -22,10 +22,13 @@ SAME = {
     "decay_rate": "scheduler_gamma",
     "eta_min": "min_learning_rate",
     "clip_grad": "clip_grad_norm",
+    "dataset_dir": "data_path",
+    "epoch_size": "steps_per_epoch",
 }
 IGNORED = ("png", "jpg")  # image formats are found by looking
 TRANSLATED = {
     "num_scales": Option("num_scales", "", whole),
+    "val_mode": Option("val_mode", "", choices=("depth", "photo")),
     "use_local_crop": switch("use_local_crop", ""),
     "use_patch_reshuffle": switch("use_patch_reshuffle", ""),
 }
@@ -38,7 +41,7 @@ def word(option: str, value: Any) -> Any:
 
 
 def translate(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with BDEdepth's flags in our form: `--num_scales 4` is `--scales 0 1 2 3`.
+    """Options with flags of BDEdepth and SC-Depth in our form: `--num_scales 4` is `--scales 0 1 2 3`.
 
     Of `--use_local_crop` and `--use_patch_reshuffle`, the view that is not named is off.
     """
@@ -47,6 +50,8 @@ def translate(values: Mapping[str, Any]) -> dict[str, Any]:
         if not 1 <= count <= 4:
             raise InputError(f"--num_scales must be 1 to 4, got {count}")
         found["scales"] = list(range(count))
+    if (mode := found.pop("val_mode", None)) is not None:
+        found["monitor"] = "loss" if mode == "photo" else None
     views = {name: found.pop(f"use_{name}", None) for name in ("local_crop", "patch_reshuffle")}
     if any(chosen is not None for chosen in views.values()):
         found["views"] = {name: bool(chosen) for name, chosen in views.items()}

@@ -18,7 +18,7 @@ from options.values import plain, read_settings
 from utils import InputError
 
 AUGMENT = ("datasets", "Augment")  # package and class of the section `augment`
-LABEL_FILES = ("datasets", "WithLabelFiles")
+MIRRORED = {"label_files": "WithLabelFiles", "pseudo_depth_files": "WithPseudoDepth"}  # section → class
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -53,9 +53,11 @@ def read_sections(options: argparse.Namespace, method: Component, dataset: Compo
         setattr(options, section, {"name": name, **settings})
     options.losses = {name: _read_loss(name, settings) for name, settings in options.losses.items()}
     options.depth_network = _read_depth_network(options.depth_network, method)
-    known = find_class(*LABEL_FILES).settings
-    known = {key: value for key, value in known.items() if key != "dataset"}
-    options.label_files = read_settings("label_files", known, options.label_files)
+    for section, wrapper in MIRRORED.items():
+        known = {
+            key: value for key, value in find_class("datasets", wrapper).settings.items() if key != "dataset"
+        }
+        setattr(options, section, read_settings(section, known, getattr(options, section)))
     options.augment = read_settings("augment", find_class(*AUGMENT).settings, options.augment)
     options.views = read_settings("views", find_class(*VIEWS).settings, options.views)
     options.companion = _read_companion(options.companion)

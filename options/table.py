@@ -249,13 +249,16 @@ GROUPS: dict[str, list[Option]] = {
                metavar="N"),
         Option("keep_checkpoints", "number of epoch checkpoints kept besides last and best; 0 keeps all",
                whole, 5, check=at_least(0), metavar="N"),
+        Option("monitor", "validation metric that selects best.pt: abs_rel, a1, mean_iou, loss, ...",
+               metavar="METRIC", shown="the goal of the dataset's protocol"),
         Option("num_val", "number of validation samples, evenly spaced; 0 takes all", whole, 500,
                check=at_least(0), metavar="N"),
     ],
 }  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for group in GROUPS.values() for option in group}
 SECTIONS = (
-    "method", "depth_network", "dataset", "companion", "label_files", "augment", "views", "losses",
+    "method", "depth_network", "dataset", "companion", "label_files", "pseudo_depth_files", "augment",
+    "views", "losses",
 )  # fmt: skip
 CHOOSING = ("method", "depth_network", "dataset", "companion")  # sections with a `name`, or a bare name
 NAMED = ("method", "dataset")  # those that are options too, so that they always have a name

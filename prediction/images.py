@@ -193,7 +193,7 @@ def summary(outputs: Mapping[Path, Path], failed: int, wanted: Wanted, output: s
 
 
 def in_words(predictor: Predictor) -> str:
-    """The unit of a model's depth, after "depth is"."""
+    """The unit of a model's depth, in words that complete the sentence "depth is ..."."""
     if not predictor.is_metric:
         return f"known {predictor.unit}"
     return f"in {predictor.unit}" if predictor.unit == "metres" else predictor.unit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clouds import surround_cloud, write_ply
-from datasets import DATASETS, build_dataset
-from datasets.opening import section_of
+from datasets import DATASETS, open_dataset
 from datasets.surround import SurroundDataset
 from images import save_image, surround_grid
+from methods.metric_scale import trained_on
 from prediction.images import Wanted, in_words, write_outputs
 from predictor import Predictor, enlarge
 from utils import InputError
@@ -79,28 +79,20 @@ def open_rig(name: str, predictor: Predictor, points: bool, **settings: Any) -> 
     """
     if not issubclass(DATASETS.get(name), SurroundDataset):
         raise InputError(f"{name} has one camera; give its images with --image_path")
+    trained_name, section = trained_on(predictor.options)
+    if points and trained_name == name and section.get("masks"):  # only the points need them
+        settings["masks"] = "auto" if section["masks"] is True else section["masks"]
+    if predictor.cameras == 1:  # such a model takes any camera
+        section.pop("camera_names", None)
     sizes = {"height": predictor.height, "width": predictor.width, "resize": predictor.resize}
-    section = {"name": name, **settings_from_training(name, predictor, points)}
-    options = {**sizes, **settings, "dataset": section}
-    dataset = build_dataset(options, frame_ids=(0,), part=settings["part"])
+    options = {**predictor.options, **sizes, "dataset": {"name": trained_name, **section}}
+    dataset = open_dataset(options, "predict", name=name, **settings)
     if dataset.cameras % predictor.cameras:
         raise InputError(
             f"this model predicts {predictor.cameras} cameras of one frame set together, and {name} has "
             f"{dataset.cameras}"
         )
     return dataset
-
-
-def settings_from_training(name: str, predictor: Predictor, points: bool) -> Mapping[str, Any]:
-    """Dataset settings of the training that prediction needs as well."""
-    trained_name, settings = section_of(predictor.options) if predictor.options.get("dataset") else ("", {})
-    kept = ["index", "version"] if trained_name == name else []
-    kept += ["camera_names"] if predictor.cameras > 1 else []  # a model of one camera takes any camera
-    found = {key: settings[key] for key in kept if key in settings}
-    masks = settings.get("masks") if points and trained_name == name else None
-    if masks:  # only the point cloud uses ego masks, so they may be missing
-        found["masks"] = "auto" if masks is True else masks
-    return found
 
 
 def find_sample(dataset: SurroundDataset, wanted: str) -> int:

@@ -351,7 +351,7 @@ def _choice(key: str, given: Mapping[str, Any], choices: Mapping[str, str], *oth
 
 
 def _list(value: Any) -> list[Any]:
-    """yacs takes a single value for a list of one; an empty string is an empty list."""
+    """A value as a list: a single value is a list of one, an empty string an empty list, as in yacs."""
     if isinstance(value, (list, tuple)):
         return list(value)
     return [] if value in ("", None) else [value]

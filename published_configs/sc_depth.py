@@ -1,7 +1,7 @@
 """Configs of the published SC-Depth code, `key = value` text with bare flags, as options of ours.
 
 Its defaults differ from ours, so each is written out. An epoch there is a fixed number of batches, drawn with
-replacement; here it is one pass over the data. What has no counterpart is named.
+replacement. What has no counterpart is named.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from checkpoints.sc_depth import SIZES
 DEPTHS = {"kitti": (256.0, 80.0), "ddad": (256.0, 200.0), "nyu": (5000.0, 10.0), "bonn": (1000.0, 10.0)}
 DEPTHS["tum"] = DEPTHS["bonn"]
 
+CROPPED = ("kitti", "nyu")  # datasets whose ground truth is cropped
+
 # Published option → ours, and the published default.
 _SAME = {
     "resnet_layers": ("num_layers", 18),
     "batch_size": ("batch_size", 4),
     "num_epochs": ("num_epochs", 100),
     "lr": ("learning_rate", 1e-4),
+    "epoch_size": ("steps_per_epoch", 1000),
+    "val_mode": ("val_mode", "depth"),
 }
 _IF_GIVEN = {"exp_name": "model_name", "ckpt_path": "load_weights_folder"}
 _WEIGHTS = {
@@ -29,12 +33,11 @@ _WEIGHTS = {
 }  # fmt: skip
 _ELSEWHERE = {
     "dataset_name": "kitti", "model_version": "v1", "sequence_length": 3, "skip_frames": 1,
-    "use_frame_index": False, "epoch_size": 1000, "no_ssim": False, "no_auto_mask": False,
+    "use_frame_index": False, "no_ssim": False, "no_auto_mask": False,
     "no_dynamic_mask": False, "no_min_optimize": False,
 }  # fmt: skip
 _WITHOUT = {
     "dataset_dir": "--data_path names the data",
-    "val_mode": "validation reads ground truth if the scenes have it",
     "input_dir": "test_simple.py",
     "output_dir": "test_simple.py",
     "save-vis": "test_simple.py",
@@ -74,18 +77,20 @@ def sc_depth(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         notes.append(f"dataset_name {name} is not one of {', '.join(DEPTHS)}; give --height and --width")
     if version == "v3":
         options["dataset"]["pseudo_depth"] = True
+    if given["use_frame_index"]:
+        options["dataset"]["frame_index"] = True
     reach = (int(given["sequence_length"]) - 1) // 2
     options["frame_ids"] = [0, *range(-reach, 0), *range(1, reach + 1)]
     options["losses"] = _losses(given, version)
     options |= {"scheduler": "constant", "optimizer": "adam", "precision": "float32"}
     options["augment"] = {"flip": 0.5, "jitter": 0.0}
-    notes.append(
-        f"an epoch there is {given['epoch_size']} batches drawn with replacement; here it is one pass over "
-        "the data, which --max_steps may end"
-    )
+    options["sample_with_replacement"] = True
     notes.append("its random scaling and cropping by up to 1.15 has no counterpart here")
-    if given["use_frame_index"]:
-        notes.append("use_frame_index: tools/select_frames.py --frames_txt writes the list that is read here")
+    if name in CROPPED and given["val_mode"] == "depth":
+        notes.append(
+            "its validation crops the ground truth, here all of it is used; --dataset testing_tree "
+            f"--dataset.benchmark {name} evaluates with its crop"
+        )
     left = [f"{key} ({why})" for key, why in _WITHOUT.items() if key in settings]
     if left:
         notes.append(f"left out: {', '.join(left)}")

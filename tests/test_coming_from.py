@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+import flags
 import options
 from utils import PROJECT
 
@@ -18,6 +19,7 @@ SCRIPTS = (
     "test_video",
     "tools.export_gt_depth",
     "tools.select_frames",
+    "tools.pseudo_depth",
 )
 KEPT = ("the same", "accepted")  # how the column of ours begins where theirs goes on working
 
@@ -48,7 +50,7 @@ def test_every_command_is_understood(command):
     if script == "run.py":
         options.parse(words)
     elif hasattr(module, "build_parser"):
-        module.build_parser().parse_args(words)
+        flags.parse(module.build_parser(), words)
     else:
         module.parse(words)
 

@@ -123,7 +123,7 @@ class FromBrightness(torch.nn.Module):
 
 def test_changed_images_are_drawn_with_their_error_maps(tmp_path, monkeypatch):
     wall = Wall(tmp_path, count=3)
-    monkeypatch.setattr(comparison_grid, "open_dataset", lambda *_: SimpleNamespace(images=wall))
+    monkeypatch.setattr(comparison_grid, "open_images", lambda *_: SimpleNamespace(images=wall))
     monkeypatch.setattr(comparison_grid, "choose_split", lambda *_: (None, None))
     files = [
         write(tmp_path / f"{n}.csv", {"wall 0": 0.1, "wall 1": error}) for n, error in enumerate((0.1, 0.3))

@@ -17,7 +17,7 @@ from datasets.splits import eigen_to_benchmark_ids
 from evaluate_depth import main, parse
 from evaluation import benchmarks
 from evaluation.benchmarks import evaluate_model
-from evaluation.choice import DatasetChoice, Model, choose_split, open_dataset
+from evaluation.choice import DatasetChoice, Model, choose_split, open_images
 from evaluation.saved import SavedGroundTruth, read_inverse_depths, write_server_images
 from metrics import Protocol
 from structures import Batch, Prediction
@@ -371,7 +371,7 @@ def test_ground_truth_is_the_evaluated_splits_own(drive):
     part = (str(drive / "lists"), "test")
     for named, opened in (None, "velodyne"), ("improved", "improved"):
         where = DatasetChoice("kitti", drive / "kitti", ground_truth=named)
-        assert open_dataset(where, Model(None, options), *part).images.ground_truth == opened
+        assert open_images(where, Model(None, options), *part).images.ground_truth == opened
 
 
 # ---------------------------------------------------------------------------------------- one rule for metres

@@ -10,7 +10,9 @@ from PIL import Image
 import evaluate_segmentation as entry
 from checkpoints import Checkpoint, save_checkpoint
 from datasets import build_dataset
+from evaluation import Loading
 from evaluation.segmentation import default_protocol, evaluate_segmentation
+from evaluation.segmentation_result import SegmentationResult
 from methods import build_method
 from structures import Prediction
 from tests.tiny_models import OPTIONS
@@ -56,7 +58,7 @@ def brightness(batch):
 
 
 def test_a_perfect_predictor_has_an_iou_of_one(drawn):
-    result = evaluate_segmentation(brightness, open_drawn(drawn), batch_size=2)
+    result = evaluate_segmentation(brightness, open_drawn(drawn), loading=Loading(2))
     assert result.confusion.counts.sum() == 2 * 63 * 96
     assert result.confusion.summary()["mean_iou"] == 1.0
 
@@ -75,8 +77,10 @@ def test_a_blind_predictor_has_the_share_of_its_class(drawn):
 def test_parts_of_a_dataset_add_up(drawn):
     dataset = open_drawn(drawn)
     whole = evaluate_segmentation(brightness, dataset)
-    parts = [evaluate_segmentation(brightness, dataset, indices=[n]) for n in (0, 1)]
-    assert torch.equal(sum(part.confusion.counts for part in parts), whole.confusion.counts)
+    parts = [evaluate_segmentation(brightness, dataset, loading=Loading(indices=[n])) for n in (0, 1)]
+    joined = SegmentationResult.join([*parts, parts[0]])
+    assert torch.equal(joined.confusion.counts, whole.confusion.counts)
+    assert joined.per_image() == whole.per_image()
 
 
 def test_a_model_without_segmentation_is_refused(drawn):
@@ -119,6 +123,7 @@ def test_the_command_line_evaluates_a_run_on_cityscapes(sgdepth, city, tmp_path,
     assert len(record["classes"]) == 19 and record["network size"] == "96x64"
     assert ("nearest" in record["protocol"]["resized"]) == bool(published)
     assert (tmp_path / "per_class.csv").read_text().startswith("class,iou,recall")
+    assert (tmp_path / "per_image.csv").read_text().startswith("name,pixels,mean_iou")
     assert Image.open(tmp_path / "confusion.png").size[0] > 400
 
 
@@ -134,6 +139,8 @@ def test_a_folder_is_evaluated_at_the_size_of_training(sgdepth, drawn, tmp_path)
     [
         (["--batch_size", "0"], "--batch_size must be 1 or more, got 0"),
         (["--table", "bdd100k"], "--table is for --dataset label_folder"),
+        (["--dataset", "kitti"], "--dataset kitti has no labels; give one of cityscapes, label_folder"),
+        (["--dataset.top_row", "1"], "cityscapes has no setting 'top_row'; did you mean 'top_rows'"),
     ],
 )
 def test_flags_without_meaning_are_refused(sgdepth, city, more, words):

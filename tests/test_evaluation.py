@@ -22,7 +22,6 @@ from evaluation import (
     constant_predictor,
     depth_goal,
     evaluate,
-    join,
     map_predictor,
     mean_depth_map,
     predict_inverse_depths,
@@ -158,7 +157,7 @@ def test_shards_join_to_the_whole(tmp_path):
     whole = one(from_brightness, wall)
     shards = [one(from_brightness, wall, indices=range(rank, 5, 3)) for rank in range(3)]
     assert [len(shard.rows) for shard in shards] == [2, 2, 0]
-    assert join(shards) == whole
+    assert Result.join(shards) == whole
 
 
 def test_saved_predictions_get_the_numbers_of_their_model(tmp_path):
@@ -248,7 +247,7 @@ def test_several_protocols_share_one_prediction(tmp_path):
     assert again["metric"].mean == pytest.approx(several["metric"].mean, rel=1e-5)
     shards = [evaluate(half, wall, protocols, Loading(indices=[n], batch_size=1)) for n in range(3)]
     for name in protocols:
-        whole = join([shard[name] for shard in shards])
+        whole = Result.join([shard[name] for shard in shards])
         assert whole.mean == pytest.approx(several[name].mean)
         assert whole.evaluated == several[name].evaluated == 6
 

@@ -48,6 +48,12 @@ def test_torch_is_not_imported_for(words):
     assert done.returncode == (2 if done.stderr.startswith("error: ") else 0)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--data_path", "x"]], ids=" ".join)
+def test_torch_is_not_imported_for_the_flags_of_a_tool(words):
+    done = watch("tools.pseudo_depth", *words)
+    assert done.stderr.endswith("no torch\n") and done.returncode == (0 if words == ["--help"] else 2)
+
+
 def test_the_list_has_a_description_for_each_name(capsys):
     import run
 

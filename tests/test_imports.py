@@ -13,7 +13,8 @@ FOLDERS = ("networks", "losses", "datasets", "methods")
 RARE = {  # files, or whole folders
     "nuscenes": {"datasets/_nuscenes_tables.py"},
     "onnx": {"tools/export.py"},
-    "onnxruntime": {"tools/export.py"},
+    "onnxruntime": {"tools/export.py", "tools/_depth_models.py"},
+    "transformers": {"tools/_depth_models.py"},
     "wandb": {"sinks.py"},
     "av": {"datasets/video.py"},
     "cv2": {

@@ -25,10 +25,13 @@ def test_v1_on_kitti(tmp_path, capsys):
     }
     assert (options.scales, options.decoder, options.scheduler) == ([0], "depth_decoder_bilinear", "constant")
     assert options.augment["jitter"] == 0.0 and options.model_name == "kitti_scv1"
-    assert "a config of the published SC-Depth: an epoch there is 1000 batches" in capsys.readouterr().err
+    assert (options.steps_per_epoch, options.sample_with_replacement) == (1000, True)
+    said = capsys.readouterr().err
+    assert "a config of the published SC-Depth: its random scaling" in said
+    assert "--dataset testing_tree --dataset.benchmark kitti evaluates with its crop" in said
 
 
-def test_v2_with_a_bare_flag(tmp_path, capsys):
+def test_v2_with_a_bare_flag(tmp_path):
     text = (
         COMMON
         + "dataset_name = bonn\nmodel_version = v2\nbatch_size = 8\nuse_frame_index\nrot_t_weight = 0.5\n"
@@ -36,7 +39,7 @@ def test_v2_with_a_bare_flag(tmp_path, capsys):
     options = options_of(tmp_path, text)
     assert options.losses["rotation"] == {"consistency_weight": 1.0, "triplet_weight": 0.5}
     assert options.dataset["name"] == "folder" and options.dataset["depth_scale"] == 1000.0
-    assert "tools/select_frames.py --frames_txt writes the list" in capsys.readouterr().err
+    assert options.dataset["frame_index"] is True and options.monitor is None
 
 
 def test_v3_reads_pseudo_depth_ten_frames_apart(tmp_path):
@@ -63,3 +66,9 @@ def test_geometry_without_photometric_error_is_its_own_term(tmp_path):
 def test_an_unknown_key_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match="unknown option 'photo_wait'"):
         options_of(tmp_path, COMMON + "model_version = v1\nphoto_wait = 3\n")
+
+
+def test_epoch_size_and_validation_by_photometric_loss(tmp_path):
+    options = options_of(tmp_path, COMMON.replace("1000", "50") + "model_version = v1\nval_mode = photo\n")
+    assert (options.steps_per_epoch, options.sample_with_replacement, options.monitor) == (50, True, "loss")
+    assert parse(["--epoch_size", "7", "--dataset_dir", "x"]).steps_per_epoch == 7

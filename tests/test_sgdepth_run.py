@@ -1,5 +1,7 @@
 """SGDepth in a run: video with a labelled companion, masks, resuming, evaluation of both tasks."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def city(tmp_path_factory):
     root = tmp_path_factory.mktemp("labelled") / "city"
     make(Plan("cityscapes", root, sequences=3, frames=5, height=96, width=160, seed=0, ext="png"))
+    for folder in list(root.glob("*/test")):  # the recording that is held out validates here
+        folder.rename(folder.with_name("val"))
     return root
 
 
@@ -86,3 +90,24 @@ def test_any_method_masks_by_label_files(tiny_folder, tmp_path):
     )
     terms = trainer.rehearse()
     assert terms["photometric"] == 0 and terms["smoothness"] > 0
+
+
+def test_validation_measures_both_tasks_and_a_metric_selects(tiny_kitti, city, tmp_path, capsys):
+    runs.train(words(tiny_kitti, city, tmp_path, max_steps=2, monitor="mean_iou", num_val=2))
+    record = [r for r in runs.records(tmp_path) if "val/mean_iou" in r][-1]
+    assert 0 <= record["val/mean_iou"] <= 1 and "val/abs_rel" in record
+    best = runs.last(tmp_path).training["best"]
+    assert best["metric"] == "mean_iou" and best["protocol"] == "Cityscapes"
+    assert "best mean_iou" in capsys.readouterr().err
+
+
+def test_an_unknown_metric_to_monitor_is_refused(tiny_kitti, city, tmp_path):
+    with pytest.raises(InputError, match=r"--monitor mean_io is not measured here; did you mean 'mean_iou'"):
+        runs.train(words(tiny_kitti, city, tmp_path, monitor="mean_io"))
+
+
+def test_labels_without_validation_part_are_named(tiny_kitti, city, tmp_path, capsys):
+    shutil.copytree(city, tmp_path / "city")
+    shutil.rmtree(tmp_path / "city" / "gtFine" / "val")
+    runs.train(words(tiny_kitti, tmp_path / "city", tmp_path / "run", max_steps=1))
+    assert "segmentation is not validated: " in capsys.readouterr().out

@@ -4,6 +4,7 @@ import errno
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 
@@ -16,6 +17,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from torch import nn
 
 from checkpoints import load_checkpoint
+from datasets.image_files import read_image
 from devices import to_channels_last
 from logs import RunLog
 from tests import runs
@@ -194,6 +196,31 @@ def stop_after(trainer, step):
         return inner(batch)
 
     trainer._step = interrupted
+
+
+def test_val_mode_photo_measures_the_loss_despite_ground_truth(tiny_kitti, tmp_path):
+    trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, val_mode="photo"))
+    assert not trainer.validation.has_ground_truth and trainer.validation.goal.metric == "loss"
+
+
+def test_inverted_pseudo_depth_is_reported_after_the_epoch(tiny_folder, tmp_path, capsys):
+    """Pseudo-depth is what the network predicts at the start, and it hardly learns."""
+    data = shutil.copytree(tiny_folder, tmp_path / "data")
+    (data / "leres_depth").mkdir()
+    options = {"learning_rate": 1e-9, "num_epochs": 1, "augment.jitter": 0}
+    trainer = runs.build(runs.arguments(data, tmp_path / "first", **options))
+    method = trainer.method.train()
+    for image in data.glob("*.png"):
+        depth = method.predict_depth(read_image(image)[None] / 255)[0, 0].detach().numpy()
+        np.save(data / "leres_depth" / f"{image.stem}.npy", depth)
+    for quantity in ("depth", "inverse_depth"):
+        (data / "leres_depth/pseudo_depth.json").write_text(f'{{"quantity": "{quantity}"}}')
+        more = {"dataset.pseudo_depth": "true", "losses.normal_matching.weight": 0.1}
+        runs.train(runs.arguments(data, tmp_path / quantity, **options, **more))
+        said = capsys.readouterr().err
+        found = float(re.search(r"predicted depth after epoch 1: (-?[\d.]+)", said)[1])
+        assert found > 0.5 if quantity == "depth" else found < -0.5, found
+        assert ("one of them is inverted" in said) == (quantity == "inverse_depth")
 
 
 def test_sigterm_in_the_last_step_leaves_only_the_validation(tiny_kitti, tmp_path):

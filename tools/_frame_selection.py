@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.scenes import FRAMES_FILE, find_scenes, frame_names
+from datasets.scenes import FRAMES_FILE, INDEX_ABOUT, INDEX_FILE, all_frames, find_scenes
 from intrinsics import FILES as INTRINSICS_FILES
 from intrinsics import parse_intrinsics
 from utils import InputError, atomic_path, read_text, read_yaml, to_yaml
 from workers import run_tasks
 
-INDEX, ABOUT = "frame_index.txt", "frame_index.yaml"
 THRESHOLDS = {"flow": 0.01, "difference": 0.5}
 LEVELS = 10  # grey levels of 255 that are a difference
 CORNERS = {"maxCorners": 1000, "qualityLevel": 0.01, "minDistance": 8, "blockSize": 19}
@@ -170,15 +169,8 @@ def open_scenes(data_path: Path, rule: Rule, intrinsics: str | None) -> list[Sce
         K = None
         if rule.needs_intrinsics:
             K = parse_intrinsics(intrinsics, "--intrinsics") if intrinsics else _find_intrinsics(folder, root)
-        scenes.append(Scene(name, folder, tuple(_all_frames(folder)), K))
+        scenes.append(Scene(name, folder, tuple(all_frames(folder)), K))
     return scenes
-
-
-def _all_frames(folder: Path) -> list[str]:
-    """Frames in time, also those that an earlier `frames.txt` of this tool leaves out."""
-    if (folder / ABOUT).is_file() and (folder / FRAMES_FILE).is_file():
-        return frame_names(folder, ["*"])
-    return frame_names(folder)
 
 
 def _find_intrinsics(folder: Path, root: Path) -> np.ndarray:
@@ -199,7 +191,7 @@ def is_done(scene: Scene, rule: Rule, overwrite: bool) -> bool:
     Raises:
         InputError: it has one by another rule, or one that this tool did not write.
     """
-    index, about = scene.folder / INDEX, scene.folder / ABOUT
+    index, about = scene.folder / INDEX_FILE, scene.folder / INDEX_ABOUT
     if overwrite or not index.is_file():
         return False
     if not about.is_file():
@@ -237,7 +229,10 @@ def select_scene(
 
     kept = selected(images(), rule, scene.intrinsics)
     names = [scene.frames[number] for number in kept]
-    texts = {ABOUT: to_yaml(_record(scene, rule)), INDEX: "".join(f"{number}\n" for number in kept)}
+    texts = {
+        INDEX_ABOUT: to_yaml(_record(scene, rule)),
+        INDEX_FILE: "".join(f"{number}\n" for number in kept),
+    }
     if frames_txt:
         texts = {FRAMES_FILE: "".join(f"{name}\n" for name in names), **texts}
     for name, text in texts.items():  # the index last: a scene that has it is complete

@@ -75,10 +75,10 @@ def open_dataset(given: argparse.Namespace, **settings: Any) -> SequenceDataset:
     return open_any(options, "inspect", frame_ids=(0,))
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """`--workers` and `--shard`."""
+def add_workers(parser: argparse.ArgumentParser, what: str = "worker processes") -> None:
+    """`--workers` and `--shard`; `what` is counted by the former."""
     add = parser.add_argument
-    add("--workers", type=int, default=own_cores(), help="worker processes (default: one for each core)")
+    add("--workers", type=int, default=own_cores(), help=f"{what} (default: one for each core)")
     add(
         "--shard",
         type=shard_of,

@@ -111,10 +111,9 @@ def step(title: str, command: list) -> None:
 
 def open_part(options: dict, data: Path, part: str, **settings: str) -> Dataset:
     """A part of the demo's world, as a dataset of single images."""
-    from datasets import build_dataset
+    from datasets import open_dataset
 
-    here = {**options, "data_path": str(data), "split": str(data / "splits")}
-    return build_dataset(here, part=part, frame_ids=(0,), **settings)
+    return open_dataset(options, "evaluate", data_path=data, split=data / "splits", part=part, **settings)
 
 
 def evaluate_demo(predictor: Predictor, data: Path) -> dict[str, Result]:

@@ -13,9 +13,10 @@ A hand-held camera often stands or only turns, and such frames teach depth nothi
                  grey levels. SC-Depth's published script does this with differences that wrap around at 255,
                  so that pixels which became brighter by any amount count; here they do not wrap.
 
-Each scene gets a `frame_index.txt`, one number a line, as SC-Depth reads it, and `frame_index.yaml`, which
-records the rule. With --frames_txt it also gets `frames.txt` with the names, which `--dataset folder` reads.
-Scenes that are done are skipped, so a run that was stopped goes on when it is started again.
+Each scene gets a `frame_index.txt`, one number a line, which SC-Depth and `--dataset.frame_index true` read
+for training, and `frame_index.yaml`, which records the rule. With --frames_txt it also gets `frames.txt` with
+the names, which `--dataset folder` reads for every purpose. Scenes that are done are skipped, so a run that
+was stopped goes on when it is started again.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class FiniteSteps:
         _copy(self._statistics, self._before)
 
     def check(self, step: int, numbers: Mapping[str, float], batches: list[Batch]) -> str:
-        """The sentence about a step that must be left out; the empty string if its update is well.
+        """The sentence about a step that must be left out; the empty string if the step can be used.
 
         Args:
             step: counted from 1.

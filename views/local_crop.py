@@ -47,7 +47,7 @@ class LocalCrop:
     def draw(
         draws: Tensor, size: tuple[int, int], zooms: tuple[float, float] = (1.2, 2.0), published: bool = False
     ) -> LocalCrop:
-        """From (n, 5) random numbers in [0, 1): zoom, column and row; the last two are not used."""
+        """Draw n crops from (n, 5) random numbers in [0, 1): zoom, column, row; the last two are not used."""
         zoom = zooms[0] + (zooms[1] - zooms[0]) * draws[:, 0]
         image = draws.new_tensor([size[1], size[0]])
         zoomed = zoom[:, None] * image

@@ -32,7 +32,7 @@ class PatchReshuffle:
 
     @staticmethod
     def draw(draws: Tensor, size: tuple[int, int]) -> PatchReshuffle:
-        """From (n, 5) random numbers in [0, 1), the last two: cuts lie in the middle 80 % of the image."""
+        """Draw n views from (n, 5) random numbers in [0, 1). Cuts lie in the middle 80 % of the image."""
         shares = (0.1 + 0.8 * draws[:, 3:5]).tolist()
         return PatchReshuffle(tuple(size), [(int(size[1] * x), int(size[0] * y)) for x, y in shares])
 

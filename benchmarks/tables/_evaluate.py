@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from datasets import build_dataset
+from datasets import open_dataset
 from datasets.sequence import SequenceDataset
 from evaluation import Loading, Result
 from evaluation.benchmarks import evaluate_model
@@ -46,7 +46,7 @@ def region_errors(run: Path, moving: Path, part: str = "val") -> dict[str, float
         `overall`, `moving` and `static`.
     """
     method, options = load_method(run, which="last")
-    dataset = build_dataset(options, part=part, frame_ids=(0,))
+    dataset = open_dataset(options, "inspect", part=part, frame_ids=(0,))
     sums, counts = dict.fromkeys(REGIONS, 0.0), dict.fromkeys(REGIONS, 0)
     for indices, prediction, _ in predict_samples(method.predict, Samples(dataset), Loading()):
         for index, depth in zip(indices, prediction.depths[0]):

@@ -8,7 +8,7 @@ import torch
 from benchmarks.tables._evaluate import relative_error
 from benchmarks.tables._spec import Claim, Column, Rows, Table, Trained
 from benchmarks.tables._worlds import WORLDS
-from datasets import build_dataset
+from datasets import open_dataset
 from evaluation.loop import Loading, Samples, predict_samples
 from methods import load_method
 
@@ -32,8 +32,8 @@ def evaluate(run: Trained) -> Rows:
     for row, settings in INPUTS.items():
         given = "velodyne" if row != "no input depth" else False
         section = {**options["dataset"], "input_depth": given, "supervision": False, **settings}
-        images = build_dataset(
-            {**options, "dataset": section}, part="test", frame_ids=(0,), ground_truth="improved"
+        images = open_dataset(
+            {**options, "dataset": section}, "inspect", part="test", frame_ids=(0,), ground_truth="improved"
         )
         depths, errors = [], []
         for indices, prediction, _ in predict_samples(method.predict, Samples(images), Loading()):

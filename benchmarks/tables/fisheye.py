@@ -9,7 +9,7 @@ from benchmarks.tables._evaluate import relative_error
 from benchmarks.tables._spec import Claim, Column, Rows, Table, Trained
 from benchmarks.tables._worlds import WORLDS
 from cameras import Pinhole
-from datasets import build_dataset
+from datasets import open_dataset
 from datasets.synthetic import FisheyeCamera
 from evaluation.loop import Loading, Samples, predict_samples
 from methods import load_method
@@ -25,7 +25,7 @@ def evaluate(run: Trained) -> Rows:
     A pinhole's depth is along the optical axis; it is multiplied by the length of its rays.
     """
     method, options = load_method(run.folder, which="last")
-    images = build_dataset(options, part="val", frame_ids=(0,))
+    images = open_dataset(options, "inspect", part="val", frame_ids=(0,))
     rays = Pinhole(torch.from_numpy(K)[None]).rays(SIZE["height"], SIZE["width"])
     lengths = rays.norm(dim=1).view(1, SIZE["height"], SIZE["width"]).float()
     errors, close = [], []

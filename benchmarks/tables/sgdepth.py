@@ -5,7 +5,8 @@ from __future__ import annotations
 from benchmarks.tables._evaluate import held_out, region_errors
 from benchmarks.tables._spec import Claim, Column, Rows, Table, Trained
 from benchmarks.tables._worlds import SMALL
-from datasets import build_dataset
+from datasets import open_dataset
+from evaluation import Loading
 from evaluation.segmentation import evaluate_segmentation
 from methods import load_method
 
@@ -34,9 +35,9 @@ def evaluate(run: Trained) -> Rows:
     method, options = load_method(run.folder, which="last")
     if options["companion"]:
         labelled = {"name": "label_folder", "data_path": str(run.worlds["traffic"])}
-        images = build_dataset({**SMALL, "dataset": labelled}, part="all", frame_ids=(0,))
+        images = open_dataset({**SMALL, "dataset": labelled}, "inspect", part="all", frame_ids=(0,))
         indices = held_out(images, run.worlds["traffic"] / "training/val.txt")
-        confusion = evaluate_segmentation(method.predict, images, indices=indices).confusion
+        confusion = evaluate_segmentation(method.predict, images, loading=Loading(indices=indices)).confusion
         numbers["mean_iou"] = confusion.summary()["mean_iou"]
     return {run.row: numbers}
 

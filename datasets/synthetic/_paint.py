@@ -268,7 +268,7 @@ def _disc(u: np.ndarray, v: np.ndarray, radius: float, footprint: np.ndarray) ->
 
 
 def _blend(colour: np.ndarray, paint: tuple[float, ...] | np.ndarray, share: np.ndarray) -> np.ndarray:
-    """(P, 3): `share` (P,) of the paint over the colour."""
+    """(P, 3) colour blended with the paint, whose weight is `share` (P,)."""
     return colour + (np.float32(paint) - colour) * share[:, None]
 
 

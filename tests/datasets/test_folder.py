@@ -542,3 +542,56 @@ def test_a_crop_and_larger_images_keep_the_lens(fisheye):
     cropped = crop(sample, [Window(24, 72, 5, 8)], 16, 48)
     expected = sample.camera.resized((32, 96), (24, 72)).cropped(5, 8, 16, 48)
     assert torch.allclose(cropped.camera.rays(16, 48), expected.rays(16, 48), atol=1e-5)
+
+
+def test_upper_case_layout_and_list_without_final_newline(tmp_path):
+    """SC-Depth's README writes Training, its code reads training and drops a character of each line."""
+    for name in ("scene_1", "scene_2"):
+        draw_scene(tmp_path / "Training" / name, 4)
+    (tmp_path / "Training/train.txt").write_text("scene_1\nscene_2")
+    (tmp_path / "Training/val.txt").write_text("scene_1")
+    assert len(open_folder(tmp_path)) == 4 and len(open_folder(tmp_path, part="val")) == 2
+    draw_scene(tmp_path / "training/scene_3", 3)
+    assert targets(open_folder(tmp_path, part="all")) == ["scene_3/9.png"]  # the exact name comes first
+
+
+def test_frame_index_selects_frames_and_stride_counts_them(tmp_path):
+    root = draw_scene(tmp_path / "walk", 9)
+    (root / "frame_index.txt").write_text("0\n3\n4\n7\n8")
+    dataset = open_folder(root, part="all", frame_index=True)
+    assert greys(dataset, 0) == {0: 3, -1: 0, 1: 4} and len(dataset) == 3
+    assert greys(open_folder(root, part="all", frame_index=True, stride=2), 0) == {0: 4, -1: 0, 1: 8}
+    assert len(open_folder(root, part="all")) == 7
+    draw_scene(tmp_path / "stands", 3)
+    with pytest.raises(
+        InputError, match=r"no .*frame_index.txt; tools/select_frames.py writes it, or leave out"
+    ):
+        open_folder(tmp_path, part="all", frame_index=True)
+    (root / "frame_index.txt").write_text("0\n9\n")
+    with pytest.raises(
+        InputError, match=r"frame_index.txt, line 2: '9' is not the number of a frame, 0 to 8"
+    ):
+        open_folder(root, part="all", frame_index=True)
+
+
+def test_files_matched_by_order_count_frames_left_out(tmp_path):
+    root = draw_scene(tmp_path / "walk", 5)
+    for folder in ("depth", "leres_depth"):
+        (root / folder).mkdir()
+        for number in range(5):
+            values = np.full((48, 96), 1000 * (number + 1), np.uint16)
+            values[0, 0] = 9
+            Image.fromarray(values).save(root / folder / f"x_{number}.png")
+    (root / "frame_index.txt").write_text("0\n2\n4\n")
+    dataset = open_folder(root, part="all", frame_index=True, pseudo_depth=True, depth_scale=1000)
+    assert targets(dataset) == ["10.png"] and dataset.depth(0)[0, 9, 9] == 3
+    assert dataset[0].maps["pseudo_depth"][0, 0, 20, 20] == 3000
+
+
+def test_a_scene_too_short_for_a_sample_is_named(tmp_path):
+    draw_scene(tmp_path / "long", 7)
+    draw_scene(tmp_path / "short", 4)
+    with pytest.warns(
+        UserWarning, match=r"short has no sample: a target .* take 5 frames, and short holds 4"
+    ):
+        assert len(open_folder(tmp_path, part="all", stride=2)) == 3

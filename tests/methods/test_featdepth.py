@@ -294,7 +294,7 @@ def test_contradictions_are_refused(make, sentence):
 
 def test_an_auto_encoder_predicts_neither_depth_nor_poses(drawn_batch):
     method = autoencoder()
-    assert not method.predicts_depth
+    assert method.tasks == ()
     with pytest.raises(InputError, match="predicts neither depth nor poses; train --method featdepth"):
         method.predict_depth(drawn_batch.images[0])
     with pytest.raises(InputError, match="neither depth nor poses"):

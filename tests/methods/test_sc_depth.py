@@ -204,7 +204,7 @@ def test_settings_out_of_range_are_refused(settings, sentence):
 
 def test_v3_without_pseudo_depth_names_the_setting(drawn_batch):
     method = ScDepth("v3", weights_init="scratch")
-    with pytest.raises(InputError, match=r"maps.pseudo_depth, .*; --dataset.pseudo_depth true reads a file"):
+    with pytest.raises(InputError, match=r"maps.pseudo_depth, .*; --pseudo_depth_files.path FOLDER reads"):
         check_needs(method.needed_entries(), drawn_batch)
 
 

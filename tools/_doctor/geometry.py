@@ -122,7 +122,7 @@ def epipolar_distance(
 
 
 def standing_along(motion: Motion) -> np.ndarray:
-    """(M,) bool, matches that do not move while the image does: on the own vehicle, or far away."""
+    """(M,) bool, matches that do not move while the image does: on the ego vehicle, or far away."""
     moved = np.linalg.norm(motion.source - motion.target, axis=1)
     return (moved < 0.5) & (moved < 0.15 * motion.shift)
 

@@ -113,7 +113,7 @@ def _assess_motion(dataset: SequenceDataset, label: str, moving: list[Pair], cur
 
 
 def _own_vehicle(label: str, moving: list[Pair]) -> list[Finding]:
-    """The lower part of the image stands still while the rest moves: the bonnet of the own vehicle."""
+    """The lower part of the image stands still while the rest moves: the bonnet of the ego vehicle."""
     shares = []
     for pair in moving:
         low = pair.motion.target[:, 1] > 0.67 * pair.target.image.shape[0]

@@ -60,7 +60,7 @@ class Layout:
         raise NotImplementedError
 
     def write_sequence(self, sequence: int) -> None:
-        """Calibration, poses, time stamps."""
+        """Write calibration, poses and time stamps of a sequence."""
 
     def write_splits(self) -> None:
         """Lists of training and evaluation frames."""
