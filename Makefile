@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: demo test fuzz lint bench clean
+.PHONY: demo test fuzz lint bench results clean
 
 demo: $(VENV)/installed
 	$(RUN) tools/demo.py
@@ -26,6 +26,10 @@ bench: $(VENV)/installed
 	$(RUN) -m benchmarks.export
 	$(RUN) -m benchmarks.prepare_cityscapes --frames 30
 	$(RUN) -m benchmarks.sift_matches
+
+# Hours: trains every table of docs/results.md again, and compares with the committed numbers.
+results: $(VENV)/installed
+	$(RUN) -m benchmarks.results --table all --check
 
 # The interpreter must be one we support; the file marks a finished installation of these requirements.
 $(VENV)/installed: requirements.txt setup.py

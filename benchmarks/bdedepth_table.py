@@ -12,23 +12,22 @@ rows are Monodepth2's network, fine-tuned from a run of it with and without the 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
 from pathlib import Path
 
+from benchmarks._numbers import markdown
+from benchmarks._runs import call, flags, step_seconds
+from benchmarks.tables._spec import Column, Value
 from devices import pick_device
-from evaluation import Loading, Result
+from evaluation import Loading
 from evaluation.benchmarks import evaluate_model
 from evaluation.choice import DatasetChoice, Model
 from methods import load_method
-from utils import PROJECT, InputError, nearest_name, run_main
+from utils import InputError, nearest_name, run_main
 
 LOCAL, SHUFFLE = {"views.local_crop": "true", "views.detail": "2"}, {"views.patch_reshuffle": "true"}
 COARSE_TO_FINE = {"scales": "0 1 2 3", "v1_multiscale": None}
 GRID = {"decoder": "grid_decoder", "scales": "0"}
-ROWS: dict[str, dict[str, str | None]] = {  # name of a row → its options besides the common ones
+ROWS: dict[str, dict[str, Value]] = {  # name of a row → its options besides the common ones
     "Monodepth2": COARSE_TO_FINE,
     "grid decoder, one scale": GRID,
     "+ local crop": GRID | LOCAL,
@@ -36,7 +35,7 @@ ROWS: dict[str, dict[str, str | None]] = {  # name of a row → its options besi
     "+ both (BDEdepth)": GRID | LOCAL | SHUFFLE,
     "+ both, HRNet18": GRID | LOCAL | SHUFFLE | {"encoder": "hrnet18"},
 }
-ROWS_FROM_START: dict[str, dict[str, str | None]] = {
+ROWS_FROM_START: dict[str, dict[str, Value]] = {
     "Monodepth2": COARSE_TO_FINE,
     "+ local crop": COARSE_TO_FINE | LOCAL,
     "+ patch reshuffle": COARSE_TO_FINE | SHUFFLE,
@@ -60,7 +59,9 @@ COMMON = {
     "resume": "auto",
     "channels_last": None,
 }
-COLUMNS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1")
+COLUMNS = {key: Column(key) for key in ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1")} | {
+    "seconds": Column("s / step", digits=2)
+}
 
 
 def main() -> None:
@@ -91,18 +92,21 @@ def main() -> None:
              "--frames", args.frames)  # fmt: skip
     samples = sum(1 for line in (data / "splits/train_files.txt").read_text().splitlines() if line.strip())
     epochs = -(-args.steps // max(1, samples // args.batch_size))
-    measured: dict[str, list[tuple[Result, float]]] = {name: [] for name in rows}
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
     for seed in args.seeds:
         for name, own in rows.items():
             measured[name].append(train_and_evaluate(name, own, seed, epochs, data, args))
-    print(f"\n{table(measured)}")
+    rows_of_values = {
+        name: {key: [run[key] for run in runs] for key in COLUMNS} for name, runs in measured.items()
+    }
+    print(f"\n{markdown(rows_of_values, COLUMNS)}")
     print(f"\n{samples} samples, {args.steps} steps of {args.batch_size}, {args.width}x{args.height}")
 
 
 def train_and_evaluate(
-    name: str, own: dict[str, str | None], seed: int, epochs: int, data: Path, args: argparse.Namespace
-) -> tuple[Result, float]:
-    """Errors of one run on the test part, and the median seconds of its steps."""
+    name: str, own: dict[str, Value], seed: int, epochs: int, data: Path, args: argparse.Namespace
+) -> dict[str, float]:
+    """Errors of one run on the test part, and the median `seconds` of its steps."""
     run = f"{''.join(c if c.isalnum() else '_' for c in name).strip('_')}_{seed}"
     options = {
         **COMMON,
@@ -122,43 +126,14 @@ def train_and_evaluate(
         **({"load_weights_folder": args.start} if args.start else {}),
         **own,
     }
-    words: list[object] = []
-    for option, value in options.items():
-        values = [] if value is None else str(value).split() if option == "scales" else [value]
-        words += [f"--{option}", *values]
     print(f"\n{name}, seed {seed}", flush=True)
-    call("run.py", *words)
+    call("run.py", *flags(options))
     device = pick_device(args.device)
     method, saved = load_method(args.out / run, device, which="last")
     where = DatasetChoice(data_path=data, split=f"{data / 'splits'}")
     result = evaluate_model(Model(method, saved), where, loading=Loading(device=device))
-    return result, step_seconds(args.out / run / "log.jsonl", args.batch_size)
-
-
-def step_seconds(log: Path, batch_size: int) -> float:
-    """Median seconds per step of a log."""
-    records = [json.loads(line) for line in log.read_text().splitlines()]
-    return statistics.median(batch_size / r["samples_per_second"] for r in records if "loss" in r)
-
-
-def table(measured: dict[str, list[tuple[Result, float]]]) -> str:
-    """A Markdown table of means over seeds, with half the range if there are several."""
-    lines = [f"| | {' | '.join(COLUMNS)} | s / step |", f"| --- |{' --- |' * (len(COLUMNS) + 1)}"]
-    for name, runs in measured.items():
-        cells = []
-        for column in COLUMNS:
-            values = [result.mean[column] for result, _ in runs]
-            spread = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.3f}{spread}")
-        seconds = statistics.mean(seconds for _, seconds in runs)
-        lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.2f} |")
-    return "\n".join(lines)
-
-
-def call(*words: object) -> None:
-    """Run one of the project's commands."""
-    if subprocess.run([sys.executable, *map(str, words)], cwd=PROJECT).returncode:
-        raise InputError(f"the table stopped, since {words[0]} ended with an error")
+    seconds = step_seconds(args.out / run, args.batch_size)
+    return {**result.mean, "seconds": seconds}
 
 
 if __name__ == "__main__":

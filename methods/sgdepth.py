@@ -33,6 +33,8 @@ class SGDepth(Monodepth2):
         classes: channels of the segmentation; the published 20 hold one that is never trained.
         depth_gradient: factor of the depth loss in the gradient of shared layers.
         segmentation_gradient: factor of the segmentation loss in the gradient of shared layers.
+        disparity_bias: initial bias of the disparity. With the published 5 all depth starts at min_depth,
+            where the sigmoid is almost flat. 0 starts as Monodepth2 does, and learns sooner.
         losses: same as Monodepth2's; `segmentation` has the weight 1. With weight 0, only depth is
             trained, and no companion is needed.
     """
@@ -45,6 +47,7 @@ class SGDepth(Monodepth2):
         classes: int = 20,
         depth_gradient: float = 0.9,
         segmentation_gradient: float = 0.1,
+        disparity_bias: float = 5.0,
         losses: Mapping[str, Mapping[str, Any]] | None = None,
         **settings: Any,
     ) -> None:
@@ -65,6 +68,7 @@ class SGDepth(Monodepth2):
             split_position,
             depth_gradient,
             segmentation_gradient,
+            disparity_bias,
         )
         if self.trains_segmentation:
             self.encoder.requires_grad_(True)  # its finest features are read, whatever the scales

@@ -26,7 +26,6 @@ from utils import InputError
 WIDTHS = (256, 128, 64, 32, 16)  # channels of steps 2m and 2m + 1, from coarse to fine
 STEPS = 2 * len(WIDTHS)
 SPLITS = range(5)
-DISPARITY_BIAS = 5.0  # the published start: sigmoid(5) = 0.993, everything near
 
 
 class Shared(NamedTuple):
@@ -60,6 +59,8 @@ class SplitDecoder(nn.Module):
         split_position: 0 shares no step, 1 shares step 0, each one more shares two more steps; at most 4.
         depth_gradient: factor of the depth branch's gradient at the split.
         segmentation_gradient: factor of the segmentation branch's gradient at the split.
+        disparity_bias: initial bias of the disparity. The published 5 starts at sigmoid(5) = 0.993, all near,
+            where the sigmoid is almost flat; 0 starts as Monodepth2 does.
 
     Raises:
         InputError: not five features, a scale or a split outside its range, a negative number.
@@ -73,6 +74,7 @@ class SplitDecoder(nn.Module):
         split_position: int = 1,
         depth_gradient: float = 0.9,
         segmentation_gradient: float = 0.1,
+        disparity_bias: float = 5.0,
     ) -> None:
         super().__init__()
         if len(num_channels) != len(WIDTHS):
@@ -105,7 +107,7 @@ class SplitDecoder(nn.Module):
                 self.shared[f"step_{k}"].requires_grad_(False)
         self.disparity_heads = nn.ModuleDict({str(s): ReflectedConv(_width(s), 1) for s in scales})
         for head in self.disparity_heads.values():
-            head.conv.bias.data += DISPARITY_BIAS
+            head.conv.bias.data += disparity_bias
         if classes:
             self.segmentation_steps = steps(range(self.first, STEPS))
             self.segmentation_head = ReflectedConv(_width(0), classes)

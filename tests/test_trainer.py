@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
+from torch import nn
 
 from checkpoints import load_checkpoint
 from datasets.image_files import read_image
 from logs import RunLog
 from tests import runs
 from trainer import Trainer
+from training.computing import Form, apply_form
 from training.finite import MAX_NOT_FINITE
 from utils import InputError, read_yaml
 
@@ -406,6 +408,13 @@ def test_networks_are_laid_out_and_compiled_as_asked(tiny_kitti, tmp_path):
     kernels = [p for p in method.encoder.parameters() if p.ndim == 4 and min(p.shape) > 1]
     assert kernels and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
     assert all(child._compiled_call_impl for child in (method.encoder, method.depth, method.pose))
+
+
+def test_kernels_of_3d_convolutions_keep_their_layout():
+    module = nn.Sequential(nn.Conv2d(8, 4, 3), nn.Conv3d(1, 8, 3))  # PackNet has both
+    apply_form(module, Form(bfloat16=False, channels_last=True))
+    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module[1].weight.is_contiguous()
 
 
 def test_max_steps_stops_and_keeps_the_schedule(tiny_kitti, tmp_path):

@@ -17,6 +17,7 @@ from utils import InputError, nearest_name
 from workers import run_tasks
 
 CAMERAS = ("pinhole", "fisheye")
+TRAFFIC = ("usual", "dense")
 CITYSCAPES_COLOURS = np.array(  # RGB of the 19 train ids
     [
         (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
@@ -49,6 +50,8 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
         raise InputError(f"there is no layout '{plan.layout}'{nearest_name(plan.layout, LAYOUTS.names())}")
     if plan.camera not in CAMERAS:
         raise InputError(f"there is no camera '{plan.camera}'{nearest_name(plan.camera, CAMERAS)}")
+    if plan.traffic not in TRAFFIC:
+        raise InputError(f"there is no traffic '{plan.traffic}'{nearest_name(plan.traffic, TRAFFIC)}")
     if plan.camera != "pinhole" and plan.layout != "folder":
         raise InputError(
             f"the layout {plan.layout} is a pinhole's; --layout folder takes --camera {plan.camera}"

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     from tools.layouts._base import Plan
 
-    names = ("layout", "out", "sequences", "frames", "height", "width", "seed", "ext", "camera")
+    names = ("layout", "out", "sequences", "frames", "height", "width", "seed", "ext", "camera", "traffic")
     plan = Plan(**{name: getattr(given, name) for name in names})
     make(plan, given.workers, given.gallery, given.overwrite)
     print(f"wrote {plan.sequences} sequences of {plan.frames} frames to {plan.out}")
@@ -64,6 +64,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--width", type=int, default=416, help="width of the images, pixels (default: 416)")
     add("--seed", type=int, default=0, help="seed of the worlds (default: 0)")
     add("--camera", default="pinhole", help="pinhole, or fisheye for --layout folder (default: pinhole)")
+    add("--traffic", default="usual", help="moving cars of a street, usual or dense (default: usual)")
     add("--ext", default="png", help="image format, png or jpg (default: png)")
     add(
         "--workers",

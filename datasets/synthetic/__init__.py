@@ -30,14 +30,15 @@ class World:
     Args:
         seed: seed of all random numbers; equal seeds give equal bytes.
         seconds: largest duration of the drive; the street extends beyond its end.
+        traffic: moving cars, `usual` or `dense`; see `Street`.
     """
 
-    def __init__(self, seed: int, seconds: float = 10.0) -> None:
+    def __init__(self, seed: int, seconds: float = 10.0, traffic: str = "usual") -> None:
         if seconds <= 0:
             raise ValueError(f"seconds must be positive, got {seconds}")
         self.seed, self.seconds = seed, seconds
         rng = np.random.default_rng([seed, 2016])
-        self.street = Street(rng)
+        self.street = Street(rng, traffic)
         self._draw_drive(rng)
         self.street.furnish(self.travelled(seconds), seconds)
         self._solids = Solids.of(self.street.solids)

@@ -44,10 +44,11 @@ class Street:
 
     Args:
         rng: generator of the street.
+        traffic: moving cars: `usual`, or `dense` with a car ahead and oncoming cars wherever there is room.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, traffic: str = "usual") -> None:
+        self.rng, self.traffic = rng, traffic
         bend = rng.uniform(0, 0.22)  # the largest slope of the street against the x axis
         self._wave = rng.uniform(90, 220) / 6.283, rng.uniform(0, 6.28)
         self._swing = bend * self._wave[0]
@@ -230,19 +231,19 @@ class Street:
             self.solids.append(Solid(centre, tuple(half), yaw, CAR, np.clip(colour, 0.03, 1), **more))
 
     def _traffic(self) -> None:
-        rng = self.rng
+        rng, dense = self.rng, self.traffic == "dense"
         last = self.end - 14  # limit of all cars
         room = last - self.goal
-        if rng.random() < 0.35 and room > 12:  # a car ahead, a few m/s slower or faster
+        if (rng.random() < 0.35 or dense) and room > 12:  # a car ahead, a few m/s slower or faster
             gap = rng.uniform(10, min(room, 32))
             slowest, fastest = (8 - gap) / self.seconds, (room - gap) / self.seconds
             speed = np.clip(rng.uniform(-2.5, 3), slowest, fastest)
             self.movers.append(Mover(gap, self.lane, speed, follows=True))
-        if rng.random() < 0.75:
+        if rng.random() < 0.75 or dense:
             x, speed = rng.uniform(15, 60), rng.uniform(3, 9)
             while x < min(self.goal + speed * self.seconds + 120, last):
                 self.movers.append(Mover(x, -self.lane, -speed))
-                x += rng.uniform(14, 70)
+                x += rng.uniform(10, 25) if dense else rng.uniform(14, 70)
         for mover in range(len(self.movers)):
             self._car(0, 0, mover=mover)
 

@@ -103,6 +103,14 @@ def test_the_first_disparities_are_near():
     assert decoder(zeros)[0].mean().item() == pytest.approx(0.9933, abs=1e-4)
 
 
+def test_the_first_disparities_follow_the_initial_bias():
+    torch.manual_seed(0)
+    near = SplitDecoder(CHANNELS)(features())[0].mean().item()
+    torch.manual_seed(0)
+    middle = SplitDecoder(CHANNELS, disparity_bias=0)(features())[0].mean().item()
+    assert near > 0.95 and abs(middle - 0.5) < 0.15
+
+
 @pytest.mark.parametrize("split", [0, 1, 4])
 def test_shared_weights_get_each_branch_times_its_factor(split):
     torch.manual_seed(0)

@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from cameras import KannalaBrandt, read_camera
 from datasets._speed import read_speed_csv, read_times
@@ -168,6 +169,23 @@ def test_scene_folders_hold_images_and_an_intrinsics_file(tmp_path):
     assert K.shape == (3, 3) and K[0, 0] == pytest.approx(0.58 * 208)
     assert (tmp_path / "scenes/training/train.txt").read_text() == "scene_000\n"
     assert (tmp_path / "scenes/training/val.txt").read_text() == "scene_001\n"
+    for kind in ("semantics", "moving"):
+        values = np.array(Image.open(tmp_path / f"scenes/ground_truth/{kind}/scene_001/000003.png"))
+        assert values.shape == (64, 208)
+
+
+def test_dense_traffic_has_a_car_ahead_and_oncoming_cars():
+    usual = [len(World(seed, 1.0).street.movers) for seed in (0, 5)]
+    dense = [World(seed, 1.0, "dense").street.movers for seed in (0, 5)]
+    assert usual == [3, 0] and [len(movers) for movers in dense] == [7, 6]
+    assert all(
+        [mover.follows for mover in movers] == [True] + [False] * (len(movers) - 1) for movers in dense
+    )
+
+
+def test_an_unknown_kind_of_traffic_is_refused(tmp_path):
+    with pytest.raises(InputError, match="there is no traffic 'denze'; did you mean 'dense'"):
+        make(Plan("folder", tmp_path / "scenes", 1, 3, 32, 64, 0, "png", traffic="denze"))
 
 
 @pytest.mark.parametrize("frames", [3, 4])

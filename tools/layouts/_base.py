@@ -18,7 +18,9 @@ RATE = 10.0  # frames a second
 
 @dataclass(frozen=True)
 class Plan:
-    """A dataset to write. Sizes in pixels; `ext` is png or jpg; `camera` is pinhole or fisheye."""
+    """A dataset to write. Sizes in pixels; `ext` is png or jpg; `camera` is pinhole or fisheye; `traffic` is
+    usual or dense.
+    """
 
     layout: str
     out: Path
@@ -29,17 +31,18 @@ class Plan:
     seed: int
     ext: str
     camera: str = "pinhole"
+    traffic: str = "usual"
 
     def world(self, sequence: int) -> World:
-        return _world(self.seed * 1000 + sequence, self.frames / RATE)
+        return _world(self.seed * 1000 + sequence, self.frames / RATE, self.traffic)
 
     def room(self, sequence: int) -> Room:
         return _room(self.seed * 1000 + sequence, self.frames / RATE)
 
 
 @functools.lru_cache(maxsize=4)
-def _world(seed: int, seconds: float) -> World:
-    return World(seed, seconds)
+def _world(seed: int, seconds: float, traffic: str) -> World:
+    return World(seed, seconds, traffic)
 
 
 @functools.lru_cache(maxsize=4)

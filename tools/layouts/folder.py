@@ -7,7 +7,17 @@ import numpy as np
 from cameras import write_camera
 from datasets.synthetic import Camera, FisheyeCamera, View
 from tools.layouts import LAYOUTS
-from tools.layouts._base import RATE, Layout, Plan, looking_ahead, numbers, save_depth, save_image, save_text
+from tools.layouts._base import (
+    RATE,
+    Layout,
+    Plan,
+    looking_ahead,
+    numbers,
+    save_array,
+    save_depth,
+    save_image,
+    save_text,
+)
 
 
 @LAYOUTS.register("folder")
@@ -16,6 +26,8 @@ class SceneFolders(Layout):
 
     In addition: times.txt (seconds of each frame) and speed.csv (seconds, metres per second). A fisheye also
     has camera.yaml; its cam.txt is the nearest pinhole and its depth the distance along the ray.
+    `ground_truth/semantics` holds Cityscapes train ids and `ground_truth/moving` masks of moving objects, one
+    file for each image of `training`; `label_files` reads both.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -44,6 +56,10 @@ class SceneFolders(Layout):
         folder, view = self.plan.out / "training" / self.scene(sequence), self.view(sequence, frame)
         save_image(folder / f"{frame:06d}.{self.plan.ext}", view.image)
         save_depth(folder / f"depth/{frame:06d}.png", view.depth)
+        for kind, values in (("semantics", view.semantics), ("moving", view.moving.astype(np.uint8))):
+            save_array(
+                self.plan.out / "ground_truth" / kind / self.scene(sequence) / f"{frame:06d}.png", values
+            )
 
     def write_sequence(self, sequence: int) -> None:
         rows = "".join(numbers(row) + "\n" for row in self.camera.intrinsics)

@@ -1,0 +1,128 @@
+"""The synthetic worlds of the tables: flags of tools/make_synthetic.py, and files that are added.
+
+semantics and masks     read by datasets/label_folder.py and `label_files`
+pseudo-depth            true depth as a network trained on other data would give it
+a worse speed.csv       speed with noise, measured late
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils import atomic_path
+
+SMALL = {"height": 64, "width": 128}
+LABELS = """classes: cityscapes
+ids:
+  {0: road, 1: sidewalk, 2: building, 3: wall, 4: fence, 5: pole, 8: vegetation, 9: terrain, 10: sky, 13: car}
+images: training/{scene}/{frame}.png
+labels: ground_truth/semantics/{scene}/{frame}.png
+"""
+FARTHEST = 100.0  # metres, pseudo-depth of the sky
+SPEED_NOISE, SPEED_DELAY = 0.05, 0.1  # relative standard deviation; seconds
+
+
+@dataclass(frozen=True)
+class World:
+    """A synthetic world.
+
+    Attributes:
+        flags: flags of tools/make_synthetic.py.
+        prepare: adds files to the rendered folder; they belong to the world as much as its images.
+    """
+
+    flags: Mapping[str, str | int]
+    prepare: Callable[[Path], None] | None = None
+
+
+def add_labels(folder: Path) -> None:
+    """`labels.yaml`, with which datasets/label_folder.py reads images and their semantics."""
+    (folder / "labels.yaml").write_text(LABELS)
+
+
+def add_labels_and_pseudo_depth(folder: Path) -> None:
+    """Both additions for streets with traffic."""
+    add_labels(folder)
+    for number, scene in enumerate(sorted((folder / "training").glob("scene_*"))):
+        rng = np.random.default_rng([number, 2023])
+        for path in sorted((scene / "depth").glob("*.png")):
+            depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) / 256.0
+            save = np.rint(pseudo_depth(depth, rng)).astype(np.uint16)
+            cv2.imwrite(str(_made(scene / "pseudo_depth") / path.name), save)
+
+
+def pseudo_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Depth as another network would see it: a monotone function of it, blurred, with noise.
+
+        a d^g,  g in [0.7, 1.3] drawn for each image,  inverse depth blurred by 1 pixel,  5 % smooth noise
+
+    Args:
+        depth: (h, w) metres, 0 in the sky.
+        rng: source of the random numbers.
+
+    Returns:
+        (h, w) in [1, 65535], of an unknown scale.
+    """
+    power = rng.uniform(0.7, 1.3)
+    bent = np.where(depth > 0, depth, FARTHEST) ** power
+    blurred = 1 / cv2.GaussianBlur(1 / bent, (0, 0), 1.0)
+    noise = cv2.GaussianBlur(rng.standard_normal(depth.shape), (0, 0), 2.0)
+    noisy = blurred * (1 + 0.05 * noise / noise.std())
+    return np.clip(30000 * noisy / FARTHEST**power, 1, 65535)
+
+
+def make_speed_worse(folder: Path) -> None:
+    """Rewrite each speed.csv: 5 % noise, and every value is the speed of 100 ms earlier."""
+    for number, path in enumerate(sorted((folder / "training").glob("scene_*/speed.csv"))):
+        rng = np.random.default_rng([number, 2020])
+        head, *rows = path.read_text().splitlines()
+        times, speeds = np.array([row.split(",") for row in rows], float).T
+        late = np.interp(times - SPEED_DELAY, times, speeds)  # the first keeps its own
+        noisy = late * (1 + SPEED_NOISE * rng.standard_normal(len(late)))
+        lines = [f"{time:.6f},{speed:.6f}\n" for time, speed in zip(times, noisy)]
+        with atomic_path(path) as temporary:
+            temporary.write_text(head + "\n" + "".join(lines))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+WORLDS = {
+    "traffic": World(
+        {"layout": "folder", "sequences": 40, "frames": 16, **SMALL, "seed": 0, "traffic": "dense"},
+        add_labels_and_pseudo_depth,
+    ),
+    "labelled": World({"layout": "folder", "sequences": 80, "frames": 3, **SMALL, "seed": 1}, add_labels),
+    "drives": World({"layout": "folder", "sequences": 4, "frames": 101, **SMALL, "seed": 2}),
+    "speeds": World(
+        {"layout": "folder", "sequences": 40, "frames": 16, **SMALL, "seed": 3}, make_speed_worse
+    ),
+    "rooms": World({"layout": "nyuv2", "sequences": 32, "frames": 24, "height": 64, "width": 96, "seed": 4}),
+    "streets": World(
+        {"layout": "kitti", "sequences": 40, "frames": 12, "height": 64, "width": 96, "seed": 5}
+    ),
+    "fisheye": World(
+        {"layout": "folder", "sequences": 40, "frames": 16, "height": 96, "width": 96, "seed": 6,
+         "camera": "fisheye"}
+    ),
+}  # fmt: skip
+
+
+def describe(names: Sequence[str]) -> str:
+    """Worlds in words: `traffic: 40 sequences of 16 frames, 128x64, dense traffic`."""
+    words = []
+    for name in names:
+        flags = WORLDS[name].flags
+        size = (
+            f"{flags['sequences']} sequences of {flags['frames']} frames, {flags['width']}x{flags['height']}"
+        )
+        more = [f"{flags[key]} {key}" for key in ("traffic", "camera") if key in flags]
+        words.append(", ".join([f"world `{name}` ({flags['layout']}): {size}", *more]))
+    return "; ".join(words)
