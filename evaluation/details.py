@@ -10,8 +10,8 @@
     edges    accuracy and completeness of depth edges, see depth_edges.py
     clouds   F-score and Chamfer distance of point clouds, see cloud_errors.py
 
-`sq_rel` in the tables is mean (t - p)^2 / t, as Eigen et
-al. 2014 and all later papers report it. The two have different units and must not be mixed.
+`sq_rel` in the tables is mean (t - p)^2 / t, as Eigen et al. 2014 and all later papers report it. The two
+have different units and must not be mixed.
 """
 
 from __future__ import annotations
