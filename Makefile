@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: demo test lint bench results clean
+.PHONY: demo test fuzz lint bench results clean
 
 demo: $(VENV)/installed
 	$(RUN) tools/demo.py
 
 test: $(VENV)/installed
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+# Damaged files and odd values: some minutes of new inputs for every reader; `make test` runs a short part.
+fuzz: $(VENV)/installed
+	PARALLAX_FUZZ=4000 $(RUN) -m pytest tests/test_fuzz.py
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check .

@@ -1,14 +1,16 @@
-"""The device of a process, the seeds of its random numbers, and the memory layout of networks."""
+"""The device of a process, and the seeds of its random numbers."""
 
 from __future__ import annotations
 
 import os
 import random
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from utils import InputError
 
@@ -38,15 +40,19 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device("cuda", number)
 
 
+def constants(values: Sequence[Any], like: Tensor) -> Tensor:
+    """Numbers of the host as a tensor of the type and on the device of `like`, without waiting for a GPU.
+
+    `like.new_tensor` waits until the GPU has done all earlier work.
+    """
+    tensor = torch.tensor(values, dtype=like.dtype)
+    if like.is_cuda:
+        tensor = tensor.pin_memory()  # which copies in the background
+    return tensor.to(like.device, non_blocking=True)
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def to_channels_last(module: nn.Module) -> None:
-    """Store the kernels of 2-D convolutions with the channels last; 3-D ones, as in PackNet, stay."""
-    for parameter in module.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -87,6 +87,7 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
     from evaluation import Loading
     from evaluation.benchmarks import Files, evaluate_one, evaluate_together
     from evaluation.choice import DatasetChoice, Model
+    from evaluation.details import DetailChoice
 
     source = flags.model_path(args)
     if source is None:
@@ -116,6 +117,8 @@ def run_evaluation(args: argparse.Namespace, device: torch.device) -> None:
         evaluate=not args.no_eval,
         corruptions=args.corruptions,
         corruptions_reference=args.corruptions_reference,
+        details=DetailChoice(tuple(args.details), args.moving_masks, args.moving_labels),
+        server_rounding=args.server_rounding,
         latex=args.latex,
     )
     evaluate_one(model, where, how, files, loading, args.output)
@@ -164,11 +167,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise InputError("--corruptions_reference has no effect without --corruptions")
     if args.eval_eigen_to_benchmark and source is not None:
         raise InputError("--eval_eigen_to_benchmark picks among saved disparities; add --ext_disp_to_eval")
+    if args.gt_path and Path(args.gt_path).is_file() and {"regions", "clouds"} & set(args.details):
+        raise InputError("--details regions and clouds need the images' data; leave out --gt_path FILE")
     if args.gt_path and args.gt_path.endswith(".npz") and not Path(args.gt_path).is_file():
         raise InputError(f"there is no file {args.gt_path}, which --gt_path names")
     together = [f"--{name}_path" for name in TOGETHER if getattr(args, f"{name}_path")]
     names = ("data_path", "dataset", "eval_split", "gt_path", "ground_truth", "ext_disp_to_eval", "no_eval",
-             "save_pred_disps", "corruptions_reference")  # fmt: skip
+             "save_pred_disps", "corruptions_reference", "details", "moving_masks", "moving_labels",
+             "server_rounding")  # fmt: skip
     of_one = [f"--{name}" for name in names if getattr(args, name)]
     of_one += [f"--dataset.{key}" for key in args.dataset_settings]
     of_one += ["--corruptions"] if args.corruptions is not None else []
@@ -212,6 +218,11 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--ground_truth", help="ground truth other than the split's own: velodyne_camera, improved, ..."
     )
+    group.add_argument(
+        "--server_rounding",
+        choices=("nearest", "down"),
+        help="rounding of the depth that KITTI's server gets, to 1 / 256 m; the published code rounds down",
+    )
     _add_protocol_flags(parser)
     _add_more_evaluations(parser)
 
@@ -243,6 +254,22 @@ def _add_more_evaluations(parser: argparse.ArgumentParser) -> None:
         metavar=("A", "B"),
         help="runs, folders of results or per_image.csv: paired differences with intervals by scene; "
         "with --data_path two runs also draw the images that changed most",
+    )
+    group = parser.add_argument_group("further errors of each image, in results.json and per_image.csv")
+    group.add_argument(
+        "--details",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help="regions (moving and static pixels), edges (of dense ground truth), clouds (F-score, Chamfer)",
+    )
+    group.add_argument(
+        "--moving_masks",
+        **flags.FOLDER,
+        help="masks, instances or label files that mirror the images' folder; else the dataset's labels",
+    )
+    group.add_argument(
+        "--moving_labels", help="label table of --moving_masks, a labels.yaml or a name such as cityscapes"
     )
     group = parser.add_argument_group("robustness")
     group.add_argument(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,44 @@ _SMOOTHING = 0.95  # of the numbers at the progress bar
 _LINE_SECONDS = 30.0  # seconds between progress lines if the output is not a terminal
 
 
+@dataclass
+class _Window:
+    """Sums over the steps since the sinks got the last means."""
+
+    steps: int = 0
+    step: int = 0
+    epoch: int = 0
+    samples: int = 0
+    waited: float = 0.0
+    worked: float = 0.0
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, step: int, epoch: int, numbers: Mapping[str, float]) -> None:
+        self.steps, self.step, self.epoch = self.steps + 1, step, epoch
+        for name, value in numbers.items():
+            self.values.setdefault(name, []).append(value)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each number over its finite values, NaN if it has none, and the speed."""
+        finite = {name: list(filter(math.isfinite, values)) for name, values in self.values.items()}
+        means = {name: sum(v) / len(v) if v else math.nan for name, v in finite.items()}
+        return {**means, **self.speed()}
+
+    def speed(self) -> dict[str, float]:
+        """Samples per second and the share of waiting; empty before any time is counted."""
+        seconds = self.waited + self.worked
+        if not seconds:
+            return {}
+        return {"samples_per_second": self.samples / seconds, "data_wait": self.waited / seconds}
+
+
 class RunLog:
     """Opens a run folder for writing in the main process; in the other processes it does nothing.
 
     Args:
         folder: the run folder.
-        settings: the effective options, written to options.yaml; `wandb` and `trackio` add sinks.
+        settings: the effective options, written to options.yaml; `wandb` and `trackio` add sinks, and
+            `log_frequency` is the number of steps between scalars.
         total_steps: steps of the whole run, for the remaining time.
         step: the step that the run starts from.
         active: whether this process writes.
@@ -41,6 +74,7 @@ class RunLog:
     ) -> None:
         self.folder, self.active = folder, active
         self._smooth: dict[str, float] = {}
+        self._window, self._frequency = _Window(), settings.get("log_frequency", 1)
         self._sinks: list[Sink] = []
         if not active:
             return
@@ -70,41 +104,48 @@ class RunLog:
             for sink in self._sinks:
                 sink.close()
 
-    def step(
-        self,
-        step: int,
-        epoch: int,
-        numbers: Mapping[str, float],
-        samples: int,
-        waited: float,
-        worked: float,
-    ) -> None:
-        """Log training up to `step`.
+    def time(self, samples: int, waited: float, worked: float) -> None:
+        """Count the time of a step.
 
         Args:
-            step: the last training step that the numbers cover.
-            epoch: its epoch, counted from 0.
-            numbers: loss, terms, gradient norm, learning rate: values of one step or means over several.
-            samples: samples over all processes that the numbers cover.
+            samples: samples over all processes.
             waited: seconds spent waiting for data.
             worked: seconds spent computing.
         """
+        self._window.samples += samples
+        self._window.waited += waited
+        self._window.worked += worked
+
+    def step(self, step: int, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Log a step. Every `log_frequency` steps, the sinks get the means over these steps.
+
+        Args:
+            step: the training step, counted from 1.
+            epoch: its epoch, counted from 0.
+            numbers: loss, terms, gradient norm, learning rate.
+        """
         if not self.active:
             return
-        seconds = waited + worked
-        speed = {"samples_per_second": samples / seconds, "data_wait": waited / seconds}
-        for sink in self._sinks:
-            sink.scalars(step, {"epoch": epoch, **numbers, **speed})
-        for name, value in {**numbers, **speed}.items():
+        self._window.add(step, epoch, numbers)
+        for name, value in {**numbers, **self._window.speed()}.items():
             if math.isfinite(value):
                 old = self._smooth.get(name, value)
                 self._smooth[name] = _SMOOTHING * old + (1 - _SMOOTHING) * value
         self._show(step, epoch)
+        if step % self._frequency == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Give the sinks the means over the steps since they got the last ones, if there are any."""
+        if self.active and self._window.steps:
+            for sink in self._sinks:
+                sink.scalars(self._window.step, {"epoch": self._window.epoch, **self._window.means()})
+        self._window = _Window()
 
     def _show(self, step: int, epoch: int) -> None:
         """Update the progress bar; if the output is a file, print a line every _LINE_SECONDS."""
         smooth = {n: value for n, value in self._smooth.items() if n not in ("grad_norm", "learning_rate")}
-        rate, wait = smooth.pop("samples_per_second"), smooth.pop("data_wait")
+        rate, wait = smooth.pop("samples_per_second", math.nan), smooth.pop("data_wait", math.nan)
         loss, *terms = (f"{name} {value:.3g}" for name, value in smooth.items())
         # The terms come last: a narrow window cuts them first.
         state = ", ".join([loss, f"{rate:.3g} samples/s", f"{wait:.0%} waiting for data", *terms])

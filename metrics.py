@@ -158,6 +158,7 @@ class GroundTruth:
         valid: (B, K) bool, False for padding.
         sizes: (B, 2) int64, height and width of the ground truth's image.
         region: (B, K) int8, 1 on dynamic and 0 on static pixels, -1 if unknown; None if unknown everywhere.
+        intrinsics: (B, 3, 3) float64 in pixels of that image; None if they are not read.
     """
 
     depth: Tensor
@@ -166,6 +167,7 @@ class GroundTruth:
     valid: Tensor
     sizes: Tensor
     region: Tensor | None = None
+    intrinsics: Tensor | None = None
 
     @staticmethod
     def of(maps: np.ndarray, protocol: Protocol, dynamic: np.ndarray | None = None) -> GroundTruth:
@@ -203,16 +205,18 @@ class GroundTruth:
     def cat(ground_truths: Sequence[GroundTruth]) -> GroundTruth:
         """Join along the batch axis."""
         longest = max(one.depth.shape[1] for one in ground_truths)
-        parts = [
-            [_padded(part, longest) for part in (one.depth, one.rows, one.columns, one.valid, one.region)]
-            for one in ground_truths
-        ]
-        *pixels, region = map(torch.cat, zip(*parts))
-        return GroundTruth(*pixels, torch.cat([one.sizes for one in ground_truths]), region)
+
+        def join(name: str) -> Tensor | None:
+            parts = [getattr(one, name) for one in ground_truths]
+            if parts[0] is None or name in ("sizes", "intrinsics"):
+                return None if parts[0] is None else torch.cat(parts)
+            return torch.cat([_padded(part, longest) for part in parts])
+
+        return GroundTruth(**{item.name: join(item.name) for item in dataclasses.fields(GroundTruth)})
 
     def to(self, device: torch.device | str) -> GroundTruth:
         """The same record on `device`."""
-        parts = [getattr(self, item.name) for item in dataclasses.fields(self)]
+        parts = (getattr(self, item.name) for item in dataclasses.fields(self))
         return GroundTruth(*(None if part is None else part.to(device) for part in parts))
 
 

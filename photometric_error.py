@@ -4,7 +4,8 @@
 
 SSIM uses means over 3 x 3 windows (Wang et al. 2004). FeatDepth's robust difference is sqrt((I - J)^2 + e)
 with e = 1e-6, which is smooth at 0. The comparison is one autograd node with its derivative written out,
-computed in float32.
+computed in float32. It has two forms with equal values: compiled kernels (`kernels`), and torch operations
+for machines without a compiler.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from layers import SSIM_C1, SSIM_C2
+import kernels
+from kernels import photometric_cpu
+from layers import SSIM_C1, SSIM_C2, ssim_error
+
+_ONLY_SSIM = 1.0, 0.0  # weights without the absolute difference
 
 
 class PhotometricTarget:
     """A target image, prepared for comparison with many warped images.
 
-    The target's SSIM statistics are computed once. On the CPU the comparison works on one image at a time in
+    The target's SSIM statistics are computed once. On the CPU, the torch form works on one image at a time in
     buffers that stay in the cache: a temporary of the whole batch costs many times its arithmetic.
 
     Args:
@@ -30,7 +35,7 @@ class PhotometricTarget:
     """
 
     def __init__(self, target: Tensor, ssim_weight: float = 0.85, l1_epsilon: float = 0.0) -> None:
-        self.target = target.detach().float()
+        self.target = target.detach().float().contiguous()
         self.weights = ssim_weight, l1_epsilon
         self.statistics: tuple[Tensor, ...] = ()
         if ssim_weight > 0:
@@ -40,7 +45,9 @@ class PhotometricTarget:
 
     def error(self, images: Tensor) -> Tensor:
         """Per-pixel error of images against the target: (S, B, C, H, W) to (S, B, 1, H, W)."""
-        return _PhotometricError.apply(images.float(), self.target, self.weights, *self.statistics)
+        compiled = images.device.type == "cpu" and kernels.compiled_for_cpu()
+        form = _CompiledError if compiled else _PhotometricError
+        return form.apply(images.float(), self.target, self.weights, *self.statistics)
 
 
 def _box_sum(x: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
@@ -133,6 +140,70 @@ class _PhotometricError(torch.autograd.Function):
                 _box_sum_adjoint(torch.mul(by_product, g, out=a), b, rows)
                 out.addcmul_(b, y)
         return result, None, None, None, None, None
+
+
+def mean_ssim_error(images: Tensor, target: Tensor, radius: int) -> Tensor:
+    """(1 - SSIM) / 2 averaged over the channels, `layers.ssim_error(...).mean(-3, keepdim=True)`.
+
+    Args:
+        images, target: (..., C, H, W).
+        radius: radius of the window in pixels.
+
+    Returns:
+        (..., 1, H, W).
+    """
+    fits = radius in photometric_cpu.RADII and min(images.shape[-2:]) > radius
+    if images.device.type != "cpu" or not fits or not kernels.compiled_for_cpu():
+        return ssim_error(images, target, radius).mean(-3, keepdim=True)
+    flat = [values.float().flatten(0, -4).contiguous() for values in (images, target)]
+    error = _CompiledSimilarity.apply(*flat, radius)
+    return error.view(*images.shape[:-3], 1, *images.shape[-2:])
+
+
+class _CompiledError(torch.autograd.Function):
+    """`_PhotometricError` as one compiled pass per image, which stores no slopes."""
+
+    @staticmethod
+    def forward(
+        ctx, images: Tensor, target: Tensor, weights: tuple[float, float], *statistics: Tensor
+    ) -> Tensor:
+        mean, _, variance = statistics or (None, None, None)
+        images = images.contiguous()
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(images, target, mean, variance)
+            ctx.weights = weights
+        return photometric_cpu.forward(images, target, weights, mean, variance)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, target, mean, variance = ctx.saved_tensors
+        result = photometric_cpu.backward(images, target, ctx.weights, mean, variance, gradient.contiguous())
+        return result, None, None, None, None, None
+
+
+class _CompiledSimilarity(torch.autograd.Function):
+    """`mean_ssim_error` as compiled passes; SSIM is symmetric, so one kernel gives both gradients."""
+
+    @staticmethod
+    def forward(ctx, images: Tensor, target: Tensor, radius: int) -> Tensor:
+        ctx.save_for_backward(images, target)
+        ctx.radius = radius
+        statistics = photometric_cpu.statistics(target, radius)
+        return photometric_cpu.forward(images[None], target, _ONLY_SSIM, *statistics, radius)[0]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        results: list[Tensor | None] = []
+        for needed, (image, other) in zip(
+            ctx.needs_input_grad, (ctx.saved_tensors, ctx.saved_tensors[::-1]), strict=False
+        ):
+            if needed:
+                statistics = photometric_cpu.statistics(other, ctx.radius)
+                parts = image[None], other, _ONLY_SSIM, *statistics, gradient.contiguous()[None]
+                results.append(photometric_cpu.backward(*parts, ctx.radius)[0])
+            else:
+                results.append(None)
+        return *results, None
 
 
 def _chunks(images: Tensor) -> Iterator[tuple[tuple, Tensor]]:

@@ -7,13 +7,17 @@ any of them raises.
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from devices import pick_device
 from utils import InputError
+
+Result = TypeVar("Result")
 
 
 def start_processes(device: str) -> torch.device:
@@ -26,7 +30,8 @@ def start_processes(device: str) -> torch.device:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # Flags and objects of the host go over gloo, so that they never wait for a GPU.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     return chosen
 
 
@@ -62,14 +67,41 @@ class Processes:
         """True if the value is true in any process."""
         if self.world == 1:
             return value
-        flag = torch.tensor(int(value), device=self.device)
+        flag = torch.tensor(int(value))
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag.item())
+
+    def any_on_device(self, flag: Tensor) -> Tensor:
+        """True if the flag, a bool on this device, is true in any process; without waiting for a GPU."""
+        if self.world == 1:
+            return flag
+        number = flag.int()
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+        return number > 0
 
     def first_error(self, error: InputError | None) -> InputError | None:
         """The error of the first process that has one, for all of them to stop with the same sentence."""
         found = [sentence for sentence in self.gather(str(error) if error else None) if sentence]
         return InputError(found[0]) if found else None
+
+    def together(self, work: Callable[[], Result]) -> Result:
+        """The result of `work`, such as a share of a validation, before the processes exchange theirs.
+
+        Raises:
+            InputError: `work` raised it in any process; all stop with that sentence, since none may wait for
+                a process that has ended.
+        """
+        if self.world == 1:
+            return work()
+        result: list[Result] = []
+        error = None
+        try:
+            result.append(work())
+        except InputError as caught:
+            error = caught
+        if error := self.first_error(error):
+            raise error
+        return result[0]
 
     def wait(self) -> None:
         """Wait for every process."""

@@ -116,8 +116,12 @@ def evaluate_only(words: Sequence[str], options: argparse.Namespace, folder: Pat
 
 
 def print_plan(trainer: Any, options: argparse.Namespace) -> None:
-    """`--dry_run`: print the options and sizes of the run, after one sample has passed through it."""
+    """`--dry_run`: print the options and sizes of the run and its costs, measured in a few steps."""
+    import kernels
+    from training.planning import measure
+
     terms = trainer.rehearse()
+    plan = measure(trainer)
     if not trainer.processes.first:
         return
     parameters = sum(parameter.numel() for parameter in trainer.parameters)
@@ -130,6 +134,11 @@ def print_plan(trainer: Any, options: argparse.Namespace) -> None:
     print(f"{len(trainer.validation.indices)} validation samples, evaluated by {ground_truth}")
     print(f"best.pt is selected by {trainer.validation.goal.metric}")
     print(f"the first sample's loss: {', '.join(f'{name} {term:.4g}' for name, term in terms.items())}")
+    print(trainer.form)
+    print(f"photometric error: {kernels.describe(trainer.device)}")
+    left = trainer.last_step - trainer.progress.step
+    for sentence in plan.sentences(left, options.batch_size, options.accumulate, options.num_workers):
+        print(sentence)
     print(f"{parameters / 1e6:.1f} million parameters; {trainer.last_step} steps in all; nothing was trained")
 
 

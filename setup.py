@@ -31,6 +31,7 @@ setup(
         "audit": ["ImageHash>=4.3"],
         "dev": [
             "ImageHash>=4.3",
+            "hypothesis>=6.100",
             "onnx>=1.16",
             *ONNX,
             "pytest>=8.0",

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +103,19 @@ class TensorBoard(Sink):
         self.folder = folder
         with explained(folder):
             self._board = SummaryWriter(folder, purge_step=step + 1)
+        threading.excepthook = _without_writer(threading.excepthook)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         with explained(self.folder):
             for name, value in with_section(values).items():
                 self._board.add_scalar(name, value, step)
+            self._board.flush()  # a thread writes; its failure is known here and not two minutes later
 
     def images(self, step: int, shown: Mapping[str, np.ndarray]) -> None:
         with explained(self.folder):
             for name, image in shown.items():
                 self._board.add_image(name, image, step, dataformats="HWC")
+            self._board.flush()
 
     def clouds(self, step: int, shown: Mapping[str, Cloud]) -> None:
         """TensorBoard looks along -z with y up: forward, left, up become -z, -x, y, a view from behind.
@@ -133,6 +137,16 @@ class TensorBoard(Sink):
     def close(self) -> None:
         with contextlib.suppress(OSError):  # a full disk was reported when the value was added
             self._board.close()
+
+
+def _without_writer(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A `threading.excepthook` that leaves out TensorBoard's writer, whose errors `flush` raises."""
+
+    def other_threads(arguments: Any) -> None:
+        if not type(arguments.thread).__module__.startswith("tensorboard."):
+            hook(arguments)
+
+    return other_threads
 
 
 class Wandb(Sink):

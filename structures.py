@@ -83,14 +83,22 @@ class Batch:
         return _map(self, function)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move to `device`; uint8 images become float in [0, 1] there, which moves a quarter of the bytes."""
+        """Move to `device`; uint8 images become float in [0, 1] there, which moves a quarter of the bytes.
+
+        `index` stays on the host, which is the only one that reads it.
+        """
         moved = self.map(lambda tensor: tensor.to(device, non_blocking=True))
-        for batch in (part for part in (moved, moved.detailed, moved.companion) if part is not None):
+        for own, batch in zip(self._parts(), moved._parts()):
+            batch.index = own.index
             for images in (batch.images, batch.augmented or {}):
                 for frame, image in images.items():
                     if image.dtype == torch.uint8:
                         images[frame] = image.float().div_(255)
         return moved
+
+    def _parts(self) -> list[Batch]:
+        """This batch and those inside it."""
+        return [part for part in (self, self.detailed, self.companion) if part is not None]
 
     def pin_memory(self) -> Batch:
         """Page-locked memory, so that `to` overlaps with computation. The DataLoader calls this."""

@@ -20,12 +20,13 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import kernels
 from checkpoints import Checkpoint, RunFolder, load_weights, random_state, restore_random_state
 from datasets import open_dataset
 from datasets.frame_lists import innermost, training_list
 from datasets.loading import EpochBatches
 from datasets.opening import build_augmentation
-from devices import seed_everything, to_channels_last
+from devices import seed_everything
 from logs import RunLog
 from methods import build_method, check_needs
 from methods.metric_scale import metric_scale
@@ -33,6 +34,7 @@ from processes import Processes, start_processes
 from schedule import Progress, Schedule
 from structures import Batch
 from training.averaging import WeightAverage
+from training.computing import apply_form, choose_form, prepare
 from training.finite import FiniteSteps
 from training.loading import build_loader, iterate, load
 from training.optimizers import build_optimizer, resume_optimizer
@@ -55,6 +57,7 @@ class Trainer:
         method: networks and losses; its `state_dict` is the checkpoint's.
         model: the module that a step runs: the method, or its wrapper with augmented views.
         network: `model`, or its DistributedDataParallel.
+        form: a sentence about number format and memory layout of the networks.
 
     Raises:
         InputError: anything that would not have survived the first epoch.
@@ -72,6 +75,7 @@ class Trainer:
         if options.deterministic:
             torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = not options.deterministic
+        kernels.allow(options.kernels != "off")
 
         self.progress = Progress()
         self.best: Best | None = None
@@ -130,20 +134,15 @@ class Trainer:
 
     def _build_method(self) -> None:
         options = self.options
-        method = build_method(vars(options))
-        if options.sync_batchnorm:
-            if self.device.type != "cuda":
-                raise InputError("--sync_batchnorm needs GPUs; leave it out on the CPU")
-            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
-        if options.channels_last:
-            to_channels_last(method)
-        self.method = method.to(self.device)
+        self.method = prepare(build_method(vars(options)), options, self.device)
         self.model = with_views(self.method, options.views, options.losses)
         innermost(self.train_set).detail = getattr(self.model, "detail", 1)
-        cuda = self.device.type == "cuda"
-        capable = cuda and torch.cuda.is_bf16_supported()
-        if options.precision == "bfloat16" or (options.precision == "auto" and capable):
-            self.method.precision = torch.bfloat16
+        provides = getattr(getattr(self.train_set, "dataset", self.train_set), "provides", {})
+        sample = self.train_set[0]
+        check_needs(self.method.needed_entries(), sample, provides)
+        form = choose_form(self.model, options, self.augment(sample.to(self.device), epoch=0), self.device)
+        form, self.form = self.processes.gather(form)[0]  # that of the first process, for all
+        apply_form(self.method, form)
         if options.compile:
             for child in self.method.children():
                 child.compile()
@@ -152,12 +151,10 @@ class Trainer:
         ]
         self.optimizer = build_optimizer(groups, options, self.device)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.finite = FiniteSteps(self.method, self.processes, self.folder)
-        provides = getattr(getattr(self.train_set, "dataset", self.train_set), "provides", {})
-        sample = self.train_set[0]
-        check_needs(self.method.needed_entries(), sample, provides)
+        self.finite = FiniteSteps(self.method, self.optimizer, self.processes, self.folder)
+        cuda, skip = self.device.type == "cuda", options.skip_missing
         self.loader = build_loader(
-            self.train_set, self.batches, sample, options.num_workers, pinned=cuda, skip=options.skip_missing
+            self.train_set, self.batches, sample, options.num_workers, pinned=cuda, skip=skip
         )
 
     # Training.
@@ -179,6 +176,7 @@ class Trainer:
         with self._writing(), self.stop:
             samples = len(self.train_set)
             self._say(greeting(self.folder, self.progress, self.schedule, samples, self.processes))
+            self._say(self.form)
             while not (self.finished or self._stopping()):
                 self._train_epoch()
             if trouble := self.processes.first_error(self._trouble):
@@ -223,14 +221,18 @@ class Trainer:
         self.model.train()
         for batches, waited in self._batches():
             started = time.perf_counter()
-            terms, batch, prediction = self._step(batches)
+            batch, prediction = self.step(batches)
             progress.step += 1
             progress.position += 1
-            self._log_step(terms, waited, time.perf_counter() - started)
+            samples = self.options.batch_size * self.processes.world * len(batches)
+            self.log.time(samples, waited, time.perf_counter() - started)
+            self._log_steps()
             if progress.step % self.options.log_frequency == 0 or progress.step == 1:
                 self._log_images(batch, prediction)
             if progress.step >= self.last_step:
                 break
+        self._log_steps(all=True)
+        self._log(self.log.flush)
         if self._stopping():
             if progress.step != self._saved_step:
                 self._save()
@@ -263,7 +265,7 @@ class Trainer:
                 return
             yield batches, time.perf_counter() - started
 
-    def _step(self, batches: list[Batch]) -> tuple[dict[str, float], Batch, Any]:
+    def step(self, batches: list[Batch]) -> tuple[Batch, Any]:
         """One update from the mean gradient of some batches; an update that is not finite is left out."""
         rate = self.schedule.rate(self.progress)
         for group in self.optimizer.param_groups:
@@ -281,15 +283,12 @@ class Trainer:
             seen.append(batch)
             values.append(torch.stack([total.detach(), *(term.detach() for term in terms.values())]))
         norm = nn.utils.clip_grad_norm_(self.parameters, self.options.clip_grad_norm or math.inf)
-        means = torch.stack(values).mean(0)
-        numbers = dict(zip(["loss", *terms, "grad_norm"], torch.cat([means, norm.detach()[None]]).tolist()))
-        if sentence := self.finite.check(self.progress.step + 1, numbers, seen):
-            self._say(sentence)
-        else:
-            self.optimizer.step()
-            if self.average:
-                self.average.update(self.progress.step + 1)
-        return {**numbers, "learning_rate": rate}, batch, prediction
+        numbers = torch.cat([torch.stack(values).mean(0), norm.detach()[None]])
+        step = self.progress.step + 1
+        self.finite.finish(step, ["loss", *terms, "grad_norm"], numbers, seen, rate)
+        if self.average:
+            self.average.update(step)
+        return batch, prediction
 
     def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
         """Gradients of several processes are summed once, in the last batch of a step."""
@@ -376,10 +375,13 @@ class Trainer:
     def _say(self, sentence: str) -> None:
         self._log(self.log.say, sentence)
 
-    def _log_step(self, numbers: dict[str, float], waited: float, worked: float) -> None:
-        progress = self.progress
-        samples = self.options.batch_size * self.processes.world * self.accumulate
-        self._log(self.log.step, progress.step, progress.epoch, numbers, samples, waited, worked)
+    def _log_steps(self, all: bool = False) -> None:
+        """Log the steps whose numbers have reached the host; all that were taken if `all`."""
+        for numbers, values, sentence in self.finite.read(all):
+            if sentence:
+                self._say(sentence)
+            values["learning_rate"] = numbers.learning_rate
+            self._log(self.log.step, numbers.step, self.progress.epoch, values)
 
     def _log_validation(self, metrics: dict[str, float], best: str | None = None) -> None:
         epochs = self.progress.epoch + self.progress.position / self.schedule.steps_per_epoch

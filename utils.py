@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import functools
 import importlib
 import inspect
@@ -24,6 +25,18 @@ from typing import Any, ClassVar
 
 PROJECT = Path(__file__).resolve().parent
 WORKERS = min(8, os.cpu_count() or 1)  # loader processes if not given
+REFUSED = {  # what a machine refuses, whatever the program: errno → the fix
+    errno.EACCES: "give this user the permission (chmod, chown)",
+    errno.EPERM: "give this user the permission (chmod, chown)",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.ENOSPC: "free some space and start again",
+    errno.EDQUOT: "free some space and start again",
+    errno.EISDIR: "it is a folder where a file is needed",
+    errno.ENOTDIR: "a file stands where a folder is needed",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "its symbolic links lead in a circle",
+    errno.EMFILE: "raise the limit of open files, such as ulimit -n 65536",
+}
 MOST_VALUES = 100_000  # in one YAML text, aliases written out
 
 
@@ -34,7 +47,8 @@ class InputError(ValueError):
 def run_main(main: Callable[[], Any]) -> None:
     """Run an entry script; an `InputError` becomes its sentence and exit status 2, without a traceback.
 
-    A package that is not installed becomes a sentence too. Output into a closed pipe (`| head`) ends quietly.
+    A package that is not installed becomes a sentence too, and so does a file that the machine refuses, for
+    lack of permission or space. Output into a closed pipe (`| head`) ends quietly.
     """
     try:
         main()
@@ -54,9 +68,20 @@ def run_main(main: Callable[[], Any]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit has a reader
         raise SystemExit(141) from None  # 128 + SIGPIPE, as other commands
+    except OSError as error:
+        if error.errno not in REFUSED or error.filename is None:
+            raise
+        _say_once(f"error: {refusal(error)}")
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def refusal(error: OSError) -> str:
+    """One sentence about a file that the machine refuses: the file, the reason, the fix."""
+    fix = REFUSED.get(error.errno or 0)
+    return f"{error.filename}: {error.strerror or error}" + (f"; {fix}" if fix else "")
 
 
 def _say_once(sentence: str) -> None:
@@ -250,13 +275,15 @@ def read_text(path: str | Path) -> str:
     """The content of a text file.
 
     Raises:
-        InputError: there is no such file, or it is not UTF-8.
+        InputError: there is no such file, it cannot be read, or it is not UTF-8.
     """
     try:
         # utf-8-sig also takes the byte order mark that some editors put first.
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
+    except OSError as error:
+        raise InputError(refusal(error)) from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not text in UTF-8; save it as UTF-8") from None
 

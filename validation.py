@@ -156,6 +156,13 @@ class Validation:
             worker_init_fn=outlive_sigterm,
             generator=torch.Generator(),
         )
+        sums = self.processes.together(lambda: self._sums(model, loader))
+        shards = self.processes.gather(sums)  # one may be empty: fewer samples than processes
+        names = dict.fromkeys(name for shard in shards for name in shard)
+        return {name: sum(shard.get(name, 0.0) for shard in shards) / len(self.indices) for name in names}
+
+    def _sums(self, model: nn.Module, loader: DataLoader) -> dict[str, float]:
+        """Each loss term, summed over the samples of a loader."""
         sums: dict[str, float] = {}
         for batch in loader:
             if isinstance(batch, InputError):
@@ -165,9 +172,7 @@ class Validation:
             terms["loss"] = torch.stack(list(terms.values())).sum()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term) * len(batch)
-        shards = self.processes.gather(sums)  # one may be empty: fewer samples than processes
-        names = dict.fromkeys(name for shard in shards for name in shard)
-        return {name: sum(shard.get(name, 0.0) for shard in shards) / len(self.indices) for name in names}
+        return sums
 
 
 def saved_best(state: dict[str, Any]) -> Best | None:

@@ -59,8 +59,13 @@ class Loss:
         poses: dict[int, Tensor],
         K: Tensor,
         noise: float = 1e-5,
+        movable: list[Tensor] | None = None,
     ) -> Tensor:
-        """The total loss of images by frame, disparities by scale, poses (B, 4, 4) by source, K (B, 4, 4)."""
+        """The total loss of images by frame, disparities by scale, poses (B, 4, 4) by source, K (B, 4, 4).
+
+        `movable` are the movable pixels (B, 1, H, W) of target and sources; SGDepth leaves them out in images
+        in which the target's overlap less than half with the warped ones.
+        """
         target, total = images[0], 0
         for scale, disparity in disparities.items():
             small = F.interpolate(target, disparity.shape[-2:], mode="area")
@@ -71,12 +76,30 @@ class Loss:
             reprojection = torch.cat([self._error(image, target) for image in warped], 1)
             identity = torch.cat([self._error(images[frame], target) for frame in poses], 1)
             identity = identity + torch.randn_like(identity) * noise
-            total = total + torch.min(torch.cat([identity, reprojection], 1), dim=1)[0].mean()
+            least = torch.min(torch.cat([identity, reprojection], 1), dim=1, keepdim=True)[0]
+            if movable is not None:
+                if scale == 0:
+                    weight = self._static(movable, depth.detach(), poses, K)
+                least = least * weight
+            total = total + least.mean()
             normal = disparity / (disparity.mean(2, True).mean(3, True) + 1e-7)
             total = total + 1e-3 * self._smoothness(normal, small) / 2**scale
         return total / len(disparities)
 
-    def _warp(self, source: Tensor, depth: Tensor, T: Tensor, K: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _static(self, movable: list[Tensor], depth: Tensor, poses: dict[int, Tensor], K: Tensor) -> Tensor:
+        """(B, 1, H, W), 0 on movable pixels of images in which objects move."""
+        target, *sources = movable
+        warped = [
+            self._warp(source.float(), depth, T, K, mode="nearest") > 0.5
+            for source, T in zip(sources, poses.values())
+        ]
+        both = sum((target & image).sum((1, 2, 3)) for image in warped)
+        either = sum((target | image).sum((1, 2, 3)) for image in warped)
+        moving = both / either < 0.5
+        return 1 - (moving[:, None, None, None] & (target | warped[0] | warped[1])).float()
+
+    def _warp(self, source: Tensor, depth: Tensor, T: Tensor, K: Tensor, mode: str = "bilinear") -> Tensor:
         batch = len(depth)
         pixels = self.pixels[None].repeat(batch, 1, 1)
         points = depth.view(batch, 1, -1) * (torch.linalg.inv(K)[:, :3, :3] @ pixels)
@@ -86,7 +109,7 @@ class Loss:
         grid = xy.view(batch, 2, self.height, self.width).permute(0, 2, 3, 1).clone()
         grid[..., 0] /= self.width - 1
         grid[..., 1] /= self.height - 1
-        return F.grid_sample(source, (grid - 0.5) * 2, padding_mode="border", align_corners=True)
+        return F.grid_sample(source, (grid - 0.5) * 2, mode=mode, padding_mode="border", align_corners=True)
 
     def _error(self, prediction: Tensor, target: Tensor) -> Tensor:
         l1 = (target - prediction).abs().mean(1, True)

@@ -2,14 +2,16 @@
 
     python -m benchmarks.step [--method packnet --height 192 --width 640 --batch_size 4 --steps 5]
 
-Ours is compared with the published warp and loss, written plainly (benchmarks/published.py). Both train
-the same ResNet-18 depth and pose networks on the same images. Their steps alternate; the median is reported.
-`--method packnet` times only our PackNetSlim01, with PackNet-SfM's pose network.
+Our warping and losses take turns with plain implementations of the published ones (benchmarks/published.py,
+benchmarks/published_sc_depth.py) behind the same networks on the same images; the median is reported.
+`sgdepth` is timed with and without its mask of moving objects, whose published form labels each image in a
+pass of its own. `packnet` is PackNetSlim01 with PackNet-SfM's pose network and has no plain counterpart.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -18,24 +20,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.published import Loss
+from benchmarks.published_sc_depth import PairLoss
 from methods.monodepth2 import Monodepth2
 from methods.packnet import PackNet
+from methods.sc_depth import ScDepth
+from methods.sgdepth import SGDepth
 from structures import Batch, Prediction
 from utils import run_main
 
-METHODS = {
-    "monodepth2": partial(Monodepth2, weights_init="scratch"),
-    "packnet": partial(
-        PackNet,
-        depth_network="packnet_slim",
-        pose_model_type="packnet_pose",
-        weights_init="scratch",
-        min_depth=0.5,
-        max_depth=float("inf"),
-    ),
+Way = tuple[Callable[[], Prediction], Callable[[Prediction], Tensor]]  # networks, and loss of their output
+WITHOUT_DRAWS = {  # terms whose random draws differ from the published ones
+    "v1": {},
+    "v2": {"rotation": {"weight": 0}},
+    "v3": {"mask_ranking": {"weight": 0}, "edge_ranking": {"weight": 0}},
 }
 
 
@@ -52,87 +52,175 @@ def main() -> None:
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device, cpu or cuda"
     )
-    parser.add_argument(
-        "--method",
-        default="monodepth2",
-        choices=METHODS,
-        help="monodepth2, compared with its published loss, or packnet",
-    )
+    parser.add_argument("--method", default="monodepth2", choices=WAYS, help="training method to time")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     batch = draw(args.batch_size, args.height, args.width).to(args.device)
-    method = METHODS[args.method]().to(args.device)
-    optimizer = torch.optim.Adam(method.parameters(), 1e-4)
-    ways = {"ours": lambda: our_parts(method, batch)}
-    if args.method == "monodepth2":
-        loss = Loss(args.height, args.width)
-        loss.pixels = loss.pixels.to(args.device)
-        ways = {"published": lambda: published_parts(method, loss, batch), **ways}
-    times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
-    for _ in range(args.steps + 1):
-        for name, way in ways.items():
-            times[name].append(timed_step(way, optimizer, args.device))
-    name = f"{args.width}x{args.height}, batch {args.batch_size}, {args.device}, {args.threads} threads"
-    print(f"{name}; seconds, median of {args.steps}\n")
-    print(f"{'':<12}{'networks':>10}{'warp + loss':>14}{'rest':>8}{'step':>8}")
-    medians = {}
-    for name, measured in times.items():
-        parts = [statistics.median(part) for part in zip(*measured[1:])]
-        medians[name] = [*parts, sum(parts)]
-        print(f"{name:<12}{parts[0]:>10.3f}{parts[1]:>14.3f}{parts[2]:>8.3f}{sum(parts):>8.3f}")
-    if len(medians) < 2:
-        networks, warp, _, step = medians["ours"]
-        print(f"warp + loss: {100 * warp / step:.1f} % of the step, networks {100 * networks / step:.1f} %")
-        return
-    ratios = [a / b for a, b in zip(medians["published"], medians["ours"])]
-    print(f"{'ratio':<12}{ratios[0]:>9.2f}x{ratios[1]:>13.2f}x{ratios[2]:>7.2f}x{ratios[3]:>7.2f}x")
+    print(f"{args.width}x{args.height}, batch {args.batch_size}, {args.device}, {args.threads} threads")
+    for title, ways in WAYS[args.method](batch, args.device):
+        print(f"\n{title}; seconds, median of {args.steps}\n")
+        show(measure(ways, args.steps, args.device))
+
+
+def measure(ways: dict[str, tuple[nn.Module, Way]], steps: int, device: str) -> dict[str, list[float]]:
+    """Median seconds of each way: networks, warp and loss, rest, step; and its last loss."""
+    optimizers = {name: torch.optim.Adam(method.parameters(), 1e-4) for name, (method, _) in ways.items()}
+    times: dict[str, list[tuple[float, ...]]] = {name: [] for name in ways}
+    for _ in range(steps + 1):
+        for name, (method, way) in ways.items():
+            state = {key: value.clone() for key, value in method.state_dict().items()}
+            times[name].append(timed_step(way, optimizers[name], device))
+            method.load_state_dict(state)  # all ways and steps compute the same loss
+    medians = {name: [statistics.median(part) for part in zip(*all[1:])] for name, all in times.items()}
+    return {name: [*parts[:3], sum(parts[:3]), parts[3]] for name, parts in medians.items()}
+
+
+def show(medians: dict[str, list[float]]) -> None:
+    """Print a table with the ratio of the first and the last way, and shares of the last one's step."""
+    columns = ("networks", "warp + loss", "rest", "step", "loss")
+    print(f"{'':<20}" + "".join(f"{name:>13}" for name in columns))
+    for name, parts in medians.items():
+        print(f"{name:<20}" + "".join(f"{value:>13.3f}" for value in parts[:4]) + f"{parts[4]:>13.6f}")
+    first, last = next(iter(medians.values())), list(medians.values())[-1]
+    if len(medians) > 1:
+        print(f"{'ratio':<20}" + "".join(f"{a / b:>12.2f}x" for a, b in zip(first[:4], last[:4])))
+    print(f"warp + loss: {100 * last[1] / last[3]:.1f} % of the step of the last line")
 
 
 def draw(batch_size: int, height: int, width: int) -> Batch:
-    """Smooth random images, so that warping has gradients."""
-    images = {
-        frame: F.interpolate(
-            torch.rand(batch_size, 3, height // 8, width // 8), (height, width), mode="bicubic"
-        )
-        for frame in (0, -1, 1)
-    }
+    """Smooth random images, so that warping has gradients; pseudo-depth; a companion with labels."""
+
+    def smooth(channels: int) -> Tensor:
+        small = torch.rand(batch_size, channels, height // 8, width // 8)
+        return F.interpolate(small, (height, width), mode="bicubic").clamp(0, 1)
+
+    images = {frame: smooth(3) for frame in (0, -1, 1)}
     K = torch.tensor([[0.58 * width, 0, width / 2], [0, 1.92 * height, height / 2], [0, 0, 1]])
-    clamped = {frame: image.clamp(0, 1) for frame, image in images.items()}
-    return Batch(clamped, K.expand(batch_size, 3, 3), torch.arange(batch_size))
+    K, index = K.expand(batch_size, 3, 3), torch.arange(batch_size)
+    labels = torch.randint(19, (batch_size, 1, height, width), dtype=torch.uint8)
+    companion = Batch({0: smooth(3)}, K, index, maps={"labels": labels})
+    return Batch(images, K, index, maps={"pseudo_depth": 1 + smooth(1)}, companion=companion)
 
 
-def our_parts(method: Monodepth2, batch: Batch) -> tuple[Callable, Callable]:
-    """The networks, and the functions that compute the loss of their output."""
+# What is timed: for each title, the ways by name; the plain one first, ours last.
 
-    def networks() -> tuple:
+
+def monodepth2_ways(batch: Batch, device: str) -> list[tuple[str, dict[str, tuple[nn.Module, Way]]]]:
+    method = Monodepth2(weights_init="scratch").to(device)
+    plain = plain_loss(batch, device)
+    ways = {
+        "published": (method, (partial(method.run_networks, batch), plain)),
+        "ours": (method, ours(method, batch)),
+    }
+    return [("Monodepth2", ways)]
+
+
+def packnet_ways(batch: Batch, device: str) -> list[tuple[str, dict[str, tuple[nn.Module, Way]]]]:
+    method = PackNet(
+        depth_network="packnet_slim",
+        pose_model_type="packnet_pose",
+        weights_init="scratch",
+        min_depth=0.5,
+        max_depth=float("inf"),
+    ).to(device)
+    return [("PackNetSlim01", {"ours": (method, ours(method, batch))})]
+
+
+def sc_depth_ways(batch: Batch, device: str) -> list[tuple[str, dict[str, tuple[nn.Module, Way]]]]:
+    found = []
+    for version, without in WITHOUT_DRAWS.items():
+        method = ScDepth(version, published=True, losses=without, weights_init="scratch").to(device)
+        plain = partial(plain_pairs, method, batch, PairLoss(version))
+        ways = {
+            "published": (method, (partial(method.run_networks, batch), plain)),
+            "ours": (method, ours(method, batch)),
+        }
+        found.append((f"SC-Depth {version.upper()}", ways))
+    return found
+
+
+def sgdepth_ways(batch: Batch, device: str) -> list[tuple[str, dict[str, tuple[nn.Module, Way]]]]:
+    masking = {"photometric": {"moving_objects": {"labels": "predicted"}}}
+    torch.manual_seed(0)
+    method = SGDepth(weights_init="scratch").to(device)
+    torch.manual_seed(0)
+    masked = SGDepth(weights_init="scratch", losses=masking).to(device)
+    masked.on_epoch_start(20, 40)
+    masks = masked.loss_terms["photometric"].moving_objects
+    masks.threshold.fill_(0.5)
+    plain, segmentation = plain_loss(batch, device), method.loss_terms["segmentation"]
+
+    def without(prediction: Prediction) -> Tensor:
+        return plain(prediction) + segmentation(batch, prediction)
+
+    def three_passes() -> Prediction:
         prediction = method.run_networks(batch)
-        return prediction.disparities, prediction.extra["motions"]
+        logits = [method.segment(batch.images[frame]) for frame in (0, -1, 1)]
+        prediction.extra["movable"] = [masks.movable[values.argmax(1, keepdim=True)] for values in logits]
+        return prediction
 
-    def loss(answer: tuple) -> Tensor:
-        disparities, motions = answer
-        prediction = Prediction(disparities, extra={"motions": motions})
+    def with_mask(prediction: Prediction) -> Tensor:
+        movable = prediction.extra["movable"]
+        return plain(prediction, movable=movable) + segmentation(batch, prediction)
+
+    unmasked = {
+        "published": (method, (partial(method.run_networks, batch), without)),
+        "ours": (method, ours(method, batch)),
+    }
+    return [
+        ("SGDepth without masking", unmasked),
+        (
+            "SGDepth with masking",
+            {"published": (method, (three_passes, with_mask)), "ours": (masked, ours(masked, batch))},
+        ),
+        (
+            "SGDepth, masking's price",
+            {"with masking": (masked, ours(masked, batch)), "without": (method, ours(method, batch))},
+        ),
+    ]
+
+
+WAYS = {
+    "monodepth2": monodepth2_ways,
+    "packnet": packnet_ways,
+    "sc_depth": sc_depth_ways,
+    "sgdepth": sgdepth_ways,
+}
+
+
+def ours(method: Any, batch: Batch) -> Way:
+    """The networks of a method, and its losses."""
+
+    def loss(prediction: Prediction) -> Tensor:
         method.add_geometry(batch, prediction)
         return sum(method.losses(batch, prediction).values())
 
-    return networks, loss
+    return partial(method.run_networks, batch), loss
 
 
-def published_parts(method: Monodepth2, loss: Loss, batch: Batch) -> tuple[Callable, Callable]:
-    """The same networks with the published loss."""
-    K = torch.eye(4, device=batch.intrinsics.device).repeat(len(batch), 1, 1)
+def plain_loss(batch: Batch, device: str) -> Callable[..., Tensor]:
+    """Monodepth2's published loss as a function of a prediction."""
+    loss = Loss(*batch.images[0].shape[-2:])
+    loss.pixels = loss.pixels.to(device)
+    K = torch.eye(4, device=device).repeat(len(batch), 1, 1)
     K[:, :3, :3] = batch.intrinsics
 
-    def by_published(answer: tuple) -> Tensor:
-        disparities, motions = answer
-        poses = {frame: motion.matrix() for frame, motion in motions.items()}
-        return loss(batch.images, disparities, poses, K)
+    def by_published(prediction: Prediction, movable: list[Tensor] | None = None) -> Tensor:
+        poses = {frame: motion.matrix() for frame, motion in prediction.extra["motions"].items()}
+        return loss(batch.images, prediction.disparities, poses, K, movable=movable)
 
-    return our_parts(method, batch)[0], by_published
+    return by_published
 
 
-def timed_step(parts: Callable, optimizer: torch.optim.Optimizer, device: str) -> tuple[float, float, float]:
-    """Seconds of networks, warp and loss, and the rest, forward and backward.
+def plain_pairs(method: ScDepth, batch: Batch, loss: PairLoss, prediction: Prediction) -> Tensor:
+    """SC-Depth's published loss of a prediction."""
+    method.add_geometry(batch, prediction)
+    return loss(method.compared(batch, prediction), prediction)
+
+
+def timed_step(way: Way, optimizer: torch.optim.Optimizer, device: str) -> tuple[float, float, float, float]:
+    """Seconds of networks, warp and loss, and the rest, forward and backward; and the loss.
 
     The graph is cut between networks and loss, so that the backward pass of each is timed by itself.
     """
@@ -142,33 +230,47 @@ def timed_step(parts: Callable, optimizer: torch.optim.Optimizer, device: str) -
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    networks, loss = parts()
+    networks, loss = way
+    torch.manual_seed(0)
     t0 = now()
-    disparities, motions = networks()
+    prediction = networks()
     t1 = now()
-    cut = {scale: out.detach().requires_grad_() for scale, out in disparities.items()}
-    cut_motions = {
-        frame: m._replace(**{name: leaf.detach().requires_grad_() for name, leaf in tensors(m).items()})
-        for frame, m in motions.items()
-    }
+    outputs: list[Tensor] = []
+    leaves: list[Tensor] = []
+    prediction = cut(prediction, outputs, leaves)
     t2 = now()
-    loss((cut, cut_motions)).backward()
+    total = loss(prediction)
+    total.backward()
     t3 = now()
-    outputs, gradients = list(disparities.values()), [leaf.grad for leaf in cut.values()]
-    for frame, motion in motions.items():
-        outputs += tensors(motion).values()
-        gradients += [leaf.grad for leaf in tensors(cut_motions[frame]).values()]
+    pairs = [(output, leaf.grad) for output, leaf in zip(outputs, leaves) if leaf.grad is not None]
     optimizer.zero_grad()
-    torch.autograd.backward(outputs, gradients)
+    torch.autograd.backward(*zip(*pairs))
     t4 = now()
     optimizer.step()
     t5 = now()
-    return (t1 - t0) + (t4 - t3), t3 - t2, (t2 - t1) + (t5 - t4)
+    return (t1 - t0) + (t4 - t3), t3 - t2, (t2 - t1) + (t5 - t4), total.item()
 
 
-def tensors(motion: Any) -> dict[str, Tensor]:
-    """The tensors of a motion by name."""
-    return {name: value for name, value in motion._asdict().items() if isinstance(value, Tensor)}
+def cut(value: Any, outputs: list[Tensor], leaves: list[Tensor]) -> Any:
+    """A record with new leaves in place of its tensors that have a gradient; both are collected."""
+    again = partial(cut, outputs=outputs, leaves=leaves)
+    if isinstance(value, Tensor):
+        if not value.requires_grad:
+            return value
+        outputs.append(value)
+        leaves.append(value.detach().requires_grad_())
+        return leaves[-1]
+    if isinstance(value, dict):
+        return {key: again(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(again, value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(again, value))
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(
+            value, **{item.name: again(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        )
+    return value
 
 
 if __name__ == "__main__":

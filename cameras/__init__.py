@@ -22,6 +22,7 @@ from cameras._base import Camera, Parametric, Pinhole
 from cameras._files import CAMERAS, read_camera, write_camera
 from cameras._models import BrownConrady, DoubleSphere, KannalaBrandt, Unified
 from cameras._ray_surface import RaySurface
+from devices import constants
 
 __all__ = [
     "CAMERAS",
@@ -101,6 +102,6 @@ def _grid(rays: Tensor, depth: Tensor, camera_source: Camera, T_source_from_targ
     points = T_source_from_target[:, :3, :3] @ points + T_source_from_target[:, :3, 3:]
     pixels, valid = camera_source.project(points)
     valid = valid & (rays.detach() != 0).any(1)
-    grid = pixels * (2 / pixels.new_tensor([width - 1, height - 1]))[:, None] - 1
+    grid = pixels * (2 / constants([width - 1, height - 1], like=pixels))[:, None] - 1
     grid = torch.where(valid[:, None], grid, OUTSIDE)
     return grid.transpose(1, 2).unflatten(1, (height, width))

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from devices import constants
 from layers import invert_intrinsics, pixel_grid
 
 Size = tuple[int, int]  # height, width
@@ -156,11 +157,11 @@ class Parametric(Camera):
         return self.intrinsics[:, :2, :2] @ plane + self.intrinsics[:, :2, 2:], valid
 
     def resized(self, old: Size, new: Size) -> Camera:
-        scale = self.intrinsics.new_tensor([[new[1] / old[1], new[0] / old[0]]])
+        scale = constants([[new[1] / old[1], new[0] / old[0]]], like=self.intrinsics)
         return self.zoomed(scale, torch.zeros_like(scale), new)
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Camera:
-        shift = self.intrinsics.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+        shift = constants([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]], like=self.intrinsics)
         return dataclasses.replace(self, intrinsics=self.intrinsics - shift)
 
     def zoomed(self, scale: Tensor, offset: Tensor, size: Size) -> Camera:

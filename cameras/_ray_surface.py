@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cameras._base import Camera, Size
+from devices import constants
 from layers import pixel_grid
 from utils import InputError, nearest_name
 
@@ -190,7 +191,7 @@ class RaySurface(Camera):
         grid = self._soft_argmax(rays, F.normalize(points, dim=1))  # (B, 2, h, w) in [-1, 1]
         if size != (height, width):
             grid = F.interpolate(grid, (height, width), mode="bilinear", align_corners=True)
-        ends = grid.new_tensor([width - 1, height - 1])[:, None]
+        ends = constants([width - 1, height - 1], like=grid)[:, None]
         return (grid.flatten(2) + 1) / 2 * ends, valid
 
     def _soft_argmax(self, rays: Tensor, points: Tensor) -> Tensor:
@@ -208,14 +209,14 @@ class RaySurface(Camera):
             expected = torch.softmax(cosine / self.temperature, 2) @ within  # (B, w, 2)
             corner = torch.stack([left, torch.full_like(left, top)], 1)
             rows.append((expected + corner).transpose(1, 2))
-        ends = rays.new_tensor([width - 1, height - 1])[:, None, None]
+        ends = constants([width - 1, height - 1], like=rays)[:, None, None]
         return 2 * torch.stack(rows, 2) / ends - 1
 
     # Transformed images.
 
     def resized(self, old: Size, new: Size) -> RaySurface:
         self.rays(*old)  # raises if `old` is not the size of the template
-        scale = self.directions.new_tensor([[new[1] / old[1], new[0] / old[0]]])
+        scale = constants([[new[1] / old[1], new[0] / old[0]]], like=self.directions)
         return self.zoomed(scale, torch.zeros_like(scale), new)
 
     def cropped(self, top: int, left: int, height: int, width: int) -> RaySurface:
@@ -229,7 +230,7 @@ class RaySurface(Camera):
         return self._with(ray.unflatten(2, size))
 
     def mirrored(self, width: int, flip: Tensor | None = None) -> RaySurface:
-        mirror = self.directions.flip(3) * self.directions.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
+        mirror = self.directions.flip(3) * constants([-1.0, 1.0, 1.0], like=self.directions)[:, None, None]
         if flip is not None:
             mirror = torch.where(flip.to(mirror.device)[:, None, None, None], mirror, self.directions)
         return self._with(mirror)

@@ -118,7 +118,7 @@ def read_label_image(path: Path) -> np.ndarray:
             return np.array(image)
     except FileNotFoundError:
         raise InputError(f"there is no file {path} of labels") from None
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as labels ({error}); is it truncated?") from None
 
 

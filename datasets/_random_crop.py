@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from devices import constants
 from structures import Batch
 from utils import InputError
 
@@ -120,8 +121,8 @@ def crop(batch: Batch, windows: Sequence[Window], height: int, width: int) -> Ba
     old_height, old_width = batch.images[0].shape[-2:]
     scale = [(w.width / old_width, w.height / old_height) for w in windows]
     shift = [((x - 1) / 2 - w.left, (y - 1) / 2 - w.top) for (x, y), w in zip(scale, windows)]
-    scale, shift = (batch.intrinsics.new_tensor(values) for values in (scale, shift))
-    corner = batch.intrinsics.new_tensor([(w.left, w.top) for w in windows])
+    scale, shift = (constants(values, like=batch.intrinsics) for values in (scale, shift))
+    corner = constants([(w.left, w.top) for w in windows], like=batch.intrinsics)
     intrinsics = batch.intrinsics.clone()
     intrinsics[:, :2] *= scale[:, :, None]
     intrinsics[:, :2, 2] += shift

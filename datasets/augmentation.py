@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from datasets._random_crop import RandomCrop
+from devices import constants
 from structures import Batch, Frame
 from utils import InputError, check_settings
 
@@ -93,12 +94,13 @@ class Augment:
             return batch
         # (B·N, F, 3, H, W): a sample's frames side by side share its draw.
         frames = torch.stack(list(batch.images.values()), 1)
+        whole = frames.new_empty(0, dtype=torch.int64)
         for position in range(4):
             for operation, change in enumerate((_brightness, _contrast, _saturation, _hue)):
                 chosen = [n for n in jittered if draws[n].order[position] == operation]
                 if chosen:
-                    amount = frames.new_tensor([draws[n].amounts[operation] for n in chosen])
-                    rows = torch.tensor(chosen, device=frames.device)
+                    amount = constants([draws[n].amounts[operation] for n in chosen], like=frames)
+                    rows = constants(chosen, like=whole)
                     frames[rows] = change(frames[rows], amount[:, None, None, None, None])
         augmented: dict[Frame, Tensor] = dict(zip(batch.images, frames.unbind(1)))
         return dataclasses.replace(batch, augmented=augmented)
@@ -129,7 +131,7 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
     """
     if not flip.any():
         return batch
-    flip = flip.to(batch.intrinsics.device)
+    flip = constants(flip.tolist(), like=batch.intrinsics) > 0
     image_flip = flip[:, None, None, None]
 
     def flipped(values: Tensor) -> Tensor:
@@ -142,8 +144,8 @@ def mirror(batch: Batch, flip: Tensor) -> Batch:
     width = batch.images[0].shape[-1]
     intrinsics = batch.intrinsics.clone()
     intrinsics[:, 0, 2] = torch.where(flip, width - 1 - intrinsics[:, 0, 2], intrinsics[:, 0, 2])
-    sign = torch.where(flip, -1.0, 1.0)[:, None] * intrinsics.new_tensor([1, 0, 0, 0])
-    sign = sign + intrinsics.new_tensor([0, 1, 1, 1])  # (B·N, 4): F's diagonal, or ones
+    sign = torch.where(flip, -1.0, 1.0)[:, None] * constants([1, 0, 0, 0], like=intrinsics)
+    sign = sign + constants([0, 1, 1, 1], like=intrinsics)  # (B·N, 4): F's diagonal, or ones
     rig = batch.rig_from_camera
     if rig is not None:
         rig = sign[:, [1, 0, 2, 3], None] * rig * sign[:, None, :]

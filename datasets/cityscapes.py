@@ -41,6 +41,7 @@ from datasets.ground_truth import DEPTH, FOLDER, Exportable, check_ground_truth,
 from datasets.sequence import SequenceDataset, check_folder, check_offsets, check_stride
 from datasets.splits import SplitLine, load_split
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError, nearest_name
 
@@ -198,16 +199,29 @@ class Cityscapes(Exportable, SequenceDataset):
             raise InputError(f"{path} must be one (h, w) depth map, got {depth.dtype} {depth.shape}")
         return depth.astype(np.float32)
 
-    def _depth_from_disparity(self, sample: SplitLine) -> np.ndarray | None:
+    def raw_content(self, index: int) -> str:
+        sample = self.samples[index]
+        if self.ground_truth == "published":
+            path = self._published_file(sample)
+            return content([path]) if path else ""
+        path = self._disparity_file(sample) if self.ground_truth == "disparity" else None
+        return content([path], self._baseline_times_focal(sample)) if path else ""
+
+    def _disparity_file(self, sample: SplitLine) -> Path | None:
         if not isinstance(self.tree, OfficialTree):
             return None
         files = (self.tree.file(kind, sample.folder, sample.frame, "disparity.png") for kind in DISPARITIES)
-        path = next((path for path in map(Path, files) if path.is_file()), None)
+        return next((path for path in map(Path, files) if path.is_file()), None)
+
+    def _baseline_times_focal(self, sample: SplitLine) -> float:
+        camera = self.tree.camera(sample.folder, sample.frame)
+        return camera.baseline * camera.intrinsics[0, 0]
+
+    def _depth_from_disparity(self, sample: SplitLine) -> np.ndarray | None:
+        path = self._disparity_file(sample)
         if path is None:
             return None
-        values = read_values(path, "disparity")
-        camera = self.tree.camera(sample.folder, sample.frame)
-        return depth_from_disparity(values, camera.baseline * camera.intrinsics[0, 0])
+        return depth_from_disparity(read_values(path, "disparity"), self._baseline_times_focal(sample))
 
     def _number(self, sample: SplitLine, frame: Frame) -> int:
         """Number of the raw frame; every frame of a prepared triple has that of the target."""

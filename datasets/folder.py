@@ -22,6 +22,7 @@ If a scene has a folder `depth`, its files are ground truth (datasets/_depth_fil
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ from datasets.scenes import (
 from datasets.sequence import SequenceDataset, check_offsets, check_stride
 from intrinsics import FILES, check_intrinsics, parse_intrinsics, suggestion
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError, read_text
 
@@ -171,7 +173,7 @@ class Folder(Exportable, SequenceDataset):
         check_stride(stride)
         if not 0 <= val_fraction < 1:
             raise InputError(f"--dataset.val_fraction is in [0, 1), got {val_fraction}")
-        if depth_scale <= 0:
+        if not 0 < depth_scale < math.inf:
             raise InputError(f"--dataset.depth_scale must be positive, got {depth_scale}")
         self.stride, self.depth_scale = stride, depth_scale
         self.protocol = Protocol("own images", "files next to the images", max_depth=depth_cap)
@@ -237,10 +239,17 @@ class Folder(Exportable, SequenceDataset):
 
     def read_raw_depth(self, index: int) -> np.ndarray | None:
         """Depth from the file in `depth`; None for an image without a file."""
+        path = self._depth_path(index)
+        return None if path is None else read_depth(path, self.depth_scale)[None]
+
+    def raw_content(self, index: int) -> str:
+        path = self._depth_path(index)
+        return content([path], self.depth_scale) if path is not None and path.is_file() else ""
+
+    def _depth_path(self, index: int) -> Path | None:
         sample = self.samples[index]
         scene = self.scenes[sample.scene]
-        path = scene.depths.get(scene.frames[sample.frame])
-        return None if path is None else read_depth(path, self.depth_scale)[None]
+        return scene.depths.get(scene.frames[sample.frame])
 
     def name(self, index: int) -> str:
         sample = self.samples[index]

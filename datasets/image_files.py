@@ -14,6 +14,7 @@ import io
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -170,15 +171,31 @@ def _open(path: Path) -> Image.Image:
 
 
 def _torchvision_reads(encoded: np.ndarray) -> bool:
-    """Whether torchvision decodes these bytes: a JPEG or a PNG of 8 bits, of at most `MAX_PIXELS`."""
+    """Whether torchvision decodes these bytes: a JPEG or a whole PNG of 8 bits, of at most `MAX_PIXELS`."""
     if decode_image is None:
         return False
     head = encoded[:26].tobytes()
     if head[:4] == _PNG:
         # torchvision reads PNGs of 16 bits per channel only since 0.20.
         size = int.from_bytes(head[16:20], "big") * int.from_bytes(head[20:24], "big")
-        return head[24:25] != b"\x10" and size <= MAX_PIXELS
+        return head[24:25] != b"\x10" and size <= MAX_PIXELS and _png_is_whole(encoded)
     return head[:3] == _JPEG and 0 < _jpeg_pixels(encoded) <= MAX_PIXELS
+
+
+def _png_is_whole(encoded: np.ndarray) -> bool:
+    """Whether every chunk of a PNG is there and has its checksum.
+
+    An error within libpng ends the process in torchvision (0.29: a segmentation fault); Pillow names it.
+    """
+    data, position = memoryview(encoded), 8
+    while position + 12 <= len(data):
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        if data[position + 4 : position + 8] == b"IEND":
+            return True
+        position = end + 4
+    return False
 
 
 def _jpeg_pixels(encoded: np.ndarray) -> int:

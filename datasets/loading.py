@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from structures import Batch
-from utils import InputError
+from utils import InputError, refusal
 
 WORKER_GRACE = 30  # seconds
 SKIPPED_IN_A_ROW = 20  # samples
@@ -128,13 +128,14 @@ class Guarded(Dataset):
     def __getitem__(self, index: int) -> Batch | InputError:
         try:
             return self.dataset[index]
-        except InputError as error:
+        except (InputError, OSError) as caught:
+            error = caught if isinstance(caught, InputError) else InputError(refusal(caught))
             return self._next(index, error) if self.skip else error
 
     def _next(self, index: int, error: InputError) -> Batch | InputError:
         for ahead in range(1, min(SKIPPED_IN_A_ROW, len(self)) + 1):
             other = (index + ahead) % len(self)
-            with contextlib.suppress(InputError):
+            with contextlib.suppress(InputError, OSError):
                 sample = self.dataset[EpochIndex(other, epoch_of(index))]
                 if index not in self._skipped:
                     self._skipped.add(int(index))

@@ -23,6 +23,7 @@ from datasets.image_files import read_image
 from datasets.sequence import SequenceDataset
 from datasets.splits import SplitLine, load_split
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError
 
@@ -95,9 +96,15 @@ class Make3D(Exportable, SequenceDataset):
 
     def read_raw_depth(self, index: int) -> np.ndarray:
         """(1, 21, 305) metres."""
-        name = self.samples[index].folder
-        grid = read_grid(self.data_path / "Gridlaserdata" / f"depth_sph_corr-{name}.mat")
+        grid = read_grid(self._grid_path(index))
         return grid[None, GRID_TOP:GRID_BOTTOM, :, 3].astype(np.float32)
+
+    def raw_content(self, index: int) -> str:
+        path = self._grid_path(index)
+        return content([path]) if path.is_file() else ""
+
+    def _grid_path(self, index: int) -> Path:
+        return self.data_path / "Gridlaserdata" / f"depth_sph_corr-{self.samples[index].folder}.mat"
 
     def name(self, index: int) -> str:
         return self.samples[index].folder

@@ -32,6 +32,7 @@ from datasets.resizing import resize_intrinsics
 from datasets.sequence import SequenceDataset, check_offsets, check_stride
 from datasets.splits import SplitLine, load_split, split_names
 from metrics import Protocol
+from provenance import content
 from structures import Frame
 from utils import InputError, read_lines
 
@@ -177,6 +178,13 @@ class NyuV2(Exportable, SequenceDataset):
         if isinstance(sample, VideoSample):
             return None
         return self._read(sample)[1][None, TOP:BOTTOM, LEFT:RIGHT].astype(np.float32)
+
+    def raw_content(self, index: int) -> str:
+        sample = self.samples[index]
+        if isinstance(sample, VideoSample):
+            return ""
+        path = self._file(sample)
+        return content([path], sample.number) if path.is_file() else ""
 
     def name(self, index: int) -> str:
         return self.samples[index].name

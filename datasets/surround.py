@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datasets._derived import check_mask, check_matches
 from datasets.image_files import read_image
 from datasets.sequence import SequenceDataset, check_offsets
 from structures import Frame
@@ -45,6 +46,8 @@ class SurroundDataset(SequenceDataset):
             `<data_path>/matches`, a folder, None or False for none.
         max_matches: rows of matches per camera, those nearest to their epipolar lines; the rest is padding.
         speed: give the losses the mean speed of each camera between frames, from its recorded poses.
+        published_intrinsics: scale the principal point of a pinhole as SurroundDepth does: cx s, up to half a
+            pixel away from (cx + 0.5) s - 0.5, which keeps (0, 0) the centre of the first pixel.
 
     Raises:
         InputError: an unknown or repeated camera, frame "s", a missing mask or match file.
@@ -76,6 +79,7 @@ class SurroundDataset(SequenceDataset):
         matches: bool | str | Path | None = None,
         max_matches: int = 1024,
         speed: bool = False,
+        published_intrinsics: bool = False,
         **settings: Any,
     ) -> None:
         check_offsets(frame_ids, "a surround rig")
@@ -85,6 +89,8 @@ class SurroundDataset(SequenceDataset):
         self.camera_names = ring_order(camera_names)
         self.cameras = len(self.camera_names)
         self.max_matches, self.speed = max_matches, speed
+        self.published_intrinsics = published_intrinsics
+        self._checked: set[Path] = set()  # masks and matches whose origin fits, in this process
         named = isinstance(masks, (str, Path)) and masks != "auto"
         self.mask_folders = [Path(masks)] if named else self._own_mask_folders(root)
         self.matches = root / "matches" if matches is True else Path(matches) if matches else None
@@ -92,8 +98,11 @@ class SurroundDataset(SequenceDataset):
         self.masks = self._has_masks() if masks == "auto" else bool(masks)
         if self.masks:
             self.maps(self.samples[0])
+            self._check_origins(self.samples[-1])
         if self.matches:
             self._check_matches()
+            for number in (0, -1):
+                self._check_origins(self.samples[number])
 
     # What a subclass defines.
 
@@ -120,6 +129,13 @@ class SurroundDataset(SequenceDataset):
 
     # What every rig shares.
 
+    def network_intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
+        """(3, 3) pixels at network size; both rows are only scaled under `published_intrinsics`."""
+        if not self.published_intrinsics:
+            return super().network_intrinsics(sample, camera, height, width)
+        scale = np.array([self.width / width, self.height / height, 1])
+        return scale[:, None] * self.intrinsics(sample, camera, height, width)
+
     def motion(self, sample: Any, frame: Frame) -> tuple[np.ndarray, np.ndarray] | None:
         """Speed and time step of each camera, (N,) each, with the setting `speed`; nan without time."""
         if not self.speed:
@@ -132,6 +148,7 @@ class SurroundDataset(SequenceDataset):
         """`ego_mask` (N, 1, height, width) bool, True where a camera sees its own vehicle."""
         if not self.masks:
             return {}
+        self._check_origins(sample)
         masks = [self._ego_mask(self.mask_path(sample, n)) for n in range(self.cameras)]
         return {"ego_mask": torch.cat(masks)}
 
@@ -149,6 +166,7 @@ class SurroundDataset(SequenceDataset):
         metres, angle between the rays in degrees, distances to the epipolar lines in pixels on disk."""
         if self.matches is None:
             return {}
+        self._check_origins(sample)
         return {"matches": torch.stack([self._matches(sample, n) for n in range(self.cameras)])}
 
     def _matches(self, sample: Any, camera: int) -> Tensor:
@@ -165,6 +183,21 @@ class SurroundDataset(SequenceDataset):
     def image_size(self, sample: Any, camera: int) -> tuple[int, int]:
         """Height and width of the recording, pixels."""
         raise NotImplementedError
+
+    def _check_origins(self, sample: Any) -> None:
+        """Refuse masks and matches of a sample that were made from other data; each file is checked once."""
+        cameras = range(self.cameras)
+        if self.masks:
+            for path in {self.mask_path(sample, n) for n in cameras} - self._checked:
+                check_mask(path, self.data_path)
+                self._checked.add(path)
+        new = {self.match_path(sample, n) for n in cameras} - self._checked if self.matches else set()
+        if new:
+            sizes = [self.image_size(sample, n) for n in cameras]
+            K = np.stack([self.intrinsics(sample, n, *size) for n, size in enumerate(sizes)])
+            for path in new:
+                check_matches(path, self.data_path, self.camera_names, K, self.rig_from_camera(sample))
+                self._checked.add(path)
 
     def _check_matches(self) -> None:
         for sample in self.samples:

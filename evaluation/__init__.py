@@ -5,7 +5,8 @@
     depth.py       evaluate(predict, dataset, protocols, loading): depth against ground truth
     goal.py        the metrics of a training's validation, and the goal that selects its best checkpoint
     baselines.py   predictors that ignore the image; every table starts with them
-    details.py     errors by distance, and sq_rel as it was defined
+    details.py     further errors of each image: by distance, by region (regions.py), at depth edges
+                   (depth_edges.py), as point clouds (cloud_errors.py)
     verdict.py     better than one constant depth, or the likely cause in words
     saved.py       saved predictions, published ground truth, images for KITTI's server
     choice.py      which split, dataset, alignment and scale; the lines of the protocol card

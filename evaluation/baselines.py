@@ -13,10 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datasets import open_dataset
 from datasets.sequence import SequenceDataset
+from evaluation.choice import Model, Opened
 from evaluation.loop import Predict
+from methods.metric_scale import trained_on
 from structures import Batch, Prediction
 from utils import InputError
+
+MEAN_SAMPLES = 200  # training samples whose ground truth gives the mean depth of each pixel
 
 
 def constant_predictor(depth: float = 10.0) -> Predict:
@@ -78,3 +83,20 @@ def mean_depth_map(
     below = np.minimum(np.searchsorted(known, np.arange(height)), len(known) - 1)
     mean = np.where(count > 0, total / np.maximum(count, 1), row_means[below][:, None])
     return torch.from_numpy(mean).float()
+
+
+def training_mean_depth(model: Model, opened: Opened) -> Tensor | None:
+    """The mean depth of each pixel over some samples of a model's training set, (H, W) metres.
+
+    None if the model was trained on another dataset than the evaluated one, or on a rig, if the training
+    data are not at hand, or have no ground truth.
+    """
+    options = model.options
+    if opened.name != trained_on(options)[0] or opened.images.cameras > 1 or not options.get("data_path"):
+        return None
+    try:
+        train_set = open_dataset(options, "evaluate", part="train")
+        indices = np.linspace(0, len(train_set) - 1, min(len(train_set), MEAN_SAMPLES)).round().astype(int)
+        return mean_depth_map(train_set, options["height"], options["width"], indices.tolist())
+    except InputError:
+        return None

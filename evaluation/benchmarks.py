@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from evaluation.baselines import training_mean_depth
 from evaluation.choice import (
     NO_NAME,
     DatasetChoice,
@@ -28,11 +30,13 @@ from evaluation.choice import (
     choose_split,
     open_images,
 )
-from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate
+from evaluation.depth import FLIP_WORDS, check_ground_truth, evaluate, evaluate_all
+from evaluation.details import DetailChoice
 from evaluation.export import export_at_first
 from evaluation.loop import Loading, Predict, predict_inverse_depths
-from evaluation.result import Result, compare, gather
+from evaluation.result import Result, compare
 from evaluation.saved import (
+    SERVER_ROUNDINGS,
     SavedGroundTruth,
     SavedInverseDepths,
     read_inverse_depths,
@@ -60,6 +64,8 @@ class Files:
         corruptions: kinds of image corruption to evaluate as well; empty for all, None for none.
         corruptions_reference: `corruptions.json` of the model that mCE is relative to; None for one constant
             depth.
+        details: further errors of each image, and the files that they need; None for those by distance.
+        server_rounding: rounding of the images for KITTI's server, `nearest` if not given, or `down`.
         latex: print a line of a LaTeX table as well.
     """
 
@@ -70,6 +76,8 @@ class Files:
     evaluate: bool = True
     corruptions: Sequence[str] | None = None
     corruptions_reference: str | None = None
+    details: DetailChoice | None = None
+    server_rounding: str | None = None
     latex: bool = False
 
 
@@ -79,6 +87,7 @@ def evaluate_model(
     how: ProtocolChoice | None = None,
     loading: Loading | None = None,
     output: str | Path | None = None,
+    details: DetailChoice | None = None,
 ) -> Result:
     """Evaluate a method that is in memory by one protocol, for a benchmark or a notebook.
 
@@ -88,6 +97,7 @@ def evaluate_model(
         how: alignment and scale; None as it was trained. A rig is evaluated by one alignment here.
         loading: batch size, device, workers, flip averaging.
         output: folder for results.json and per_image.csv; None saves nothing.
+        details: further errors of each image, such as those of moving pixels; None for those by distance.
 
     Raises:
         InputError: no such data, or no ground truth there.
@@ -101,7 +111,7 @@ def evaluate_model(
     of_rig = "scale-aware" if choose_scale(how, model)[0] else "scale-ambiguous"
     protocol = protocols[""] if "" in protocols else protocols[of_rig]
     model.method.eval()
-    result = evaluate(model.predict, opened.images, {"": protocol}, loading, about)[""]
+    result = evaluate(model.predict, opened.images, {"": protocol}, loading, about, details)[""]
     if output is not None:
         result.save(output)
     return result
@@ -227,20 +237,30 @@ def evaluate_one(
         saved = save_inverse_depths(file, predicted, len(images) * images.cameras)
         print(f"disparities: {file}")
     if for_server:
-        write_server_images(folder / "benchmark_predictions", saved, choose_scale(how, model)[1], file)
-        print(f"images for KITTI's server: {folder / 'benchmark_predictions'}")
+        _write_for_server(folder / "benchmark_predictions", saved, choose_scale(how, model)[1], files, file)
     if for_server or not files.evaluate:
         return
     export_at_first(ground_truth, loading.workers)
     opened = Opened(name, split, part, ground_truth)
     protocols, about = choose_and_describe(how, model, opened)
     if saved is None:
-        results = evaluate_shares(model.predict, opened, protocols, loading, about)
+        mean_depth = training_mean_depth(model, opened)
+        results = evaluate_shares(model.predict, opened, protocols, loading, about, files.details, mean_depth)
     else:
         results = _evaluate_saved(saved, opened, protocols, loading, about, files, file)
     show(results, folder, files.latex)
     if files.corruptions is not None:
         _show_corruptions(model, opened, results, files, loading, folder)
+
+
+def _write_for_server(
+    folder: Path, saved: np.ndarray, scale: float, files: Files, source: str | Path
+) -> None:
+    """The images for KITTI's server, and a line about their depth."""
+    rounding = files.server_rounding or "nearest"
+    write_server_images(folder, saved, scale, source, rounding)
+    print(f"images for KITTI's server: {folder}")
+    print(f"depth: {scale:.6g} / inverse depth, {SERVER_ROUNDINGS[rounding]}")
 
 
 def _show_corruptions(
@@ -268,7 +288,11 @@ def _show_corruptions(
 
 
 def _check_scale(how: ProtocolChoice, model: Model, files: Files, for_server: bool) -> None:
-    """Refuse depth up to scale for KITTI's server, and saved predictions of unknown scale."""
+    """Refuse depth up to scale for KITTI's server, rounding elsewhere, and saved depth of unknown scale."""
+    if files.server_rounding and not for_server:
+        raise InputError(
+            "--server_rounding is about the images for KITTI's server; add --eval_split benchmark"
+        )
     metric, _ = choose_scale(how, model)
     if for_server and not (metric or how.scale):
         raise InputError(
@@ -294,7 +318,8 @@ def _evaluate_saved(
     flip = "as saved" if files.inverse_depths else FLIP_WORDS[loading.flip]
     loading = dataclasses.replace(loading, flip=False)  # what was saved is averaged already, or never
     predict = SavedInverseDepths(saved, opened.images, file)
-    return evaluate(predict, opened.images, protocols, loading, {**about, "flip": flip})
+    about = {**about, "flip": flip}
+    return evaluate(predict, opened.images, protocols, loading, about, files.details)
 
 
 # ---------------------------------------------------------------------------------- processes, output, tables
@@ -306,10 +331,12 @@ def evaluate_shares(
     protocols: Mapping[str, Protocol],
     loading: Loading,
     about: Mapping[str, str],
+    details: DetailChoice | None = None,
+    mean_depth: Tensor | None = None,
 ) -> dict[str, Result]:
     """`evaluate`; under torchrun each process predicts its share and all get the whole."""
-    results = evaluate(predict, opened.images, protocols, loading.shared(len(opened.images)), about)
-    return {name: gather(result) for name, result in results.items()}
+    loading = loading.shared(len(opened.images))
+    return evaluate_all(predict, opened.images, protocols, loading, about, details, mean_depth)
 
 
 def show(results: Mapping[str, Result], folder: Path, latex: bool = False) -> None:

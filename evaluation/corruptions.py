@@ -25,9 +25,9 @@ from torch import Tensor
 
 from datasets.sequence import SequenceDataset
 from evaluation.corruption_kinds import KINDS
-from evaluation.depth import evaluate
+from evaluation.depth import evaluate_all
 from evaluation.loop import Loading, Predict
-from evaluation.result import Result, gather
+from evaluation.result import Result
 from files import writing
 from images import image_grid, save_image
 from metrics import Protocol
@@ -172,7 +172,7 @@ def evaluate_corruptions(
     means = {}
     for kind in kinds:
         results = [
-            gather(evaluate(corrupted(predict, kind, severity), dataset, {"": protocol}, loading)[""]).mean
+            evaluate_all(corrupted(predict, kind, severity), dataset, {"": protocol}, loading)[""].mean
             for severity in SEVERITIES
         ]
         errors[kind] = [depth_error(mean) for mean in results]

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datasets.sequence import SequenceDataset
-from evaluation.details import DETAILS, details
+from evaluation.details import DetailChoice
 from evaluation.loop import Loading, Predict, Samples, predict_samples
-from evaluation.result import Result, Row
-from evaluation.verdict import structure, typical_depth
+from evaluation.regions import MovingMasks
+from evaluation.result import Result, Row, gather
+from evaluation.verdict import CONSTANT, PIXEL_MEAN, structure, typical_depth
 from metrics import (
     METRICS,
     GroundTruth,
@@ -30,11 +31,13 @@ from metrics import (
     errors_at_points,
     sample_prediction,
 )
+from processes import Processes
 from utils import InputError
 
 GroundTruths = dict[tuple, GroundTruth]  # by the protocol's caps and crop, see `_mask_key`
 
-Of = tuple[Measured, Measured, Tensor, Tensor]  # model, one constant depth, structure, details
+# model, baselines by name, structure, details
+Of = tuple[Measured, dict[str, Measured], Tensor, dict[str, Tensor]]
 FLIP_WORDS = {False: "none", True: "flip averaging (Monodepth post-processing)"}
 
 
@@ -44,6 +47,8 @@ def evaluate(
     protocols: Mapping[str, Protocol] | None = None,
     loading: Loading | None = None,
     about: Mapping[str, str] | None = None,
+    details: DetailChoice | None = None,
+    mean_depth: Tensor | None = None,
 ) -> dict[str, Result]:
     """Predict every image of a dataset and evaluate it by each protocol.
 
@@ -55,30 +60,30 @@ def evaluate(
         protocols: name -> protocol; None for the dataset's own under the name "".
         loading: batch size, device, workers, flip averaging, shard; None for `Loading()`.
         about: further lines of the protocol card; `flip` is added.
+        details: further errors of each image; None for those by distance.
+        mean_depth: (H, W) metres, the mean depth of each pixel of a training set, see
+            `baselines.mean_depth_map`: a second baseline next to one constant depth.
 
     Returns:
         name -> result. With `loading.indices` a result holds these samples only, and may be empty; `gather`
         joins the shards of all ranks.
 
     Raises:
-        InputError: none of the samples has valid ground truth, or an image cannot be read.
+        InputError: none of the samples has valid ground truth, an image cannot be read, the data lack what
+            `details` needs.
     """
     protocols = {"": dataset.protocol} if protocols is None else protocols
-    loading = loading or Loading()
+    loading, details = loading or Loading(), details or DetailChoice()
     if loading.indices is None:  # a shard may lack ground truth that others have
         check_ground_truth(dataset)
     reads_images = getattr(predict, "reads_images", True)
-    samples = Samples(
-        dataset,
-        functools.partial(_valid_pixels, dataset, tuple(protocols.values())),
-        _join_ground_truths,
-        images=reads_images,
-    )
-    metric = next((protocol for protocol in protocols.values() if protocol.alignment == "none"), None)
-    constant = typical_depth(dataset, metric) if metric else 1.0  # any constant, if it is aligned
+    masks = details.masks(dataset)
+    read = functools.partial(_valid_pixels, dataset, tuple(protocols.values()), details, masks)
+    samples = Samples(dataset, read, _join_ground_truths, images=reads_images)
+    baselines = _baselines(dataset, protocols.values(), mean_depth)
     rows: dict[str, list[Row]] = {name: [] for name in protocols}
     for indices, prediction, ground_truths in predict_samples(predict, samples, loading):
-        measured = _measure(prediction.depths[0], ground_truths, protocols, constant)
+        measured = _measure(prediction.depths[0], ground_truths, protocols, baselines, details)
         for name in protocols:
             rows[name] += _rows(measured[name], indices, dataset)
     evaluated = len(samples if loading.indices is None else loading.indices) * dataset.cameras
@@ -96,6 +101,27 @@ def evaluate(
     }
 
 
+def evaluate_all(
+    predict: Predict,
+    dataset: SequenceDataset,
+    protocols: Mapping[str, Protocol],
+    loading: Loading,
+    about: Mapping[str, str] | None = None,
+    details: DetailChoice | None = None,
+    mean_depth: Tensor | None = None,
+) -> dict[str, Result]:
+    """`evaluate` of this rank's share, `loading.indices`; every rank gets the results of all samples.
+
+    Raises:
+        InputError: no ground truth is valid, or a rank cannot read an image; every rank raises it.
+    """
+    ranks = Processes(torch.device("cpu"))
+    shares = ranks.together(
+        lambda: evaluate(predict, dataset, protocols, loading, about, details, mean_depth)
+    )
+    return {name: gather(result) for name, result in shares.items()}
+
+
 def check_ground_truth(dataset: SequenceDataset) -> None:
     """Refuse a dataset without any ground truth, before its first image is read.
 
@@ -110,17 +136,36 @@ def check_ground_truth(dataset: SequenceDataset) -> None:
         )
 
 
+def _baselines(
+    dataset: SequenceDataset, protocols: Iterable[Protocol], mean_depth: Tensor | None
+) -> dict[str, Tensor]:
+    """Name -> (h, w) metres of each baseline."""
+    metric = next((protocol for protocol in protocols if protocol.alignment == "none"), None)
+    constant = typical_depth(dataset, metric) if metric else 1.0  # any constant, if it is aligned
+    further = {} if mean_depth is None else {PIXEL_MEAN: mean_depth}
+    return {CONSTANT: torch.full((1, 1), constant), **further}
+
+
 def _mask_key(protocol: Protocol) -> tuple:
     """Caps and crop, which decide the valid pixels of the ground truth."""
     return protocol.min_depth, protocol.max_depth if protocol.cap_ground_truth else None, protocol.crop
 
 
-def _valid_pixels(dataset: SequenceDataset, protocols: Sequence[Protocol], index: int) -> GroundTruths:
+def _valid_pixels(
+    dataset: SequenceDataset,
+    protocols: Sequence[Protocol],
+    details: DetailChoice,
+    masks: MovingMasks | None,
+    index: int,
+) -> GroundTruths:
     maps = dataset.depth(index)
     by_mask = {_mask_key(protocol): protocol for protocol in protocols}
     dynamic = None if maps is None else dataset.dynamic_mask(index)
     maps = np.zeros((dataset.cameras, 1, 1)) if maps is None else maps
-    return {key: GroundTruth.of(maps, protocol, dynamic) for key, protocol in by_mask.items()}
+    return {
+        key: details.complete(GroundTruth.of(maps, protocol, dynamic), dataset, index, masks)
+        for key, protocol in by_mask.items()
+    }
 
 
 def _join_ground_truths(samples: list[GroundTruths]) -> GroundTruths:
@@ -128,9 +173,13 @@ def _join_ground_truths(samples: list[GroundTruths]) -> GroundTruths:
 
 
 def _measure(
-    depth: Tensor, ground_truths: GroundTruths, protocols: Mapping[str, Protocol], constant: float
+    depth: Tensor,
+    ground_truths: GroundTruths,
+    protocols: Mapping[str, Protocol],
+    baselines: Mapping[str, Tensor],
+    details: DetailChoice,
 ) -> dict[str, Of]:
-    """By each protocol: a batch's errors, those of a constant depth in metres, `structure` and `details`."""
+    """By each protocol: a batch's errors, those of (h, w) baselines in metres, `structure` and `details`."""
     depth = depth.cpu() if depth.device.type == "mps" else depth  # which has no float64
     ground_truths = {key: ground_truth.to(depth.device) for key, ground_truth in ground_truths.items()}
     sampled: dict[tuple, Tensor] = {}
@@ -142,23 +191,34 @@ def _measure(
             sampled[key] = sample_prediction(depth, ground_truth, protocol)
         measured[name] = (
             errors_at_points(sampled[key], ground_truth, protocol),
-            errors_at_points(
-                torch.full_like(sampled[key], constant / protocol.scale), ground_truth, protocol
-            ),
+            {
+                name: errors_at_points(
+                    _sample_baseline(metres, ground_truth, protocol), ground_truth, protocol
+                )
+                for name, metres in baselines.items()
+            },
             structure(sampled[key], ground_truth),
-            details(align_prediction(sampled[key], ground_truth, protocol)[0], ground_truth),
+            details.measure(depth, align_prediction(sampled[key], ground_truth, protocol)[0], ground_truth),
         )
     return measured
 
 
+def _sample_baseline(metres: Tensor, ground_truth: GroundTruth, protocol: Protocol) -> Tensor:
+    repeated = metres.to(ground_truth.depth.device).expand(len(ground_truth.sizes), 1, -1, -1)
+    return sample_prediction(repeated, ground_truth, protocol) / protocol.scale
+
+
 def _rows(measured: Of, indices: Sequence[int], dataset: SequenceDataset) -> Iterator[Row]:
-    model, constant, structures, further = measured
+    model, baselines, structures, further = measured
     errors, ratios, pixels = model.errors.tolist(), model.ratio.tolist(), model.pixels.tolist()
-    constants, structures, further = constant.errors.tolist(), structures.tolist(), further.tolist()
+    references = {name: one.errors.tolist() for name, one in baselines.items()}
+    structures = structures.tolist()
+    further = {name: values.tolist() for name, values in further.items()}
     for n, count in enumerate(pixels):
         if count:
             index, camera = indices[n // dataset.cameras], n % dataset.cameras
-            numbers, of_constant = (dict(zip(METRICS, values[n])) for values in (errors, constants))
+            numbers = dict(zip(METRICS, errors[n]))
+            others = {name: dict(zip(METRICS, values[n])) for name, values in references.items()}
             name = dataset.name(index)
-            more = {key: value for key, value in zip(DETAILS, further[n]) if math.isfinite(value)}
-            yield Row(index, camera, name, count, ratios[n], numbers, of_constant, tuple(structures[n]), more)
+            more = {key: values[n] for key, values in further.items() if math.isfinite(values[n])}
+            yield Row(index, camera, name, count, ratios[n], numbers, others, tuple(structures[n]), more)

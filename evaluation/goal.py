@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+import torch
+
 from datasets.sequence import SequenceDataset
-from evaluation.depth import evaluate
+from evaluation.depth import evaluate_all
 from evaluation.loop import Loading, Predict
 from evaluation.result import gather
 from evaluation.segmentation import default_protocol, evaluate_segmentation
 from evaluation.verdict import CORRELATION, GROUND_TRUTH_SPREAD, SPREAD
 from methods.metric_scale import RATIO
 from metrics import ACCURACIES, METRICS, Protocol, is_better
+from processes import Processes
 from utils import InputError, nearest_name
 
 
@@ -100,8 +103,7 @@ def validate_depth(
     protocols = {"aligned": protocol}
     if dataset.cameras > 1 or scale is not None:
         protocols["metric"] = dataclasses.replace(protocol, alignment="none", scale=scale or 1.0)
-    results = evaluate(predict, dataset, protocols, loading)
-    results = {name: gather(result) for name, result in results.items()}
+    results = evaluate_all(predict, dataset, protocols, loading)
     metrics = dict(results["aligned"].mean)
     metrics[f"constant_{protocol.goal}"] = results["aligned"].constant[protocol.goal]
     metrics |= dict(zip((SPREAD, GROUND_TRUTH_SPREAD, CORRELATION), results["aligned"].structure))
@@ -120,5 +122,7 @@ def validate_segmentation(predict: Predict, dataset: SequenceDataset, loading: L
         dataset: single images with labels, see `segmentation.evaluate_segmentation`.
         loading: with `indices`, this rank's share of the samples.
     """
-    summary = gather(evaluate_segmentation(predict, dataset, loading=loading)).confusion.summary()
+    ranks = Processes(torch.device("cpu"))
+    share = ranks.together(lambda: evaluate_segmentation(predict, dataset, loading=loading))
+    summary = gather(share).confusion.summary()
     return {name: summary[name] for name in SEGMENTATION_METRICS}

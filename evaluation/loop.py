@@ -25,7 +25,7 @@ from datasets.sequence import SequenceDataset
 from datasets.shared_memory import fit_loader, local_world
 from shards import torchrun_shard
 from structures import Batch, Prediction
-from utils import InputError
+from utils import InputError, refusal
 
 Predict = Callable[[Batch], Prediction]  # a float Batch -> depths[0] (B·N, 1, h, w), logits, or both
 
@@ -117,6 +117,8 @@ class Samples(TorchDataset):
         try:
             batch = self.dataset[index] if self.images else self._index_only(index)
             return index, batch, self.read_ground_truth and self.read_ground_truth(index)
+        except OSError as error:
+            return InputError(refusal(error))
         except InputError as error:  # raised in a worker it would arrive as a traceback
             return error
 

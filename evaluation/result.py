@@ -19,7 +19,7 @@ import torch
 
 from datasets.surround import RING
 from evaluation.details import DETAILS, REGIONS
-from evaluation.verdict import CONSTANT, beats, cause_in_depth, sentence
+from evaluation.verdict import CONSTANT, PIXEL_MEAN, beats, cause_in_depth, sentence
 from metrics import METRICS, Protocol
 from processes import Processes
 from utils import InputError, atomic_path
@@ -39,7 +39,7 @@ class Row:
         pixels: valid pixels of ground truth.
         ratio: median(ground truth) / median(prediction), whether or not the protocol aligns by it.
         errors: metric -> value.
-        constant: metric -> value of one constant depth, see evaluation/verdict.py.
+        baselines: baseline -> metric -> value, such as those of one constant depth, see verdict.py.
         structure: standard deviation of log prediction and of log ground truth, and their correlation.
         details: name -> value of evaluation/details.py; a band without ground truth is absent.
     """
@@ -50,7 +50,7 @@ class Row:
     pixels: int
     ratio: float
     errors: dict[str, float]
-    constant: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     structure: tuple[float, float, float] | None = None
     details: dict[str, float] = field(default_factory=dict)
 
@@ -99,10 +99,17 @@ class Result:
     @property
     def constant(self) -> dict[str, float] | None:
         """The `mean` of one constant depth by the same protocol; None if it was not measured."""
-        if not self.rows or not all(row.constant for row in self.rows):
-            return None
-        rows = [dataclasses.replace(row, errors=row.constant) for row in self.rows]
-        return dataclasses.replace(self, rows=rows).mean
+        return self.baselines.get(CONSTANT)
+
+    @property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Baseline -> its `mean` by the same protocol, of those that were measured for every image."""
+        means = {}
+        for name in self.rows[0].baselines if self.rows else ():
+            if all(name in row.baselines for row in self.rows):
+                rows = [dataclasses.replace(row, errors=row.baselines[name]) for row in self.rows]
+                means[name] = dataclasses.replace(self, rows=rows).mean
+        return means
 
     @property
     def structure(self) -> tuple[float, float, float] | None:
@@ -127,12 +134,28 @@ class Result:
         named = {region: f"_{region}" for region in REGIONS if f"abs_rel_{region}" in found}
         return {region: {key: found[key + ending] for key in METRICS} for region, ending in named.items()}
 
+    @property
+    def details_per_pixel(self) -> dict[str, float]:
+        """abs_rel of each band and region with each pixel counted once, over all images, by name.
+
+        sum over images of  abs_rel x pixels of the part,   over the pixels of the part
+        """
+        found = {}
+        for name in self.details:
+            share = name.replace("abs_rel", "share")
+            if name != share:
+                rows = [row for row in self.rows if name in row.details]
+                pixels = np.array([row.pixels * row.details[share] for row in rows])
+                found[name] = float(np.average([row.details[name] for row in rows], weights=pixels))
+        return found
+
     def verdict(self) -> str | None:
-        """One sentence with the likely cause if the model does not beat one constant depth, else None."""
-        goal, constant, structure = self.protocol.goal, self.constant, self.structure
-        if constant is None or structure is None or beats(self.mean[goal], constant[goal], self.protocol):
-            return None
-        return sentence(goal, self.mean[goal], constant[goal], [cause_in_depth(*structure)])
+        """One sentence with the likely cause if a baseline is not worse, else None."""
+        goal, structure = self.protocol.goal, self.structure
+        for name, mean in self.baselines.items() if structure is not None else ():
+            if not beats(self.mean[goal], mean[goal], self.protocol):
+                return sentence(goal, self.mean[goal], mean[goal], [cause_in_depth(*structure)], name)
+        return None
 
     @property
     def ratio_median(self) -> float:
@@ -192,8 +215,8 @@ class Result:
             rows = {self.camera_name(n): mean for n, mean in self.cameras.items()}
             rows["mean over cameras"] = self.mean
         rows |= {f"{region} pixels": mean for region, mean in self.regions.items()}
-        if (constant := self.constant) is not None:
-            rows = {name or "model": mean for name, mean in rows.items()} | {CONSTANT: constant}
+        if baselines := self.baselines:
+            rows = {name or "model": mean for name, mean in rows.items()} | baselines
         verdict = self.verdict()
         ratio = f"ground truth / prediction {self.ratio_median:.4g} (median"
         ratio += f"; spread {100 * self.ratio_std:.1f} %)" if math.isfinite(self.ratio_std) else ")"
@@ -219,8 +242,10 @@ class Result:
             "without_ground_truth": self.evaluated - len(self.rows),
             "mean": self.mean,
             "constant": self.constant,
+            "pixel_mean": self.baselines.get(PIXEL_MEAN),
             "verdict": self.verdict(),
             "details": self.details,
+            "details_per_pixel": self.details_per_pixel,
             "cameras": {self.camera_name(n): mean for n, mean in self.cameras.items()} if several else {},
             "ratio": {"median": self.ratio_median, "std_over_median": self.ratio_std},
         }

@@ -8,9 +8,13 @@ for each image, as SC-Depth writes it, is read as well.
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -22,6 +26,7 @@ from checkpoints import load_ground_truth_npz
 from datasets.image_files import natural_key, visible_files
 from datasets.sequence import SequenceDataset
 from datasets.splits import eigen_to_benchmark_ids, load_split
+from files import writing
 from metrics import Protocol
 from structures import Batch, Prediction
 from utils import InputError, atomic_path
@@ -68,7 +73,7 @@ class SavedInverseDepths:
         values = np.asarray(self.inverse_depths[maps], np.float64)
         for number, inverse_depth in zip(maps, values):
             check_inverse_depth(inverse_depth, number, self.source)
-        return Prediction({}, {0: 1 / torch.from_numpy(values)[:, None].to(batch.index.device)})
+        return Prediction({}, {0: 1 / torch.from_numpy(values)[:, None].to(batch.intrinsics.device)})
 
 
 def check_inverse_depth(inverse_depth: np.ndarray, number: int, source: str | Path) -> None:
@@ -156,17 +161,35 @@ def read_depth_folder(folder: Path) -> np.ndarray:
 
 
 def save_inverse_depths(path: str | Path, inverse_depths: Iterable[Tensor], count: int) -> np.ndarray:
-    """Write batches of (B, H, W) as one (count, H, W) float32 file; returns a memory map of it."""
-    with atomic_path(path) as temporary:
-        array, filled = None, 0
+    """Write batches of (B, H, W) as one (count, H, W) float32 file; returns a memory map of it.
+
+    The space is reserved at the first batch. A memory map would end the process if the disk became full.
+
+    Raises:
+        InputError: the file cannot be written, and why.
+    """
+    with writing(path) as temporary, open(temporary, "wb") as file:
         for batch in inverse_depths:
-            if array is None:
+            if not file.tell():
                 shape = (count, *batch.shape[1:])
-                array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
-            array[filled : filled + len(batch)] = batch.cpu().numpy()
-            filled += len(batch)
-        array.flush()
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+                )
+                file.flush()
+                _reserve(file, file.tell() + 4 * math.prod(shape))
+            file.write(batch.cpu().numpy().astype("<f4").tobytes())
     return np.load(path, mmap_mode="r")
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Let a file have `size` bytes on the disk; where the system cannot reserve, a write fails later."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
 
 
 class SavedGroundTruth:
@@ -223,13 +246,25 @@ class SavedGroundTruth:
         return f"{sample.folder} {sample.frame} {sample.side or ''}".rstrip()
 
 
+_ROUNDINGS = {"nearest": torch.round, "down": torch.floor}
+SERVER_ROUNDINGS = {  # rounding → its words in the table
+    "nearest": "rounded to the nearest 1 / 256 m",
+    "down": "rounded down to 1 / 256 m, as published",
+}
+
+
 def write_server_images(
-    folder: str | Path, inverse_depths: np.ndarray, scale: float, source: str | Path = "saved disparities"
+    folder: str | Path,
+    inverse_depths: np.ndarray,
+    scale: float,
+    source: str | Path = "saved disparities",
+    rounding: str = "nearest",
 ) -> None:
     """The images that KITTI's depth benchmark takes: <folder>/0000000000.png, ..., metres x 256, 16 bit.
 
-    Inverse depth is resized to 1216 x 352; depth is `scale` / inverse depth, up to 80 m, rounded to the
-    nearest 1 / 256 m, where the published code truncates. A 0 would mean that there is no prediction.
+    Inverse depth is resized to 1216 x 352; depth is `scale` / inverse depth, up to 80 m. `rounding` to whole
+    1 / 256 m is to the `nearest` or `down`, as in the published code, which puts all depth 2 mm nearer on
+    average. A 0 would mean that there is no prediction.
 
     Raises:
         InputError: a negative number or a nan in `source`.
@@ -245,4 +280,5 @@ def write_server_images(
         )
         depth = (scale / resized[0, 0]).clamp(1 / 256, BENCHMARK_MAX_DEPTH)
         with atomic_path(folder / f"{index:010d}.png") as path:
-            Image.fromarray((depth * 256).round().numpy().astype(np.uint16)).save(path, format="PNG")
+            steps = _ROUNDINGS[rounding](depth * 256)
+            Image.fromarray(steps.numpy().astype(np.uint16)).save(path, format="PNG")

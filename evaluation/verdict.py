@@ -27,7 +27,7 @@ from datasets.sequence import SequenceDataset
 from metrics import GroundTruth, Protocol
 from structures import Batch
 
-CONSTANT = "one constant depth"  # its row in tables
+CONSTANT, PIXEL_MEAN = "one constant depth", "mean depth of each pixel"  # rows of the baselines in tables
 SPREAD, CORRELATION = "log_depth_spread", "log_depth_correlation"  # validation metrics
 GROUND_TRUTH_SPREAD = "log_ground_truth_spread"
 TYPICAL_SAMPLES = 16  # samples whose ground truth gives the typical depth
@@ -98,10 +98,12 @@ def cause_in_depth(spread: float, of_ground_truth: float, correlation: float) ->
     return f"the predicted depth follows the ground truth (correlation {correlation:.2f}), but {spreads}"
 
 
-def sentence(metric: str, value: float, constant: float, causes: Sequence[str]) -> str:
-    """The verdict on a model that does not beat the constant."""
+def sentence(
+    metric: str, value: float, reference: float, causes: Sequence[str], baseline: str = CONSTANT
+) -> str:
+    """The verdict on a model that does not beat a baseline."""
     return (
-        f"this model is not better than {CONSTANT} ({metric} {value:.3f}, the constant {constant:.3f}): "
+        f"this model is not better than {baseline} ({metric} {value:.3f}, the baseline {reference:.3f}): "
         f"{'; '.join(causes)}"
     )
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from image_pyramid import shrink
 from layers import edge_aware_curvature, edge_aware_gradient
 from losses import LOSSES
 from structures import Batch, Prediction
@@ -60,7 +60,7 @@ class FeatureGradients(nn.Module):
         """
         terms = []
         for level, feature in enumerate(features):
-            small = F.interpolate(image, feature.shape[-2:], mode="area")
+            small = shrink(image, feature.shape[-2:])
             term = self.convergent * edge_aware_curvature(feature, small)
             term = term - self.discriminative * edge_aware_gradient(feature, small)
             terms.append(term / 2**level / len(features))

@@ -16,9 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from layers import ssim_error
 from losses import LOSSES
 from losses._pairs import Pairs, compare_pairs, masked_mean
+from photometric_error import mean_ssim_error
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -87,11 +87,10 @@ class Pairwise(nn.Module):
 
     def error(self, pairs: Pairs) -> Tensor:
         """(2 S, B·N, 1, H, W) photometric error, weighted by the self-discovered mask."""
-        error = (pairs.images - pairs.warped).abs().clamp(0, 1)
+        error = (pairs.images - pairs.warped).abs().clamp(0, 1).mean(2, keepdim=True)
         if self.ssim_weight > 0:
-            similarity = ssim_error(pairs.images, pairs.warped, self.ssim_radius)
+            similarity = mean_ssim_error(pairs.warped, pairs.images, self.ssim_radius)
             error = (1 - self.ssim_weight) * error + self.ssim_weight * similarity
-        error = error.mean(2, keepdim=True)
         return error * (1 - pairs.inconsistency.detach()) if self.dynamic_mask else error
 
     def select(self, pairs: Pairs, error: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:

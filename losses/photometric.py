@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import kernels
+from image_pyramid import check_filter, shrink
 from losses import LOSSES
 from losses._moving_objects import MovingObjects
 from photometric_error import PhotometricTarget
@@ -37,6 +39,8 @@ class Photometric(nn.Module):
         clip: clip the errors of a source at their mean plus `clip` standard deviations, so that outliers do
             not dominate (PackNet-SfM); 0 clips nothing.
         l1_epsilon: e of the robust difference sqrt(d^2 + e) in place of the absolute one; FeatDepth has 1e-6.
+        image_resize: filter that brings images to the size of warped sources, see `image_pyramid`: `area`,
+            `bilinear` or `lanczos`. They differ only under `v1_multiscale`.
         moving_objects: leave out moving objects: settings of `losses._moving_objects.MovingObjects`, an empty
             mapping for its defaults; None leaves nothing out.
 
@@ -56,6 +60,7 @@ class Photometric(nn.Module):
         clip: float = 0.0,
         moving_objects: Mapping[str, Any] | None = None,
         l1_epsilon: float = 0.0,
+        image_resize: str = "area",
     ) -> None:
         super().__init__()
         if not 0 <= ssim_weight <= 1:
@@ -64,9 +69,13 @@ class Photometric(nn.Module):
             raise InputError(f"reduction over sources is 'min' or 'mean', got '{reduction}'")
         if clip < 0:
             raise InputError(f"clip must be at least 0, got {clip}; the published one is 0.5")
+        if noise < 0:
+            raise InputError(f"noise must be at least 0, got {noise}; 1e-5 breaks ties")
         if l1_epsilon < 0:
             raise InputError(f"l1_epsilon must be at least 0, got {l1_epsilon}; the published one is 1e-6")
+        check_filter(image_resize, "photometric")
         self.ssim_weight = ssim_weight
+        self.image_resize = image_resize
         self.l1_epsilon = l1_epsilon
         self.automask = automask
         self.reduction = reduction
@@ -114,11 +123,19 @@ class Photometric(nn.Module):
             if size not in compared:  # the same for all scales, unless each warps at its own size
                 compared[size] = self._compare_unwarped(batch, size)
             target, unwarped = compared[size]
-            errors = self._clipped(target.error(warped))
-            if scale in prediction.masks:
-                errors = errors * prediction.masks[scale].transpose(0, 1)[:, :, None]
-            error = self._over_sources(errors)
             outside = _outside_ego_mask(batch, size)
+            if self._fits_kernels(prediction, scale, warped):
+                # An ego mask comes between the minimum over sources and the automask.
+                last = unwarped if outside is None else None
+                error, automask = self._by_kernels(batch, prediction, scale, target, last)
+                if last is not None:
+                    result[scale] = error, automask
+                    continue
+            else:
+                errors = self._clipped(target.error(warped))
+                if scale in prediction.masks:
+                    errors = errors * prediction.masks[scale].transpose(0, 1)[:, :, None]
+                error = self._over_sources(errors)
             if outside is not None:
                 error = error * outside
             automask = None
@@ -128,6 +145,32 @@ class Photometric(nn.Module):
                 automask = automask if outside is None else automask & outside
             result[scale] = error, automask
         return result
+
+    def _fits_kernels(self, prediction: Prediction, scale: int, warped: Tensor) -> bool:
+        """Whether the Triton kernels can compute the least error of the sources: plain warps, on a GPU."""
+        plain = self.reduction == "min" and not (self.clip or self.l1_epsilon or scale in prediction.masks)
+        sampling = prediction.extra.get("sampling", (True, ""))
+        known = scale in prediction.grids and sampling[1] == "border"
+        return plain and known and kernels.compiled_for_gpu(warped.device)
+
+    def _by_kernels(
+        self,
+        batch: Batch,
+        prediction: Prediction,
+        scale: int,
+        target: PhotometricTarget,
+        unwarped: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The least error over the sources and the automask, (B·N, 1, h, w), by the Triton kernels."""
+        from kernels.photometric_triton import least_error  # torch's CUDA builds bring triton
+
+        size = target.target.shape[-2:]
+        sources = [shrink(batch.images[frame], size, self.image_resize) for frame in batch.sources]
+        align_corners = prediction.extra["sampling"][0]
+        grids = prediction.grids[scale]
+        return least_error(
+            torch.stack(sources), grids, target.target, unwarped, self.ssim_weight, align_corners
+        )
 
     def _weight(self, batch: Batch, prediction: Prediction) -> Tensor | None:
         """(B·N, 1, H, W), 0 on moving objects; None if none are left out now.
@@ -142,11 +185,12 @@ class Photometric(nn.Module):
     @torch.no_grad()
     def _compare_unwarped(self, batch: Batch, size: torch.Size) -> tuple[PhotometricTarget, Tensor | None]:
         """The target at a size and, for the automask, the error of the unwarped sources."""
-        target = PhotometricTarget(_shrink(batch.images[0], size), self.ssim_weight, self.l1_epsilon)
+        image = shrink(batch.images[0], size, self.image_resize)
+        target = PhotometricTarget(image, self.ssim_weight, self.l1_epsilon)
         if not self.automask:
             return target, None
-        sources = torch.stack([_shrink(batch.images[frame], size) for frame in batch.sources])
-        errors = self._clipped(target.error(sources))
+        sources = [shrink(batch.images[frame], size, self.image_resize) for frame in batch.sources]
+        errors = self._clipped(target.error(torch.stack(sources)))
         if self.reduction == "mean":
             errors = self._over_sources(errors)[None]
         if self.noise:
@@ -177,7 +221,3 @@ def _outside_ego_mask(batch: Batch, size: torch.Size) -> Tensor | None:
     if ego_mask is None or ego_mask.shape[-2:] == size:
         return ego_mask if ego_mask is None else ~ego_mask
     return F.interpolate(ego_mask.float(), size, mode="area") == 0
-
-
-def _shrink(image: Tensor, size: torch.Size) -> Tensor:
-    return image if image.shape[-2:] == size else F.interpolate(image, size, mode="area")

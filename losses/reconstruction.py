@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from image_pyramid import check_filter, shrink
 from losses import LOSSES
 from photometric_error import PhotometricTarget
 from structures import Batch, Prediction
@@ -23,9 +23,9 @@ class Reconstruction(nn.Module):
 
     Args:
         ssim_weight: share of SSIM in the error; the rest is the robust difference.
-        image_resize: how the image is brought to a scale's size: `area`, as the published first stage does
-            by halving step by step, or `bilinear` without antialiasing, as its joint model does, which skips
-            pixels from scale 2 on.
+        image_resize: filter that brings the image to a scale's size, see `image_pyramid`: `area`, as the
+            published first stage does by halving step by step, `bilinear`, as its joint model does, or
+            `lanczos`.
 
     Raises:
         InputError: a weight outside [0, 1], another way of resizing.
@@ -37,8 +37,7 @@ class Reconstruction(nn.Module):
         super().__init__()
         if not 0 <= ssim_weight <= 1:
             raise InputError(f"reconstruction: ssim_weight must be in [0, 1], got {ssim_weight}")
-        if image_resize not in ("area", "bilinear"):
-            raise InputError(f"reconstruction: image_resize is 'area' or 'bilinear', got '{image_resize}'")
+        check_filter(image_resize, "reconstruction")
         self.ssim_weight, self.image_resize = ssim_weight, image_resize
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
@@ -54,8 +53,7 @@ class Reconstruction(nn.Module):
         """
         errors = []
         for reconstruction in reconstructions.values():
-            size = reconstruction.shape[-2:]
-            target = image if image.shape[-2:] == size else F.interpolate(image, size, mode=self.image_resize)
+            target = shrink(image, reconstruction.shape[-2:], self.image_resize)
             compared = PhotometricTarget(target, self.ssim_weight, l1_epsilon=1e-6)
             errors.append(compared.error(reconstruction[None]).mean())
         return torch.stack(errors)

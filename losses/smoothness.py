@@ -9,9 +9,9 @@ four second differences in the same form, with k = 0.5 in every exponent (Shu et
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from image_pyramid import check_filter, shrink
 from layers import edge_aware_curvature, edge_aware_gradient
 from losses import LOSSES
 from structures import Batch, Prediction
@@ -23,8 +23,8 @@ class Smoothness(nn.Module):
     """Smoothness of the disparity at each scale's own size.
 
     Args:
-        image_resize: resizing of the image to that size: `area`, or `bilinear` without antialiasing as in
-            SGDepth, which skips pixels from scale 2 on.
+        image_resize: filter that brings the image to that size, see `image_pyramid`: `area`, `bilinear` or
+            `lanczos`.
         second_order: add second differences of disparity.
         sharpness: factor k of the image's differences in the exponents.
         normalise: divide disparity by its mean. FeatDepth does not with stereo pairs, which fix the scale.
@@ -43,8 +43,7 @@ class Smoothness(nn.Module):
         super().__init__()
         if sharpness < 0:
             raise InputError(f"smoothness: sharpness must be at least 0, got {sharpness}; FeatDepth has 0.5")
-        if image_resize not in ("area", "bilinear"):
-            raise InputError(f"smoothness: image_resize is 'area' or 'bilinear', got '{image_resize}'")
+        check_filter(image_resize, "smoothness")
         self.image_resize = image_resize
         self.second_order, self.sharpness, self.normalise = second_order, sharpness, normalise
 
@@ -56,9 +55,7 @@ class Smoothness(nn.Module):
         """The term at each scale, (number of scales,), scale s weighted by 1 / 2**s."""
         terms = []
         for scale, disparity in prediction.disparities.items():
-            image = batch.images[0]
-            if disparity.shape[-2:] != image.shape[-2:]:
-                image = F.interpolate(image, disparity.shape[-2:], mode=self.image_resize)
+            image = shrink(batch.images[0], disparity.shape[-2:], self.image_resize)
             if self.normalise:
                 disparity = disparity / (disparity.mean((2, 3), keepdim=True) + 1e-7)
             term = edge_aware_gradient(disparity, image, self.sharpness)

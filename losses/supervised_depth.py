@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from devices import constants
 from losses import LOSSES
 from structures import Batch, Prediction
 from utils import InputError, nearest_name
@@ -95,7 +96,7 @@ class SupervisedDepth(nn.Module):
                 f"supervised_depth: {len(self.scale_weights)} scale_weights for {len(errors)} scales; "
                 "give one for each, finest first"
             )
-        weights = errors.new_tensor(self.scale_weights[: len(errors)])
+        weights = constants(self.scale_weights[: len(errors)], like=errors)
         return (weights * errors).sum() / weights.sum()
 
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:

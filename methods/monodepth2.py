@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cameras import stacked_grid
+from image_pyramid import check_filter, shrink
 from layers import invert_rigid, sample
 from methods import METHODS
 from methods._networks import DepthAndMotion, Motion, enlarge
@@ -32,6 +33,8 @@ class Monodepth2(DepthAndMotion):
 
     Args:
         v1_multiscale: warp and compare at each scale's own size, as in Monodepth.
+        image_resize: filter that brings images to the size of a coarser scale, in the warp and by default in
+            the loss terms, see `image_pyramid`: `area`, `bilinear`, or `lanczos` as in the published code.
         avg_reprojection: mean over the sources instead of the minimum.
         disable_automasking: keep pixels that do not move between frames.
         predictive_mask: predict a weight of each source (Zhou et al. 2017); needs `disable_automasking`.
@@ -57,13 +60,15 @@ class Monodepth2(DepthAndMotion):
         no_ssim: bool = False,
         disparity_smoothness: float = 1e-3,
         align_corners: bool = True,
+        image_resize: str = "area",
         losses: Mapping[str, Mapping[str, Any]] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         if predictive_mask and not disable_automasking:
             raise InputError("--predictive_mask replaces the automask; add --disable_automasking")
-        self.v1_multiscale = v1_multiscale
+        check_filter(image_resize, "method")
+        self.v1_multiscale, self.image_resize = v1_multiscale, image_resize
         self.align_corners = align_corners
         if predictive_mask:
             if not hasattr(self, "encoder"):
@@ -80,10 +85,11 @@ class Monodepth2(DepthAndMotion):
             "ssim_weight": 0.0 if no_ssim else 0.85,
             "automask": not disable_automasking,
             "reduction": "mean" if avg_reprojection else "min",
+            "image_resize": image_resize,
         }
         defaults: dict[str, dict[str, Any]] = {
             "photometric": photometric,
-            "smoothness": {"weight": disparity_smoothness},
+            "smoothness": {"weight": disparity_smoothness, "image_resize": image_resize},
         }
         if predictive_mask:
             defaults["explainability"] = {"weight": 0.2}
@@ -143,11 +149,11 @@ class Monodepth2(DepthAndMotion):
         if self.v1_multiscale:
             # The published rule; it ignores the half-pixel shift of the principal point in a smaller image.
             K = torch.cat([0.5**scale * K[:, :2], K[:, 2:]], 1)
-            if scale:
-                sources = F.interpolate(sources, depth.shape[-2:], mode="area")
+            sources = shrink(sources, depth.shape[-2:], self.image_resize)
         size = batch.images[0].shape[-2:]
         grid = stacked_grid(depth.repeat(count, 1, 1, 1), K, T, batch.camera, size)
         prediction.grids[scale] = grid.unflatten(0, (count, -1))
+        prediction.extra["sampling"] = self.align_corners, self.padding
         warped = sample(sources, grid, self.align_corners, self.padding)
         prediction.warped[scale] = warped.unflatten(0, (count, -1))
 

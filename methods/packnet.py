@@ -24,6 +24,7 @@ from torch import Tensor
 
 from cameras import Pinhole, RaySurface
 from cameras._ray_surface import published_temperature, residual_share
+from devices import constants
 from losses._draws import generator_for
 from losses.feature_gap import feature_gap
 from methods import METHODS
@@ -276,7 +277,7 @@ def _mirrored_back(prediction: Prediction) -> Prediction:
     if "completed" in extra:
         extra["completed"] = _mirrored_back(extra["completed"])
     if "ray_residual" in extra:
-        sign = extra["ray_residual"].new_tensor([-1.0, 1.0, 1.0])[:, None, None]
+        sign = constants([-1.0, 1.0, 1.0], like=extra["ray_residual"])[:, None, None]
         extra["ray_residual"] = sign * extra["ray_residual"].flip(-1)
     disparities, masks = (
         {scale: values.flip(-1) for scale, values in maps.items()}

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from clouds import surround_cloud
 from datasets.surround import RING
+from devices import constants
 from images import as_image, colourise, ring_grid
 from layers import disparity_to_depth, invert_rigid
 from methods import METHODS
@@ -123,7 +124,7 @@ class SurroundDepth(Monodepth2):
         """
         self._check_whole(earlier)
         T = super().predict_pose(earlier, later)
-        return torch.cat([T[..., :3], T[..., 3:] * T.new_tensor([[self.pose_unit]] * 3 + [[1.0]])], -1)
+        return torch.cat([T[..., :3], T[..., 3:] * constants([[self.pose_unit]] * 3 + [[1.0]], like=T)], -1)
 
     def pose_of(self, motion: Motion, batch: Batch, scale: Tensor | float = 1.0) -> Tensor:
         """(B·N, 4, 4); with `joint_pose` the vehicle's motion, transformed to each camera."""

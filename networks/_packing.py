@@ -11,14 +11,14 @@ PackNet; the keys of their weights are the published ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from networks._checkpointing import run_checkpointed
 from utils import InputError, nearest_name
 
 VERSIONS = ("1A", "1B")  # skip connections are concatenated (A) or added (B)
@@ -235,8 +235,3 @@ def initialise(module: nn.Module) -> None:
         if isinstance(part, (nn.Conv2d, nn.Conv3d)):
             nn.init.xavier_uniform_(part.weight)
             nn.init.zeros_(part.bias)
-
-
-def run_checkpointed(part: Callable, *inputs: object) -> object:
-    """`part(*inputs)`, with activations recomputed in the backward pass."""
-    return checkpoint(part, *inputs, use_reentrant=False)

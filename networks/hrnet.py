@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from checkpoints import read_file
 from networks import NETWORKS
+from networks._checkpointing import run_checkpointed
 from utils import InputError
 
 WIDTHS = (18, 30, 32, 40, 44, 48, 64)  # channels of the finest branch; each further one doubles them
@@ -84,6 +86,8 @@ class Hrnet(nn.Module):
 class _Trunk(nn.Module):
     """The official network without its classification head."""
 
+    gradient_checkpointing = False  # recompute the activations of stages; the trainer sets it
+
     def __init__(self, width: int) -> None:
         super().__init__()
         channels = [width, 2 * width, 4 * width, 8 * width]
@@ -106,11 +110,16 @@ class _Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         first = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer1(F.relu(self.bn2(self.conv2(first))))
-        branches = self.stage2([transition(x) for transition in self.transition1])
+        x = self._run(self.layer1, F.relu(self.bn2(self.conv2(first))))
+        branches = self._run(self.stage2, [transition(x) for transition in self.transition1])
         for transition, stage in ((self.transition2, self.stage3), (self.transition3, self.stage4)):
-            branches = stage([*branches, transition[-1](branches[-1])])
+            branches = [*branches, transition[-1](branches[-1])]
+            for exchange in stage:
+                branches = self._run(exchange, branches)
         return [first, *branches]
+
+    def _run(self, part: nn.Module, x: Tensor | list[Tensor]) -> Any:
+        return run_checkpointed(part, x) if self.gradient_checkpointing and self.training else part(x)
 
 
 class _Exchange(nn.Module):

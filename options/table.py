@@ -118,7 +118,8 @@ GROUPS: dict[str, list[Option]] = {
                "options", of_call=True),
         switch("list", "print the names of methods, networks, losses, datasets, splits and configs",
                of_call=True),
-        switch("dry_run", "check and build everything, run one sample, train nothing", of_call=True),
+        switch("dry_run", "check and build everything, measure a step, print time and memory, train nothing",
+               of_call=True),
         Option("resume", "continue a run from a checkpoint; auto (or no value): its last one if there is one",
                text, "never", metavar="auto|never|FILE", of_call=True),
     ],
@@ -227,10 +228,15 @@ GROUPS: dict[str, list[Option]] = {
     "machine": [
         Option("device", "device that trains: auto, cpu, cuda or cuda:N", text, "auto", metavar="DEVICE"),
         switch("no_cuda", "train on the CPU, as --device cpu (Monodepth2's flag)", of_call=True),
-        Option("precision", "number format inside the networks; auto is bfloat16 on GPUs that have it", text,
-               "auto", choices=("auto", "float32", "bfloat16")),
+        Option("precision", "number format inside the networks; auto takes bfloat16 with channels_last "
+               "if the device has it and a probe of a few steps finds it faster", text, "auto",
+               choices=("auto", "float32", "bfloat16")),
         switch("compile", "compile the networks with torch.compile"),
         switch("channels_last", "use the channels-last memory layout in the networks"),
+        Option("kernels", "compiled kernels of the photometric error: auto where they can be built, off for "
+               "torch operations only, with equal values", text, "auto", choices=("auto", "off")),
+        switch("gradient_checkpointing", "recompute activations of PackNet or HRNet in the backward pass, "
+               "which needs less memory and more time"),
         switch("sync_batchnorm", "compute batch-norm statistics over all GPUs together"),
         Option("seed", "seed of initial weights, sample order and augmentation", whole, 0,
                check=at_least(0, MOST_SEED), metavar="N"),
@@ -240,8 +246,8 @@ GROUPS: dict[str, list[Option]] = {
         Option("local_rank", "", whole, metavar="N", of_call=True),
     ],
     "logs and checkpoints": [
-        Option("log_frequency", "steps between log lines and images", whole, 250, check=at_least(1),
-               metavar="N"),
+        Option("log_frequency", "steps between images and between scalars, which are means over these steps",
+               whole, 250, check=at_least(1), metavar="N"),
         Option("wandb", "log to Weights & Biases as well; offline writes <run>/wandb for `wandb sync`",
                choices=("online", "offline")),
         switch("trackio", "log to trackio as well, a local dashboard"),

@@ -6,6 +6,7 @@ its own; both are read here by the type of the option or of the constructor's pa
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -34,10 +35,13 @@ def whole(value: Any) -> int:
 
 
 def number(value: Any) -> float:
-    """A number, infinity included."""
+    """A number, infinity included; nan is not one, since no comparison would refuse it later."""
     if isinstance(value, bool):
         raise ValueError(value)
-    return float(str(value))
+    found = float(str(value))
+    if math.isnan(found):
+        raise ValueError(value)
+    return found
 
 
 def boolean(value: Any) -> bool:

@@ -37,6 +37,8 @@ def arguments(data: Path, log_dir: Path, **settings: Any) -> list[str]:
         "num_epochs": 2,
         "num_workers": 0,
         "device": "cpu",
+        "log_frequency": 1,
+        "precision": "float32",
         **settings,
     }
     if settings["dataset"] == "kitti":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from evaluate_depth import main, parse
 from evaluation import benchmarks
 from evaluation.benchmarks import evaluate_model
 from evaluation.choice import DatasetChoice, Model, choose_split, open_images
-from evaluation.saved import SavedGroundTruth, read_inverse_depths, write_server_images
+from evaluation.saved import SavedGroundTruth, read_inverse_depths, save_inverse_depths, write_server_images
 from metrics import Protocol
 from structures import Batch, Prediction
 from tests.methods.test_metric_scale import Speed
@@ -286,6 +288,23 @@ def test_the_652_benchmark_images_are_picked_from_697(tmp_path):
     assert len(picked) == 652
 
 
+def test_saved_predictions_reserve_their_space_first(tmp_path, monkeypatch):
+    """On a full disk the first batch ends the evaluation with a sentence, and leaves nothing behind."""
+    batches = [torch.full((2, 4, 8), value) for value in (0.25, 0.5)]
+    saved = save_inverse_depths(tmp_path / "disps.npy", batches, 4)
+    assert saved.shape == (4, 4, 8) and saved[:, 0, 0].tolist() == [0.25, 0.25, 0.5, 0.5]
+    seen = []
+
+    def full(descriptor, start, size):
+        seen.append(size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(InputError, match=r"more\.npy cannot be written: the disk is full"):
+        save_inverse_depths(tmp_path / "more.npy", batches, 4)
+    assert seen == [128 + 4 * 4 * 4 * 8] and [path.name for path in tmp_path.iterdir()] == ["disps.npy"]
+
+
 def test_the_server_gets_metres_times_256(tmp_path):
     disparities = np.stack([np.full((8, 16), 0.5), np.full((8, 16), 1e-3)]).astype(np.float32)
     write_server_images(tmp_path, disparities, scale=5.4)
@@ -294,15 +313,22 @@ def test_the_server_gets_metres_times_256(tmp_path):
     assert near.dtype.itemsize >= 2
     assert (near == round(5.4 / 0.5 * 256)).all()
     assert (far == 80 * 256).all()
+    write_server_images(tmp_path, disparities, 5.4035, rounding="down")
+    assert (np.array(Image.open(tmp_path / "0000000000.png")) == int(10.807 * 256)).all()  # 2766.592
+    write_server_images(tmp_path, disparities, 5.4035)
+    assert (np.array(Image.open(tmp_path / "0000000000.png")) == 2767).all()
 
 
-def test_the_server_refuses_depth_up_to_scale(run, drive):
+def test_the_server_refuses_depth_up_to_scale(run, drive, capsys):
     np.save(drive / "disps.npy", np.ones((2, 8, 16), np.float32))
     words = ["--ext_disp_to_eval", str(drive / "disps.npy"), "--eval_split", "benchmark"]
     with pytest.raises(InputError, match="give --pred_depth_scale_factor"):
         run(*words, "--eval_mono", model=False)
-    run(*words, "--eval_stereo", model=False)
+    run(*words, "--eval_stereo", "--server_rounding", "down", model=False)
     assert len(list((drive / "out" / "benchmark_predictions").iterdir())) == 2
+    assert "rounded down to 1 / 256 m, as published" in capsys.readouterr().out
+    with pytest.raises(InputError, match="add --eval_split benchmark"):
+        run(*words[:2], "--eval_stereo", "--server_rounding", "down", model=False)
 
 
 def test_kitti_is_evaluated_on_eigen_unless_told(drive):

@@ -21,6 +21,7 @@ RARE = {  # files, or whole folders
         "datasets/video.py",
         "datasets/nyuv2.py",
         "clouds.py",
+        "evaluation/depth_edges.py",
         "prediction/frames.py",
         "videos.py",
         "evaluation/corruption_kinds.py",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.segmentation import SegmentationResult, confusion_image
+from evaluation.segmentation_result import LabelledImage, SegmentationResult, confusion_image
 from segmentation_metrics import SUMMARY, Confusion, SegmentationProtocol
 from tests import goldens
 from utils import InputError
@@ -87,9 +87,9 @@ def test_nearest_and_bilinear_logits_differ_between_two_pixels():
 
 def test_a_result_has_a_table_json_and_an_image():
     classes = ("road", "traffic light", "sky")
-    result = SegmentationResult(
-        SegmentationProtocol("drawn", classes), Confusion(torch.tensor([[9, 1, 0], [2, 8, 0], [0, 0, 0]]))
-    )
+    counts = torch.tensor([[9, 1, 0], [2, 8, 0], [0, 0, 0]])
+    images = [LabelledImage(0, "first", counts), LabelledImage(1, "second", torch.zeros_like(counts))]
+    result = SegmentationResult(SegmentationProtocol("drawn", classes), images)
     table = result.table()
     assert all(name in table for name in (*classes, *SUMMARY))
     record = json.loads(json.dumps(result.to_json()))

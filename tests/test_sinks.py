@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import struct
 import sys
@@ -50,6 +52,25 @@ def test_full_disk_under_the_log_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"log\.jsonl cannot be written: the disk is full"):
         sink.scalars(1, {"loss": 0.5})
     sink.close()
+
+
+def test_full_disk_under_tensorboard_is_told_at_once(tmp_path, monkeypatch, capfd):
+    """A thread writes the events. Its error is raised where the numbers are logged, without its traceback."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    sink = TensorBoard(tmp_path)
+    sink.scalars(1, {"loss": 0.5})
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(InputError, match="cannot be written: the disk is full; free some space"):
+        for step in (2, 3):  # the thread may still be falling when the first is flushed
+            sink.scalars(step, {"loss": 0.5})
+            time.sleep(0.2)
+    sink.close()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_tensorboard_holds_scalars_images_and_clouds(tmp_path):
@@ -143,23 +164,29 @@ def test_resumed_wandb_run_keeps_its_id(wandb, tmp_path):
     folder = tmp_path / "run"
     for step in (1, 2):
         with RunLog(folder, {"wandb": "offline"}, 4, step - 1, active=True) as log:
-            log.step(step, 0, {"loss": 1.0 / step}, samples=4, waited=0.1, worked=0.1)
+            log.step(step, 0, {"loss": 1.0 / step})
     note = (folder / "wandb_id.txt").read_text()
     names = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
     assert names == {note}
     assert [record["train/loss"] for record in records_of(folder)] == [1.0, 0.5]
 
 
-def test_bar_counts_steps_that_are_logged_in_groups(tmp_path):
-    with RunLog(tmp_path, {}, total_steps=20, step=0, active=True) as log:
-        for step in (5, 10):
-            log.step(step, 0, {"loss": 0.5}, samples=20, waited=1.0, worked=1.0)
-        assert log._shown == 10
+def test_scalars_are_means_over_log_frequency_steps(tmp_path):
+    losses = [1.0, 2.0, 3.0, math.nan, 5.0, math.nan, math.nan]
+    with RunLog(tmp_path, {"log_frequency": 3}, total_steps=20, step=0, active=True) as log:
+        for step, loss in enumerate(losses, 1):
+            log.time(samples=4, waited=1.0, worked=3.0)
+            log.step(step, 0, {"loss": loss})
+        assert log._shown == 7
+        log.flush()
+        log.flush()  # nothing is left
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [(r["step"], r["samples_per_second"], r["data_wait"]) for r in records] == [
-        (5, 10, 0.5),
-        (10, 10, 0.5),
+        (3, 1, 0.25),
+        (6, 1, 0.25),
+        (7, 1, 0.25),
     ]
+    assert [r["loss"] for r in records[:2]] == [2.0, 5.0] and math.isnan(records[2]["loss"])
 
 
 def test_trackio_holds_scalars_and_images(tmp_path, monkeypatch):

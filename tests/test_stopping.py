@@ -8,9 +8,11 @@ import shutil
 import signal
 
 import pytest
+import torch
 
 from checkpoints import load_checkpoint
 from logs import RunLog
+from processes import Processes
 from tests import runs
 from tests.test_trainer import assert_same
 from trainer import Trainer
@@ -77,6 +79,18 @@ def test_a_broken_image_saves_the_state_before_it_stops_the_run(broken, tiny_fol
     assert_same(dict(resumed.method.state_dict()), dict(straight.method.state_dict()))
 
 
+def test_an_error_of_one_process_ends_all_of_them(monkeypatch):
+    """A broken validation image stops the others too, which would wait for its share for ever."""
+    ranks = Processes(torch.device("cpu"))
+    assert ranks.together(lambda: 5) == 5
+    monkeypatch.setattr(ranks, "world", 2)
+    monkeypatch.setattr(ranks, "gather", lambda value: [value, None])
+    assert ranks.together(lambda: 5) == 5
+    monkeypatch.setattr(ranks, "gather", lambda value: [value, "b.png is broken"])
+    with pytest.raises(InputError, match=r"b\.png is broken"):
+        ranks.together(lambda: 5)
+
+
 def test_skip_missing_passes_a_broken_image_by(broken, tmp_path, capfd):
     words = runs.arguments(broken, tmp_path, batch_size=2, num_epochs=1, skip_missing=True)
     trainer = runs.train(words)
@@ -122,7 +136,7 @@ def test_a_log_that_cannot_be_opened_is_one_sentence(tiny_kitti, tmp_path):
 
 def test_a_killed_loader_process_saves_the_state_and_is_named(tiny_kitti, tmp_path):
     trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, num_epochs=50, num_workers=1))
-    inner = trainer._step
+    inner = trainer.step
 
     def killing(batches):
         if trainer.progress.step == 2:
@@ -130,7 +144,7 @@ def test_a_killed_loader_process_saves_the_state_and_is_named(tiny_kitti, tmp_pa
                 os.kill(worker.pid, signal.SIGKILL)
         return inner(batches)
 
-    trainer._step = killing
+    trainer.step = killing
     with pytest.raises(InputError, match=r"a loader process ended unexpectedly .*--num_workers.* is saved"):
         trainer.train()
     assert runs.last(tmp_path).training["step"] == trainer.progress.step >= 3

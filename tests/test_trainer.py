@@ -18,10 +18,10 @@ from torch import nn
 
 from checkpoints import load_checkpoint
 from datasets.image_files import read_image
-from devices import to_channels_last
 from logs import RunLog
 from tests import runs
 from trainer import Trainer
+from training.computing import Form, apply_form
 from training.finite import MAX_NOT_FINITE
 from utils import InputError, read_yaml
 
@@ -188,14 +188,14 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(stop, how, straight, ti
 
 def stop_after(trainer, step):
     """SIGTERM arrives while step `step` is under way."""
-    inner = trainer._step
+    inner = trainer.step
 
     def interrupted(batch):
         if trainer.progress.step + 1 == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return inner(batch)
 
-    trainer._step = interrupted
+    trainer.step = interrupted
 
 
 def test_val_mode_photo_measures_the_loss_despite_ground_truth(tiny_kitti, tmp_path):
@@ -412,7 +412,7 @@ def test_networks_are_laid_out_and_compiled_as_asked(tiny_kitti, tmp_path):
 
 def test_kernels_of_3d_convolutions_keep_their_layout():
     module = nn.Sequential(nn.Conv2d(8, 4, 3), nn.Conv3d(1, 8, 3))  # PackNet has both
-    to_channels_last(module)
+    apply_form(module, Form(bfloat16=False, channels_last=True))
     assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert module[1].weight.is_contiguous()
 

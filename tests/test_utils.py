@@ -1,5 +1,6 @@
 """Registries, nearest names, files that are whole or absent, YAML."""
 
+import errno
 import json
 import os
 
@@ -13,6 +14,7 @@ from utils import (
     check_settings,
     nearest_name,
     read_lines,
+    read_text,
     read_yaml,
     run_main,
     to_yaml,
@@ -163,3 +165,29 @@ def test_torchrun_reports_an_error_once(tmp_path, monkeypatch, capsys):
     (report,) = tmp_path.glob("attempt_0/*/error.json")
     assert report.parent.name == "1" and json.loads(report.read_text())["message"] == "error: height is odd"
     assert capsys.readouterr().err == ""
+
+
+def test_a_refused_file_is_named_with_the_fix(capsys):
+    def refused(number):
+        def main():
+            raise OSError(number, os.strerror(number), "data/scan.bin")
+
+        return main
+
+    for number, fix in (
+        (errno.EACCES, "chmod"),
+        (errno.ENOSPC, "free some space"),
+        (errno.EISDIR, "a folder"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            run_main(refused(number))
+        said = capsys.readouterr().err
+        assert left.value.code == 2 and said.count("\n") == 1
+        assert said.startswith("error: data/scan.bin: ") and fix in said
+    with pytest.raises(OSError):  # not a matter of the machine: the traceback stays
+        run_main(refused(errno.EBADF))
+
+
+def test_a_folder_in_place_of_a_text_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"Is a directory; it is a folder where a file is needed"):
+        read_text(tmp_path)

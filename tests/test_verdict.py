@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from evaluation import Loading, constant_predictor, evaluate, validate_depth
+from evaluation import Loading, constant_predictor, evaluate, map_predictor, validate_depth
 from evaluation.verdict import (
     CONSTANT,
+    PIXEL_MEAN,
     Signs,
     causes_in_training,
     structure,
@@ -38,6 +39,24 @@ def test_printed_constant_equals_a_constant_predictor(tmp_path):
     assert result.constant == pytest.approx(alone.mean)
     assert CONSTANT in result.table()
     assert result.verdict() is None
+
+
+def test_mean_depth_of_each_pixel_is_a_second_baseline(tmp_path):
+    wall = Wall(tmp_path, count=2)  # the same ramp in all images
+    ramp = torch.from_numpy(wall.metres(32)).float()
+
+    def dull(batch: Batch) -> Prediction:
+        return Prediction({}, {0: from_brightness(batch).depths[0] ** 0.5})  # better than a constant
+
+    metric = replace(METRIC, scale=5.4)
+    for protocol in (PLAIN, metric):
+        result = evaluate(dull, wall, {"": protocol}, Loading(), mean_depth=ramp)[""]
+        alone = one(map_predictor(ramp), wall, replace(protocol, scale=1.0))
+        assert result.baselines[PIXEL_MEAN] == pytest.approx(alone.mean, abs=0.01)
+    result = evaluate(dull, wall, {"": PLAIN}, Loading(), mean_depth=ramp)[""]
+    assert one(dull, wall).verdict() is None
+    assert result.verdict().startswith(f"this model is not better than {PIXEL_MEAN} (abs_rel 0.1")
+    assert PIXEL_MEAN in result.table()
 
 
 def test_constant_without_alignment_is_the_typical_depth(tmp_path):

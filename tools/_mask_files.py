@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from datasets import DATASETS
+from datasets._derived import MASK_ORIGIN, mask_origin
 from datasets.image_files import read_image
 from datasets.surround import SurroundDataset
 from files import writing
@@ -25,7 +26,6 @@ from utils import InputError
 
 VERSION = 1  # of the algorithm
 MOVED = 3.0  # grey levels: least change of the upper quarter of the pixels between two frames that are used
-ORIGIN = "parallax"  # key of the text chunk in which a mask carries its origin
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def overlay(image: np.ndarray, own: np.ndarray) -> np.ndarray:
 def save_mask(path: Path, own: np.ndarray, made: dict[str, Any]) -> None:
     """Write (H, W) bool as a PNG, white where the vehicle is, with its origin as a text chunk."""
     text = PngImagePlugin.PngInfo()
-    text.add_text(ORIGIN, json.dumps(made))
+    text.add_text(MASK_ORIGIN, json.dumps(made))
     with writing(path) as temporary:
         Image.fromarray(own.astype(np.uint8) * 255).save(temporary, "PNG", pnginfo=text)
 
@@ -179,6 +179,5 @@ def outdated(path: Path, dataset: SurroundDataset, settings: dict[str, Any]) -> 
 
     A mask without an origin, published or edited by hand, always fits.
     """
-    with Image.open(path) as image:
-        text = getattr(image, "text", {}).get(ORIGIN)
-    return difference(json.loads(text), dataset.data_path, **settings) if text else None
+    made = mask_origin(path)
+    return difference(made, dataset.data_path, **settings) if made else None

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets import DATASETS
+from datasets._derived import matches_origin
 from datasets.image_files import read_image
 from datasets.surround import RING, SurroundDataset, read_mask
 from files import writing
@@ -202,7 +203,7 @@ def outdated(dataset: SurroundDataset, index: int, published_grey: bool = False)
     for path in match_paths(dataset, index):
         if not path.is_file():
             return f"{path} is missing"
-        made = read_origin(path)
+        made = matches_origin(path)
         if made is not None and (reason := difference(made, dataset.data_path, **settings)):
             return reason
     return None
@@ -237,13 +238,3 @@ def write_sample(dataset: SurroundDataset, index: int, published_grey: bool = Fa
         with writing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, rows, allow_pickle=False)
             np.save(file, np.array(json.dumps(made)), allow_pickle=False)  # np.load reads the first array
-
-
-def read_origin(path: Path) -> dict[str, Any] | None:
-    """The origin in a match file; None if it has none."""
-    try:
-        with open(path, "rb") as file:
-            np.load(file, allow_pickle=False)
-            return json.loads(str(np.load(file, allow_pickle=False)))
-    except (ValueError, EOFError, OSError):
-        return None

@@ -3,7 +3,8 @@
     average = decay average + (1 - decay) weights   each step,  decay = min(--ema, (1 + t) / (10 + t))
 
 The shorter decay of the first steps t keeps the random start out of the average (as in TensorFlow's
-ExponentialMovingAverage). Buffers, such as running statistics, are averaged like weights.
+ExponentialMovingAverage). Buffers, such as running statistics, are averaged like weights. A step that is left
+out because it is not finite counts with the weights before it.
 """
 
 from __future__ import annotations

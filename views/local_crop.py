@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from devices import constants
 from layers import invert_intrinsics, resampling_matrix
 from structures import Batch, Frame
 
@@ -147,7 +148,7 @@ class LocalCrop:
         return lambda image: (down @ image @ across.mT).clamp_(0, 1)
 
     def _pixels(self) -> Tensor:
-        return self.zoom.new_tensor([self.size[1], self.size[0]])
+        return constants([self.size[1], self.size[0]], like=self.zoom)
 
     def _window(self) -> tuple[Tensor, Tensor]:
         """(n, 2) corner and size of the window, both relative to the size of the image."""

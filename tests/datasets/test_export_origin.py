@@ -103,3 +103,35 @@ def test_rigs_follow_their_calibration_too(name, tmp_path):
     for path in scans:
         path.write_bytes(path.read_bytes()[::-1])
     assert outdated_sample(build_dataset(options, part="val", frame_ids=(0,))) is not None
+
+
+RAW = {  # dataset → files of its raw depth, part with ground truth
+    "cityscapes": ("disparity_sequence/*/*/*.png", "test"),
+    "nyuv2": ("nyu_test/*.h5", "test"),
+    "make3d": ("Gridlaserdata/*.mat", "test"),
+    "folder": ("**/depth/*", "val"),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_single_camera_sets_follow_their_raw_depth(name, tmp_path):
+    """A byte of every raw file is changed after the export: the exported maps are outdated."""
+    from tools.layouts._base import Plan
+    from tools.make_synthetic import make
+
+    pattern, part = RAW[name]
+    make(Plan(name, tmp_path, sequences=2, frames=5, height=64, width=96, seed=0, ext="png"))
+    lists = tmp_path / "splits"
+    root = tmp_path / "training" if (tmp_path / "training").is_dir() else tmp_path
+    options = {"dataset": name, "data_path": root, **({"split": str(lists)} if lists.is_dir() else {})}
+    opened = build_dataset(options, part=part, frame_ids=(0,))
+    export(opened)
+    fresh = build_dataset(options, part=part, frame_ids=(0,))
+    assert fresh.exported.origin(fresh.name(0)) and outdated_sample(fresh) is None
+    files = list(root.glob(pattern))
+    assert files
+    for path in files:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert outdated_sample(build_dataset(options, part=part, frame_ids=(0,))) == fresh.name(0)

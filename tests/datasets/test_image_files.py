@@ -1,5 +1,6 @@
 """The rules for image files: orientation, size limits, one file per frame, runs without gaps."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -9,7 +10,14 @@ import torch
 from PIL import Image, ImageOps
 
 from datasets import image_files
-from datasets.image_files import frame_runs, image_size, list_images, one_per_name, read_image
+from datasets.image_files import (
+    _torchvision_reads,
+    frame_runs,
+    image_size,
+    list_images,
+    one_per_name,
+    read_image,
+)
 from utils import PROJECT, InputError
 
 
@@ -81,3 +89,22 @@ def test_images_are_listed_once_in_natural_order(tmp_path):
 )
 def test_runs_end_at_gaps_and_at_other_prefixes(names, runs):
     assert [(run.start, run.stop) for run in frame_runs([f"{name}.png" for name in names])] == runs
+
+
+def test_damaged_png_is_a_sentence_and_not_a_crash(tmp_path):
+    """Torchvision's decoder ends the process at an error of libpng; it gets only PNGs with sound chunks."""
+    path = tmp_path / "image.png"
+    noise = np.random.default_rng(0).integers(0, 255, (12, 16), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    whole = path.read_bytes()
+    assert read_image(path).shape == (3, 12, 16)
+    for damaged in (
+        whole[:-12] + b"\0\0\0" + whole[-11:],  # the length of the last chunk has moved by a byte
+        whole[:60] + bytes([whole[60] ^ 1]) + whole[61:],
+        whole[:100],
+    ):
+        path.write_bytes(damaged)
+        if _torchvision_reads(np.frombuffer(damaged, np.uint8)):
+            pytest.fail("torchvision would read a damaged PNG")
+        with contextlib.suppress(InputError):  # Pillow forgives an error behind the pixels
+            assert read_image(path).shape == (3, 12, 16)

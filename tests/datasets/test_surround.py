@@ -139,3 +139,11 @@ def test_extrinsics_without_a_rotation_are_refused():
     for quaternion in ([1, 0, 0], ["w", 0, 0, 0], None):
         with pytest.raises(InputError, match="x: a pose is 4 \\+ 3 finite numbers, got"):
             pose_from_quaternion(quaternion, (0, 0, 0), "x")
+
+
+def test_published_intrinsics_scale_only_the_principal_point(ring):
+    """128 x 64 at half size: cx of 67.5 pixels is 33.5 by pixel centres and 33.75 as SurroundDepth has it."""
+    for published, cx, cy in ((False, 33.5, 15.5), (True, 33.75, 15.75)):
+        K = Ring(ring, published_intrinsics=published)[0].intrinsics[0]
+        assert (K[0, 2].item(), K[1, 2].item()) == (cx, cy)
+        assert (K[0, 0].item(), K[1, 1].item()) == (30.0, 30.0)

@@ -126,7 +126,7 @@ def test_a_reconstruction_of_itself_costs_only_epsilon():
         (lambda: FeatureMetric(reduction="max"), "reduction is 'min' or 'mean', got 'max'"),
         (lambda: FeatureGradients(discriminative=-1), r"must be at least 0, got -1 and 0\.001"),
         (lambda: Reconstruction(ssim_weight=2), r"ssim_weight must be in \[0, 1\], got 2"),
-        (lambda: Reconstruction(image_resize="nearest"), "'area' or 'bilinear', got 'nearest'"),
+        (lambda: Reconstruction(image_resize="nearest"), "one of area, bilinear, lanczos, got 'nearest'"),
         (lambda: Photometric(l1_epsilon=-1), "l1_epsilon must be at least 0, got -1; the published one"),
         (lambda: Smoothness(sharpness=-1), r"sharpness must be at least 0, got -1; FeatDepth has 0\.5"),
     ],

@@ -91,6 +91,12 @@ def test_masks_of_other_settings_or_images_are_named(root, tmp_path, capsys):
     assert f"1 of these were made from other images or settings, such as {data}/masks/CAMERA_05" in (
         capsys.readouterr().out
     )
+    with pytest.raises(
+        InputError, match=r"was made from other data: 000000/rgb.* run tools/make_masks\.py with"
+    ):
+        Ddad(data, height=64, width=96, masks=True)
+    run(data, "--overwrite")
+    Ddad(data, height=64, width=96, masks=True)
 
 
 def test_mask_edited_by_hand_is_kept_without_a_word(root, tmp_path, capsys):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from datasets import build_dataset
+from datasets._derived import check_matches, matches_origin
 from datasets.resizing import resize_intrinsics
 from datasets.surround import RING, pose_from_quaternion
 from tests.datasets.test_surround import Ring
@@ -23,7 +24,6 @@ from tools._rig_matches import (
     neighbours,
     outdated,
     read_grey,
-    read_origin,
     sample_matches,
     write_matches,
 )
@@ -203,7 +203,7 @@ def test_complete_samples_are_kept_and_others_made(wall):
 
 def test_match_file_carries_its_origin(wall):
     write_matches(wall, [0])
-    made = read_origin(match_paths(wall, 0)[0])
+    made = matches_origin(match_paths(wall, 0)[0])
     assert set(made["sources"]) == {"front_000.png", "front_left_000.png"}
     assert made["settings"]["tool"] == "sift_matches" and outdated(wall, 0) is None
 
@@ -223,6 +223,31 @@ def test_changed_calibration_or_setting_is_matched_again(wall, monkeypatch):
     monkeypatch.setattr(wall, "rig_from_camera", lambda line: moved)
     assert outdated(wall, 0).startswith("extrinsics was")
     assert write_matches(wall, range(2)) == 2
+
+
+def test_training_refuses_matches_of_other_data(wall, tmp_path):
+    write_matches(wall, range(2))
+    opened = Wall(tmp_path, matches=True)
+    assert opened[1].points["matches"].shape == (2, 1024, 6)
+    path = wall.paths("001", 0)[1]
+    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    assert opened[1].points["matches"].shape == (2, 1024, 6)  # a file is checked once
+    with pytest.raises(
+        InputError, match=r"made from other data: front_left_001\.png has changed; run tools/"
+    ):
+        Wall(tmp_path, matches=True)[1]
+
+
+def test_matches_fit_fewer_cameras_but_no_other_calibration(wall, tmp_path):
+    write_matches(wall, [0])
+    path, K = match_paths(wall, 0)[1], np.stack([wall.intrinsics(None, 1, HEIGHT, WIDTH)])
+    rig = wall.rig_from_camera(None)[1:]
+    check_matches(path, tmp_path, ["front_left"], K, rig)
+    for K_now, rig_now, what in ((1.01 * K, rig, "intrinsics"), (K, rig + 0.01, "extrinsics")):
+        with pytest.raises(
+            InputError, match=f"the {what} of front_left have changed; run tools/sift_matches"
+        ):
+            check_matches(path, tmp_path, ["front_left"], K_now, rig_now)
 
 
 def test_file_of_another_tool_is_kept(wall):

@@ -165,7 +165,8 @@ def test_losses_and_gradients_are_the_published_ones(golden, given, name, monkey
     looks |= {PUBLISHED[view]: look for view, look in prediction.extra.get("views", {}).items()}
     for view, look in looks.items():
         parts = [method.loss_weights[term] * method.loss_terms[term](*look) for term in BASE]
-        golden.close(f"{name}.loss_base_{view}", sum(parts))
+        # The spread is of one pair of runs, and the views' differ by ten; rounding is 4e-6 of the loss.
+        golden.close(f"{name}.loss_base_{view}", sum(parts), relative=1e-5)
     if CONFIGS[name]:
         golden.close(f"{name}.loss_dc", terms["depth_agreement"] / 0.07)
         for view, agreement in prediction.extra["agreement"].items():
