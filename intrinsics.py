@@ -55,6 +55,11 @@ def parse_intrinsics(numbers: str | float | Iterable[Any], source: str) -> np.nd
         raise InputError(f"{source}: the matrix must end in 0 0 1, got {K[2].tolist()}{transposed}")
     if min(K[0, 0], K[1, 1]) <= 0:
         raise InputError(f"{source}: fx and fy must be positive, got {K[0, 0]:g} and {K[1, 1]:g}")
+    if K[1, 0] or abs(K[0, 1]) > K[0, 0] / 10:
+        raise InputError(
+            f"{source}: the first two rows must be fx s cx and 0 fy cy with a skew s of at most fx / 10, got "
+            f"{K[0].tolist()} and {K[1].tolist()}"
+        )
     return K
 
 

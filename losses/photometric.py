@@ -10,6 +10,7 @@ leaves out pixels that do not change: objects that move with the camera, and all
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,11 +68,11 @@ class Photometric(nn.Module):
             raise InputError(f"ssim_weight must be in [0, 1], got {ssim_weight}")
         if reduction not in ("min", "mean"):
             raise InputError(f"reduction over sources is 'min' or 'mean', got '{reduction}'")
-        if clip < 0:
-            raise InputError(f"clip must be at least 0, got {clip}; the published one is 0.5")
-        if noise < 0:
+        if not 0 <= clip < math.inf:
+            raise InputError(f"clip must be at least 0 and finite, got {clip}; the published one is 0.5")
+        if not 0 <= noise < math.inf:
             raise InputError(f"noise must be at least 0, got {noise}; 1e-5 breaks ties")
-        if l1_epsilon < 0:
+        if not 0 <= l1_epsilon < math.inf:
             raise InputError(f"l1_epsilon must be at least 0, got {l1_epsilon}; the published one is 1e-6")
         check_filter(image_resize, "photometric")
         self.ssim_weight = ssim_weight

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from options.values import MEANING, boolean, frame_id, is_nothing, number, shown, text, whole
@@ -104,6 +105,13 @@ def network_side(value: int) -> str | None:
     return f"a multiple of 32 from 64 on; try {max(64, round(value / 32) * 32)}"
 
 
+def run_name(value: str) -> str | None:
+    """Check of the name of a run folder: None if it stays inside the folder of runs."""
+    parts = PurePath(value).parts
+    inside = bool(parts) and ".." not in parts and not PurePath(value).is_absolute()
+    return None if inside else "a name inside --log_dir; try --model_name first"
+
+
 def switch(name: str, words: str, **facts: Any) -> Option:
     """An option that is on if its flag is given."""
     return Option(name, words, boolean, False, **facts)
@@ -127,7 +135,7 @@ GROUPS: dict[str, list[Option]] = {
         Option("data_path", "root folder of the dataset", metavar="FOLDER",
                shown="$PARALLAX_DATA/<dataset>, else data/<dataset>"),
         Option("log_dir", "folder in which run folders are created", text, "runs", metavar="FOLDER"),
-        Option("model_name", "name of the run folder", metavar="NAME",
+        Option("model_name", "name of the run folder", metavar="NAME", check=run_name,
                shown="that of the first config, else of the method"),
         Option("load_weights_folder", "run folder or published checkpoint whose weights training starts from",
                metavar="PATH"),

@@ -70,3 +70,9 @@ def test_another_count_of_numbers_is_refused(numbers):
 def test_numbers_may_be_text_or_lists():
     for numbers in ("60, 61;47 23", [60, 61, 47, 23], [[60, 0, 47], [0, 61, 23], [0, 0, 1]]):
         assert as_text(parse_intrinsics(numbers, "cam.txt")) == "60 61 47 23"
+
+
+def test_a_matrix_with_a_large_skew_is_refused():
+    with pytest.raises(InputError, match=r"skew s of at most fx / 10, got \[700.0, 900.0, 320.0\]"):
+        parse_intrinsics("700 900 320 0 700 240 0 0 1", "cam.txt")
+    assert parse_intrinsics("700 2 320 0 700 240 0 0 1", "cam.txt")[0, 1] == 2

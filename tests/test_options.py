@@ -378,3 +378,10 @@ def test_help_is_one_line_for_each_option(capsys):
             assert len(about) == 1, option.name
             assert not re.match(r"(of|as|what|where|else)\b", option.help), option.help
             assert len(option.help.split()) >= 3, option.help
+
+
+@pytest.mark.parametrize("name", ["../x", "/", "", "a/../../b"])
+def test_the_name_of_a_run_stays_in_its_folder(name):
+    with pytest.raises(InputError, match="--model_name must be a name inside --log_dir, got"):
+        parse(["--model_name", name])
+    assert parse(["--model_name", "group/first"]).model_name == "group/first"
