@@ -126,6 +126,7 @@ def section(name: str, table: Table, numbers: Numbers, size: str) -> str:
         " ".join(words),
         markdown(rows, table.columns),
         "\n".join(claims),
+        table.note,
     ]
     return "\n\n".join(line for line in lines if line)
 

@@ -87,6 +87,7 @@ class Table:
         claims: sentences that the numbers are expected to confirm.
         steps: training steps of each run.
         epochs: number of epochs that the steps are divided into.
+        note: sentences below it about the measured numbers; they are reread when the numbers change.
         also_needs: names of worlds that only the evaluation reads.
     """
 
@@ -99,6 +100,7 @@ class Table:
     claims: Sequence[Claim]
     steps: int
     epochs: int = 6
+    note: str = ""
     also_needs: Sequence[str] = ()
 
     def options(self, row: str) -> dict[str, Value]:
