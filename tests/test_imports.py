@@ -34,6 +34,7 @@ RARE = {  # files, or whole folders
         "tools/_synthetic_sets.py",
         "tools/_frame_selection.py",
         "benchmarks/sift_matches.py",
+        "benchmarks/tables/_worlds.py",
     },
     "matplotlib": {"images.py", "videos.py", "evaluation/odometry.py", "tools/demo.py"},
     "imagehash": {"evaluation/near_duplicates.py"},

@@ -188,7 +188,8 @@ term = MovingObjects(from_epoch=0, schedule="constant", share=0.5)
 term.observe(torch.tensor([[0.1, 0.2], [0.3, float("nan")]])[dist.get_rank()])
 kept = term.observed[:int(term.count)].tolist()
 term.on_epoch_end()
-print("rank", dist.get_rank(), [round(x, 3) for x in kept[:3]], len(kept), round(term.threshold.item(), 3))
+shown = f"{[round(x, 3) for x in kept[:3]]} {len(kept)} {round(term.threshold.item(), 3)}"
+print(f"rank {dist.get_rank()} {shown}\\n", end="", flush=True)  # one write, so that lines stay whole
 dist.barrier(); dist.destroy_process_group()
 """
 
