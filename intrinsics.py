@@ -2,16 +2,17 @@
 
     K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]],   in pixels of the image as it is on disk
 
-The rules here are the only ones; the folder dataset, prediction and the doctor share them. A guess assumes
-60 degrees along the longer side of the image: a lens has one angle, and turning the camera from landscape to
-portrait does not change its focal length.
+The rules here are the only ones; the folder dataset, prediction and the doctor share them. The last resort of
+a guess (datasets/_guessed_camera.py) is 60 degrees along the longer side of the image: a lens has one angle,
+and turning the camera from landscape to portrait does not change its focal length.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,23 @@ import numpy as np
 from utils import InputError
 
 FILES = ("cam.txt", "intrinsics.txt")  # file names in which a folder's intrinsics are looked for
+CAMERA_FILE = "camera.yaml"  # the same for a lens with distortion (cameras/_files.py)
+GUESS = "guess"  # in place of the numbers: from EXIF, from the motion, else `guess_intrinsics`
+LEARN = "learn"  # in place of the numbers: parameters of the training that begin at a guess
 GUESSED_ANGLE = 60.0  # degrees along the longer side, of an ordinary camera
 FOCAL_RANGE = 0.25, 4.0  # fx as a share of the width, 127 to 14 degrees: others are mistakes of units or size
+
+
+def upwards(folder: Path, root: Path) -> list[Path]:
+    """The folders in which files of a scene are looked for: its own, then those above it up to the root."""
+    above = [folder, *folder.parents]
+    return above[: above.index(root) + 1] if root in above else [folder, root]
+
+
+def nearest_file(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
+    """The first file of these names in the first folder that has one; None if there is none."""
+    paths = (folder / name for folder in folders for name in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def parse_intrinsics(numbers: str | float | Iterable[Any], source: str) -> np.ndarray:
@@ -33,9 +49,9 @@ def parse_intrinsics(numbers: str | float | Iterable[Any], source: str) -> np.nd
     Raises:
         InputError: not numbers, another count, not a camera matrix, or not finite.
     """
-    text = numbers if isinstance(numbers, str) else " ".join(str(x) for x in np.ravel(np.array(numbers)))
-    text = re.sub(r"#.*", "", text)
     try:
+        text = numbers if isinstance(numbers, str) else " ".join(map(str, np.ravel(np.array(numbers))))
+        text = re.sub(r"#.*", "", text)
         values = np.array([float(word) for word in re.split(r"[\s,;\[\]()]+", text) if word])
     except ValueError as error:
         raise InputError(f"{source}: intrinsics are the numbers fx fy cx cy, in pixels ({error})") from None
@@ -133,7 +149,11 @@ def angle_of_view(focal: float, length: float) -> float:
 
 def guess_intrinsics(height: int, width: int) -> np.ndarray:
     """(3, 3) pixels of an ordinary camera: GUESSED_ANGLE along the longer side, centred, square pixels."""
-    focal = max(height, width) / 2 / math.tan(math.radians(GUESSED_ANGLE / 2))
+    return centred(max(height, width) / 2 / math.tan(math.radians(GUESSED_ANGLE / 2)), height, width)
+
+
+def centred(focal: float, height: int, width: int) -> np.ndarray:
+    """(3, 3) intrinsics with square pixels and the principal point in the middle of the image."""
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
 

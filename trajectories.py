@@ -22,6 +22,8 @@ SEGMENTS = (100, 200, 300, 400, 500, 600, 700, 800)  # metres, of KITTI's odomet
 SEGMENT_STEP = 10  # frames between the starts of segments, in the same benchmark
 ALIGNMENTS = ("7dof", "6dof", "scale", "none")
 FORMULAS = ("rmse", "published")
+# Files of an evaluation: errors, and both paths in KITTI's format, before alignment.
+SCORES_FILE, PATH_FILE, GROUND_TRUTH_FILE = "metrics.json", "trajectory_kitti.txt", "ground_truth_kitti.txt"
 
 
 def chain(motions: np.ndarray) -> np.ndarray:

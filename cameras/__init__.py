@@ -19,6 +19,7 @@ from torch import Tensor
 
 import layers
 from cameras._base import Camera, Parametric, Pinhole
+from cameras._calibration_files import find_calibration, fitting_camera, pinhole_of, read_calibration
 from cameras._files import CAMERAS, read_camera, write_camera
 from cameras._models import BrownConrady, DoubleSphere, KannalaBrandt, Unified
 from cameras._ray_surface import RaySurface
@@ -34,6 +35,10 @@ __all__ = [
     "Pinhole",
     "RaySurface",
     "Unified",
+    "find_calibration",
+    "fitting_camera",
+    "pinhole_of",
+    "read_calibration",
     "read_camera",
     "sampling_grid",
     "stacked_grid",

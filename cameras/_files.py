@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cameras._base import Camera, Parametric, Pinhole
+from cameras._base import Camera, Pinhole
 from cameras._models import BrownConrady, DoubleSphere, KannalaBrandt, Unified
 from cameras._ray_surface import RaySurface
+from files import DAMAGED_ARRAY
 from utils import InputError, atomic_path, nearest_name, read_text, read_yaml, to_yaml
 
 CAMERAS: dict[str, type[Camera]] = {
@@ -75,22 +76,23 @@ def read_camera(path: str | Path) -> Camera:
 def write_camera(path: str | Path, camera: Camera) -> None:
     """Write the first camera of a record; a ray surface also writes its template, `<stem>_rays.npy`."""
     path = Path(path)
-    name = next(name for name, model in CAMERAS.items() if type(camera) is model)
-    content: dict[str, Any] = {"model": name}
     if isinstance(camera, RaySurface):
-        content["rays"] = f"{path.stem}_rays.npy"
+        content: dict[str, Any] = {"model": "ray_surface", "rays": f"{path.stem}_rays.npy"}
         write_template(path.parent / content["rays"], camera.directions)
-    elif isinstance(camera, Parametric):
-        K = camera.intrinsics[0].double()
-        plain = K[0, 1] == 0
-        content["intrinsics"] = (
-            [K[0, 0].item(), K[1, 1].item(), K[0, 2].item(), K[1, 2].item()]
-            if plain
-            else K.flatten().tolist()
-        )
-        content |= {key: getattr(camera, key)[0].double().tolist() for key in PARAMETERS[name]}
+    else:
+        content = camera_settings(camera)
     with atomic_path(path) as temporary:
         temporary.write_text(to_yaml(content))
+
+
+def camera_settings(camera: Camera) -> dict[str, Any]:
+    """The content of a camera file: model and parameters of the first camera of a parametric record."""
+    name = next(name for name, model in CAMERAS.items() if type(camera) is model)
+    K = camera.intrinsics[0].double()
+    plain = K[0, 1] == 0
+    numbers = [K[0, 0], K[1, 1], K[0, 2], K[1, 2]] if plain else K.flatten()
+    settings = {"model": name, "intrinsics": [number.item() for number in numbers]}
+    return settings | {key: getattr(camera, key)[0].double().tolist() for key in PARAMETERS[name]}
 
 
 def read_template(path: str | Path) -> Tensor:
@@ -105,7 +107,7 @@ def read_template(path: str | Path) -> Tensor:
         raise InputError(
             f"there is no ray template {path}; tools/ray_template.py writes one from any camera model"
         ) from None
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED_ARRAY as error:
         raise InputError(f"{path} cannot be read as a ray template ({error})") from None
     if not isinstance(rays, np.ndarray) or not np.issubdtype(rays.dtype, np.number):
         raise InputError(f"{path} is not an array of numbers; a ray template is a .npy file of (H, W, 3)")

@@ -1,4 +1,4 @@
-"""Motion of a camera between two images, depth at their matches, and the focal length, without learning.
+"""Motion of a camera between two images and depth at their matches, without learning.
 
 SIFT features are matched. Five matches give the motion (essential matrix), all matches refine it, and each
 match is triangulated:
@@ -16,10 +16,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
-from layers import rigid, warp
-from tools._two_views import (
+from matching.two_views import (
     Features,
     cross_matrix,
     fundamental,
@@ -33,7 +31,6 @@ from tools._two_views import (
 CORNERS = 1500  # strongest SIFT features of an image
 RATIO = 0.8  # of the ratio test
 FEWEST = 25  # matches that a pair needs to be used
-FACTORS = np.exp(np.linspace(np.log(0.4), np.log(2.5), 21))  # of the focal length; the middle one is 1
 SOFT = 0.5  # pixels, scale of the robust cost: matches several times farther off have little weight
 
 
@@ -92,7 +89,7 @@ def find_motion(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> Motion
     turned = best_rotation(target, source, K)
     starts_R = np.stack([R, *[turned] * 3, *[np.eye(3)] * 3])
     starts_t = np.stack([t[:, 0], *np.eye(3), *np.eye(3)])
-    Rs, ts, costs = _refine(starts_R, starts_t, target, source, np.broadcast_to(K, (7, 3, 3)))
+    Rs, ts, costs = refine(starts_R, starts_t, target, source, np.broadcast_to(K, (7, 3, 3)))
     R, t = Rs[costs.argmin()], ts[costs.argmin()]
     inverse_depth, sensitivity = inverse_depths(target, source, K, R, t)
     if (
@@ -127,90 +124,6 @@ def standing_along(motion: Motion) -> np.ndarray:
     return (moved < 0.5) & (moved < 0.15 * motion.shift)
 
 
-def scan_focal(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.ndarray | None:
-    """Cost of each focal length, minimised over the motion.
-
-    Returns:
-        (len(FACTORS),) mean of log(1 + (distance / SOFT)^2) for fx and fy times each of FACTORS; None with
-        too few matches. Outliers are removed without intrinsics (fundamental matrix).
-    """
-    if len(target) < 2 * FEWEST:
-        return None
-    cv2.setRNGSeed(0)
-    F, inside = cv2.findFundamentalMat(target, source, cv2.FM_RANSAC, 1.0, 0.999)
-    if F is None or F.shape != (3, 3) or inside.sum() < 2 * FEWEST:
-        return None
-    target, source = target[inside[:, 0] > 0], source[inside[:, 0] > 0]
-    if len(target) > 200:
-        chosen = np.linspace(0, len(target) - 1, 200).astype(int)
-        target, source = target[chosen], source[chosen]
-    cameras = np.stack([K * np.array([[factor, 1, 1], [1, factor, 1], [1, 1, 1]]) for factor in FACTORS])
-    starts = []
-    for camera in cameras:
-        E, _ = cv2.findEssentialMat(target, source, camera, cv2.RANSAC, 0.999, 1.0)
-        if E is None or E.shape != (3, 3):
-            return None
-        starts.append(cv2.recoverPose(E, target, source, camera)[1:3])
-    R, t = np.stack([start[0] for start in starts]), np.stack([start[1][:, 0] for start in starts])
-    R, t, costs = _refine(R, t, target, source, cameras)
-    # Starts from neighbouring focal lengths help out of a wrong minimum.
-    for shift in (1, -1, 2, -2):
-        neighbour = np.clip(np.arange(len(FACTORS)) - shift, 0, len(FACTORS) - 1)
-        moved = _refine(R[neighbour], t[neighbour], target, source, cameras)
-        better = moved[2] < costs
-        R[better], t[better], costs[better] = (new[better] for new in moved)
-    return costs / len(target)
-
-
-def fill_depth(motion: Motion, height: int, width: int, neighbours: int = 6) -> np.ndarray | None:
-    """(height, width) depth, interpolated between the triangulated matches, nearest ones weighted most.
-
-    None if too few matches have a depth.
-    """
-    good = motion.explained & (motion.sensitivity > 0) & ~standing_along(motion)
-    if good.sum() < FEWEST // 2:
-        return None
-    points, inverse = motion.target[good], motion.inverse_depth[good]
-    trust = motion.sensitivity[good] ** 2
-    limit = 2 * np.percentile(inverse, 90)
-    inverse = np.clip(inverse, 0, max(limit, 1e-9))
-    y, x = np.mgrid[0:height:8, 0:width:8]
-    cells = np.stack([x.ravel(), y.ravel()], 1).astype(np.float64)
-    squares = ((cells[:, None] - points[None]) ** 2).sum(2)
-    nearest = np.argsort(squares, 1)[:, :neighbours]
-    weights = trust[nearest] / (np.take_along_axis(squares, nearest, 1) + (0.01 * width) ** 2)
-    coarse = (weights * inverse[nearest]).sum(1) / weights.sum(1)
-    coarse = coarse.reshape(y.shape).astype(np.float32)
-    fine = cv2.resize(coarse, (coarse.shape[1] * 8, coarse.shape[0] * 8), interpolation=cv2.INTER_LINEAR)
-    return 1 / np.maximum(fine[:height, :width], 1e-4 * max(float(inverse.max()), 1e-6))
-
-
-def warp_image(
-    source: np.ndarray, depth: np.ndarray, K: np.ndarray, T_source_from_target: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The source (H, W, 3) uint8 warped into the target, and (H, W) bool, pixels that lie in the source."""
-    height, width = depth.shape
-    image = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)[None].float()
-    images = torch.cat([image, torch.ones_like(image[:, :1])], 1)
-    T = rigid(*(torch.from_numpy(T_source_from_target[None, :3, a]).float() for a in (slice(3), 3)))
-    depth_map = torch.from_numpy(depth.astype(np.float32))[None, None]
-    warped = warp(images, depth_map, torch.from_numpy(K[None]).float(), T)[0]
-    u, v, z = _where(depth, K, T_source_from_target)
-    inside = (z > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
-    return warped[:3].round().clamp(0, 255).byte().permute(1, 2, 0).numpy(), inside
-
-
-def _where(depth: np.ndarray, K: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """(3, H, W): x and y in the source of each pixel of the target, and its depth there."""
-    height, width = depth.shape
-    y, x = np.mgrid[0:height, 0:width]
-    rays = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
-    points = T[:3, :3] @ (np.linalg.inv(K) @ rays * depth.ravel()) + T[:3, 3:]
-    pixels = K @ points
-    z = np.where(np.abs(pixels[2]) < 1e-9, 1e-9, pixels[2])
-    return np.stack([pixels[0] / z, pixels[1] / z, pixels[2]]).reshape(3, height, width)
-
-
 def _parallax(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> float:
     """Median displacement in pixels after the best rotation is removed."""
     turned = homogeneous(target) @ (K @ best_rotation(target, source, K) @ np.linalg.inv(K)).T
@@ -232,7 +145,7 @@ def best_rotation(target: np.ndarray, source: np.ndarray, K: np.ndarray) -> np.n
     return R
 
 
-def _refine(
+def refine(
     R: np.ndarray, t: np.ndarray, target: np.ndarray, source: np.ndarray, K: np.ndarray, rounds: int = 10
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Refine motions: minimise the distance of matches to their epipolar lines (damped Gauss-Newton).
@@ -251,14 +164,14 @@ def _refine(
     cost = np.log1p((rest / SOFT) ** 2).sum(1)
     for _ in range(rounds):
         steps = np.broadcast_to(tiny * np.eye(5), (len(R), 5, 5))
-        nearby = epipolar_distance(*_moved(R[:, None], t[:, None], steps), target, source, K[:, None])
+        nearby = epipolar_distance(*perturbed(R[:, None], t[:, None], steps), target, source, K[:, None])
         J = (nearby - rest[:, None]) / tiny  # (N, 5, M)
         weighted = J / (1 + (rest[:, None] / SOFT) ** 2)
         A, g = weighted @ np.swapaxes(J, 1, 2), (weighted * rest[:, None]).sum(2)
         A = A + damping[:, None, None] * np.eye(5) * (A + 1e-12)
         step = -np.linalg.solve(A, g[..., None])[..., 0]
         step *= np.minimum(1, 0.3 / np.maximum(np.linalg.norm(step, axis=1), 1e-12))[:, None]
-        moved = _moved(R, t, step)
+        moved = perturbed(R, t, step)
         rest_moved = epipolar_distance(*moved, target, source, K)
         cost_moved = np.log1p((rest_moved / SOFT) ** 2).sum(1)
         better = cost_moved < cost
@@ -271,8 +184,8 @@ def _refine(
     return R, t, cost
 
 
-def _moved(R: np.ndarray, t: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R rotated by step[..., :3] radians, t moved by step[..., 3:] across its own direction."""
+def perturbed(R: np.ndarray, t: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Motions after a step: R rotated by step[..., :3] radians, t moved by step[..., 3:] across itself."""
     axis = np.eye(3)[np.abs(t).argmin(-1)]
     side = np.cross(t, axis)
     side /= np.linalg.norm(side, axis=-1, keepdims=True)
