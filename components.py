@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import importlib
 import inspect
 import operator
 import re
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from utils import PROJECT, InputError, Registry, nearest_name
+from utils import PACKAGE, PROJECT, InputError, Registry, import_own, nearest_name
 
 REQUIRED = object()  # the default of a setting without one
 _ARITHMETIC = {
@@ -71,7 +70,7 @@ class Component:
 
     def load(self) -> type:
         """The class itself; imports its file."""
-        return self.registered or getattr(importlib.import_module(self.module), self.class_name)
+        return self.registered or getattr(import_own(self.module), self.class_name)
 
     def attribute(self, name: str) -> Any:
         """A class attribute made of literals, such as a dataset's `default_height`; None without one."""
@@ -104,7 +103,7 @@ def find_component(package: str, name: str) -> Component:
     known = components(package)
     if name in known:
         return known[name]
-    for registry in vars(sys.modules.get(package, utils)).values():
+    for registry in vars(sys.modules.get(PACKAGE + package, utils)).values():
         if isinstance(registry, Registry) and registry.package == package and name in registry.known():
             cls = registry.get(name)
             settings = {key: _live_setting(value) for key, value in utils.parameters(cls).items()}
@@ -147,7 +146,7 @@ def _modules(package: str) -> list[str]:
 
 
 def _file(module: str) -> Path | None:
-    path = PROJECT.joinpath(*module.split("."))
+    path = PROJECT.joinpath(*module.removeprefix(PACKAGE).split("."))
     candidates = (path.with_suffix(".py"), path / "__init__.py")
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 

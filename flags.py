@@ -13,13 +13,17 @@ a model is opened, so that `--help` and a mistyped flag answer at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils import PROJECT, WORKERS, InputError, nearest_name, read_setting
+from components import COMPUTED, Setting, components
+from options.values import Typed, read_settings
+from utils import PROJECT, WORKERS, InputError, nearest_name, program, quotes_needed
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +31,28 @@ if TYPE_CHECKING:
 
     from predictor import Predictor
 
+UNKNOWN = Setting("", COMPUTED)  # a setting that no dataset takes, which opening the dataset refuses
+FEW = 12  # flags that an error lists
 MODELS = "models"  # folder of published checkpoints, for --model_name
+PUBLISHED = (  # where the authors of published checkpoints keep them
+    "Monodepth2: the table of github.com/nianticlabs/monodepth2; the others: docs/coming-from.md"
+)
 SWITCH: dict[str, Any] = {"action": "store_true"}
 FOLDER: dict[str, Any] = {"type": os.path.expanduser, "metavar": "FOLDER"}  # a ~ that the shell leaves
 FILE: dict[str, Any] = {"type": os.path.expanduser, "metavar": "FILE"}
+
+# Settings that a dataset is opened with and that have a flag wherever they can be given.
+OWN_FLAGS = (
+    "data_path",
+    "split",
+    "part",
+    "height",
+    "width",
+    "frame_ids",
+    "skip_missing",
+    "ground_truth",
+    "gt_path",
+)
 
 Flags = argparse.ArgumentParser | argparse._ArgumentGroup
 
@@ -48,7 +70,7 @@ class Parser(argparse.ArgumentParser):
 
 def new_parser(name: str, description: str, **settings: Any) -> Parser:
     """A parser of an entry script; `settings` are those of `argparse.ArgumentParser`."""
-    return Parser(name, description=description, **settings)
+    return Parser(program(name), description=description, **settings)
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -61,19 +83,36 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = Non
         A namespace; with dataset flags, `dataset_settings` holds the further settings of the dataset.
 
     Raises:
-        InputError: an unknown flag, with the nearest that exists; a value that a flag does not take.
+        InputError: an unknown flag, with the nearest that exists; a value that a flag does not take; a
+            setting of the dataset that has a flag of its own, or that no dataset is opened for.
     """
-    args, rest = parser.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(map(str, arguments))
+    args, rest = parser.parse_known_args(words)
     if hasattr(args, "set"):
         dotted, rest = _split_settings(rest)
-        args.dataset_settings = {**dict(args.set), **dotted}
+        typed = {**dict(args.set), **dotted}
+        for key in typed:
+            if flag := _flag_of(key, args):
+                raise InputError(f"--dataset.{key} would shadow {flag}; give {flag}")
+        args.dataset_settings = _read_dataset_settings(getattr(args, "dataset", None), typed)
     if rest:
-        known = [flag for action in parser._actions for flag in action.option_strings]
         flag = rest[0].partition("=")[0]
         if not flag.startswith("--"):
-            raise InputError(f"unexpected argument '{rest[0]}'")
-        raise InputError(f"there is no flag {flag}{nearest_name(flag, known)}")
+            raise InputError(f"unexpected argument '{rest[0]}'{quotes_needed(words, rest[0])}")
+        if flag.startswith("--dataset."):
+            raise InputError(f"{flag} is a setting of a dataset, and {parser.prog} opens none; leave it out")
+        raise InputError(f"there is no flag {flag}{_instead(flag, parser, hasattr(args, 'set'))}")
     return args
+
+
+def _instead(flag: str, parser: argparse.ArgumentParser, of_dataset: bool) -> str:
+    """The flag that was probably meant, in words: a setting of a dataset, or one with a similar name."""
+    name = flag.removeprefix("--")
+    if of_dataset and any(name in dataset.settings for dataset in components("datasets").values()):
+        return f"; did you mean '--dataset.{name}'?"
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    near = nearest_name(flag, known)
+    return near if "did you mean" in near or len(known) <= FEW else f"; see {parser.prog} --help"
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -109,7 +148,7 @@ def add_model_flags(
         decode_range: add `--min_depth` and `--max_depth`, which depth needs and poses do not.
     """
     group = parser.add_argument_group("the model, one of")
-    group.add_argument("--run", **FOLDER, help="run folder of a training with run.py")
+    group.add_argument("--run", **FOLDER, help="run folder of a training with run.py, or hf://OWNER/NAME")
     group.add_argument("--load_weights_folder", **FOLDER, help="published checkpoint folder, or a run folder")
     group.add_argument("--pretrained_path", **FILE, help="checkpoint in a single file")
     group.add_argument("--model_name", metavar="NAME", help=f"published checkpoint folder in {MODELS}/")
@@ -198,7 +237,7 @@ def _named_model(name: str) -> Path:
     names: Iterable[str] = (item.name for root in roots if root.is_dir() for item in root.iterdir())
     raise InputError(
         f"there is no {MODELS}/{name}{nearest_name(name, set(names))}; unpack the published checkpoint "
-        "there, or name its folder with --load_weights_folder"
+        f"there ({PUBLISHED}), or name its folder with --load_weights_folder"
     )
 
 
@@ -273,16 +312,45 @@ def add_settings(group: Any) -> None:
     )
 
 
-def setting(text: str) -> tuple[str, Any]:
-    """Key and value of a setting: `depth_scale=256` gives ("depth_scale", 256)."""
+def setting(text: str) -> tuple[str, str]:
+    """Key and text of a setting: `depth_scale=256` gives ("depth_scale", "256")."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got '{text}'")
-    return key, read_setting(value)
+    return key, value
 
 
-def _split_settings(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The settings of `--dataset.KEY VALUE` and `--dataset.KEY=VALUE`, and the other words."""
+def _flag_of(key: str, args: argparse.Namespace) -> str | None:
+    """The flag of the command line that a setting of the dataset would shadow; None if there is none."""
+    if key == "name":
+        return "--dataset"
+    return f"--{key}" if key in OWN_FLAGS and hasattr(args, key) else None
+
+
+def _read_dataset_settings(name: str | None, typed: Mapping[str, str]) -> dict[str, Any]:
+    """Settings of a dataset from their text, each by the type it has there.
+
+    If the dataset is that of a run, which is not known yet, the first type that any dataset gives to the
+    setting and that can read the text is taken.
+
+    Raises:
+        InputError: no such type.
+    """
+    known = components("datasets")
+    owners = [known[name]] if name in known else list(known.values())
+    what = f"dataset {name}" if name in known else "dataset"
+    found: dict[str, Any] = {}
+    for key, value in typed.items():
+        types = [owner.settings[key] for owner in owners if key in owner.settings] or [UNKNOWN]
+        for number, own in enumerate(types, 1):
+            with contextlib.suppress(*([InputError] if number < len(types) else [])):
+                found |= read_settings(what, {key: own}, {key: Typed(value)})
+                break
+    return found
+
+
+def _split_settings(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The text of `--dataset.KEY VALUE` and `--dataset.KEY=VALUE` by key, and the other words."""
     settings, others, left = {}, [], list(words)
     while left:
         word = left.pop(0)
@@ -294,5 +362,5 @@ def _split_settings(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             if not left or left[0].startswith("--"):
                 raise InputError(f"{flag} needs a value")
             value = left.pop(0)
-        settings[flag.removeprefix("--dataset.")] = read_setting(value)
+        settings[flag.removeprefix("--dataset.")] = value
     return settings, others

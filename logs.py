@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from tqdm import tqdm
 
 from files import writing
 from images import as_image, image_grid
-from sinks import Sink, open_sinks
-from utils import PROJECT, to_yaml
+from sinks import REPORT, Sink, open_sinks
+from utils import PACKAGE, PROJECT, to_yaml
 
 _SHOWN_SAMPLES = 4  # rows of an image grid
 _SMOOTHING = 0.95  # of the numbers at the progress bar
@@ -102,6 +103,8 @@ class RunLog:
         if self.active:
             self._bar.close()
             for sink in self._sinks:
+                if (page := self.folder / REPORT).is_file():
+                    sink.report(page)
                 sink.close()
 
     def time(self, samples: int, waited: float, worked: float) -> None:
@@ -180,18 +183,19 @@ class RunLog:
             f"after epoch {epochs:.3g}, step {step}:  {shown}" + (f"  (best {best} so far)" if best else "")
         )
 
-    def images(self, step: int, shown: Mapping[str, Tensor]) -> None:
+    def images(self, step: int, shown: Mapping[str, Tensor], prefix: str = "") -> None:
         """Log one image grid: a row per sample, a column per image of the method.
 
         Args:
             step: training steps so far.
             shown: name to (B, 3, H, W) in [0, 1], or (B, 1, H, W) for a map in colours.
+            prefix: part in front of the grid's name, such as `val/`.
         """
         if not self.active or not shown:
             return
         names = list(shown)
         rows = [[as_image(shown[name][n]) for name in names] for n in range(len(shown[names[0]]))]
-        board = {" | ".join(names): image_grid(rows[:_SHOWN_SAMPLES])}
+        board = {prefix + " | ".join(names): image_grid(rows[:_SHOWN_SAMPLES])}
         for sink in self._sinks:
             sink.images(step, board)
 
@@ -208,10 +212,14 @@ class RunLog:
 
 
 def revision() -> str:
-    """The checkout's commit, whether it has changes, and the versions of Python and torch."""
+    """The checkout's commit and whether it has changes, or the installed version; and of Python and torch."""
+    code = f"parallax {metadata.version('parallax-depth')}" if PACKAGE else _commit()
+    return f"{code}, python {sys.version.split()[0]}, torch {torch.__version__}"
+
+
+def _commit() -> str:
     try:
         command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=12"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        commit = "not a git checkout"
-    return f"{commit}, python {sys.version.split()[0]}, torch {torch.__version__}"
+        return "not a git checkout"

@@ -79,6 +79,14 @@ class Processes:
         dist.all_reduce(number, dist.ReduceOp.MAX)
         return number > 0
 
+    def mean_on_device(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over the processes; without waiting for a GPU."""
+        if self.world == 1:
+            return value
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total / self.world
+
     def first_error(self, error: InputError | None) -> InputError | None:
         """The error of the first process that has one, for all of them to stop with the same sentence."""
         found = [sentence for sentence in self.gather(str(error) if error else None) if sentence]

@@ -3,6 +3,7 @@
     sink.scalars(step, {"loss": 0.1, "val/abs_rel": 0.12})   names without a slash are from training
     sink.images(step, {"target | disparity": array})         (H, W, 3) uint8 RGB
     sink.clouds(step, {"surround": (points, colours)})       (P, 3) metres and (P, 3) uint8 RGB
+    sink.report(Path("runs/walk/report.html"))               a page about the run
     sink.close()
 
 A sink shows what it can and ignores the rest: a JSON file holds no images. A run that is resumed from an
@@ -21,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from files import explained
+from files import explained, read_records
 from utils import InputError, atomic_path
 
 POINT_WIDTH = 1 / 200  # width of a point in TensorBoard, as a share of the largest coordinate
+REPORT = "report.html"  # of a run folder, if somebody has made one
 PROJECT_NAME = "parallax"  # the project that the services file runs under
 
 Cloud = tuple[np.ndarray, np.ndarray]
@@ -42,6 +44,9 @@ class Sink:
     def clouds(self, step: int, shown: Mapping[str, Cloud]) -> None:
         """Log coloured points in the vehicle's frame."""
 
+    def report(self, page: Path) -> None:
+        """Add a page about the run, one HTML file."""
+
     def close(self) -> None:
         """Write what is buffered."""
 
@@ -58,12 +63,18 @@ def open_sinks(folder: Path, settings: Mapping[str, Any], step: int) -> list[Sin
     Raises:
         InputError: the package of a service is not installed, or the service does not start.
     """
+    services = open_services(folder, settings)
+    return [JsonLines(folder / "log.jsonl", step), TensorBoard(folder / "tensorboard", step), *services]
+
+
+def open_services(folder: Path, settings: Mapping[str, Any]) -> list[Sink]:
+    """The services that the options of a run name; arguments as in `open_sinks`."""
     sinks: list[Sink] = []
     if mode := settings.get("wandb"):
         sinks.append(Wandb(folder, settings, offline=mode == "offline"))
     if settings.get("trackio"):
         sinks.append(Trackio(folder, settings))
-    return [JsonLines(folder / "log.jsonl", step), TensorBoard(folder / "tensorboard", step), *sinks]
+    return sinks
 
 
 class JsonLines(Sink):
@@ -201,6 +212,11 @@ class Wandb(Sink):
         }
         self._run.log({"step": step, **objects})
 
+    def report(self, page: Path) -> None:
+        """The page itself is uploaded and shown."""
+        with open(page, encoding="utf-8") as file:
+            self._run.log({"report": self._package.Html(file, inject=False)})
+
     def close(self) -> None:
         self._run.finish()
 
@@ -228,6 +244,10 @@ class Trackio(Sink):
     def images(self, step: int, shown: Mapping[str, np.ndarray]) -> None:
         self._run.log({name: self._package.Image(image) for name, image in shown.items()}, step=step)
 
+    def report(self, page: Path) -> None:
+        """The path of the page, since the dashboard is of this machine and shows no HTML."""
+        self._run.log({"report": self._package.Markdown(f"Report of this run: `{page.resolve()}`")})
+
     def close(self) -> None:
         self._run.finish()
 
@@ -252,10 +272,7 @@ def _drop_later_steps(path: Path, step: int) -> None:
     """Remove the lines of steps after `step`, which the resumed run does again."""
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        with contextlib.suppress(ValueError):  # a killed process leaves half a line
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
+    steps = ((line, record.get("step")) for line, record in read_records(path))
+    kept = [line for line, at in steps if isinstance(at, (int, float)) and at <= step]
     with explained(path), atomic_path(path) as temporary:
         temporary.write_text("".join(kept))

@@ -19,11 +19,13 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 PROJECT = Path(__file__).resolve().parent
+PACKAGE = __name__.removesuffix("utils")  # before our modules' names: "" in a checkout, "parallax." installed
 WORKERS = min(8, os.cpu_count() or 1)  # loader processes if not given
 REFUSED = {  # what a machine refuses, whatever the program: errno → the fix
     errno.EACCES: "give this user the permission (chmod, chown)",
@@ -57,13 +59,12 @@ def run_main(main: Callable[[], Any]) -> None:
         _say_once(f"error: {error}")
         raise SystemExit(2) from None
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
+        package = (error.name or "").removeprefix(PACKAGE).partition(".")[0]
         if not package or (PROJECT / package).exists() or (PROJECT / f"{package}.py").exists():
             raise
-        _say_once(
-            f"error: the package '{package}' is not installed for {sys.executable}; activate the environment "
-            f"(source {PROJECT / '.venv/bin/activate'}) or install: pip install -r requirements.txt"
-        )
+        activate = f"activate the environment (source {PROJECT / '.venv/bin/activate'}) or install: "
+        fix = f"pip install {package}" if PACKAGE else f"{activate}pip install -r requirements.txt"
+        _say_once(f"error: the package '{package}' is not installed for {sys.executable}; {fix}")
         raise SystemExit(2) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit has a reader
@@ -111,6 +112,30 @@ def nearest_name(name: Any, names: Iterable[str]) -> str:
     return guess if near and len(names) > 12 else f"{guess} (available: {', '.join(names)})"
 
 
+def quotes_needed(words: Sequence[str], word: str) -> str:
+    """The fix for a word that no flag takes, if it follows a flag and its value; else empty.
+
+    Such as `; in quotes it belongs to its flag: --intrinsics "60 60 48 32"` for the second 60.
+    """
+    starts = [number for number, item in enumerate(words) if item.startswith("--")]
+    for start, end in zip(starts, [*starts[1:], len(words)]):
+        flag, equals, value = words[start].partition("=")
+        value = [*([value] if equals else []), *words[start + 1 : end]]
+        if word in value[1:]:
+            return f'; in quotes it belongs to its flag: {flag} "{" ".join(value)}"'
+    return ""
+
+
+def import_own(module: str) -> ModuleType:
+    """A module of ours by its name in the checkout, such as `datasets.kitti`; see `PACKAGE`."""
+    return importlib.import_module(PACKAGE + module)
+
+
+def program(script: str) -> str:
+    """The program as it was typed, for its usage: `parallax doctor`, or the script itself."""
+    return sys.argv[0] if sys.argv[0].startswith("parallax ") else script
+
+
 class Registry:
     """Name → class, filled by importing every file of a package: `@NETWORKS.register` above a class.
 
@@ -135,9 +160,8 @@ class Registry:
         return cls
 
     def _import_all(self) -> None:
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
+        for module in pkgutil.iter_modules(import_own(self.package).__path__):
+            import_own(f"{self.package}.{module.name}")
 
     def names(self) -> list[str]:
         """Every registered name, sorted."""
@@ -240,8 +264,9 @@ def check_settings(what: str, function: Callable, settings: Mapping[str, Any]) -
 
 
 def data_root() -> Path:
-    """The parent of the dataset folders: $PARALLAX_DATA, else `data` in the checkout."""
-    return Path(os.environ.get("PARALLAX_DATA") or PROJECT / "data").expanduser()
+    """The parent of the dataset folders: $PARALLAX_DATA, else `data` in the checkout or, installed, here."""
+    root = Path() if PACKAGE else PROJECT
+    return Path(os.environ.get("PARALLAX_DATA") or root / "data").expanduser()
 
 
 def can_write(folder: Path) -> bool:

@@ -24,13 +24,15 @@ from utils import InputError
 
 VIDEO_FORMATS = (".gif", ".mp4", ".webm")
 CODECS = {".mp4": ("avc1", "vp09", "mp4v"), ".webm": ("VP90",)}
-_FIXED_COLOURS = 96  # entries of a GIF's 256 that are the same in every frame
+_FIXED_COLOURS = 96  # of a colour map, among a GIF's 256, that are the same in every frame
 
 Write = Callable[[np.ndarray], None]
 
 
 @contextlib.contextmanager
-def video(path: str | Path, fps: float, colours: str | None = None) -> Iterator[Write]:
+def video(
+    path: str | Path, fps: float, colours: str | None = None, palette: np.ndarray | None = None
+) -> Iterator[Write]:
     """Open a video for writing.
 
         with video("depth.gif", fps=10) as write:
@@ -42,6 +44,8 @@ def video(path: str | Path, fps: float, colours: str | None = None) -> Iterator[
             per second; durations are rounded so that the total stays right.
         colours: a matplotlib colour map whose colours are in every palette of a GIF, so that the colours of
             depth do not change with the image next to it.
+        palette: (K, 3) uint8 RGB, at most 128 further colours that are in every palette of a GIF, such as
+            those of classes.
 
     Raises:
         InputError: another ending, no image at all, or the file cannot be written.
@@ -50,23 +54,29 @@ def video(path: str | Path, fps: float, colours: str | None = None) -> Iterator[
     check_format(path.suffix, VIDEO_FORMATS)
     ending = path.suffix.lower()
     with writing(path) as temporary:
-        kind = _gif(temporary, fps, colours) if ending == ".gif" else _encoded(temporary, fps, ending)
+        fixed = _fixed(colours, palette)
+        kind = _gif(temporary, fps, fixed) if ending == ".gif" else _encoded(temporary, fps, ending)
         with kind as write:
             yield write
         if temporary.stat().st_size == 0:
             raise InputError(f"{path}: there was no image to make a video of")
 
 
+def _fixed(colours: str | None, palette: np.ndarray | None) -> bytes:
+    """RGB of the colours that are the same in every frame of a GIF."""
+    parts = [] if palette is None else [palette]
+    if colours is not None:
+        parts.append((colormaps[colours](np.linspace(0, 1, _FIXED_COLOURS))[:, :3] * 255).astype(np.uint8))
+    return b"".join(part.tobytes() for part in parts)
+
+
 @contextlib.contextmanager
-def _gif(path: Path, fps: float, colours: str | None) -> Iterator[Write]:
+def _gif(path: Path, fps: float, fixed: bytes) -> Iterator[Write]:
     """Write a GIF frame by frame, since each frame has its own palette.
 
     Pillow's own writer collects all frames before it writes the first.
     """
-    fixed, written = b"", 0
-    if colours is not None:
-        entries = colormaps[colours](np.linspace(0, 1, _FIXED_COLOURS))[:, :3]
-        fixed = (entries * 255).astype(np.uint8).tobytes()
+    written = 0
     with open(path, "wb") as file:
 
         def write(image: np.ndarray) -> None:

@@ -66,7 +66,8 @@ def parse(
     defaults = {name: default_of(option) for name, option in OPTIONS.items()}
     merge(defaults, method.defaults)
     _check_num_layers(method, values)
-    merge(defaults, values)
+    # An option that is not set, as by `--encoder none`, has the method's default.
+    merge(defaults, {key: value for key, value in values.items() if value is not None})
     options = argparse.Namespace(**defaults)
     for section in SECTIONS:
         setattr(options, section, named_section(section, getattr(options, section, None) or {}))
@@ -88,7 +89,7 @@ def _finish(options: argparse.Namespace) -> None:
     """Values that follow from other options."""
     aliases.finish(options)
     for settings in (vars(options), options.companion):  # configs may have a ~ as well
-        for name in ("data_path", "split", "load_weights_folder"):
+        for name in ("data_path", "split", "load_weights_folder", "packed"):
             if isinstance(settings.get(name), str):
                 settings[name] = os.path.expanduser(settings[name])
     frames = [frame for frame in options.frame_ids if frame != "s"]

@@ -18,7 +18,8 @@ from options.values import plain, read_settings
 from utils import InputError
 
 AUGMENT = ("datasets", "Augment")  # package and class of the section `augment`
-MIRRORED = {"label_files": "WithLabelFiles", "pseudo_depth_files": "WithPseudoDepth"}  # section → class
+# Section → class that wraps the dataset.
+WRAPPERS = {"label_files": "WithLabelFiles", "pseudo_depth_files": "WithPseudoDepth", "joined": "Joined"}
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -53,7 +54,7 @@ def read_sections(options: argparse.Namespace, method: Component, dataset: Compo
         setattr(options, section, {"name": name, **settings})
     options.losses = {name: _read_loss(name, settings) for name, settings in options.losses.items()}
     options.depth_network = _read_depth_network(options.depth_network, method)
-    for section, wrapper in MIRRORED.items():
+    for section, wrapper in WRAPPERS.items():
         known = {
             key: value for key, value in find_class("datasets", wrapper).settings.items() if key != "dataset"
         }

@@ -14,7 +14,7 @@ from options.aliases import IGNORED, SAME, TRANSLATED, translate, word
 from options.configs import VIEWS, read_section
 from options.table import CHOOSING, GROUPS, NAMED, OPTIONS, SECTIONS, Option, switch
 from options.values import Typed, boolean
-from utils import InputError
+from utils import InputError, program, quotes_needed
 
 _WIDE = 240  # columns of the help in a pipe, so that `--help | grep` shows whole lines
 
@@ -38,8 +38,8 @@ class _Formatter(argparse.HelpFormatter):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of run.py; its result holds only what was typed. `--help` prints the defaults."""
     parser = _Parser(
-        "run.py",
-        usage="run.py [--config FILE ...] [--OPTION VALUE ...] [--SECTION.SETTING VALUE ...]",
+        program("run.py"),
+        usage=f"{program('run.py')} [--config FILE ...] [--OPTION VALUE ...] [--SECTION.SETTING VALUE ...]",
         description="Train, resume or evaluate a self-supervised depth method.",
         epilog=f"The sections {', '.join(SECTIONS)} take every setting of what they name, such as "
         "--views.local_crop true or --losses.smoothness.weight 1e-2; docs/methods.md lists them. A method "
@@ -68,7 +68,7 @@ def _add(group: Any, option: Option) -> None:
     if option.kind is boolean:
         facts["action"] = "store_true"
     else:
-        facts["type"] = _reader(option)
+        facts["type"] = str if option.several else _reader(option)
         facts["metavar"] = option.metavar or (
             "{" + ",".join(option.choices) + "}" if option.choices else None
         )
@@ -84,17 +84,27 @@ def _add(group: Any, option: Option) -> None:
 
 
 def _reader(option: Option) -> Any:
-    """One word of the command line as a value of the option."""
+    """The value of an option of one word, from that word."""
 
     def read(typed: str) -> Any:
-        typed = word(option.name, typed)
         try:
-            value = option.read([typed] if option.several else typed)
+            return option.read(word(option.name, typed))
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
-        return value[0] if option.several and isinstance(value, list) else value
 
     return read
+
+
+def _read_several(given: dict[str, Any]) -> dict[str, Any]:
+    """The typed options, with the words of those that take several values read together."""
+    found = dict(given)
+    for name in given:
+        if name in OPTIONS and OPTIONS[name].several:
+            try:
+                found[name] = OPTIONS[name].read(given[name])
+            except ValueError as error:
+                raise InputError(f"--{name} {error}") from None
+    return found
 
 
 def read_command_line(arguments: Sequence[str]) -> dict[str, Any]:
@@ -103,9 +113,10 @@ def read_command_line(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: an unknown flag or an impossible value; the sentence says what to type instead.
     """
-    given, rest = build_parser().parse_known_args(_apart(arguments))
-    values = translate(vars(given))
-    for section, settings in _dotted(rest, values).items():
+    words = _apart(arguments)
+    given, rest = build_parser().parse_known_args(words)
+    values = translate(_read_several(vars(given)))
+    for section, settings in _dotted(rest, values, words).items():
         old = values.get(section)
         if isinstance(old, dict):
             settings = {**old, **settings}
@@ -122,14 +133,14 @@ def _apart(words: Sequence[str]) -> list[str]:
     return [part for pair in parts for part in pair]
 
 
-def _dotted(rest: Sequence[str], typed: dict[str, Any]) -> dict[str, Any]:
+def _dotted(rest: Sequence[str], typed: dict[str, Any], typed_words: Sequence[str]) -> dict[str, Any]:
     """`--dataset.baseline 0.54` and `--dataset.baseline=0.54` as nested sections."""
     nested: dict[str, Any] = {}
     words = list(rest)
     while words:
         flag, equals, value = words.pop(0).partition("=")
         if not flag.startswith("--"):
-            raise InputError(f"unexpected argument '{flag}'")
+            raise InputError(f"unexpected argument '{flag}'{quotes_needed(typed_words, flag)}")
         section, *path = flag[2:].split(".")
         if section in NAMED and path and path[0] in SECTIONS:  # --method.views.detail is --views.detail
             section, *path = path

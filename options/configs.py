@@ -12,23 +12,28 @@ from typing import Any
 
 from options.aliases import IGNORED, SAME, TRANSLATED, translate, word
 from options.table import CHOOSING, NAMED, OPTIONS, SECTIONS
-from options.values import shown, text
+from options.values import is_nothing, shown
 from utils import PROJECT, InputError, nearest_name, read_text, read_yaml
 
 VIEWS = ("views", "Views")  # package and class of the section `views`
 SAVED = "the run's options"  # the source that a resumed run's options come from
+RECORDS = ("cameras", "scale_factor")  # facts that a checkpoint keeps among its options
 _SAID: set[str] = set()  # sentences about published configs, each said once
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """The settings of a config file: YAML, JSON or `key = value` text, ours or a published system's.
 
+    `configs/NAME.yaml` is found from every folder, since an installed Parallax brings these files along.
+
     Raises:
         InputError: no such file, or it does not parse.
     """
     path = Path(path).expanduser()
+    if not path.is_file() and (PROJECT / path).is_file():
+        path = PROJECT / path
     if not path.is_file():
-        known = {p.name: os.path.relpath(p) for p in sorted((PROJECT / "configs").glob("*.yaml"))}
+        known = {p.name: f"configs/{p.name}" for p in sorted((PROJECT / "configs").glob("*.yaml"))}
         near = difflib.get_close_matches(path.name, known, n=1)
         guess = f"did you mean '{known[near[0]]}'?" if near else "run.py --list names the configs"
         raise InputError(f"there is no config {path}; {guess}")
@@ -82,7 +87,7 @@ def read_values(source: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         name = SAME.get(key, key)
         if name in SECTIONS:
             found[name] = read_section(source, name, value)
-        elif name in IGNORED:
+        elif name in IGNORED or (source == SAVED and name in RECORDS):
             continue
         elif name == "config":
             raise InputError(f"{source} names a config, which only the command line does: --config A B")
@@ -98,8 +103,6 @@ def read_values(source: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(source: str, option: Any, value: Any) -> Any:
-    if value is None and option.kind is text and option.default is not None:
-        raise InputError(f"{source}: {option.name} needs a value")
     try:
         return option.read(word(option.name, value))
     except ValueError as error:
@@ -135,13 +138,14 @@ def read_section(source: str, section: str, value: Any) -> str | dict[str, Any]:
     """
     if value is None:
         return {}
-    if isinstance(value, str) and section in CHOOSING:
+    if isinstance(value, str) and value.strip() and section in CHOOSING:
         return value
     if not isinstance(value, dict):
         form = "a name or {name: ..., setting: value}" if section in CHOOSING else "{setting: value}"
         raise InputError(f"{source}: {section} must be {form}, got {value!r}")
-    if section in CHOOSING and not isinstance(value.get("name", ""), str):
-        raise InputError(f"{source}: {section}'s name must be a word, got {value['name']!r}")
+    name = value.get("name", section)
+    if section in CHOOSING and not (isinstance(name, str) and name.strip()):
+        raise InputError(f"{source}: {section}'s name must be a word, got {name!r}")
     for term, settings in value.items():
         if section == "losses" and not isinstance(settings, dict):
             raise InputError(
@@ -175,9 +179,11 @@ def _merge_nested(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def named_section(section: str, value: str | Mapping[str, Any]) -> dict[str, Any]:
-    """A section as settings; `method` and `dataset` always have a `name`."""
+    """A section as settings; `method` and `dataset` always have a `name`, another named `none` is empty."""
     if isinstance(value, str):
-        return {"name": value}
+        value = {"name": value}
+    if section not in NAMED and is_nothing(value.get("name", "")):
+        return {}
     if section in NAMED and "name" not in value:
         return {"name": OPTIONS[section].default, **value}
     return dict(value)

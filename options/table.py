@@ -52,16 +52,18 @@ class Option:
         Raises:
             ValueError: the message says what the value must be.
         """
-        if self.default is None and is_nothing(value):
-            return None
         if not self.several:
-            return self._read_one(value)
-        items = value if isinstance(value, (list, tuple)) else str(value).split()
-        if not items:
+            items = [value]
+        elif not (items := list(value) if isinstance(value, (list, tuple)) else str(value).split()):
             raise ValueError("needs at least one value")
-        return [self._read_one(item) for item in items]
+        if self.default is None and len(items) == 1 and is_nothing(items[0]):
+            return None
+        found = [self._read_one(item) for item in items]
+        return found if self.several else found[0]
 
     def _read_one(self, value: Any) -> Any:
+        if self.kind is text and is_nothing(value):
+            raise ValueError(f"needs a value, got {shown(value)}")
         try:
             result = self.kind(value)
         except (ValueError, OverflowError):
@@ -157,6 +159,8 @@ GROUPS: dict[str, list[Option]] = {
         Option("resize", "filter that resizes images to the network's size; published: lanczos or bilinear",
                text, "bicubic", choices=("bicubic", "lanczos", "bilinear")),
         switch("skip_missing", "leave out samples whose images are not all there"),
+        Option("packed", "folder of packed images to read in place of the files (tools/pack_dataset.py)",
+               metavar="FOLDER"),
         Option("num_workers", "data loader processes for each training process", whole, WORKERS,
                check=at_least(0), metavar="N"),
     ],
@@ -263,6 +267,10 @@ GROUPS: dict[str, list[Option]] = {
                metavar="N"),
         Option("keep_checkpoints", "number of epoch checkpoints kept besides last and best; 0 keeps all",
                whole, 5, check=at_least(0), metavar="N"),
+        Option("keep_best", "number of epoch checkpoints kept for the best values of --monitor, besides "
+               "--keep_checkpoints", whole, 0, check=at_least(0), metavar="N"),
+        Option("checkpoint_mirror", "storage of a copy of the run folder: s3://BUCKET/PREFIX or a path",
+               metavar="ADDRESS", shown="none"),
         Option("monitor", "validation metric that selects best.pt: abs_rel, a1, mean_iou, loss, ...",
                metavar="METRIC", shown="the goal of the dataset's protocol"),
         Option("num_val", "number of validation samples, evenly spaced; 0 takes all", whole, 500,
@@ -271,8 +279,8 @@ GROUPS: dict[str, list[Option]] = {
 }  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for group in GROUPS.values() for option in group}
 SECTIONS = (
-    "method", "depth_network", "dataset", "companion", "label_files", "pseudo_depth_files", "augment",
-    "views", "losses",
+    "method", "depth_network", "dataset", "joined", "companion", "label_files", "pseudo_depth_files",
+    "augment", "views", "losses",
 )  # fmt: skip
 CHOOSING = ("method", "depth_network", "dataset", "companion")  # sections with a `name`, or a bare name
 NAMED = ("method", "dataset")  # those that are options too, so that they always have a name

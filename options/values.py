@@ -6,9 +6,10 @@ its own; both are read here by the type of the option or of the constructor's pa
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from components import Setting
@@ -44,6 +45,11 @@ def number(value: Any) -> float:
     return found
 
 
+def as_written(value: Any) -> float:
+    """A number of a list; a whole one stays an int, since pixels and shares may stand in one list."""
+    return int(str(value)) if re.fullmatch(r"[+-]?\d+", str(value)) else number(value)
+
+
 def boolean(value: Any) -> bool:
     """true, yes, on, 1 or false, no, off, 0."""
     word = str(value).lower()
@@ -53,8 +59,8 @@ def boolean(value: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """Text; a number in a config is the text it was written as, a list or a boolean is refused."""
-    if isinstance(value, (bool, list, tuple, dict)) or value is None:
+    """Text; a number in a config is the text it was written as. Nothing, a list or a boolean is refused."""
+    if isinstance(value, (bool, list, tuple, dict)) or value is None or not str(value).strip():
         raise ValueError(value)
     return str(value)
 
@@ -64,14 +70,50 @@ def frame_id(value: Any) -> int | str:
     return "s" if str(value) == "s" else whole(value)
 
 
+def listed(kind: Callable[[Any], Any], value: Any) -> list[Any]:
+    """Values of one kind: a list, a single value, or typed words with blanks or commas between them."""
+    items = plain(value)
+    broken = isinstance(items, str) and items.startswith(("[", "{"))  # a list that is not closed, a pattern
+    if broken or isinstance(items, Mapping):
+        raise ValueError(value)
+    if isinstance(value, Typed) and isinstance(items, str):
+        items = items.replace(",", " ").split()
+    return [kind(item) for item in (items if isinstance(items, (list, tuple)) else [items])]
+
+
+def section(value: Any) -> dict[Any, Any]:
+    """Settings by name."""
+    found = plain(value)
+    if not isinstance(found, Mapping):
+        raise ValueError(value)
+    return dict(found)
+
+
+_LISTS = {kind: functools.partial(listed, kind) for kind in (whole, as_written, text)}
 MEANING = {
     whole: "a whole number",
     number: "a number",
     boolean: "true or false",
     text: "a word or text",
     frame_id: "frames like 0 -1 1 or s",
+    _LISTS[whole]: "a list of whole numbers",
+    _LISTS[as_written]: "a list of numbers",
+    _LISTS[text]: "a list of words",
+    section: "settings like {name: value}",
 }
-_OF_ANNOTATION = {"bool": boolean, "int": whole, "float": number, "str": text, "Path": text}
+# A part of an annotation → its reader. A structured value is tried from the end.
+_OF_ANNOTATION = {
+    "bool": boolean,
+    "int": whole,
+    "float": number,
+    "str": text,
+    "Path": text,
+    "Sequence of int": _LISTS[whole],
+    "Sequence of float": _LISTS[as_written],
+    "Sequence of str": _LISTS[text],
+    "Mapping": section,
+    "dict": section,
+}
 
 
 def is_nothing(value: Any) -> bool:
@@ -98,12 +140,14 @@ def read_settings(what: str, known: Mapping[str, Setting], settings: Mapping[str
 
 def _read_setting(what: str, key: str, setting: Setting, value: Any) -> Any:
     kinds, others, optional = _kinds(setting)
-    if value is None or (optional and is_nothing(value)):
+    if optional and is_nothing(value):
         return None
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise InputError(f"{what}: {key} needs a value, got {shown(value)}")
     structured = isinstance(value, (list, tuple, dict)) or str(value).startswith(("[", "{"))
     if not kinds or (others and (text not in kinds or structured)):
         return plain(value)
-    for kind in kinds:
+    for kind in reversed(kinds) if structured else kinds:
         try:
             return kind(value)
         except ValueError:
@@ -113,15 +157,15 @@ def _read_setting(what: str, key: str, setting: Setting, value: Any) -> Any:
 
 
 def _kinds(setting: Setting) -> tuple[list[Any], bool, bool]:
-    """A parameter's readers, text last; whether it has further types; whether it may be None."""
+    """A parameter's readers; whether it has further types; whether it may be None."""
     if not setting.annotation:  # the type of its default, except that 1 may stand for 1.0
         default = setting.default
         by_type = {bool: boolean, int: number, float: number, str: text}
         kinds = [] if type(default) is int else [by_type[type(default)]] if type(default) in by_type else []
         return kinds, False, default is None
-    annotation = setting.annotation
+    annotation = re.sub(r"Sequence\[(int|float|str)\]", r"Sequence of \1", setting.annotation)
     while (inner := re.sub(r"\[[^\[\]]*\]", "", annotation)) != annotation:
-        annotation = inner  # Sequence[float] is a Sequence here
+        annotation = inner  # Mapping[str, Any] is a Mapping here
     names = {name.strip() for name in annotation.split("|")}
     kinds = [kind for name, kind in _OF_ANNOTATION.items() if name in names]
     return list(dict.fromkeys(kinds)), bool(names - set(_OF_ANNOTATION) - {"None"}), "None" in names

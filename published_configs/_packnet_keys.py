@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-SECTIONS = {
-    "name", "debug", "arch", "checkpoint", "save", "wandb", "model", "datasets", "config", "default",
-    "prepared",
-}  # fmt: skip
 _EVALUATION = "evaluation follows the protocol of the dataset"
 _LOADING = ("batch_size", "num_workers", "back_context", "forward_context", "num_logs")
 _NO_EFFECT = "it has no effect there"
@@ -22,7 +18,7 @@ TRANSLATED: dict[str, tuple[Any, str]] = {
     "name": ("", "model_name"),
     "arch.seed": (42, "seed"),
     "arch.max_epochs": (50, "num_epochs, times repeat"),
-    "checkpoint.save_top_k": (5, "keep_checkpoints, the newest instead of the best"),
+    "checkpoint.save_top_k": (5, "keep_best; keep_checkpoints 0 if not positive"),
     "model.name": ("", "loss terms and their weights"),
     "model.checkpoint_path": ("", "load_weights_folder"),
     "model.optimizer.name": ("Adam", "optimizer"),
@@ -57,17 +53,17 @@ TRANSLATED: dict[str, tuple[Any, str]] = {
     "model.pose_net.checkpoint_path": ("", "load_weights_folder, models_to_load"),
     "datasets.augmentation.image_shape": ((), "height, width"),
     "datasets.augmentation.jittering": ((0.2, 0.2, 0.2, 0.05), "augment: brightness to hue, jitter"),
-    "datasets.augmentation.crop_train_borders": ((), "height, width without an image_shape"),
+    "datasets.augmentation.crop_train_borders": ((), "dataset.crop_borders; height, width if no image_shape"),
     "datasets.train.batch_size": (8, "batch_size, for each GPU"),
     "datasets.train.num_workers": (16, "num_workers"),
     "datasets.train.back_context": (1, "frame_ids"),
     "datasets.train.forward_context": (1, "frame_ids"),
-    "datasets.train.dataset": ([], "dataset.name"),
+    "datasets.train.dataset": ([], "dataset.name; further ones are joined"),
     "datasets.train.split": ([], "split"),
     "datasets.train.depth_type": ([""], "dataset.supervision; for kitti dataset.ground_truth"),
     "datasets.train.input_depth_type": ([""], "dataset.input_depth"),
-    "datasets.train.cameras": ([[]], "dataset.camera_names"),
-    "datasets.train.repeat": ([1], "num_epochs, scheduler_step_size, save_frequency"),
+    "datasets.train.cameras": ([[]], "dataset.camera_names; several lists are joined datasets"),
+    "datasets.train.repeat": ([1], "num_epochs, scheduler_step_size, save_frequency; or joined.repeat"),
     "datasets.test.dataset": ([], "dataset.name without training data"),
     "datasets.test.split": ([], "split without training data"),
     "datasets.test.depth_type": ([""], "dataset.ground_truth"),
@@ -115,3 +111,10 @@ MAP: dict[str, str] = {
     **{key: words for key, (_, words) in TRANSLATED.items()},
     **{key: f"left out: {reason}" if reason else "left out" for key, reason in LEFT_OUT.items()},
 }
+
+
+def as_list(value: Any) -> list[Any]:
+    """A value as a list: a single value is a list of one, an empty string an empty list, as in yacs."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [] if value in ("", None) else [value]

@@ -15,31 +15,23 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from checkpoints.packnet import DATASETS, DEPTH_NETWORKS, POSE_NETWORKS
-from datasets.surround import RING
-from published_configs._packnet_keys import LEFT_OUT, MAP, SECTIONS, TRANSLATED
+from checkpoints.packnet import DEPTH_NETWORKS, POSE_NETWORKS
+from datasets._crop_borders import check_borders, size_of
+from published_configs._packnet_data import common_repeat, data_options
+from published_configs._packnet_keys import LEFT_OUT, MAP, TRANSLATED, as_list
 from utils import InputError, nearest_name
 
 MODELS = ("SelfSupModel", "VelSupModel", "SemiSupModel", "SemiSupCompletionModel", "GenericSelfSupModel")
-SPLITS = {"eigen_zhou_files": "eigen_zhou", "eigen_test_files": "eigen"}
-GROUND_TRUTHS = {"velodyne": "velodyne", "groundtruth": "improved", "lidar": "lidar"}
-CAMERAS = {
-    "camera_01": "front",
-    "camera_05": "front_left",
-    "camera_06": "front_right",
-    "camera_07": "back_left",
-    "camera_08": "back_right",
-    "camera_09": "back",
-}
 _OPTIMIZERS = {"Adam": "adam", "AdamW": "adamw", "SGD": "sgd"}
 _SCHEDULES = {"StepLR": "step", "CosineAnnealingLR": "cosine"}
 
 
 def is_packnet(settings: Mapping[str, Any]) -> bool:
-    """Whether the settings of a YAML config are those of PackNet-SfM's code."""
-    sections = (settings.get(name) for name in ("arch", "model", "datasets"))
-    nested = any(isinstance(section, Mapping) for section in sections)
-    return nested and set(settings) <= SECTIONS
+    """Whether the settings of a YAML config are those of PackNet-SfM's code.
+
+    One of its nested sections is enough, since ours have other names: then a misspelt section is named.
+    """
+    return any(isinstance(settings.get(name), Mapping) for name in ("arch", "model", "datasets"))
 
 
 def packnet(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -62,7 +54,7 @@ def packnet(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         **({"model_name": given["name"]} if given["name"] else {}),
         **_training(given, notes),
         **_networks(given),
-        **_data(given, notes),
+        **data_options(given, notes),
         **_augmentation(given, notes),
         **_losses(given, notes),
         **_weights(given),
@@ -107,11 +99,12 @@ def _training(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
                 f"model.optimizer: depth and pose have one {setting} here, got {depth} and {pose}; "
                 "give both the same value"
             )
-    repeat = _repeat(given)
+    repeat = common_repeat(given)
     if repeat > 1:
         notes.append(
             f"an epoch there is {repeat} passes over the data, here one: epochs are multiplied by it"
         )
+    best = given["checkpoint.save_top_k"]  # 0 and -1 keep all
     epochs, steps = given["arch.max_epochs"], given["model.scheduler.T_max"]
     scheduler = _choice("model.scheduler.name", given, _SCHEDULES)
     if scheduler == "cosine" and steps != epochs:
@@ -125,17 +118,11 @@ def _training(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
         "scheduler_gamma": given["model.scheduler.gamma"],
         "num_epochs": epochs * repeat,
         "save_frequency": repeat,
-        "keep_checkpoints": max(0, given["checkpoint.save_top_k"]),
+        "keep_checkpoints": 1 if best > 0 else 0,
+        "keep_best": max(0, best),
         "batch_size": given["datasets.train.batch_size"],
         "num_workers": given["datasets.train.num_workers"],
     }
-
-
-def _repeat(given: Mapping[str, Any]) -> int:
-    repeats = _list(given["datasets.train.repeat"])
-    if len(set(repeats)) > 1:
-        raise InputError(f"datasets.train.repeat: all data are repeated alike here, got {repeats}")
-    return int(repeats[0])
 
 
 def _networks(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +141,7 @@ def _networks(given: Mapping[str, Any]) -> dict[str, Any]:
         if version[1:] not in ("A", "B"):
             raise InputError(f"model.depth_net.version is 1A or 1B for a PackNet, got '{version}'")
         settings = {"version": f"1{version[1:]}", "dropout": float(given["model.depth_net.dropout"])}
-        trains = bool(_list(given["datasets.train.dataset"]))
+        trains = bool(as_list(given["datasets.train.dataset"]))
         if network == "packnet_san" and trains and not _completes(given):
             settings["completion"] = False  # the sparse encoder gets no gradient
         options |= {"depth_network": {"name": network, **settings}}
@@ -177,7 +164,7 @@ def _networks(given: Mapping[str, Any]) -> dict[str, Any]:
 def _completes(given: Mapping[str, Any]) -> bool:
     """True if the network is given an input depth in training."""
     completion = given["model.name"] == "SemiSupCompletionModel"
-    return completion and any(_list(given["datasets.train.input_depth_type"]))
+    return completion and any(as_list(given["datasets.train.input_depth_type"]))
 
 
 def _resnet(key: str, version: str) -> tuple[int, bool]:
@@ -189,92 +176,17 @@ def _resnet(key: str, version: str) -> tuple[int, bool]:
     return int(match[1]), version[2:] == "pt"
 
 
-def _data(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    part = "train" if _list(given["datasets.train.dataset"]) else "test"
-    names = _list(given[f"datasets.{part}.dataset"])
-    if not names:
-        return {}
-    if len(set(names)) > 1:
-        raise InputError(f"datasets.{part}.dataset: one dataset is trained on at a time, got {names}")
-    if names[0] not in DATASETS:
-        raise InputError(
-            f"datasets.{part}.dataset: there is no '{names[0]}'{nearest_name(names[0], DATASETS)}"
-        )
-    name = DATASETS[names[0]]
-    dataset: dict[str, Any] = {"name": name}
-    options: dict[str, Any] = {"dataset": dataset}
-    stems = [
-        str(split).rsplit("/", 1)[-1].rsplit(".", 1)[0] for split in _list(given[f"datasets.{part}.split"])
-    ]
-    if name == "kitti":
-        if stems and stems[0] in SPLITS:
-            options["split"] = SPLITS[stems[0]]
-        else:
-            notes.append(
-                f"no split of ours is {', '.join(stems) or 'empty'}: --split names a folder of lists"
-            )
-    if name == "ddad":
-        cameras = [
-            camera.lower() for entry in _list(given[f"datasets.{part}.cameras"]) for camera in _list(entry)
-        ]
-        unknown = [camera for camera in cameras if camera not in CAMERAS]
-        if unknown:
-            raise InputError(
-                f"datasets.{part}.cameras: there is no '{unknown[0]}'{nearest_name(unknown[0], CAMERAS)}"
-            )
-        dataset["camera_names"] = sorted(map(CAMERAS.get, cameras), key=RING.index)
-        if len(cameras) > 1:
-            notes.append(f"batch_size counts images there and frame sets of {len(cameras)} cameras here")
-    evaluated = [kind for kind in _list(given["datasets.test.depth_type"]) if kind]
-    if name == "kitti" and evaluated:
-        dataset["ground_truth"] = _depth_kind("datasets.test.depth_type", evaluated[0])
-    if given["model.name"].startswith("SemiSup"):  # the other models do not read depth in training
-        dataset |= _measured_depth(name, given, dataset.get("ground_truth"), notes)
-    if given["model.name"] == "VelSupModel":
-        dataset["speed"] = "positions" if name == "kitti" else True  # distances of recorded poses, as there
-    return options
-
-
-def _measured_depth(
-    name: str, given: Mapping[str, Any], evaluated: str | None, notes: list[str]
-) -> dict[str, Any]:
-    """Settings of the dataset for depth that supervises and depth that is completed."""
-    settings: dict[str, Any] = {}
-    for setting in ("depth", "input_depth"):
-        kinds = [kind for kind in _list(given[f"datasets.train.{setting}_type"]) if kind]
-        if not kinds:
-            continue
-        kind = _depth_kind(f"datasets.train.{setting}_type", kinds[0])
-        if setting == "input_depth":
-            settings["input_depth"] = kind
-            continue
-        settings["supervision"] = True
-        if name == "kitti":
-            settings["ground_truth"] = kind
-            if evaluated and evaluated != kind:
-                notes.append(f"training reads depth of kind {kind}: evaluate with --ground_truth {evaluated}")
-    return settings
-
-
-def _depth_kind(key: str, kind: str) -> str:
-    if kind not in GROUND_TRUTHS:
-        raise InputError(f"{key}: there is no '{kind}'{nearest_name(kind, GROUND_TRUTHS)}")
-    return GROUND_TRUTHS[kind]
-
-
 def _augmentation(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    shape = _list(given["datasets.augmentation.image_shape"])
-    crop = _list(given["datasets.augmentation.crop_train_borders"])
+    shape = as_list(given["datasets.augmentation.image_shape"])
+    crop = check_borders(as_list(given["datasets.augmentation.crop_train_borders"]))
     if crop:
-        notes.append(f"crop_train_borders {tuple(crop)}: images are resized whole here, not cropped")
-    if shape:
-        options |= {"height": shape[0], "width": shape[1]}
-    elif len(crop) == 4 and crop[0] < 0 == crop[1] and crop[3] > 0:
-        options |= {"height": -crop[0], "width": crop[3]}
+        notes.append("crop_train_borders: training cuts windows, evaluation shows the whole image")
+    if size := shape or (crop and size_of(crop)):
+        options |= {"height": size[0], "width": size[1]}
     generic = given["model.name"] == "GenericSelfSupModel"  # which never mirrors, whatever the config says
     augment: dict[str, Any] = {"flip": 0.0 if generic else given["model.loss.flip_lr_prob"], "jitter": 0.0}
-    jittering = _list(given["datasets.augmentation.jittering"])
+    jittering = as_list(given["datasets.augmentation.jittering"])
     if jittering:
         if len(jittering) == 5 and jittering[4]:
             notes.append(f"jittering: there is no gain of single channels here, {jittering[4]} is left out")
@@ -348,10 +260,3 @@ def _choice(key: str, given: Mapping[str, Any], choices: Mapping[str, str], *oth
     if value not in choices:
         raise InputError(f"{key}: there is no '{value}'{nearest_name(value, [*choices, *others])}")
     return choices[value]
-
-
-def _list(value: Any) -> list[Any]:
-    """A value as a list: a single value is a list of one, an empty string an empty list, as in yacs."""
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    return [] if value in ("", None) else [value]

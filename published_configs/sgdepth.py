@@ -125,7 +125,11 @@ def _split(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     loaders = given["depth_training_loaders"]
     if loaders in SPLITS:
         return {"split": SPLITS[loaders]}
-    notes.append(f"the list of {loaders} is not published; name yours by --split, or eigen_zhou is taken")
+    notes.append(
+        f"the list of {loaders} is not published; --split FOLDER reads its JSON lists "
+        "(kitti_<split>/train.json), "
+        "else eigen_zhou is taken"
+    )
     return {}
 
 
