@@ -34,22 +34,7 @@ _loaded: dict[str, ModuleType] = vars(_kept).setdefault(str(_FOLDER), {})
 
 
 def parallax(path: str | Path, device: str = "auto", which: str = "best", **options: Any):
-    """A model that is ready to predict depth.
-
-        model(images)   (B, 3, h, w) float in [0, 1] or uint8, a PIL image, an array (h, w, 3), a path, or a
-                        list of these  ->  depth (B, 1, h, w)
-        model(images, intrinsics)   for a rig: (N, 3, h, w) in ring order and (N, 3, 3) in their pixels
-
-    Args:
-        path: a run folder, a checkpoint file or a published checkpoint.
-        device: `auto` (a GPU if there is one), `cpu`, `cuda`, ...
-        which: checkpoint of a run folder, `best` or `last`.
-        options: height and width, to run the network at another size than it was trained with.
-
-    Returns:
-        A `predictor.Predictor`: an nn.Module with `height`, `width`, `cameras`, `metric_scale`, `is_metric`,
-        `unit`, `options`.
-    """
+    """A model that is ready to predict depth; arguments, result and errors are those of `parallax.load`."""
     with _our_modules():
         from predictor import load_predictor
 
@@ -81,4 +66,7 @@ def _our_modules() -> Iterator[None]:
 
 def _is_ours(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    return file is not None and _FOLDER in Path(file).resolve().parents
+    if file is None or not Path(file).resolve().is_relative_to(_FOLDER):
+        return False
+    # A virtual environment in the checkout holds packages of other people.
+    return Path(file).resolve().relative_to(_FOLDER).parts[0].removesuffix(".py") in _NAMES

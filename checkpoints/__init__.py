@@ -14,9 +14,11 @@ model, and the state of the training if it can be resumed.
     SC-Depth file        epoch=99-val_loss=0.1411.ckpt; SC-SfMLearner: dispnet_*.pth.tar, exp_pose_*.pth.tar
     FeatDepth file       epoch_40.pth of the auto-encoder, of mono_fm or mono_fm_joint
     PackNet-SfM file     PackNet01_MR_selfsup_K.ckpt, or .pth.tar of its first release
+    transformers folder  config.json, model.safetensors of Depth Anything or DPT
 
 Names that wrappers added (`module.`, `_orig_mod.`, profilers) are removed first, and a state dict is found in
-other nestings too. A file of a related system is refused in a sentence that says what it is.
+other nestings too; of a file that holds averaged weights as well (`ema`, `swa`), these are read. A file of a
+related system, or one that is not a checkpoint, is refused in a sentence that says what it is.
 
 A new layout is one file here with a `Layout` (`recognise` and `read`) and an entry in LAYOUTS; the first
 layout that recognises the content reads it. Both functions get a file's content as plain values; a folder of
@@ -29,6 +31,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from checkpoints import hub
+from checkpoints._averages import with_averages
 from checkpoints._folder import RunFolder
 from checkpoints._loading import load_optimizer, load_weights
 from checkpoints._networks import decoder_scales, resnet_layers
@@ -49,11 +53,13 @@ from checkpoints._relatives import describe_file
 from checkpoints._wrappers import alternatives, without_wrappers
 from checkpoints.bdedepth import BDEDEPTH
 from checkpoints.featdepth import FEATDEPTH
+from checkpoints.hub import located, plain_weights
 from checkpoints.monodepth2 import MONODEPTH2, PUBLISHED_NETWORKS, write_monodepth2_folder
 from checkpoints.packnet import PACKNET, write_packnet
 from checkpoints.sc_depth import SC_DEPTH
 from checkpoints.sgdepth import SGDEPTH
 from checkpoints.surround_depth import SURROUND_DEPTH
+from checkpoints.transformers import TRANSFORMERS
 from utils import InputError
 
 __all__ = [
@@ -69,6 +75,8 @@ __all__ = [
     "load_ground_truth_npz",
     "load_optimizer",
     "load_weights",
+    "located",
+    "plain_weights",
     "prune_checkpoints",
     "random_state",
     "read_file",
@@ -82,24 +90,27 @@ __all__ = [
 ]
 
 # The first layout that recognises the content reads it.
-LAYOUTS = [PARALLAX, SGDEPTH, FEATDEPTH, BDEDEPTH, PACKNET, SURROUND_DEPTH, SC_DEPTH, MONODEPTH2]
+LAYOUTS = [
+    *(PARALLAX, SGDEPTH, FEATDEPTH, BDEDEPTH, PACKNET, SURROUND_DEPTH, SC_DEPTH, MONODEPTH2, TRANSFORMERS)
+]
 
 
 def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
     """Read a checkpoint of any known layout.
 
     Args:
-        path: a run folder, one of its files, a release, a published folder or file.
+        path: a run folder, one of its files, a release, a published folder or file; on the Hugging Face hub
+            `hf://owner/name` (hub.py).
         which: checkpoint of a run folder: `"best"` (the last if there is no best) or `"last"`.
 
     Raises:
         InputError: an unknown layout, a missing or broken part, or a file that tries to run code.
     """
-    path = Path(path).expanduser()
+    path = hub.fetch(path) if hub.is_hub(path) else Path(path).expanduser()
     if not path.exists():
         raise InputError(f"there is no file or folder {path}")
     if path.is_dir():
-        path = file_of_run(path, which) or path
+        path = file_of_run(path, which) or hub.model_file(path) or path
     content: Any = Folder(path) if path.is_dir() else read_file(path)
     if isinstance(content, Folder):
         candidates, counters = iter([content]), content.counters
@@ -107,6 +118,7 @@ def load_checkpoint(path: str | Path, which: str = "best") -> Checkpoint:
         candidates, counters = iter([content]), []
     else:
         content, counters = without_wrappers(content)
+        content = with_averages(content, path)
         candidates = alternatives(content) if isinstance(content, Mapping) else iter(())
     for candidate in candidates:
         for layout in LAYOUTS:

@@ -12,10 +12,9 @@ own metrics and the best so far, and is the best if both agree.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from checkpoints._own import (
     update_link,
 )
 from checkpoints._record import Checkpoint
+from files import read_records
 from utils import InputError, can_write
 
 
@@ -102,13 +102,21 @@ class RunFolder:
         """Let another process write the folder."""
         self.lock.release()
 
-    def save(self, checkpoint: Checkpoint, better: bool, keep: int) -> None:
+    def save(
+        self,
+        checkpoint: Checkpoint,
+        better: bool,
+        keep: int,
+        keep_best: int = 0,
+        cost: Callable[[Mapping[str, Any]], float | None] = lambda training: None,
+    ) -> None:
         """Save the state of a run: at the end of an epoch as the epoch's file, within an epoch as last.pt.
 
         Args:
             checkpoint: its training says epoch and position.
             better: whether it is the best so far.
-            keep: number of epoch files that stay; 0 keeps all.
+            keep: number of the newest epoch files that stay; 0 keeps all.
+            keep_best, cost: those of `prune_checkpoints`.
         """
         state = checkpoint.training or {}
         path = self.last if state["position"] else epoch_path(self.checkpoints, state["epoch"])
@@ -118,17 +126,13 @@ class RunFolder:
         if path != self.last:
             update_link(self.last, path)
         if keep:
-            prune_checkpoints(self.checkpoints, keep)
+            prune_checkpoints(self.checkpoints, keep, keep_best, cost)
 
     def has_validation(self, step: int) -> bool:
         """Whether log.jsonl holds a validation after this step."""
-        log = self.path / "log.jsonl"
-        for line in log.read_text().splitlines() if log.exists() else ():
-            with contextlib.suppress(ValueError):
-                record = json.loads(line)
-                if record.get("step") == step and any(key.startswith("val/") for key in record):
-                    return True
-        return False
+        records = (record for _, record in read_records(self.path / "log.jsonl"))
+        of_step = (record for record in records if record.get("step") == step)
+        return any(key.startswith("val/") for record in of_step for key in record)
 
     def _best_epoch(self) -> Path | None:
         """The file that the newest record calls the best, for a folder that was copied without best.pt."""

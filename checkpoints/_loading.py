@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -49,6 +49,7 @@ def load_weights(
     asked = list(ours) if models is None else list(models)
     kept = [name for name in asked if name not in theirs and name in allow_missing]
     asked = [name for name in asked if name not in kept]
+    unread = _leave_unread(module, theirs, asked)
     aside = [name for name in theirs if name not in asked]
 
     common = " ".join(name for name in ours if name in theirs)
@@ -68,6 +69,7 @@ def load_weights(
     module.load_state_dict({k: v for name in asked for k, v in theirs[name].items()}, strict=False)
     report = "loaded " + (", ".join(f"{name} ({len(theirs[name])} tensors)" for name in asked) or "nothing")
     report += f"; left aside {', '.join(aside)} (not asked for)" if aside else ""
+    report += f"; left aside {', '.join(unread)} (the model has none)" if unread else ""
     return report + (f"; {', '.join(kept)} not in the file and left unchanged" if kept else "")
 
 
@@ -95,6 +97,18 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, states: 
         }
         found += 1
     return f"loaded the optimiser state of {found} of {len(groups)} parameters"
+
+
+def _leave_unread(module: nn.Module, theirs: dict[str, dict[str, Tensor]], asked: Sequence[str]) -> list[str]:
+    """Take out of `theirs` what a sub-network can do without, such as heads of further scales; in words."""
+    found = []
+    for name in asked:
+        fit = getattr(getattr(module, name, None), "weights_for", None)
+        if fit and name in theirs:
+            fitted, left = fit({key.removeprefix(f"{name}."): value for key, value in theirs[name].items()})
+            theirs[name] = {f"{name}.{key}": value for key, value in fitted.items()}
+            found += [f"{name}'s {left}"] if left else []
+    return found
 
 
 def _differences(name: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,17 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     write(path, {**content, "checksum": checksum(content)})
 
 
-def export_weights(path: str | Path, checkpoint: Checkpoint) -> None:
+def export_weights(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
     """Write a release: `.safetensors`, with the options and the training lists as JSON in its metadata.
 
-    Options that are absolute paths on this machine are left out.
+    Options that are absolute paths on this machine or addresses are left out. With `half`, weights are
+    float16, which halves the file; they are read into float32 networks.
     """
     weights = {key: value.detach().cpu().clone().contiguous() for key, value in checkpoint.weights.items()}
+    if half:
+        weights = {
+            key: value.half() if value.is_floating_point() else value for key, value in weights.items()
+        }
     options = json.loads(json.dumps(_without_paths(checkpoint.options)))  # tuples become lists, as when read
     content = {"parallax": FORMAT, "weights": dict(sorted(weights.items())), "options": options}
     lists = (checkpoint.training or {}).get("training_data")
@@ -82,11 +87,40 @@ def epoch_path(folder: str | Path, epoch: int) -> Path:
     return Path(folder) / f"epoch_{epoch:04d}.pt"
 
 
-def prune_checkpoints(folder: str | Path, keep: int) -> None:
-    """Remove all epoch files except the `keep` newest; last.pt and best.pt keep their content."""
+def prune_checkpoints(
+    folder: str | Path,
+    keep: int,
+    keep_best: int = 0,
+    cost: Callable[[Mapping[str, Any]], float | None] = lambda training: None,
+) -> None:
+    """Remove epoch files except the newest and the best; last.pt and best.pt keep their content.
+
+    The files themselves say how good they are, so a run that was killed or resumed prunes as another one.
+
+    Args:
+        folder: a run's `checkpoints`.
+        keep: number of the newest files that stay.
+        keep_best: number of files with the lowest cost that stay too; of equal ones the earlier.
+        cost: reads the training record of a file; None for a file that cannot be compared.
+    """
     files = epoch_files(Path(folder))
-    for path in files[: max(0, len(files) - keep)]:
-        path.unlink(missing_ok=True)
+    older = files[: max(0, len(files) - keep)]
+    best: list[Path] = []
+    if older and keep_best:
+        costs = {path: _cost(path, cost) for path in files}
+        known = [path for path in files if costs[path] is not None]
+        best = sorted(known, key=lambda path: costs[path])[:keep_best]
+    for path in older:
+        if path not in best:
+            path.unlink(missing_ok=True)
+
+
+def _cost(path: Path, cost: Callable[[Mapping[str, Any]], float | None]) -> float | None:
+    """The cost of a file; None if it is damaged."""
+    try:
+        return cost(peek(path))
+    except InputError:
+        return None
 
 
 def epoch_files(folder: Path) -> list[Path]:
@@ -187,7 +221,7 @@ PARALLAX = Layout("parallax", "a run folder, or our .pt or .safetensors file", _
 
 
 def _without_paths(value: Any) -> Any:
-    """The options without absolute paths."""
+    """The options without absolute paths and addresses."""
     if isinstance(value, dict):
         return {key: _without_paths(item) for key, item in value.items() if not _is_path(item)}
     if isinstance(value, (list, tuple)):
@@ -196,4 +230,4 @@ def _without_paths(value: Any) -> Any:
 
 
 def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and (os.path.isabs(value) or value.startswith("~"))
+    return isinstance(value, str) and (os.path.isabs(value) or value.startswith("~") or "://" in value)

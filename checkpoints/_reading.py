@@ -9,6 +9,7 @@ import json
 import pickle
 import re
 import types
+import warnings
 import zipfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,9 @@ import numpy as np
 import safetensors
 import torch
 
-from checkpoints._wrappers import nested_state, without_wrappers
+from checkpoints._averages import with_averages
+from checkpoints._kinds import is_safetensors, is_whole_module, other_kind
+from checkpoints._wrappers import nested_state, of_network, without_wrappers
 from utils import InputError
 
 
@@ -37,16 +40,36 @@ def read_file(path: Path, mmap: bool = False) -> Any:
         path.open("rb").close()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    said: list[warnings.WarningMessage] = []
+    tensors = is_safetensors(path)
+    if not tensors and (kind := other_kind(path)):
+        what, _, fix = kind.partition("; ")
+        raise InputError(f"{path} is {what}, not a checkpoint; {fix}")
     try:
-        if path.suffix == ".safetensors":
+        if tensors:
             return _read_safetensors(path)
-        with _stand_ins_allowed():
-            return _plain(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None))
+        with _stand_ins_allowed(), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")  # what torch warns of, such as another protocol, may be readable
+            with path.open("rb") as file:  # torch would take its format from the name
+                source = path if mmap else file
+                return _plain(torch.load(source, map_location="cpu", weights_only=True, mmap=mmap or None))
     except Exception as error:  # a broken file makes torch.load raise almost any exception
-        if refused := re.search(r"GLOBAL (\S+)", str(error)):
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused and is_whole_module(path):
+            raise InputError(
+                f"{path} holds a whole module, which needs the code of '{refused[1]}' to load; nothing of it "
+                "ran. Save its weights where its code is: torch.save(model.state_dict(), 'weights.pth')"
+            ) from None
+        if refused:
             raise InputError(
                 f"{path} wants to use '{refused[1]}' while it loads, which weights do not need; it was "
                 "refused and nothing of it ran. If the file is your own, save only its state_dict"
+            ) from None
+        protocol = re.search(r"pickle protocol (\d+)", " ".join(str(warning.message) for warning in said))
+        if protocol and "Unsupported operand" in str(error):
+            raise InputError(
+                f"{path} was saved with pickle protocol {protocol[1]}, which torch reads only by running its "
+                "code; save it again by torch.save(content, path) without pickle_protocol"
             ) from None
         size = path.stat().st_size
         raise InputError(
@@ -80,8 +103,9 @@ class Folder(Mapping):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.contents:
-            content, counters = without_wrappers(nested_state(read_file(self.files[name])))
-            self.contents[name] = content
+            content, counters = without_wrappers(read_file(self.files[name]))
+            content = nested_state(with_averages(content, self.files[name]))
+            self.contents[name] = of_network(content, name)
             self.counters += [f"{name}.{counter}" for counter in counters]
         return self.contents[name]
 
@@ -231,7 +255,12 @@ def load_ground_truth_npz(path: str | Path) -> list[np.ndarray]:
             ) from None
         raise InputError(f"{path} is truncated or not a ground truth file ({error})") from None
     for index, depth in enumerate(maps):
-        if not isinstance(depth, np.ndarray) or depth.ndim != 2:
+        if (
+            not isinstance(depth, np.ndarray)
+            or depth.ndim != 2
+            or not depth.size
+            or depth.dtype.kind not in "fiu"
+        ):
             raise InputError(f"{path}: entry {index} is not a depth map but {_describe(depth)}")
         # One by one, so that the bytes already read are freed; the copies are writeable.
         maps[index] = depth.astype(np.float32)
@@ -260,7 +289,12 @@ class _ArrayUnpickler(pickle.Unpickler):
         return known[f"{module}.{name}"]
 
 
+def _is_map(value: Any) -> bool:
+    """Whether a value is an array of numbers with two axes, none of them empty."""
+    return isinstance(value, np.ndarray) and value.ndim == 2 and value.size > 0 and value.dtype.kind in "fiu"
+
+
 def _describe(value: Any) -> str:
-    return (
-        f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-    )
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} of {value.dtype}"
+    return f"a {type(value).__name__}"

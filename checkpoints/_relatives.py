@@ -21,6 +21,9 @@ ELSEWHERE = (
 
 # The first pattern that a key matches names the network.
 _FOREIGN = (
+    (r"\blora_[AB]\b", "a LoRA adapter without the network that it changes"),
+    (r"\b(embed_tokens|wte|tok_embeddings|word_embeddings)\.weight$|\blm_head\.", "a language model"),
+    (r"\b(down_blocks|input_blocks)\.\d|\btime_embed", "a diffusion model"),
     (r"\bmhca_stages\.", "the encoder of MonoViT (MPViT)"),
     (r"\bstages\.\d+\.\d+\.(ddwconv|xca)\b", "the encoder of Lite-Mono"),
     (r"\b(reduce_conv|prematching_conv)\.", "the encoder of ManyDepth"),
@@ -32,6 +35,13 @@ _FOREIGN = (
     (r"\bblocks\.\d+\.attn\.qkv\.", "a vision transformer"),
     (r"\bfeatures\.\d+\.", "a torchvision network with `features`, such as MobileNet or VGG"),
 )  # fmt: skip
+
+# State of a training that is not a network: entries → what it is.
+_TRAINING = (
+    ({"state", "param_groups"}, "the state of an optimiser"),
+    ({"last_epoch", "_step_count"}, "the state of a learning rate schedule"),
+    ({"scale", "growth_factor", "backoff_factor"}, "the state of a gradient scaler"),
+)
 
 
 def network_kind(state: Mapping[str, Any]) -> str:
@@ -62,8 +72,8 @@ def describe(state: Mapping[str, Any]) -> str:
     for pattern, name in _FOREIGN:
         if any(re.search(pattern, key) for key in keys):
             return name
-    if {"state", "param_groups"} <= set(keys):
-        return "the state of an optimiser"
+    if training := [words for names, words in _TRAINING if names <= set(keys)]:
+        return training[0]
     if "decoder.0.conv.conv.weight" in state:
         return "a depth decoder with other levels than Monodepth2's (Lite-Mono has three)"
     if "decoder.0.1.weight" in state:

@@ -37,6 +37,7 @@ DEPTH_NETWORKS = {
     "PackNetSlimEnc01": "packnet_san",  # named in published SAN files; no such class was ever published
     "RaySurfaceResNet": "ray_surface",
 }
+PUBLISHED = ("PackNet01", "PackNetSlim01", "PackNetSAN01", "DepthResNet", "RaySurfaceResNet")
 POSE_NETWORKS = {"PoseNet": "packnet_pose", "PoseResNet": "packnet_pose_resnet"}
 DATASETS = {"KITTI": "kitti", "DGP": "ddad", "Image": "folder"}
 # Published model → its loss terms that fix metric scale.
@@ -126,8 +127,8 @@ def _depth_options(
     layers = resnet_layers(key for key in state if key.startswith("encoder."))
     if layers is None or not any(key.startswith("decoder.decoder.") for key in state):
         raise InputError(
-            f"{path}: its depth network is neither a PackNet nor a DepthResNet; "
-            f"its first entries are {', '.join(list(state)[:3])}"
+            f"{path}: its depth network is not one of {', '.join(PUBLISHED)}; its first entries are "
+            f"{', '.join(list(state)[:3])}; give a file of one of these networks"
         )
     options = {"num_layers": layers, "min_depth": 0.1, "max_depth": 100.0}
     if any(key.startswith("ray_surf.") for key in state):
@@ -139,7 +140,11 @@ def _depth_options(
 def _packnet_name(packed: Mapping[str, Tensor], path: Path) -> str:
     channels = packed[_FIRST].shape[0]
     if channels not in _WIDTHS:
-        raise InputError(f"{path}: a PackNet begins with 64 or 32 channels, this one with {channels}")
+        raise InputError(
+            f"{path}: a PackNet begins with 64 channels (PackNet01) or 32 (PackNetSlim01, PackNetSAN01), "
+            "this one "
+            f"with {channels}; other widths are not read"
+        )
     san = any(key.startswith("mconvs.") for key in packed)
     return "packnet_san" if san else _WIDTHS[channels]
 
