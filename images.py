@@ -1,4 +1,4 @@
-"""Images to look at: maps in colours, image grids, all cameras of a rig in one image."""
+"""Images to look at: maps in colours, image grids, all cameras of a rig in one image; depth as 16-bit PNG."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 from torch import Tensor
 
 from files import writing
@@ -15,6 +15,7 @@ from utils import InputError
 
 IMAGE_FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF"}
 JPEG_QUALITY = 95
+LARGEST = 65535  # of 16 bits
 
 # Row and column of each camera in an image of the whole rig: seen from above, the front at the top.
 _CELLS = {
@@ -98,7 +99,9 @@ def ring_grid(views: Sequence[Sequence[np.ndarray]], names: Sequence[str], gap: 
         names: camera names. If one of them has no known position, the cameras form a single row.
         gap: pixels between cameras.
     """
-    stacks = [_labelled(np.concatenate(list(images)), name) for images, name in zip(views, names)]
+    stacks = [
+        labelled(np.concatenate(list(images)), name.replace("_", " ")) for images, name in zip(views, names)
+    ]
     positions = [_CELLS.get(name) for name in names]
     if None in positions:
         return image_grid([stacks], gap)
@@ -116,11 +119,11 @@ def resized(image: np.ndarray, width: int) -> np.ndarray:
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _labelled(image: np.ndarray, name: str) -> np.ndarray:
-    """The image with a camera's name in its upper left corner."""
+def labelled(image: np.ndarray, name: str) -> np.ndarray:
+    """(h, w, 3) uint8 with a name in its upper left corner."""
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
-    draw.text((6, 4), name.replace("_", " "), fill="white", stroke_width=2, stroke_fill="black")
+    draw.text((6, 4), name, fill="white", stroke_width=2, stroke_fill="black")
     return np.array(canvas)
 
 
@@ -146,3 +149,30 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     with writing(path) as temporary:
         kind = IMAGE_FORMATS[ending[1:].lower()]
         Image.fromarray(image).save(temporary, format=kind, quality=JPEG_QUALITY)
+
+
+def encode_depth(values: np.ndarray, factor: float | None = None) -> np.ndarray:
+    """Depth or inverse depth (h, w) as uint16. What is not finite and above 0 is 0, unknown.
+
+    Args:
+        values: in any unit.
+        factor: value of one unit; larger values than 65535 are cut. None: the largest becomes 65535.
+    """
+    known = np.isfinite(values) & (values > 0)
+    if not known.any():
+        return np.zeros(values.shape, np.uint16)
+    factor = LARGEST / float(values[known].max()) if factor is None else factor
+    scaled = np.where(known, values, 0).astype(np.float64) * factor
+    return np.where(known, scaled.round().clip(1, LARGEST), 0).astype(np.uint16)
+
+
+def save_depth(path: str | Path, depth: np.ndarray, factor: float) -> None:
+    """Write depth (h, w) as a 16-bit PNG, by `encode_depth`; a comment in the file states the factor.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", f"depth = value / {factor:g}; 0 is unknown")
+    with writing(path) as temporary:
+        Image.fromarray(encode_depth(depth, factor)).save(temporary, "PNG", pnginfo=text)

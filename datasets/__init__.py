@@ -6,10 +6,9 @@ the one that the options of a run name.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from utils import Registry
+from utils import Registry, import_own
 
 DATASETS = Registry("datasets")
 
@@ -26,4 +25,4 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'datasets' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"datasets.{_HOMES[name]}"), name)
+    return getattr(import_own(f"datasets.{_HOMES[name]}"), name)

@@ -34,10 +34,6 @@ PARTS = ("train", "val", "test")
 VIDEO, SINGLE = "leftImg8bit_sequence", "leftImg8bit"
 UPPER, LEAST_ROWS = 0.75, 0.55  # of the rows: the published share, and the least with the optical axis inside
 
-# Cityscapes' label ids that are trained on, in the order of their train ids 0 to 18; all others are ignored.
-LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-IGNORED = 255
-
 NAME = re.compile(r"(([a-z]+)_(\d{6}))_(\d{6})")
 
 
@@ -68,13 +64,6 @@ def read_camera(path: str | Path) -> Camera:
     if not (fx > 0 and fy > 0 and baseline > 0):
         raise InputError(f"{path}: fx, fy and baseline must be positive, got {fx}, {fy} and {baseline}")
     return Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), baseline)
-
-
-def to_train_ids(labels: np.ndarray) -> np.ndarray:
-    """Label ids to train ids, uint8 of any shape; ids without a train id become 255."""
-    table = np.full(256, IGNORED, np.uint8)
-    table[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
-    return table[labels]
 
 
 def frame_name(folder: str, number: int) -> str:

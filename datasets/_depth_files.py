@@ -1,7 +1,7 @@
-"""Depth files of a scene, in the folder `depth` next to its images.
+"""Depth files of a scene, in the folder `depth` with its images, or next to a folder of them called `images`.
 
     .npy    (h, w) metres
-    .npz    SciPy's sparse CSR or COO, metres; or a single array
+    .npz    SciPy's sparse CSR or COO, metres; or an array `depth`; or a single array
     .png    16 bits, value / depth_scale metres
 
 0 is unknown. A file belongs to the image of the same name or, if no name is that of an image and there are as
@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from datasets.ground_truth import read_values
-from datasets.image_files import natural_key, visible_files
+from datasets.image_files import image_size, natural_key, visible_files
+from files import DAMAGED_ARRAY, damage
 from utils import InputError
 
 ENDINGS = (".png", ".npy", ".npz")
+PROPORTIONS = 0.05  # largest relative difference between the proportions of a depth map and of its image
 
 
 def find_depths(folder: Path, frames: list[str]) -> dict[str, Path]:
@@ -29,6 +31,8 @@ def find_depths(folder: Path, frames: list[str]) -> dict[str, Path]:
         InputError: no file has the name of an image, and their number differs from the images'.
     """
     depths = folder / "depth"
+    if folder.name == "images" and not depths.is_dir():
+        depths = folder.parent / "depth"
     return match_files(depths, frames, ENDINGS) if depths.is_dir() else {}
 
 
@@ -70,20 +74,44 @@ def read_depth(path: Path, depth_scale: float) -> np.ndarray:
     try:
         if path.suffix.lower() == ".png":
             return read_values(path, "depth").astype(np.float32) / np.float32(depth_scale)
-        values = np.load(path)
-        values = _dense(values) if isinstance(values, np.lib.npyio.NpzFile) else values
+        with open(path, "rb") as file:
+            values = np.load(file)
+            values = _dense(values) if isinstance(values, np.lib.npyio.NpzFile) else values
     except InputError:
         raise
-    except (OSError, EOFError, KeyError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as depth ({error}); is it truncated?") from None
+    except DAMAGED_ARRAY as error:
+        raise InputError(f"{path} cannot be read as depth ({error}); {damage(path)}") from None
     values = np.squeeze(values)
-    if values.ndim != 2:
+    if values.ndim != 2 or not values.size:
         raise InputError(f"{path} is not a depth map: expected (height, width), got {values.shape}")
     return np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
 
 
+def check_proportions(path: Path, depth: np.ndarray, image: Path) -> None:
+    """Refuse a depth map that cannot show what its image shows; its size may differ.
+
+    Args:
+        path: file of the depth map, for the error.
+        depth: (h, w).
+        image: image file that it belongs to.
+
+    Raises:
+        InputError: its width differs by more than 5 % from that of the image at the same height.
+    """
+    (height, width), (image_height, image_width) = depth.shape, image_size(image)
+    if abs(width / height * image_height / image_width - 1) > PROPORTIONS:
+        raise InputError(
+            f"{path} is {width}x{height} and {image.name} is {image_width}x{image_height}; a depth map has "
+            "the proportions of its image"
+        )
+
+
 def _dense(arrays: np.lib.npyio.NpzFile) -> np.ndarray:
-    """Dense array of a `scipy.sparse.save_npz` file (CSR or COO), without SciPy; else the only array."""
+    """Dense array of a `scipy.sparse.save_npz` file (CSR or COO), without SciPy; else the depth, or the only
+    array.
+    """
+    if "depth" in arrays:
+        return arrays["depth"]
     if "shape" not in arrays:
         (name,) = arrays.files
         return arrays[name]

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from datasets._pillow import Unreadable, opened
+from files import DAMAGED_ARRAY
 from provenance import difference
 from utils import InputError
 
@@ -26,16 +27,16 @@ def matches_origin(path: Path) -> dict[str, Any] | None:
         with open(path, "rb") as file:
             np.load(file, allow_pickle=False)
             return json.loads(str(np.load(file, allow_pickle=False)))
-    except (ValueError, EOFError, OSError):
+    except DAMAGED_ARRAY:
         return None
 
 
 def mask_origin(path: Path) -> dict[str, Any] | None:
     """The origin in a mask; None if it has none."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return json.loads(image.text[MASK_ORIGIN])
-    except (KeyError, ValueError, AttributeError, OSError):
+    except (OSError, InputError, Unreadable):
         return None
 
 

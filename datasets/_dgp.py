@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from datasets.surround import pose_from_quaternion
+from files import DAMAGED_ARRAY
 from utils import InputError
 
 PARTS = {"0": "train", "1": "val", "2": "test", "3": "train_overfit"}
@@ -221,8 +221,8 @@ def read_calibration(path: str | Path) -> Calibration:
     """A calibration JSON: three parallel lists; a sensor without a focal length is not a camera.
 
     Raises:
-        InputError: it is truncated or of another format, its lists differ in length, intrinsics are not
-            finite, or extrinsics are not a rotation.
+        InputError: it is truncated or of another format, its lists differ in length, a name is there twice,
+            intrinsics are not finite, or extrinsics are not a rotation.
     """
     path = Path(path)
     message = _read_json(path)
@@ -233,6 +233,8 @@ def read_calibration(path: str | Path) -> Calibration:
             f"{path}: {len(names)} names, {len(cameras)} intrinsics and {len(extrinsics)} extrinsics; "
             "they must be as many"
         )
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"{path} has {', '.join(sorted(twice))} twice; one of them must go")
     intrinsics, rig_from_sensor = {}, {}
     for name, camera, pose in zip(names, cameras, extrinsics):
         fx, fy, cx, cy = (float(camera.get(key, 0)) for key in ("fx", "fy", "cx", "cy"))
@@ -258,7 +260,7 @@ def read_points(path: str | Path) -> np.ndarray:
         raise InputError(
             f"there are no LiDAR points {path}; {EXTRACT_AGAIN} (--skip_missing evaluates without)"
         ) from None
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAY as error:
         raise InputError(f"{path} cannot be read as LiDAR points ({error}); is it truncated?") from None
     if data.dtype.names and {"X", "Y", "Z"} <= set(data.dtype.names):
         data = np.stack([data["X"], data["Y"], data["Z"]], 1)

@@ -72,7 +72,7 @@ class KittiImages(SequenceDataset):
         return T_source_from_target[None]
 
     def network_intrinsics(self, sample: SplitLine, camera: int, height: int, width: int) -> np.ndarray:
-        if self.fixed_intrinsics:
+        if self.fixed_intrinsics and not self.crop_borders:
             return fixed_intrinsics(self.height, self.width)
         return super().network_intrinsics(sample, camera, height, width)
 

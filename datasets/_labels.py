@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from datasets._pillow import Unreadable, opened
+from files import damage
 from utils import PROJECT, InputError, nearest_name, read_text, read_yaml
 
 IGNORED = 255  # train id of pixels without a class
@@ -114,12 +115,14 @@ def read_label_image(path: Path) -> np.ndarray:
         InputError: there is no such file, or it is not an image.
     """
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return np.array(image)
     except FileNotFoundError:
         raise InputError(f"there is no file {path} of labels") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as labels ({error}); is it truncated?") from None
+    except InputError as error:
+        raise InputError(f"{path} is {error}") from None
+    except (OSError, Unreadable) as error:
+        raise InputError(f"{path} cannot be read as labels ({error}); {damage(path)}") from None
 
 
 def load_label_table(path: str | Path) -> LabelTable:

@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from datasets.sequence import SequenceDataset
+from files import inside
 from utils import InputError
 
 
 def mirrored_file(path: Path, image: Path, dataset: Any) -> Path:
-    """The file in the folder `path` that belongs to an image file of a dataset."""
-    return path / image.relative_to(dataset.data_path).with_suffix(".png")
+    """The file in the folder `path` that belongs to an image file of a dataset.
+
+    Raises:
+        InputError: a list or table of the dataset names an image outside of its folder.
+    """
+    if not image.is_relative_to(dataset.data_path):
+        raise InputError(f"{image} lies outside of {dataset.data_path}, so no file in {path} belongs to it")
+    return inside(path, str(image.relative_to(dataset.data_path).with_suffix(".png")))
 
 
 def check_whole_images(dataset: Any, what: str) -> None:

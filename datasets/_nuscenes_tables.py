@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets.surround import RING, pose_from_quaternion
+from files import DAMAGED_ARRAY
 from utils import InputError, atomic_path
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def load_index(folder: Path) -> Index:
 @functools.lru_cache(maxsize=2)  # train and val of a run are opened one after the other
 def _load_index(folder: Path, state: str) -> Index:
     path, names = folder / INDEX_FILE, [field.name for field in dataclasses.fields(Index)]
-    unreadable = contextlib.suppress(OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile)
+    unreadable = contextlib.suppress(*DAMAGED_ARRAY)
     with unreadable, np.load(path, allow_pickle=False) as file:
         if str(file["state"]) == state:
             return Index(**{name: file[name] for name in names})

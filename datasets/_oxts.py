@@ -9,7 +9,9 @@ the unit's are forward, left, up.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -117,15 +119,39 @@ class OxtsDrive:
             ground, or `positions`, the distance of the two positions over the time.
 
     Raises:
-        InputError: an unknown rule, no timestamps.
+        InputError: an unknown rule, no oxts.
     """
 
     def __init__(self, folder: str | Path, rule: str = "velocity") -> None:
         if rule not in SPEED_RULES:
             raise InputError(f"there is no speed rule '{rule}'{nearest_name(rule, SPEED_RULES)}")
         self.folder, self.rule = Path(folder), rule
-        self.times = read_timestamps(self.folder / "oxts" / "timestamps.txt")
+        times = self.folder / "oxts" / "timestamps.txt"
+        if not times.is_file():
+            raise InputError(
+                f"there is no file {times}; unpack the drive's oxts next to its images, or leave out "
+                "--dataset.speed"
+            )
+        self.times = read_timestamps(times)
         self._records: dict[int, Oxts] = {}
+
+    def check_covers(self, frames: Iterable[int]) -> None:
+        """Refuse frames without a record or a time. The folder is listed once.
+
+        Raises:
+            InputError: names the first of them.
+        """
+        folder = self.folder / "oxts" / "data"
+        files = set(os.listdir(folder)) if folder.is_dir() else set()
+        wanted = sorted(frames)
+        missing = [frame for frame in wanted if f"{frame:010d}.txt" not in files]
+        if missing:
+            raise InputError(
+                f"{folder} has no record of frame {missing[0]}; {len(missing)} of the {len(wanted)} "
+                "frames that "
+                "are read lack one; unpack the drive's oxts again, or leave the drive out of the list"
+            )
+        self.time_step(wanted[0], wanted[-1])
 
     def record(self, frame: int) -> Oxts:
         """The record of a frame.

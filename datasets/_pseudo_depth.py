@@ -15,7 +15,6 @@ Datasets other than `folder` find the files in a folder that mirrors their image
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from torch.utils.data import Dataset
 
 from datasets._depth_files import read_depth
 from datasets._mirrored_files import check_mirrored, check_whole_images, mirrored_file
+from notices import notice
 from structures import Batch
 from utils import InputError, check_settings, nearest_name, read_text
 
@@ -35,6 +35,7 @@ FOLDERS = ("pseudo_depth", "leres_depth")
 ENDINGS = (".png", ".npy", ".npz")
 CONVENTION = "pseudo_depth.json"
 QUANTITIES = ("depth", "inverse_depth")
+_constant: set[Path] = set()  # folders with a constant file, as far as this process has seen
 
 
 def find_pseudo_depth(
@@ -104,11 +105,22 @@ def read_pseudo_depth(path: Path, quantity: str, height: int, width: int) -> Ten
     known = values > 0
     largest = values[known].max() if known.any() else 0.0
     if known.any() and values[known].min() == largest:
-        warnings.warn(f"{path} is constant ({largest:g}); its pseudo-depth is taken as unknown", stacklevel=2)
+        _warn_of_constant(path.parent, path.name, float(largest))
         known = np.zeros_like(known)
     if quantity == "inverse_depth":
         values = np.divide(largest, values, out=np.zeros_like(values), where=known)
     return resize_nearest(np.where(known, values, 0), height, width)
+
+
+def _warn_of_constant(folder: Path, name: str, value: float) -> None:
+    """Say it once for each folder: a whole folder of constant files would print thousands of lines."""
+    if folder in _constant:
+        return
+    _constant.add(folder)
+    notice(
+        f"{folder / name} is constant ({value:g}); its pseudo-depth, and that of any other constant file of "
+        "the folder, is taken as unknown; delete such files and run tools/pseudo_depth.py again"
+    )
 
 
 class WithPseudoDepth(Dataset):

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from datasets.exported_depth import SparseDepth
 from utils import InputError, nearest_name
 
 RULES = ("points", "packnet", "nearest")
-_ELEVATION_BINS = 64  # beams of the HDL-64E, KITTI's LiDAR
+BEAMS = 64  # beams of the HDL-64E, KITTI's LiDAR
 
 
 def resize_sparse_depth(depth: np.ndarray, size: tuple[int, int], rule: str = "points") -> np.ndarray:
@@ -47,6 +48,14 @@ def resize_sparse_depth(depth: np.ndarray, size: tuple[int, int], rule: str = "p
     return move_points(depth, size, scale, half=0.5 if rule == "points" else 0.0, nearest=rule == "points")
 
 
+def resize_points(depth: SparseDepth, size: tuple[int, int], rule: str = "points") -> np.ndarray:
+    """Same as `resize_sparse_depth` of the map, (N, height, width), from its known pixels."""
+    if rule == "nearest" or depth.shape[1:] == tuple(size):
+        return resize_sparse_depth(depth.dense(), size, rule)
+    scale = size[0] / depth.shape[1], size[1] / depth.shape[2]
+    return place_points(depth, size, scale, half=0.5 if rule == "points" else 0.0, nearest=rule == "points")
+
+
 def crop_sparse_depth(depth: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
     """The part of a depth map (..., h, w) that begins at (top, left); 0 where it goes beyond the map."""
     return move_points(depth, (height, width), offset=(top, left))
@@ -73,19 +82,45 @@ def move_points(
     Returns:
         (..., height, width); values that leave the map are lost.
     """
-    flat = depth.reshape(-1, *depth.shape[-2:])
-    maps, rows, columns = np.nonzero(flat)
-    metres = flat[maps, rows, columns]
-    y = np.floor((rows + half) * scale[0] - offset[0]).astype(np.int64)
-    x = np.floor((columns + half) * scale[1] - offset[1]).astype(np.int64)
-    inside = (y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1])
-    maps, y, x, metres = maps[inside], y[inside], x[inside], metres[inside]
-    if nearest:  # numpy keeps the last of several assignments to one place
-        order = np.argsort(-metres, kind="stable")
-        maps, y, x, metres = maps[order], y[order], x[order], metres[order]
-    result = np.zeros((len(flat), *size), depth.dtype)
-    result[maps, y, x] = metres
+    flat = depth.reshape(-1)
+    known = np.flatnonzero(flat)
+    count = depth.size // (depth.shape[-2] * depth.shape[-1])
+    shape = count, *depth.shape[-2:]
+    result = place_points(SparseDepth(shape, known, flat[known]), size, scale, offset, half, nearest)
     return result.reshape(*depth.shape[:-2], *size)
+
+
+def place_points(
+    depth: SparseDepth,
+    size: tuple[int, int],
+    scale: tuple[float, float] = (1.0, 1.0),
+    offset: tuple[float, float] = (0.0, 0.0),
+    half: float = 0.5,
+    nearest: bool = True,
+) -> np.ndarray:
+    """Same as `move_points` of the known pixels of a map, (N, height, width); its zeros are never read."""
+    height, width = depth.shape[1:]
+    lines, columns = np.divmod(depth.indices, width)
+    maps, rows = np.divmod(lines, height)
+    metres = depth.metres
+    y, x = (  # of each row and column, then of each point
+        np.floor((np.arange(old) + half) * factor - start).astype(np.int64)
+        for old, factor, start in zip((height, width), scale, offset)
+    )
+    outside = ((y < 0) | (y >= size[0])).any() or ((x < 0) | (x >= size[1])).any()
+    y, x = y[rows], x[columns]
+    if outside:
+        inside = np.flatnonzero((y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1]))
+        maps, y, x, metres = maps[inside], y[inside], x[inside], metres[inside]
+    places = (maps * size[0] + y) * size[1] + x
+    result = np.zeros((depth.shape[0], *size), metres.dtype)
+    if not nearest:  # numpy keeps the last of several assignments to one place
+        result.reshape(-1)[places] = metres
+        return result
+    result[:] = np.inf
+    np.minimum.at(result.reshape(-1), places, metres)
+    result[np.isinf(result)] = 0
+    return result
 
 
 def keep_points(depth: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -115,7 +150,7 @@ def keep_beams(
     intrinsics: np.ndarray,
     beams: int,
     rng: np.random.Generator | None = None,
-    of: int = _ELEVATION_BINS,
+    of: int = BEAMS,
 ) -> np.ndarray:
     """A depth map with every n-th of the LiDAR's beams, as a LiDAR of fewer beams would give it.
 

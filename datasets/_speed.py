@@ -142,10 +142,16 @@ class SceneSpeed:
         folder = Path(folder)
         if fps is not None and fps <= 0:
             raise InputError(f"fps must be positive, got {fps}")
+        if not (folder / SPEED_FILE).is_file():
+            raise InputError(
+                f"there is no file {folder / SPEED_FILE}; write seconds and metres per second into it, "
+                "one row "
+                "for each measurement, or leave out --dataset.speed"
+            )
         if fps is None and not (folder / TIMES_FILE).is_file():
             raise InputError(
                 f"{folder} has a {SPEED_FILE} and no {TIMES_FILE}; write the seconds of each frame there, "
-                "one a line, or give fps"
+                "one a line, or give the frames per second, such as --dataset.speed 25"
             )
         self.times = np.arange(frames) / fps if fps else read_times(folder / TIMES_FILE, frames)
         self.track = read_speed_csv(folder / SPEED_FILE, **settings)
@@ -223,13 +229,16 @@ def check_speeds(speeds: np.ndarray, source: str, plausible: tuple[float, float]
     """
     moving = speeds[speeds > 0]
     if not len(moving):
-        raise InputError(f"{source}: every speed is 0; a camera that stands still gives no scale")
+        raise InputError(
+            f"{source}: every speed is 0; a camera that stands still gives no scale; leave out "
+            "--dataset.speed"
+        )
     median = float(np.median(moving))
     if not plausible[0] <= median <= plausible[1]:
-        low, high = min(plausible[0], median / 2), max(plausible[1], 2 * median)
         raise InputError(
-            f"{source}: the median speed is {median:g} m/s ({3.6 * median:g} km/h); is it in another unit? "
-            f"Give metres per second, or accept it with plausible_speed=[{low:g}, {high:g}]"
+            f"{source}: the median speed is {median:g} m/s ({3.6 * median:g} km/h), outside "
+            f"{plausible[0]:g} to "
+            f"{plausible[1]:g} m/s; is it in another unit? Convert it to metres per second"
         )
 
 

@@ -24,8 +24,6 @@ from torch import Tensor
 
 from datasets import DATASETS
 from datasets._cityscapes import (
-    IGNORED,
-    LABEL_IDS,
     PARTS,
     UPPER,
     OfficialTree,
@@ -33,13 +31,15 @@ from datasets._cityscapes import (
     check_rows,
     frame_name,
     open_tree,
-    to_train_ids,
     upper_rows,
 )
+from datasets._cityscapes_labels import checked_train_ids, to_train_ids
 from datasets._labels import LabelTable, cityscapes_table, read_label_image
 from datasets.ground_truth import DEPTH, FOLDER, Exportable, check_ground_truth, read_values
+from datasets.image_files import image_size
 from datasets.sequence import SequenceDataset, check_folder, check_offsets, check_stride
 from datasets.splits import SplitLine, load_split
+from files import DAMAGED_ARRAY
 from metrics import Protocol
 from provenance import content
 from structures import Frame
@@ -61,7 +61,7 @@ class Cityscapes(Exportable, SequenceDataset):
         data_path: the official tree, or a folder of prepared sequences of either kind.
         split: `manydepth` (video), `fine` (every frame that has labels, read off `gtFine`), or a folder with
             lists of your own in the published form (`train_files.txt`, ... of lines
-            `aachen aachen_000000_000002`).
+            `aachen aachen_000000_000002`) or SGDepth's (`train.json`, `validation.json`).
         part: train, val or test.
         frame_ids: 0 and the sources: offsets in steps of `stride`.
         stride: raw frames from a target to its next source; the published 2 is 0.12 s.
@@ -76,6 +76,7 @@ class Cityscapes(Exportable, SequenceDataset):
     samples: list[SplitLine]
     default_width: ClassVar[int] = 512
     for_losses: ClassVar[tuple[str, ...]] = (*SequenceDataset.for_losses, "labels")
+    pixel_settings: ClassVar[tuple[str, ...]] = ("top_rows",)
     provides: ClassVar[Mapping[str, str]] = {
         **DEPTH,
         "maps.labels": "--split fine --dataset.labels true reads them",
@@ -112,7 +113,7 @@ class Cityscapes(Exportable, SequenceDataset):
         cut = [] if top_rows == UPPER else [f"{top_rows:g}"]  # exported maps are cut
         self.find_exported(split, part, cut, at_first=self.ground_truth == "disparity")
         self.tree.check(self.samples)
-        self.network_intrinsics(self.samples[0], 0, *self.read_images(self.samples[0], 0)[0].shape[1:])
+        self.network_intrinsics(self.samples[0], 0, *self.network_images(self.samples[0], 0).sizes[0])
         if labels:
             self._check_labels()
 
@@ -138,6 +139,10 @@ class Cityscapes(Exportable, SequenceDataset):
     def paths(self, sample: SplitLine, frame: Frame) -> list[Path]:
         return [self.tree.image_path(sample.folder, self._number(sample, frame), frame)]
 
+    def image_keys(self, sample: SplitLine, frame: Frame) -> list[str]:
+        keys = super().image_keys(sample, frame)
+        return [f"{key} {frame}" for key in keys] if isinstance(self.tree, TripleTree) else keys
+
     def read_images(self, sample: SplitLine, frame: Frame) -> list[Tensor]:
         return [self.tree.image(sample.folder, self._number(sample, frame), frame)]
 
@@ -162,12 +167,18 @@ class Cityscapes(Exportable, SequenceDataset):
         labels = read_label_image(path)
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise InputError(
-                f"{path} holds no ids: expected one 8-bit channel, got {labels.dtype} {labels.shape}"
+                f"{path} holds no ids: expected one 8-bit channel, got {labels.dtype} {labels.shape}; "
+                "are these the colours of gtFine_color.png?"
+            )
+        image = self.paths(sample, 0)[0]
+        if labels.shape != (size := image_size(image)):
+            raise InputError(
+                f"{path} is {labels.shape[1]}x{labels.shape[0]} and its image {image} is "
+                f"{size[1]}x{size[0]}; both must have one size"
             )
         labels = labels[: upper_rows(len(labels), self.top_rows)]
-        if path.name.endswith("_labelIds.png"):
-            return to_train_ids(labels)
-        return np.where(labels < len(LABEL_IDS), labels, IGNORED).astype(np.uint8)
+        convert = to_train_ids if path.name.endswith("_labelIds.png") else checked_train_ids
+        return convert(labels, path)
 
     def read_raw_depth(self, index: int) -> np.ndarray | None:
         """Depth from the published files or from disparity, for the kept rows."""
@@ -193,7 +204,7 @@ class Cityscapes(Exportable, SequenceDataset):
             return None
         try:
             depth = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except DAMAGED_ARRAY as error:
             raise InputError(f"{path} cannot be read as a depth map ({error}); fetch it again") from None
         if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
             raise InputError(f"{path} must be one (h, w) depth map, got {depth.dtype} {depth.shape}")

@@ -27,6 +27,7 @@ from torch.utils.data import Dataset
 
 from datasets import DATASETS
 from datasets.loading import EpochIndex, epoch_of
+from notices import notice
 from structures import Batch
 from utils import InputError
 
@@ -77,7 +78,14 @@ def with_companion(dataset: Any, options: Mapping[str, Any], part: str) -> Any:
         InputError: the section names no dataset or has an unknown setting, or the companion refuses one.
     """
     companion = open_companion(options, part)
-    return dataset if companion is None else WithCompanion(dataset, companion, options.get("seed", 0))
+    if companion is None:
+        return dataset
+    if len(companion) < (batch := options.get("batch_size") or 0):
+        notice(
+            f"the companion {options['companion']['name']} has {len(companion)} samples and --batch_size is "
+            f"{batch}, so each batch shows some of them twice"
+        )
+    return WithCompanion(dataset, companion, options.get("seed", 0))
 
 
 def open_companion(options: Mapping[str, Any], part: str, evaluated: bool = False) -> Any:

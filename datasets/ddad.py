@@ -14,24 +14,24 @@ a rule, so no list has to be downloaded.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
 
 from datasets import DATASETS
 from datasets._dgp import EXTRACT_AGAIN, Scene, project_points, read_points, read_scene, scene_files
 from datasets.ground_truth import DEPTH, Exportable, SparseDepth, check_ground_truth
+from datasets.image_files import image_size
 from datasets.resizing import resize_intrinsics
 from datasets.sequence import check_folder
 from datasets.splits import SplitLine, load_split
 from datasets.surround import RING, SurroundDataset, ring_order
 from files import inside
 from metrics import Protocol
+from notices import notice
 from provenance import content
 from structures import Frame
 from utils import InputError, nearest_name
@@ -176,7 +176,7 @@ class Ddad(Exportable, SurroundDataset):
         sentence = f"{count} of {total} samples lack a camera; the first is {where}"
         if count == total:
             raise InputError(f"{sentence}; choose others with --dataset.camera_names, or {EXTRACT_AGAIN}")
-        warnings.warn(f"{sentence}. They are left out.", stacklevel=4)
+        notice(f"{sentence}. They are left out.")
 
     def _check_calibration(self) -> None:
         """Read each calibration, and refuse one that lacks a camera, before the first image."""
@@ -209,8 +209,7 @@ class Ddad(Exportable, SurroundDataset):
     def image_size(self, sample: FrameSet, camera: int) -> tuple[int, int]:
         height, width = self.scenes[sample.scene].sizes[sample.number, camera].tolist()
         if not (height and width):
-            with Image.open(self.paths(sample, 0)[camera]) as image:
-                width, height = image.size
+            height, width = image_size(self.paths(sample, 0)[camera])
         return height, width
 
     def intrinsics(self, sample: FrameSet, camera: int, height: int, width: int) -> np.ndarray:

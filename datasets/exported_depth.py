@@ -17,20 +17,20 @@ leaves files that end in `.1of4.npz` and so on, which are read together. dataset
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from files import DAMAGED_ARRAY
 from utils import InputError
 
 FOLDER = "gt_depths"
-DAMAGE = (OSError, EOFError, KeyError, IndexError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 def exported_path(folder: str | Path, split: str | Path | None, part: str, ground_truth: str) -> Path:
@@ -72,6 +72,11 @@ class ExportedDepth:
 
     def get(self, name: str) -> np.ndarray | None:
         """The (N, h, w) float32 map of the sample called `name`; None if it was not exported."""
+        depth = self.measured(name)
+        return depth.dense() if isinstance(depth, SparseDepth) else depth
+
+    def measured(self, name: str) -> SparseDepth | np.ndarray | None:
+        """Same as `get`; a sparse map as its known pixels."""
         if name not in self._list():
             return None
         path, key = self._list()[name]
@@ -107,7 +112,7 @@ class ExportedDepth:
             if path not in self._open:
                 self._open[path] = zipfile.ZipFile(path)
             return reader(self._open[path], *key)
-        except DAMAGE as error:
+        except DAMAGED_ARRAY as error:
             raise InputError(
                 f"{path} cannot be read as exported ground truth ({error}); "
                 "remove it or write it again with tools/export_gt_depth.py"
@@ -128,13 +133,20 @@ def _read_origins(archive: zipfile.ZipFile) -> list[str]:
     return read_names(archive, "origins") if "origins.npy" in archive.NameToInfo else []
 
 
-def _read_map(archive: zipfile.ZipFile, key: str) -> np.ndarray:
-    """(N, h, w) float32, from either form."""
+def _read_map(archive: zipfile.ZipFile, key: str) -> SparseDepth | np.ndarray:
+    """(N, h, w) float32, in the form that the file has; a ValueError if it is not a map."""
+    depth: SparseDepth | np.ndarray
     if f"{key}.npy" in archive.NameToInfo:
-        return _read_array(archive, key)
-    shape = tuple(_read_array(archive, f"{key}.shape").tolist())
-    indices = np.cumsum(_read_array(archive, f"{key}.gaps"), dtype=np.int64)
-    return SparseDepth(shape, indices, _read_array(archive, f"{key}.metres")).dense()
+        depth = _read_array(archive, key)
+    else:
+        shape = tuple(_read_array(archive, f"{key}.shape").tolist())
+        indices = np.cumsum(_read_array(archive, f"{key}.gaps"), dtype=np.int64)
+        depth = SparseDepth(shape, indices, _read_array(archive, f"{key}.metres"))
+        if len(indices) != len(depth.metres) or (len(indices) and indices[-1] >= math.prod(shape)):
+            raise ValueError(f"map {key} has pixels outside of its shape {shape}")
+    if len(depth.shape) != 3 or 0 in depth.shape:
+        raise ValueError(f"map {key} has the shape {tuple(depth.shape)}, not (cameras, height, width)")
+    return depth
 
 
 class SparseDepth(NamedTuple):
@@ -161,13 +173,28 @@ class SparseDepth(NamedTuple):
         return SparseDepth(shape, indices[metres != 0], metres[metres != 0])
 
     @staticmethod
+    def nearest_of(shape: tuple[int, int, int], indices: np.ndarray, metres: np.ndarray) -> SparseDepth:
+        """A map of (K,) values in any order; the nearest of several at one index is kept, 0 is unknown."""
+        nearest = np.full(math.prod(shape), np.inf, np.float32)
+        np.minimum.at(nearest, indices, metres.astype(np.float32))
+        known = np.flatnonzero(nearest < np.inf)
+        metres = nearest[known]
+        return SparseDepth(shape, known[metres != 0], metres[metres != 0])
+
+    @staticmethod
     def of_pixels(
-        height: int, width: int, cameras: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+        height: int,
+        width: int,
+        cameras: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+        nearest: bool = False,
     ) -> SparseDepth:
-        """Depth from (K,) rows, columns and metres of each camera; the last point in a pixel is kept."""
+        """Depth from (K,) rows, columns and metres of each camera.
+
+        Of several points in a pixel the last is kept, or the nearest."""
         indices = [(n * height + rows) * width + columns for n, (rows, columns, _) in enumerate(cameras)]
         metres = [metres for _, _, metres in cameras]
-        return SparseDepth.of((len(cameras), height, width), np.concatenate(indices), np.concatenate(metres))
+        build = SparseDepth.nearest_of if nearest else SparseDepth.of
+        return build((len(cameras), height, width), np.concatenate(indices), np.concatenate(metres))
 
     def dense(self) -> np.ndarray:
         """(N, h, w) float32, 0 where unknown."""

@@ -20,7 +20,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from datasets.exported_depth import DAMAGE, SparseDepth, read_names
+from datasets.exported_depth import SparseDepth, read_names
+from files import DAMAGED_ARRAY
 from utils import InputError, atomic_path
 
 SPARSE = 0.25  # share of known pixels below which a map is stored as indices and metres
@@ -243,7 +244,7 @@ class Export:
                 origins = read_names(archive, "origins")
                 fits = fits and origins == [self._origin_of(n) for n in range(start, stop)]
                 return len(asked) if fits and not taken and archive.testzip() is None else 0
-        except DAMAGE:
+        except DAMAGED_ARRAY:
             return 0
 
     def _holds_maps(self, start: int) -> bool:
@@ -261,7 +262,7 @@ class Export:
     def _opened(self, start: int) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self._chunk(start))
-        except DAMAGE as error:
+        except DAMAGED_ARRAY as error:
             raise InputError(
                 f"{self._chunk(start)} is missing or damaged ({error}); if a second export writes the same "
                 "file, stop it; start this one again, it continues from the chunks that are there"

@@ -1,7 +1,7 @@
-"""Your own images: a folder of frames, a video file, or scenes of either. No code needed.
+"""Your own images: a folder of frames, a video or animated image, or scenes of either. No code needed.
 
     walk/0001.jpg, 0002.jpg, ...  walk/cam.txt       one scene
-    walk.mp4                      cam.txt            one scene; extracted once, to walk.mp4.frames
+    walk.mp4, walk.gif            cam.txt            one scene; extracted once, to walk.mp4.frames
     root/<scene>/...              root/cam.txt       several scenes, each of either kind (the SC-Depth layout)
 
 `cam.txt` (or `intrinsics.txt`) holds the camera's intrinsics in pixels of the images as they are on disk,
@@ -14,27 +14,32 @@ one prefix to another (datasets/image_files.py). Files that test_simple.py and t
 images are left out. If a folder also holds other images, or names do not follow time, `frames.txt` in it
 lists the frames in their order, one name or pattern per line; a list has no gaps.
 
-A lens with distortion has `camera.yaml` in place of `cam.txt`, in the same folders (cameras/_files.py). With
-the setting `speed`, `speed.csv` in a scene gives the speed of the camera (datasets/_speed.py).
+A lens with distortion has `camera.yaml` in place of `cam.txt`, in the same folders (cameras/_files.py). Files
+of COLMAP, nerfstudio, Kalibr and ROS are read as well (cameras/_calibration_files.py). With the setting
+`speed`, `speed.csv` in a scene gives the speed of the camera (datasets/_speed.py).
 
-If a scene has a folder `depth`, its files are ground truth (datasets/_depth_files.py).
+If a scene has a folder `depth`, its files are ground truth (datasets/_depth_files.py). Images in a
+folder called `images` may have it next to that folder: root/images and root/depth.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from cameras import Camera, read_camera
+from cameras import Camera
 from datasets import DATASETS
-from datasets._depth_files import find_depths, read_depth
+from datasets._depth_files import check_proportions, find_depths, read_depth
+from datasets._folder_cameras import GIVEN, find_camera
+from datasets._guessed_camera import guess_camera
 from datasets._pseudo_depth import find_pseudo_depth, read_convention, read_pseudo_depth
 from datasets._speed import SceneSpeed
 from datasets.ground_truth import DEPTH, Exportable
@@ -45,19 +50,20 @@ from datasets.scenes import (
     common_size,
     find_scenes,
     frame_names,
+    gaps_in_words,
     held_back,
     indexed_frames,
     listed_frames,
     listed_part,
+    other_formats,
 )
 from datasets.sequence import SequenceDataset, check_offsets, check_stride
-from intrinsics import FILES, check_intrinsics, parse_intrinsics, suggestion
+from intrinsics import GUESS, LEARN, as_text, parse_intrinsics
 from metrics import Protocol
+from notices import notice
 from provenance import content
-from structures import Frame
-from utils import InputError, read_text
-
-CAMERA_FILE = "camera.yaml"
+from structures import Batch, Frame
+from utils import InputError
 
 
 class Target(NamedTuple):
@@ -77,10 +83,13 @@ class Scene:
         frames: file names in time.
         every: the same, with the frames that `frame_index.txt` leaves out.
         runs: ranges of `frames` without a gap.
+        listed: the frames are listed by name, so that a list has no gaps.
         size: (height, width) of every image.
         intrinsics: (3, 3) pixels at that size.
         depths: frame's file name → its depth file.
-        camera: camera model of camera.yaml; None for a pinhole.
+        camera: camera model of a lens; None for a pinhole.
+        source: where the intrinsics are from, see `_folder_cameras.Found`.
+        learned: the training learns them; `intrinsics` are its start.
         speed: speeds of speed.csv; None if it is not read.
     """
 
@@ -89,10 +98,13 @@ class Scene:
     frames: list[str]
     every: list[str]
     runs: list[range]
+    listed: bool
     size: tuple[int, int]
     intrinsics: np.ndarray
     depths: dict[str, Path]
     camera: Camera | None = None
+    source: str = "file"
+    learned: bool = False
     speed: SceneSpeed | None = None
 
 
@@ -110,7 +122,9 @@ class Folder(Exportable, SequenceDataset):
         part: train, val, test (val if there is no `test.txt`) or all.
         frame_ids: 0 and the sources: offsets in steps of `stride`.
         intrinsics: "fx fy cx cy" (or 3x3 numbers) in pixels of the images as they are on disk, for all
-            scenes. It takes precedence over files.
+            scenes. It takes precedence over files. With `guess`, a scene without a file gets those of its
+            EXIF data, else of its motion, else of a camera that sees 60 degrees along the longer side. With
+            `learn`, focal length and principal point of each scene are learned from there.
         val_fraction: share of scenes or frames that is held back for val. With 0 every part is all of them,
             and validation only measures how well the training images are explained.
         stride: frames from a target to its next source. Take more if the camera moves little.
@@ -171,18 +185,17 @@ class Folder(Exportable, SequenceDataset):
             raise InputError(f"a folder has the parts {', '.join(PARTS)}, got '{part}'")
         check_offsets(frame_ids, "a folder")
         check_stride(stride)
-        if not 0 <= val_fraction < 1:
-            raise InputError(f"--dataset.val_fraction is in [0, 1), got {val_fraction}")
-        if not 0 < depth_scale < math.inf:
-            raise InputError(f"--dataset.depth_scale must be positive, got {depth_scale}")
+        _check_numbers(val_fraction, depth_scale)
         self.stride, self.depth_scale = stride, depth_scale
         self.protocol = Protocol("own images", "files next to the images", max_depth=depth_cap)
         root, folders = find_scenes(Path(data_path))
         # Lists next to a video are those of its whole folder.
         lists = split or (None if Path(data_path).is_file() else root)
         listed = listed_part(Path(lists), part, list(folders), split is not None) if lists else None
-        K = None if intrinsics is None else parse_intrinsics(intrinsics, "--dataset.intrinsics")
-        patterns = files.replace(",", " ").split() if isinstance(files, str) else files
+        K = _given(intrinsics)
+        self.learns_intrinsics = isinstance(K, str) and K == LEARN
+        self.camera_numbers = {name: number for number, name in enumerate(folders)}
+        patterns = _patterns(files)
         self.scenes = [
             _open_scene(name, folders[name], root, K, patterns, frame_index) for name in listed or folders
         ]
@@ -190,10 +203,11 @@ class Folder(Exportable, SequenceDataset):
             number: find_pseudo_depth(scene.folder, scene.every, natural_key)
             for number, scene in enumerate(self.scenes if pseudo_depth else [])
         }
-        if speed:
-            for scene in self.scenes:
-                fps = None if speed is True else float(speed)
-                scene.speed = SceneSpeed(scene.folder, len(scene.every), fps)
+        if self.learns_intrinsics and part == "train":
+            _check_learned(self.scenes, data_path)
+        for scene in self.scenes if speed else ():
+            fps = None if speed is True else float(speed)
+            scene.speed = SceneSpeed(scene.folder, len(scene.every), fps)
         offsets = [frame * stride for frame in frame_ids]
         spans = [range(len(scene.frames)) for scene in self.scenes]
         if listed is None and part != "all":
@@ -206,6 +220,7 @@ class Folder(Exportable, SequenceDataset):
                 f"{stride}; the scenes hold {', '.join(str(len(span)) for span in spans[:8])} frames"
             )
         _name_short_scenes(self.scenes, max(offsets) - min(offsets) + 1)
+        _name_left_out(self.scenes)
         super().__init__(root, frame_ids=frame_ids, **settings)
         scale = [] if depth_scale == 256 else [f"{depth_scale:g}"]
         self.find_exported(split, part, scale, at_first=False)
@@ -217,6 +232,32 @@ class Folder(Exportable, SequenceDataset):
     def intrinsics(self, sample: Target, camera: int, height: int, width: int) -> np.ndarray:
         return self.scenes[sample.scene].intrinsics
 
+    def __getitem__(self, index: int) -> Batch:
+        batch = super().__getitem__(index)
+        if self.learns_intrinsics:
+            scene = self.scenes[self.samples[index].scene]
+            batch.extra["camera_id"] = torch.tensor([self.camera_numbers[scene.name]])
+        return batch
+
+    def camera_record(self) -> dict[str, dict[str, Any]]:
+        """Scene → facts about a camera that was guessed or is learned, for the checkpoint's options.
+
+        `number`, `size` (height, width), `intrinsics` "fx fy cx cy" at that size, `start` the same before
+        training, `source` and `learned`, see `_folder_cameras.Found`.
+        """
+        found = [scene for scene in self.scenes if scene.learned or scene.source not in GIVEN]
+        return {
+            scene.name: {
+                "number": self.camera_numbers[scene.name],
+                "size": list(scene.size),
+                "intrinsics": as_text(scene.intrinsics),
+                "start": as_text(scene.intrinsics),
+                "source": scene.source,
+                "learned": scene.learned,
+            }
+            for scene in found
+        }
+
     def maps(self, sample: Target) -> dict[str, Tensor]:
         """`pseudo_depth` (1, 1, height, width) of any scale, 0 where unknown, if it is read."""
         if not self.pseudo_depth:
@@ -226,7 +267,7 @@ class Folder(Exportable, SequenceDataset):
         return {"pseudo_depth": read_pseudo_depth(path, quantity, self.height, self.width)}
 
     def lens(self, sample: Target, height: int, width: int) -> Camera | None:
-        """Camera model of camera.yaml in the scene or above it."""
+        """Camera model of a camera file in the scene or above it; None for a pinhole."""
         return self.scenes[sample.scene].camera
 
     def motion(self, sample: Target, frame: Frame) -> tuple[float, float] | None:
@@ -240,7 +281,11 @@ class Folder(Exportable, SequenceDataset):
     def read_raw_depth(self, index: int) -> np.ndarray | None:
         """Depth from the file in `depth`; None for an image without a file."""
         path = self._depth_path(index)
-        return None if path is None else read_depth(path, self.depth_scale)[None]
+        if path is None:
+            return None
+        depth = read_depth(path, self.depth_scale)
+        check_proportions(path, depth, self.paths(self.samples[index], 0)[0])
+        return depth[None]
 
     def raw_content(self, index: int) -> str:
         path = self._depth_path(index)
@@ -276,18 +321,64 @@ def _name_short_scenes(scenes: list[Scene], least: int) -> None:
     short = [scene for scene in scenes if len(scene.frames) < least]
     if short:
         others = f" and {len(short) - 1} more scenes have" if len(short) > 1 else " has"
-        warnings.warn(
+        notice(
             f"{short[0].folder}{others} no sample: a target and its neighbours take {least} frames, and "
-            f"{short[0].name} holds {len(short[0].frames)}",
-            stacklevel=3,
+            f"{short[0].name} holds {len(short[0].frames)}"
         )
+
+
+def _check_numbers(val_fraction: float, depth_scale: float) -> None:
+    if not 0 <= val_fraction < 1:
+        raise InputError(f"--dataset.val_fraction is in [0, 1), got {val_fraction}")
+    if not 0 < depth_scale < math.inf:
+        raise InputError(f"--dataset.depth_scale must be positive, got {depth_scale}")
+
+
+def _check_learned(scenes: list[Scene], data_path: str | Path) -> None:
+    """Refuse to learn intrinsics if the motion of no scene determines them."""
+    if not any(scene.learned for scene in scenes):
+        raise InputError(
+            f"--dataset.intrinsics {LEARN}: no motion in {data_path} determines the focal length, as "
+            f'when a camera moves without turning; give --dataset.intrinsics "fx fy cx cy" or {GUESS}'
+        )
+
+
+def _given(intrinsics: str | float | Sequence[float] | None) -> np.ndarray | str | None:
+    """The setting `intrinsics`: (3, 3) pixels, `GUESS`, `LEARN`, or None for those of files."""
+    if intrinsics is None or (isinstance(intrinsics, str) and intrinsics in (GUESS, LEARN)):
+        return intrinsics
+    return parse_intrinsics(intrinsics, "--dataset.intrinsics")
+
+
+def _patterns(files: str | Sequence[str] | None) -> list[str] | None:
+    """The setting `files` as a list of patterns; a number in YAML is a name as well."""
+    given = files.replace(",", " ").split() if isinstance(files, str) else files
+    return given and [str(pattern) for pattern in given]
+
+
+def _name_left_out(scenes: list[Scene]) -> None:
+    """Name the scenes with images that are not read, and those with gaps that no sample reaches across."""
+    several = [scene for scene in scenes if not scene.listed and other_formats(scene.folder)]
+    if several:
+        count, others = other_formats(several[0].folder), _and_more(several)
+        notice(
+            f"{count} images in {several[0].folder}{others} are left out, since the same frame is there in "
+            'another format; --dataset.files "*.png" selects one'
+        )
+    if gaps := [scene for scene in scenes if len(scene.runs) > 1]:
+        words = gaps_in_words(gaps[0].frames, gaps[0].runs)
+        notice(f"{gaps[0].folder}{_and_more(gaps)}: {words}; no sample reaches across a gap")
+
+
+def _and_more(scenes: list[Scene]) -> str:
+    return f" (and in {len(scenes) - 1} more scenes)" if len(scenes) > 1 else ""
 
 
 def _open_scene(
     name: str,
     folder: Path,
     root: Path,
-    K: np.ndarray | None,
+    given: np.ndarray | str | None,
     patterns: Sequence[str] | None,
     frame_index: bool = False,
 ) -> Scene:
@@ -296,37 +387,10 @@ def _open_scene(
     in_order = frame_index or listed_frames(folder, patterns) is not None
     runs = [range(len(frames))] if in_order else frame_runs(frames)
     size = common_size(folder, frames)
-    source, camera = "--dataset.intrinsics", None
-    if K is None and (path := _nearest_file(folder, root, (CAMERA_FILE,))):
-        camera = read_camera(path)
-        if not camera.sees(*size).any():
-            raise InputError(
-                f"{path}: no pixel of the {size[1]}x{size[0]} images has a ray; check its numbers"
-            )
-        K = camera.nearest_pinhole(*size)[0].numpy()
-    elif K is None:
-        K, source = _find_intrinsics(folder, root, size)
-    if camera is None:  # a wide lens has focal lengths that would be a mistake in a pinhole
-        check_intrinsics(K, source, *size)
+    guess = functools.partial(guess_camera, folder, frames, runs, size)
+    found = find_camera(folder, root, size, given, guess)
     depths = find_depths(folder, every)
-    return Scene(name, folder, frames, every, runs, size, K, depths, camera)
-
-
-def _nearest_file(folder: Path, root: Path, names: Iterable[str]) -> Path | None:
-    """The nearest file of these names from the scene's folder up to the root."""
-    upwards = [folder, *folder.parents]
-    upwards = upwards[: upwards.index(root) + 1] if root in upwards else [folder, root]
-    paths = (parent / name for parent in upwards for name in names)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _find_intrinsics(folder: Path, root: Path, size: tuple[int, int]) -> tuple[np.ndarray, str]:
-    """The nearest intrinsics file from the scene's folder up to the root, and its path."""
-    if path := _nearest_file(folder, root, FILES):
-        return parse_intrinsics(read_text(path), str(path)), str(path)
-    height, width = size
-    raise InputError(
-        f"there are no intrinsics for {folder}: write 'fx fy cx cy' in pixels into {root / FILES[0]}, "
-        f'or give --dataset.intrinsics "fx fy cx cy"; for {width}x{height} images of an ordinary camera (60 '
-        f'degrees along the longer side) try "{suggestion(height, width)}"'
-    )
+    return Scene(
+        name, folder, frames, every, runs, in_order, size, found.K, depths, found.camera, found.source,
+        found.learned,
+    )  # fmt: skip

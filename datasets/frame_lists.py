@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.frame_names import ALL, SUFFIXES, Frame, of_parts, of_path, parse_frame
-from datasets.video import EXTRACTED, VIDEOS
+from datasets.frame_names import ALL, MOST_OF_A_RUN, SUFFIXES, Frame, of_parts, of_path, parse_frame
+from datasets.video import EXTRACTED, MOVING
 from utils import InputError, nearest_name
 
 HASH_DIGITS = 12
@@ -91,11 +91,20 @@ class FrameList:
 
     @staticmethod
     def unpack(lines: Iterable[str], source: str) -> FrameList:
-        """The inverse of `pack`, apart from order and repetitions."""
+        """The inverse of `pack`, apart from order and repetitions.
+
+        Raises:
+            InputError: a line is damaged.
+        """
         frames = []
         for line in lines:
-            scene, camera, numbers = line.split("\t")
-            frames += [Frame(scene, camera, number) for number in _numbers(numbers)]
+            try:
+                scene, camera, numbers = line.split("\t")
+                frames += [Frame(scene, camera, number) for number in _numbers(numbers)]
+            except ValueError:
+                raise InputError(
+                    f"the list of training frames of {source} is damaged at '{line[:60]}'"
+                ) from None
         return FrameList(frames, source)
 
 
@@ -132,11 +141,14 @@ def innermost(dataset: Any) -> Any:
 
 
 def _wrapped(dataset: Any) -> Iterator[Any]:
-    """The datasets inside wrappers that add labels (`.dataset`) or a companion (`.companion`)."""
+    """The datasets inside wrappers that add labels (`.dataset`), a companion or joined ones (`.parts`)."""
     if (companion := getattr(dataset, "companion", None)) is not None:
         yield from _wrapped(companion)
     if (inner := getattr(dataset, "dataset", None)) is not None:
         yield from _wrapped(inner)
+    elif (parts := getattr(dataset, "parts", None)) is not None:
+        for part in parts:
+            yield from _wrapped(part)
     elif hasattr(dataset, "name"):
         yield dataset
 
@@ -166,6 +178,8 @@ def _numbers(text: str) -> Iterator[int | str]:
     runs, equals, names = text.partition("=")
     for run in filter(None, runs.split(",")):
         first, _, last = run.partition("-")
+        if int(last or first) - int(first) >= MOST_OF_A_RUN:
+            raise ValueError(run)
         yield from range(int(first), int(last or first) + 1)
     if equals:
         yield from names.split(",=")
@@ -190,7 +204,7 @@ def read_frames(source: str | Path, data_path: str | Path | None = None) -> Fram
     if ".json" in text and path.endswith(".json"):
         lines = list(_json_lines(Path(path), part))
         frames = FrameList([parse_frame(line) for line in lines], text, [_file_in(line) for line in lines])
-    elif Path(source).is_dir() or text.lower().endswith(tuple(VIDEOS)):
+    elif Path(source).is_dir() or text.lower().endswith(tuple(MOVING)):
         return _read_folder(Path(source))
     else:
         frames = _read_text(Path(source))
@@ -241,7 +255,7 @@ def _read_folder(root: Path) -> FrameList:
                 frame = of_path(file)
                 frames.append(frame._replace(scene=frame.scene.removesuffix(EXTRACTED)))
                 files.append(file)
-            elif name.lower().endswith(tuple(VIDEOS)) and not Path(file + EXTRACTED).is_dir():
+            elif name.lower().endswith(tuple(MOVING)) and not Path(file + EXTRACTED).is_dir():
                 frames.append(Frame(file, "", ALL))
                 files.append(None)
     if not frames:

@@ -40,6 +40,7 @@ ODOMETRY = {
     10: ("2011_09_30_drive_0034", 0),
 }
 SIDES = {"l": "l", "r": "r", "2": "l", "3": "r", "02": "l", "03": "r"}
+MOST_OF_A_RUN = 1_000_000  # frames of `0-99`, hours of video; a digit too many must not fill the memory
 SEQUENCE_STEP = 10**6  # Cityscapes: frame number = sequence x this + frame
 
 _DRIVE = re.compile(r"(\d{4}_\d\d_\d\d_drive_\d{4})(?:_sync|_extract)?(?:_(0[23]))?")

@@ -10,19 +10,32 @@ Orientations are those of the EXIF standard (CIPA DC-008, tag 0x0112).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
+import statistics
 import warnings
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from kornia_rs import io as kornia_io
+from PIL import Image
 from torch import Tensor
 
+from datasets._pillow import (
+    FORMATS,
+    IMAGES,
+    MAX_PIXELS,
+    UPRIGHT,
+    Unreadable,
+    opened,
+    orientation,
+    reason_of,
+)
+from files import HEAD, kind_of
 from utils import InputError
 
 try:
@@ -32,12 +45,8 @@ except ImportError:  # announced for removal; Pillow reads the same files more s
 # torchvision 0.29 warns at each call; the fallback above is what it asks to prepare.
 warnings.filterwarnings("ignore", "The image decoding and encoding capabilities", DeprecationWarning)
 
-FORMATS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
-IMAGES = set(FORMATS)
-MAX_PIXELS = 2**27  # 134 megapixels; beyond it a header is more likely damaged than true
-_DECODED_BY_TORCHVISION = {".jpg", ".jpeg", ".png"}
+_DECODED_WHOLE = {".jpg", ".jpeg", ".png"}  # by kornia_rs or torchvision, from the bytes of the file
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
-_UPRIGHT = 1
 _LYING = (5, 6, 7, 8)  # orientations that swap height and width
 _GAP = 1.5  # steps between two numbers, beyond which frames are missing
 
@@ -50,23 +59,37 @@ def read_image(path: str | Path) -> Tensor:
             `MAX_PIXELS`.
     """
     path = Path(path)
-    try:
-        if path.suffix.lower() in _DECODED_BY_TORCHVISION:
+    with reading(path):
+        if path.suffix.lower() in _DECODED_WHOLE:
             encoded = np.fromfile(path, np.uint8)
-            if _torchvision_reads(encoded):
-                image = decode_image(torch.from_numpy(encoded), ImageReadMode.RGB)
+            if (image := _decode(encoded)) is not None:
                 return _turned(image, _orientation_in(encoded))
-        with _open(path) as opened:
-            return _turned(as_rgb(opened), _orientation(opened))
+        with opened(path) as image:
+            return _turned(as_rgb(image), orientation(image))
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """A block that reads an image; whatever its decoder raises becomes one sentence.
+
+    Raises:
+        InputError: names the file and the reason.
+    """
+    try:
+        yield
     except FileNotFoundError:
-        raise InputError(f"there is no image at {path}") from None
-    except PermissionError:
-        raise InputError(f"{path} cannot be read: permission denied") from None
+        missing = f"; it is a link to {os.readlink(path)}, which is not there" if path.is_symlink() else ""
+        raise InputError(f"there is no image at {path}{missing}") from None
     except InputError as error:
         raise InputError(f"{path} is {error}") from None
-    except (OSError, RuntimeError, ValueError, SyntaxError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = re.sub(r".*\.cpp:\d+, ", "", reason)  # torchvision names the line of its own source
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except Exception as error:
+        with path.open("rb") as file:
+            kind, _, fix = kind_of(file.read(HEAD)).partition("; ")
+        if kind:
+            raise InputError(f"{path} is {kind}, not an image; {fix}") from None
+        reason = reason_of(error)
         raise InputError(f"{path} cannot be read as an image ({reason}); is it truncated?") from None
 
 
@@ -74,12 +97,18 @@ def as_rgb(image: Image.Image) -> Tensor:
     """A PIL image as (3, h, w) uint8 RGB.
 
     Raises:
-        InputError: its values are floating-point numbers, whose range is not known.
+        InputError: its values are floating-point numbers, whose range is not known, or need 32 bits.
     """
     if image.mode == "F":
         raise InputError("an image of floating-point numbers; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I"):  # grey of 16 bits: the upper eight are the image
-        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+        values = np.array(image)
+        if values.size and not 0 <= values.min() <= values.max() < 2**16:
+            low, high = values.min(), values.max()
+            raise InputError(
+                f"an image of values from {low} to {high}; save it with 8 or 16 bits per channel"
+            )
+        image = Image.fromarray((values >> 8).astype(np.uint8))
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
@@ -89,16 +118,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         InputError: missing, not an image, or of more than `MAX_PIXELS`.
     """
-    try:
-        with _open(Path(path)) as image:
-            lying = _orientation(image) in _LYING
-            return (image.width, image.height) if lying else (image.height, image.width)
-    except FileNotFoundError:
-        raise InputError(f"there is no image at {path}") from None
-    except InputError as error:
-        raise InputError(f"{path} is {error}") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); is it truncated?") from None
+    with reading(Path(path)), opened(path) as image:
+        lying = orientation(image) in _LYING
+        return (image.width, image.height) if lying else (image.height, image.width)
 
 
 def list_images(folder: Path) -> list[str]:
@@ -107,8 +129,12 @@ def list_images(folder: Path) -> list[str]:
 
 
 def visible_files(folder: Path) -> list[str]:
-    """Names of the files in a folder, except hidden ones, in no order."""
-    return [entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name[0] != "."]
+    """Names of the files in a folder, except hidden ones, in no order.
+
+    A link whose target is missing, as in data that were not fetched, is a file too: reading it is refused.
+    """
+    entries = (entry for entry in os.scandir(folder) if entry.name[0] != ".")
+    return [entry.name for entry in entries if entry.is_file() or (entry.is_symlink() and not entry.is_dir())]
 
 
 def is_image(name: str) -> bool:
@@ -151,51 +177,38 @@ def frame_runs(names: Sequence[str]) -> list[range]:
         int(numbers[n] - numbers[n - 1]) if parts[n][1] == parts[n - 1][1] else None
         for n in range(1, len(names))
     ]
-    usual = float(np.median([step for step in steps if step is not None] or [1]))
+    usual = statistics.median_low([step for step in steps if step is not None] or [1])
     ends = [n for n, step in enumerate(steps, 1) if step is None or step > _GAP * usual]
     return [range(start, stop) for start, stop in zip([0, *ends], [*ends, len(names)])]
 
 
-def _open(path: Path) -> Image.Image:
-    """An image whose header is read, refused if it claims more than `MAX_PIXELS`."""
-    try:
-        image = Image.open(path)
-    except Image.DecompressionBombError:
-        raise InputError(f"an image of more than {MAX_PIXELS} pixels; make it smaller") from None
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise InputError(
-            f"an image of {image.width}x{image.height}, more than {MAX_PIXELS} pixels; make it smaller"
-        )
-    return image
+def _decode(encoded: np.ndarray) -> Tensor | None:
+    """(3, h, w) uint8 of the bytes of a JPEG or PNG; None for files that Pillow reads, or refuses."""
+    if encoded[:4].tobytes() == _PNG:
+        return _decode_png(encoded)
+    if decode_image is None or encoded[:3].tobytes() != _JPEG:
+        return None
+    if not 0 < _jpeg_pixels(encoded) <= MAX_PIXELS:
+        return None
+    return decode_image(torch.from_numpy(encoded), ImageReadMode.RGB)
 
 
-def _torchvision_reads(encoded: np.ndarray) -> bool:
-    """Whether torchvision decodes these bytes: a JPEG or a whole PNG of 8 bits, of at most `MAX_PIXELS`."""
-    if decode_image is None:
-        return False
-    head = encoded[:26].tobytes()
-    if head[:4] == _PNG:
-        # torchvision reads PNGs of 16 bits per channel only since 0.20.
-        size = int.from_bytes(head[16:20], "big") * int.from_bytes(head[20:24], "big")
-        return head[24:25] != b"\x10" and size <= MAX_PIXELS and _png_is_whole(encoded)
-    return head[:3] == _JPEG and 0 < _jpeg_pixels(encoded) <= MAX_PIXELS
+def _decode_png(encoded: np.ndarray) -> Tensor | None:
+    """(3, h, w) uint8 of a PNG with 8 bits, RGB or grey; None for other kinds and for damaged files.
 
-
-def _png_is_whole(encoded: np.ndarray) -> bool:
-    """Whether every chunk of a PNG is there and has its checksum.
-
-    An error within libpng ends the process in torchvision (0.29: a segmentation fault); Pillow names it.
+    kornia_rs is the fastest decoder that we found (docs/performance.md). It checks every checksum and reads
+    no alpha and no palettes.
     """
-    data, position = memoryview(encoded), 8
-    while position + 12 <= len(data):
-        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
-        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            return False
-        if data[position + 4 : position + 8] == b"IEND":
-            return True
-        position = end + 4
-    return False
+    head = encoded[:26].tobytes()
+    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    mode = {b"\x08\x02": "rgb", b"\x08\x00": "mono"}.get(head[24:26])  # bits per channel, kind of colour
+    if mode is None or not 0 < width * height <= MAX_PIXELS:
+        return None
+    try:
+        pixels = kornia_io.decode_image_png_u8(encoded.tobytes(), (height, width), mode)
+    except Exception:  # the class that kornia_rs raises for every damage
+        return None
+    return torch.from_numpy(pixels).permute(2, 0, 1).expand(3, height, width)
 
 
 def _jpeg_pixels(encoded: np.ndarray) -> int:
@@ -210,19 +223,15 @@ def _jpeg_pixels(encoded: np.ndarray) -> int:
     return 0
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation in the header of an opened image; 1 is upright."""
-    if image.format == "PNG" and "exif" not in image.info:  # `getexif` would decode all of it to look behind
-        return _UPRIGHT
-    return image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
-
-
 def _orientation_in(encoded: np.ndarray) -> int:
     """The EXIF orientation of an encoded JPEG or PNG; most have none, so Pillow opens only the others."""
     if not any(mark in encoded[:65536].tobytes() for mark in (b"Exif\0", b"eXIf")):
-        return _UPRIGHT
-    with Image.open(io.BytesIO(encoded.tobytes())) as image:
-        return _orientation(image)
+        return UPRIGHT
+    try:
+        with opened(io.BytesIO(encoded.tobytes())) as image:
+            return orientation(image)
+    except (InputError, Unreadable):  # the pixels are decoded already
+        return UPRIGHT
 
 
 def _turned(image: Tensor, orientation: int) -> Tensor:

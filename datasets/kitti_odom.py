@@ -16,7 +16,6 @@ import numpy as np
 
 from datasets import DATASETS
 from datasets._kitti import CAMERAS, CalibrationFile, KittiImages, fixed_intrinsics
-from datasets.image_files import image_size
 from datasets.resizing import resize_intrinsics
 from datasets.splits import SplitLine, load_split
 from intrinsics import check_intrinsics
@@ -59,7 +58,7 @@ class KittiOdom(KittiImages):
         super().__init__(data_path, **settings)
         if not self.fixed_intrinsics:  # found now, not at step 30,000
             for sample in {(sample.folder, sample.side): sample for sample in self.samples}.values():
-                self.intrinsics(sample, 0, *image_size(self.paths(sample, 0)[0]))
+                self.intrinsics(sample, 0, *self.recorded_size(sample))
 
     def paths(self, sample: SplitLine, frame: Frame) -> list[Path]:
         camera = CAMERAS[self.side_of(sample, frame)]

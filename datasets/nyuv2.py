@@ -103,6 +103,7 @@ class NyuV2(Exportable, SequenceDataset):
         ground_truth: `kinect`, of test images, or None for no depth.
     """
 
+    pixel_settings: ClassVar[tuple[str, ...]] = ("undistort",)
     default_height: ClassVar[int] = 288
     default_width: ClassVar[int] = 384
     protocol: ClassVar[Protocol] = Protocol(
@@ -148,6 +149,11 @@ class NyuV2(Exportable, SequenceDataset):
         if isinstance(sample, VideoSample):
             return [self.data_path / sample.scene[sample.frame + frame * self.stride]]
         return [self._file(sample)]
+
+    def image_keys(self, sample: Sample, frame: Frame) -> list[str]:
+        if isinstance(sample, LabelledSample):  # all of them are in one .mat
+            return [sample.path.removesuffix(".h5")]
+        return super().image_keys(sample, frame)
 
     def read_images(self, sample: Sample, frame: Frame) -> list[Tensor]:
         """(3, h, w) uint8: undistorted without its border, or the evaluated window of a test image."""

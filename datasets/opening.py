@@ -8,6 +8,8 @@
                training's none that describe a folder
     inspect    all                                                    those given, else the dataset's own
 
+An evaluation or a prediction in the training's folder at its size reads the training's packed images as well.
+
 The dataset classes declare which settings only losses read (`for_losses`) and which describe one folder of
 data (`describes_folder`).
 """
@@ -20,9 +22,11 @@ from typing import Any
 
 from datasets import DATASETS
 from datasets._label_files import with_label_files
+from datasets._measured_depth import check_measured_depth
 from datasets._pseudo_depth import with_pseudo_depth
 from datasets.augmentation import Augment
 from datasets.companion import with_companion
+from datasets.joined import with_joined
 from datasets.sequence import SequenceDataset
 from datasets.sizes import section_of
 from utils import InputError, check_settings, nearest_name
@@ -48,7 +52,7 @@ def open_dataset(options: Mapping[str, Any], purpose: str, **overrides: Any) -> 
             chooses another dataset than the run's.
 
     Returns:
-        The dataset; under `train` with its label files, its pseudo-depth and its companion.
+        The dataset; under `train` with its label files, its pseudo-depth, joined datasets and its companion.
 
     Raises:
         InputError: an unknown purpose, dataset or setting; what the dataset refuses.
@@ -58,18 +62,31 @@ def open_dataset(options: Mapping[str, Any], purpose: str, **overrides: Any) -> 
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if purpose == "train":
         part = overrides.pop("part", "train")
-        labelled = with_label_files(build_dataset(options, part=part, **overrides), options)
-        return with_companion(with_pseudo_depth(labelled, options), options, part)
+        dataset = build_dataset(options, part=part, **overrides)
+        check_measured_depth(dataset)
+        completed = with_pseudo_depth(with_label_files(dataset, options), options)
+        if completed is not dataset and dataset.crop_borders:
+            raise InputError(
+                "--dataset.crop_borders does not crop label_files and pseudo_depth_files; leave out one of "
+                "them"
+            )
+        joined = with_joined(completed, options, part)
+        return with_companion(joined, options, part)
     if purpose == "inspect":
         return build_dataset(options, **overrides)
     own_name, section = section_of(options)
     name = overrides.pop("name", own_name)
     overrides = {"frame_ids": (0,), **({} if purpose == "evaluate" else {"part": "val"}), **overrides}
-    check_settings(f"dataset {name}", DATASETS.get(name), overrides)
-    shared: Mapping[str, Any] = options
+    cls, same = DATASETS.get(name), name == own_name
+    check_settings(f"dataset {name}", cls, overrides)
+    shared = dict(options)
+    if section.get("crop_borders"):
+        shared.pop("packed", None)  # its images are the training's windows
     if purpose != "val":
-        shared = {key: options.get(key) for key in (*IMAGES, *(SAME_DATASET if name == own_name else ()))}
-    settings = _kept(DATASETS.get(name), section, purpose, options, overrides) if name == own_name else {}
+        shared = {key: options.get(key) for key in (*IMAGES, *(SAME_DATASET if same else ()))}
+        if same and not section.get("crop_borders") and _packed(options, overrides, cls):
+            shared["packed"] = options["packed"]
+    settings = _kept(cls, section, purpose, options, overrides) if same else {}
     return build_dataset({**shared, "dataset": {**settings, "name": name}}, **overrides)
 
 
@@ -88,10 +105,9 @@ def _kept(
     if purpose == "val":
         return kept
     kept.pop("ground_truth", None)  # it belongs to the evaluated split
-    trained_in = options.get("data_path")
-    opened_in = overrides.get("data_path", trained_in)
-    if opened_in == trained_in or (trained_in and Path(opened_in).resolve() == Path(trained_in).resolve()):
+    if _in_same_folder(options, overrides):
         return kept
+    opened_in = overrides["data_path"]
     of_folder = {key: value for key, value in kept.items() if key in cls.describes_folder}
     if untold := [f"--dataset.{key} {value}" for key, value in of_folder.items() if key not in overrides]:
         print(
@@ -99,6 +115,27 @@ def _kept(
             "give it to use it here as well"
         )
     return {key: value for key, value in kept.items() if key not in of_folder}
+
+
+def _in_same_folder(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> bool:
+    """Whether the data of the training are opened."""
+    trained_in = options.get("data_path")
+    opened_in = overrides.get("data_path", trained_in)
+    if opened_in == trained_in:
+        return True
+    return bool(trained_in) and Path(opened_in).resolve() == Path(trained_in).resolve()
+
+
+def _packed(options: Mapping[str, Any], overrides: Mapping[str, Any], cls: type[SequenceDataset]) -> bool:
+    """Whether the packed images of a training are those that are opened: same data, same pixels.
+
+    A folder that was removed after the training is not missed, since the files have the same pixels.
+    """
+    if not options.get("packed") or not Path(options["packed"]).is_dir():
+        return False
+    same_size = all(overrides.get(key, options.get(key)) == options.get(key) for key in IMAGES)
+    same_pixels = not set(overrides) & set(cls.pixel_settings)
+    return same_size and same_pixels and _in_same_folder(options, overrides)
 
 
 def build_augmentation(options: Mapping[str, Any]) -> Augment:

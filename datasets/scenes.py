@@ -9,16 +9,27 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets._pillow import ANIMATED
+from datasets.animated import frames_in
 from datasets.ground_truth import FOLDER
-from datasets.image_files import IMAGES, image_size, is_image, list_images, natural_key, visible_files
+from datasets.image_files import (
+    IMAGES,
+    image_size,
+    is_image,
+    list_images,
+    natural_key,
+    one_per_name,
+    visible_files,
+)
 from datasets.own_output import OWN_VIDEO, is_own_output
 from datasets.sequence import check_folder
-from datasets.video import EXTRACTED, VIDEOS, extract_video
-from utils import InputError, read_lines, read_text
+from datasets.video import EXTRACTED, MOVING, VIDEOS, extract_video, is_bag, is_video
+from files import inside
+from notices import notice
+from utils import InputError, read_lines, read_text, read_yaml
 
 FRAMES_FILE = "frames.txt"
 INDEX_FILE, INDEX_ABOUT = "frame_index.txt", "frame_index.yaml"  # numbers of frames, and the rule
@@ -39,9 +50,12 @@ def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
     Raises:
         InputError: nothing is there, or a folder holds both images and videos.
     """
-    if data_path.is_file():
-        if data_path.suffix.lower() not in VIDEOS:
-            raise InputError(f"{data_path} is neither a folder nor a video ({', '.join(sorted(VIDEOS))})")
+    if data_path.is_file() or is_bag(data_path):
+        if not is_video(data_path):
+            raise InputError(
+                f"{data_path} is neither a folder nor a video ({', '.join(sorted(VIDEOS))}, or an animated "
+                "GIF, WebP or PNG)"
+            )
         return data_path.parent, {data_path.name: extract_video(data_path)}
     if not data_path.is_dir():
         raise InputError(f"there is no folder or video {data_path}; give your images with --data_path")
@@ -59,10 +73,9 @@ def find_scenes(data_path: Path) -> tuple[Path, dict[str, Path]]:
         raise InputError(f"{data_path} holds no {endings} and no folders of them{hint}")
     if unread := _unread(root, own):
         others = f" and {len(unread) - 1} more folders" if len(unread) > 1 else ""
-        warnings.warn(
+        notice(
             f"{unread[0]}{others} hold images that are not read: scenes are the images of {root} itself, or "
-            "else its folders; move the images up into folders of their own",
-            stacklevel=3,
+            "else its folders; move the images up into folders of their own"
         )
     return root, own
 
@@ -86,9 +99,12 @@ def _scenes_below(root: Path) -> dict[str, Path]:
 
 def _scenes_in(folder: Path, name: str) -> dict[str, Path]:
     """Scenes of a folder, name → folder of images: itself if it holds images, else each of its videos."""
-    videos = [file for file in visible_files(folder) if Path(file).suffix.lower() in VIDEOS]
-    videos = [file for file in videos if not is_own_output(folder / file, OWN_VIDEO, VIDEOS)]
-    images = images_in(folder)
+    files, images = visible_files(folder), images_in(folder)
+    videos = [file for file in files if Path(file).suffix.lower() in MOVING]
+    if len(images) < SEQUENCE:  # a few images may be animations; the frames of a sequence are not looked into
+        videos += [file for file in files if is_image(file) and frames_in(folder / file) > 1]
+        images = [image for image in images if image not in videos]
+    videos = [file for file in videos if not is_own_output(folder / file, OWN_VIDEO, {*MOVING, *ANIMATED})]
     if videos and len(images) >= SEQUENCE:
         raise InputError(f"{folder} holds both images and videos; put {videos[0]} into a folder of its own")
     if images and not videos:
@@ -130,7 +146,7 @@ def frame_names(folder: Path, patterns: Sequence[str] | None = None) -> list[str
     """
     names = images_in(folder)
     if (listed := listed_frames(folder, patterns)) is not None:
-        return _matching(folder, names, *listed)
+        return _matching(folder, *listed)
     kinds: dict[str, str] = {}
     for name in names:
         kinds.setdefault(re.sub(r"\d+", "#", Path(name).stem), name)
@@ -143,6 +159,21 @@ def frame_names(folder: Path, patterns: Sequence[str] | None = None) -> list[str
     return names
 
 
+def other_formats(folder: Path) -> int:
+    """Number of images in a folder that are not read, since the same frame is there in another format."""
+    images = [name for name in visible_files(folder) if is_image(name)]
+    return len(images) - len(one_per_name(images))
+
+
+def gaps_in_words(names: Sequence[str], runs: Sequence[range]) -> str:
+    """The gaps between runs of frames (`image_files.frame_runs`), in words; "" if there is none."""
+    if len(runs) < 2:
+        return ""
+    count = "1 gap" if len(runs) == 2 else f"{len(runs) - 1} gaps"
+    where = f"{names[runs[1].start - 1]} and {names[runs[1].start]}"
+    return f"the names of the frames have {count}, {'' if len(runs) == 2 else 'the first '}between {where}"
+
+
 def listed_frames(folder: Path, patterns: Sequence[str] | None = None) -> tuple[Sequence[str], str] | None:
     """The patterns that list a scene's frames and where they stand; None if nothing lists them."""
     if patterns is not None:
@@ -151,12 +182,18 @@ def listed_frames(folder: Path, patterns: Sequence[str] | None = None) -> tuple[
     return (read_lines(path), str(path)) if path.is_file() else None
 
 
-def _matching(folder: Path, names: list[str], patterns: Sequence[str], where: str) -> list[str]:
-    """Names that match a pattern, in the order of the patterns, each once."""
+def _matching(folder: Path, patterns: Sequence[str], where: str) -> list[str]:
+    """Names that match a pattern, in the order of the patterns, each once; of several formats the first."""
     frames: dict[str, None] = {}
+    names = sorted(filter(is_image, visible_files(folder)), key=natural_key)
+    names = [name for name in names if not is_own_output(folder / name)]
     for pattern in patterns:
         # A listed file is read also if another format of the same frame would be the first choice.
-        found = [pattern] if (folder / pattern).is_file() else fnmatch.filter(names, pattern)
+        try:
+            listed = inside(folder, pattern)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        found = [pattern] if listed.is_file() else one_per_name(fnmatch.filter(names, pattern))
         if not found:
             raise InputError(f"{where}: no image matches '{pattern}'")
         frames.update(dict.fromkeys(found))
@@ -183,12 +220,21 @@ def indexed_frames(folder: Path, frames: Sequence[str]) -> list[str]:
         frames: `all_frames` of it.
 
     Raises:
-        InputError: there is no list, or a line is not the number of a frame.
+        InputError: there is no list, it counts other frames than the scene has now, or a line is not the
+            number of a frame.
     """
     path = folder / INDEX_FILE
     if not path.is_file():
         raise InputError(
             f"there is no {path}; tools/select_frames.py writes it, or leave out --dataset.frame_index"
+        )
+    about = folder / INDEX_ABOUT
+    made = read_yaml(read_text(about)) if about.is_file() else None
+    counted = made.get("frames") if isinstance(made, dict) else None
+    if counted not in (None, len(frames)):
+        raise InputError(
+            f"{path} counts {counted} frames and {folder} has {len(frames)} now; tools/select_frames.py "
+            "--overwrite writes the list again"
         )
     kept = []
     for number, line in enumerate(read_lines(path), 1):

@@ -2,13 +2,14 @@
 
 A dataset lists its samples and says, for each of them, where the images of a frame lie, what the camera's
 intrinsics are and, if it has it, the ground-truth depth. The rest is here: decoding, resizing, intrinsics
-that follow the resize, and a check for missing files when the dataset is opened.
+that follow the resize, packed images in their place, and a check for missing files at the start.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,15 +19,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cameras import Camera
+from datasets._crop_borders import Cropped, check_borders
 from datasets._sparse_depth import resize_sparse_depth
-from datasets.image_files import read_image
+from datasets.image_files import image_size, read_image
+from datasets.packed import PACK_TOOL, VERSION, NetworkImages, PackedImages
 from datasets.resizing import RESIZES, check_size, resize_image, resize_intrinsics
 from metrics import Protocol
+from shards import is_first
 from structures import Batch, Frame
 from utils import InputError
 
 
-class SequenceDataset(Dataset):
+class SequenceDataset(Cropped, Dataset):
     """Target and source frames of video, one Batch of one per sample.
 
     A subclass sets `samples` before it calls `super().__init__` and defines `paths`, `intrinsics` and, if it
@@ -36,8 +40,9 @@ class SequenceDataset(Dataset):
     Attributes:
         protocol: how this dataset is evaluated.
         default_height, default_width: network size if neither the run nor the method gives one, pixels.
-        for_losses: settings that only loss terms read; evaluation and prediction leave them out.
+        for_losses: settings that only training reads; evaluation and prediction leave them out.
         describes_folder: settings that describe one folder of data; they are not carried over to another.
+        pixel_settings: settings, also attributes, that change the pixels of `read_images`.
         provides: batch entry → the setting that adds it, as a clause for the error about a missing entry.
         cameras: cameras of a sample.
         camera_names: their names in tables, for a rig.
@@ -55,16 +60,22 @@ class SequenceDataset(Dataset):
         skip_missing: leave out samples that lack an image instead of refusing to start.
         supervision: give the ground truth to the losses, as the map `depth` at network size: zeros where it
             is unknown and in samples without ground truth.
+        crop_borders: window that is cut out of images and measured depth before they are resized, in
+            training; see datasets/_crop_borders.py.
+        packed: folder of tools/pack_dataset.py, whose images are read in place of the files; images that it
+            lacks are read from their files.
 
     Raises:
-        InputError: no samples, a size that is not a multiple of 32, a missing image.
+        InputError: no samples, a size that is not a multiple of 32, a missing image, packed images of other
+            settings or of other files.
     """
 
     protocol: ClassVar[Protocol]
     default_height: ClassVar[int] = 192
     default_width: ClassVar[int] = 640
-    for_losses: ClassVar[tuple[str, ...]] = ("supervision",)
+    for_losses: ClassVar[tuple[str, ...]] = ("supervision", "crop_borders")
     describes_folder: ClassVar[tuple[str, ...]] = ("gt_path",)
+    pixel_settings: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[Mapping[str, str]] = {}
     cameras: int = 1
     camera_names: Sequence[str] = ()
@@ -81,6 +92,8 @@ class SequenceDataset(Dataset):
         resize: str = "bicubic",
         skip_missing: bool = False,
         supervision: bool = False,
+        crop_borders: Sequence[float] | None = None,
+        packed: str | Path | None = None,
     ) -> None:
         self.height = self.default_height if height is None else height
         self.width = self.default_width if width is None else width
@@ -90,9 +103,11 @@ class SequenceDataset(Dataset):
         self.data_path = Path(data_path)
         self.frame_ids = tuple(frame_ids)
         self.resize, self.supervision, self.skip_missing = resize, supervision, skip_missing
+        self.crop_borders = check_borders(crop_borders)
         if supervision and type(self).depth is SequenceDataset.depth:
             raise InputError(f"{type(self).__name__} has no ground truth; leave out --dataset.supervision")
         check_folder(self.data_path)
+        self.packed = PackedImages(packed, self.pixels(), self._pack_command(packed)) if packed else None
         self.samples = self._with_all_images(skip_missing)
 
     # What a subclass defines.
@@ -104,6 +119,10 @@ class SequenceDataset(Dataset):
     def read_images(self, sample: Any, frame: Frame) -> list[Tensor]:
         """(3, h, w) uint8 RGB of each camera; for datasets that crop, rectify or unpack their images."""
         return [read_image(path) for path in self.paths(sample, frame)]
+
+    def image_keys(self, sample: Any, frame: Frame) -> list[str]:
+        """Name of each camera's image among packed images: its path below the root without the ending."""
+        return [os.path.splitext(below(path, self.data_path))[0] for path in self.paths(sample, frame)]
 
     def intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
         """(3, 3) pixels at (height, width), the size of what `read_images` returns."""
@@ -159,12 +178,12 @@ class SequenceDataset(Dataset):
         speed: dict[Frame, Tensor] = {}
         time_step: dict[Frame, Tensor] = {}
         for frame in self.frame_ids:
-            recorded = self.read_images(sample, frame)
+            found = self.network_images(sample, frame)
             if frame == 0:
-                sizes = [image.shape[-2:] for image in recorded]
-            images[frame] = torch.stack([self._resize(image) for image in recorded])
-            if self.detail > 1:
-                larger[frame] = torch.stack([self._resize(image, self.detail) for image in recorded])
+                sizes = found.sizes
+            images[frame] = found.images
+            if found.larger is not None:
+                larger[frame] = found.larger
             pose = None if frame == 0 else self.pose(sample, frame)
             if pose is not None:
                 poses[frame] = torch.from_numpy(np.asarray(pose, np.float32))
@@ -175,7 +194,9 @@ class SequenceDataset(Dataset):
         rig = self.rig_from_camera(sample)
         camera = self.lens(sample, *sizes[0])
         if camera is not None:
-            camera = camera.resized(tuple(sizes[0]), (self.height, self.width))
+            size = self.height, self.width
+            window = self.window(*sizes[0])
+            camera = window.camera(camera, size) if window else camera.resized(tuple(sizes[0]), size)
         return Batch(
             images=images,
             intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
@@ -187,14 +208,55 @@ class SequenceDataset(Dataset):
             time_step=time_step,
             cameras=self.cameras,
             rig_from_camera=None if rig is None else torch.from_numpy(np.asarray(rig, np.float32)),
-            maps=self._with_ego_mask({**self.maps(sample), **self.depth_maps(index)}, camera),
-            points=self.points(sample),
+            maps=self._with_ego_mask({**self.uncropped(self.maps(sample)), **self.depth_maps(index)}, camera),
+            points=self.uncropped(self.points(sample)),
         )
+
+    def network_images(self, sample: Any, frame: Frame) -> NetworkImages:
+        """One frame at network size: packed, or read and resized."""
+        if self.packed is not None:
+            found = self.packed.read(self.image_keys(sample, frame), self.detail)
+            if found is not None:
+                return found
+        recorded = self.read_images(sample, frame)
+        windows = [self.window(*image.shape[-2:]) for image in recorded]
+        cut = [window.cut(image) if window else image for window, image in zip(windows, recorded)]
+        images = torch.stack([self._resize(image) for image in cut])
+        larger = None
+        if self.detail > 1:
+            larger = torch.stack([self._resize(image, self.detail) for image in cut])
+        return NetworkImages(images, larger, [tuple(image.shape[-2:]) for image in recorded])
+
+    def recorded_size(self, sample: Any) -> tuple[int, int]:
+        """Height and width of the target's first image before the resize, from its header if it is a file."""
+        found = self.packed and self.packed.read(self.image_keys(sample, 0))
+        return found.sizes[0] if found else image_size(self.paths(sample, 0)[0])
+
+    def pixels(self) -> dict[str, Any]:
+        """The settings that the pixels of `network_images` depend on."""
+        own = {name: getattr(self, name) for name in self.pixel_settings}
+        if self.crop_borders:
+            own["crop_borders"] = list(self.crop_borders)
+        dataset = type(self).__module__.rpartition(".")[2]
+        size = {"height": self.height, "width": self.width, "resize": self.resize}
+        return {"dataset": dataset, **size, **own, "version": VERSION}
+
+    def _pack_command(self, folder: str | Path) -> str:
+        settings = self.pixels()
+        words = ["--dataset", settings["dataset"], "--data_path", self.data_path, "--out", folder]
+        words += [word for key in ("height", "width", "resize") for word in (f"--{key}", settings[key])]
+        own = [
+            f"{key}={str(settings[key]).lower()}"
+            for key in (*self.pixel_settings, "crop_borders")
+            if key in settings
+        ]
+        words += ["--frame_ids", *self.frame_ids, *(["--set", *own] if own else [])]
+        return shlex.join(["python", PACK_TOOL, *map(str, words)])
 
     def network_intrinsics(self, sample: Any, camera: int, height: int, width: int) -> np.ndarray:
         """(3, 3) pixels at network size, of an image that is (height, width) on disk."""
-        K = self.intrinsics(sample, camera, height, width)
-        return resize_intrinsics(K, (height, width), (self.height, self.width))
+        K, size = self.cut_intrinsics(sample, camera, height, width)
+        return resize_intrinsics(K, size, (self.height, self.width))
 
     def _of_cameras(self, value: Any) -> Tensor:
         """(N,) float32 of one number or one for each camera."""
@@ -206,7 +268,9 @@ class SequenceDataset(Dataset):
 
     def depth_maps(self, index: int) -> dict[str, Tensor]:
         """`depth` (N, 1, height, width) metres under `supervision`, 0 where unknown."""
-        return {"depth": self.network_depth(self.depth(index))} if self.supervision else {}
+        if not self.supervision:
+            return {}
+        return {"depth": self.network_depth(self.cut_depth(self.depth(index), index))}
 
     def network_depth(self, depth: np.ndarray | None) -> Tensor:
         """Measured depth (N, h, w) at network size, (N, 1, height, width); zeros if there is none."""
@@ -238,8 +302,9 @@ class SequenceDataset(Dataset):
         )
 
     def _with_all_images(self, skip_missing: bool) -> list[Any]:
-        """The samples whose every image exists. Each folder is listed once, which is faster than a look per
-        file."""
+        """The samples whose every image exists or is packed. Each folder is listed once, which is faster than
+        a look per file.
+        """
         if not len(self.samples):
             raise InputError(f"{type(self).__name__} has no samples under {self.data_path}")
         listed: dict[str, set[str]] = {}
@@ -253,8 +318,7 @@ class SequenceDataset(Dataset):
         kept: list[Any] = []
         first: tuple[Any, Path] | None = None
         for sample in self.samples:
-            missing = (p for frame in self.frame_ids for p in self.paths(sample, frame) if not exists(p))
-            path = next(missing, None)
+            path = next((p for p in self._unpacked_paths(sample) if not exists(p)), None)
             if path is None:
                 kept.append(sample)
             elif first is None:
@@ -266,7 +330,30 @@ class SequenceDataset(Dataset):
                 f"{where}: no image at {first[1]}; {absent} of {len(self.samples)} samples lack an image"
                 + (" (--skip_missing trains on the others)" if kept else "")
             )
+        if self.packed is not None and is_first() and (note := self.packed.note()):
+            print(note)
         return kept
+
+    def _unpacked_paths(self, sample: Any) -> Iterator[Path]:
+        """The image files of a sample, except those whose images are packed.
+
+        Raises:
+            InputError: a file has changed since its image was packed.
+        """
+        for frame in self.frame_ids:
+            paths = self.paths(sample, frame)
+            if self.packed is None:
+                yield from paths
+                continue
+            for key, path in zip(self.image_keys(sample, frame), paths, strict=True):
+                if not self.packed.covers(key, path, self.data_path):
+                    yield path
+
+
+def below(path: str | Path, root: Path) -> str:
+    """`path` relative to `root`."""
+    text, start = os.fspath(path), f"{root}{os.sep}"
+    return text[len(start) :] if text.startswith(start) else os.path.relpath(text, root)
 
 
 def check_folder(data_path: Path) -> None:

@@ -6,13 +6,15 @@ facts from their source text (components.py), so that options are composed befor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from components import find_component
 from utils import InputError
 
-RUN_SETTINGS = ("height", "width", "resize", "frame_ids", "skip_missing")  # options, not dataset settings
+# Options, not dataset settings.
+RUN_SETTINGS = ("height", "width", "resize", "frame_ids", "skip_missing", "packed")
 DEFAULT_SIZE = (192, 640)  # height and width, pixels
 
 
@@ -42,3 +44,14 @@ def network_size(options: Mapping[str, Any]) -> tuple[int, int]:
     choices = zip(given, own, DEFAULT_SIZE)
     height, width = (next(value for value in values if value is not None) for values in choices)
     return height, width
+
+
+def fitting_size(width: int, height: int, pixels: int) -> tuple[int, int]:
+    """(width, height): multiples of 32, about `pixels` in all, of the image's aspect ratio, not wider."""
+
+    def misfit(size: tuple[int, int]) -> float:
+        stretch, cost = size[0] / size[1] / (width / height), size[0] * size[1] / pixels
+        return abs(math.log(stretch)) + 0.2 * abs(math.log(cost))
+
+    steps = range(32, max(64, int(1.05 * max(width, height))), 32)
+    return min(((w, h) for w in steps for h in steps if w <= max(32, 1.05 * width)), key=misfit)

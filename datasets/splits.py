@@ -11,7 +11,8 @@ Ours live in `splits/<dataset>/<split>/<part>.txt`, one line per drive and side,
     without 2011_09_26_drive_0002 l 0,3,72,75    and so are these
 
 The published form, one sample per line as `<folder> <frame> <side>` (of Cityscapes `<city> <name>`), is read
-as well: a folder holding `train_files.txt` and `val_files.txt` is a split too.
+as well: a folder holding `train_files.txt` and `val_files.txt` is a split too, and so is one that holds the
+`train.json` and `validation.json` of SGDepth (datasets/_json_lists.py).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets import _json_lists
+from datasets.frame_names import MOST_OF_A_RUN
 from utils import PROJECT, InputError, nearest_name
 
 SPLITS = PROJECT / "splits"
@@ -40,7 +43,7 @@ KITTI_DRIVE = re.compile(r"\d{4}_\d\d_\d\d_drive_\d{4}")
 CITY_RUNS = re.compile(r"([a-z]+)_(\d+(?:[-,]\d+)+)")
 CITY_FRAME = re.compile(r"(([a-z]+)_\d{6})_(\d{6})")
 CITY_SEQUENCE = re.compile(r"([a-z]+)_\d{6}")
-RUN = re.compile(r"(\d+)(?:-(\d+))?")
+RUN = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?")
 
 NumberedTokens = list[tuple[int, list[str]]]  # a list's lines, split at blanks, with their line numbers
 
@@ -140,6 +143,9 @@ def _part_files(folder: Path) -> dict[str, Path]:
             if part in files:
                 raise InputError(f"{folder} holds both {files[part].name} and {path.name}; keep one of them")
             files[part] = path
+    for stem, part in _json_lists.PARTS.items():
+        if (path := folder / f"{stem}.json").is_file():
+            files.setdefault(part, path)
     if not files:
         raise InputError(f"{folder} holds no split list; expected train_files.txt, val_files.txt or the like")
     return files
@@ -149,12 +155,23 @@ def _part_files(folder: Path) -> dict[str, Path]:
 
 
 def read_split_file(path: str | Path) -> list[SplitLine]:
-    """The samples of one list, in our compact form or in the published one, told apart by its first line.
+    """The samples of one list, in our compact form or a published one, told apart by ending and first line.
 
     Raises:
         InputError: there is no such file, a line does not parse, or nothing is left in the list.
     """
-    return _read(Path(path), readers=())
+    path = Path(path)
+    if path.suffix != ".json":
+        return _read(path, readers=())
+    name = _name(path)
+    samples = [SplitLine(*line) for line in _json_lists.read_json_list(path, _json_part(path), name)]
+    if not samples:
+        raise InputError(f"{name} holds no sample")
+    return samples
+
+
+def _json_part(path: Path) -> str:
+    return _json_lists.PARTS.get(path.stem, "test")
 
 
 def _read(path: Path, readers: tuple[Path, ...]) -> list[SplitLine]:
@@ -240,6 +257,9 @@ def _numbers(text: str, source: str) -> list[int] | None:
         first, last = int(run[1]), int(run[2] or run[1])
         if last < first:
             raise InputError(f"{source}: the run {run[0]} goes backwards; did you mean {last}-{first}?")
+        if last - first >= MOST_OF_A_RUN:
+            most = f"more than {MOST_OF_A_RUN} frames"
+            raise InputError(f"{source}: the run {run[0]} has {most}; is there a digit too many?")
         numbers += range(first, last + 1)
     return numbers
 

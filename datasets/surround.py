@@ -18,12 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datasets._derived import check_mask, check_matches
+from datasets._speed import check_speeds
 from datasets.image_files import read_image
 from datasets.sequence import SequenceDataset, check_offsets
+from files import DAMAGED_ARRAY
 from structures import Frame
 from utils import InputError, nearest_name
 
 RING = ("front", "front_left", "back_left", "back", "back_right", "front_right")
+SPEEDS_LOOKED_AT = 32  # samples, when a dataset with speed is opened
 MATCH_COLUMNS = ("x", "y", "depth", "angle", "distance_source", "distance_target")
 # A run without ground truth validates by its losses, so it needs the matches of the validation part as well.
 MAKE_MATCHES = "tools/sift_matches.py makes them, those of both parts with --part train val"
@@ -99,6 +102,8 @@ class SurroundDataset(SequenceDataset):
         if self.masks:
             self.maps(self.samples[0])
             self._check_origins(self.samples[-1])
+        if speed:
+            self._check_speed()
         if self.matches:
             self._check_matches()
             for number in (0, -1):
@@ -133,8 +138,8 @@ class SurroundDataset(SequenceDataset):
         """(3, 3) pixels at network size; both rows are only scaled under `published_intrinsics`."""
         if not self.published_intrinsics:
             return super().network_intrinsics(sample, camera, height, width)
-        scale = np.array([self.width / width, self.height / height, 1])
-        return scale[:, None] * self.intrinsics(sample, camera, height, width)
+        K, (height, width) = self.cut_intrinsics(sample, camera, height, width)
+        return np.array([self.width / width, self.height / height, 1])[:, None] * K
 
     def motion(self, sample: Any, frame: Frame) -> tuple[np.ndarray, np.ndarray] | None:
         """Speed and time step of each camera, (N,) each, with the setting `speed`; nan without time."""
@@ -143,6 +148,15 @@ class SurroundDataset(SequenceDataset):
         seconds = 1e-6 * (self.times(sample, frame) - self.times(sample, 0))
         metres = np.linalg.norm(self.recorded_motion(sample, frame)[:, :3, 3], axis=1)
         return np.divide(metres, np.abs(seconds), np.full(len(metres), np.nan), where=seconds != 0), seconds
+
+    def _check_speed(self) -> None:
+        """Look at the speed of some samples, so that a rig that never moves is found at the start."""
+        source = next((frame for frame in self.frame_ids if frame != 0), None)
+        if source is None:
+            return
+        spread = self.samples[:: max(1, len(self.samples) // SPEEDS_LOOKED_AT)]
+        speeds = np.concatenate([np.atleast_1d(self.motion(sample, source)[0]) for sample in spread])
+        check_speeds(speeds[np.isfinite(speeds)], f"{self.data_path}, recorded poses")
 
     def maps(self, sample: Any) -> dict[str, Tensor]:
         """`ego_mask` (N, 1, height, width) bool, True where a camera sees its own vehicle."""
@@ -228,7 +242,7 @@ def read_matches(path: Path) -> np.ndarray:
         rows = np.load(path, allow_pickle=False).astype(np.float32)
     except FileNotFoundError:
         raise InputError(f"there are no matches {path}; {MAKE_MATCHES}") from None
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED_ARRAY as error:
         raise InputError(
             f"{path} cannot be read as matches ({error}); remove it and run tools/sift_matches.py again"
         ) from None

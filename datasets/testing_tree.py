@@ -160,7 +160,7 @@ class TestingTree(Exportable, SequenceDataset):
         if folder is None:
             return {}, np.zeros((0, 3), np.uint8)
         masks, path = match_files(folder, self.samples, (".png",)), folder / COLOURS
-        colours = _read_colours(path)
+        colours = read_colours(path)
         if masks and not any(_dynamic(mask, colours).any() for mask in masks.values()):
             listed = ", ".join(" ".join(map(str, colour)) for colour in colours[:4])
             raise InputError(f"no mask in {folder} has a colour of {path} ({listed}); are they R G B?")
@@ -176,7 +176,7 @@ def _folder(parent: Path, name: str) -> Path:
     return found
 
 
-def _read_colours(path: Path) -> np.ndarray:
+def read_colours(path: Path) -> np.ndarray:
     """(K, 3) uint8 colours from a file with three numbers on each line.
 
     Raises:
