@@ -81,13 +81,6 @@ def compare_pairs(
     return made[key]
 
 
-def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over valid pixels; 0 with a gradient of 0 if at most 100 are valid."""
-    count = valid.sum()
-    total = torch.where(valid, values, 0.0).sum()
-    return torch.where(count > MIN_VALID, total / count.clamp(min=1), 0.0 * total)
-
-
 def _compare(batch: Batch, prediction: Prediction, normalised: bool, published_warp: bool) -> Pairs:
     images = {frame: (image - MEAN) / STD if normalised else image for frame, image in batch.images.items()}
     depths, seen, ordered = _depths(batch, prediction), {}, []

@@ -14,9 +14,10 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses import LOSSES
+from losses._counted import CountedMean
 from losses._draws import generator_for
 from losses._normals import depth_to_normals, known_around, sobel
 from losses._pairs import MEAN, STD
@@ -58,7 +59,7 @@ class Draws:
 
 
 @LOSSES.register
-class EdgeRanking(nn.Module):
+class EdgeRanking(CountedMean):
     """Mean over the pairs of both sets of edges.
 
     Args:
@@ -167,7 +168,7 @@ class EdgeRanking(nn.Module):
             return (goal.abs() - cosine.abs()).abs().mean()
         usable = inside & _flat(known)[index, 0]
         valid = usable[:-1] & usable[1:] & torch.cat([one.valid for one in draws])
-        return (goal - cosine).abs().where(valid, 0.0).sum() / valid.sum().clamp(min=1)
+        return self.masked_mean((goal - cosine).abs(), valid)
 
 
 def _gradient(values: Tensor) -> tuple[Tensor, Tensor]:

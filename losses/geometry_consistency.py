@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses import LOSSES
-from losses._pairs import compare_pairs, masked_mean
+from losses._counted import CountedMean
+from losses._pairs import MIN_VALID, compare_pairs
 from structures import Batch, Prediction
 
 
 @LOSSES.register
-class GeometryConsistency(nn.Module):
+class GeometryConsistency(CountedMean):
     """Mean depth inconsistency over all pairs; `pairwise` combines it with the photometric error.
 
     Args:
@@ -36,4 +37,4 @@ class GeometryConsistency(nn.Module):
         """Scalar in [0, 1], without unit."""
         pairs = compare_pairs(batch, prediction, published_warp=self.published_warp)
         valid = pairs.valid & pairs.moving_with_scene() if self.automask else pairs.valid
-        return masked_mean(pairs.inconsistency, valid)
+        return self.masked_mean(pairs.inconsistency, valid, more_than=MIN_VALID)

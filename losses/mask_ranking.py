@@ -1,23 +1,28 @@
 """Mask ranking: pairs of pixels have the depth order of pseudo-depth; one set of pairs is on moving objects.
 
-    mean over pairs of  log(1 + exp(-l (d_A - d_B))),    l = 1 if d*_A / d*_B > 1.15, -1 if d*_B / d*_A > 1.15
+    mean over pairs of  log(1 + exp(-l r)),    r = log(d_A / d_B) / log 1.15
+    l = 1 if d*_A / d*_B > 1.15, -1 if d*_B / d*_A > 1.15
 
-Pairs with a ratio in between are left out. One set pairs each pixel of the least consistent fifth of the
-image with a random pixel of the rest; inconsistent pixels are those of moving objects, where view synthesis
-is wrong. The other set pairs random pixels of the whole image (Sun, Bian et al., SC-DepthV3, PAMI 2023,
-section 3.3).
+Pairs with a ratio in between are left out. Published is r = d_A - d_B, whose value depends on the arbitrary
+unit of depth: it moves distant pixels farther away without bound, until their depths differ by several units.
+The logarithm has no unit, and its gradient vanishes for pairs in the right order. One set pairs each pixel of
+the least consistent fifth of the image with a random pixel of the rest; inconsistent pixels are those of
+moving objects, where view synthesis is wrong. The other set pairs random pixels of the whole image (Sun, Bian
+et al., SC-DepthV3, PAMI 2023, section 3.3).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses import LOSSES
+from losses._counted import CountedMean
 from losses._draws import generator_for
 from losses._pairs import compare_pairs
 from losses._pseudo_depth import pseudo_and_predicted
@@ -43,7 +48,7 @@ class Draws:
 
 
 @LOSSES.register
-class MaskRanking(nn.Module):
+class MaskRanking(CountedMean):
     """Ranking loss on predicted depth.
 
     Args:
@@ -52,6 +57,7 @@ class MaskRanking(nn.Module):
         ratio: pseudo-depth ratio above which a pair is ordered.
         published_pairs: pair the pixels of two random masks in raster order, as the published code does.
             Partners then lie within about two rows of each other, and the sort decides ties of the weight.
+        published_difference: compare depths by their difference, as the published code does.
         published_warp: compute the self-discovered weight with the published warp; see
             `losses._pairs.compare_pairs`.
 
@@ -68,6 +74,7 @@ class MaskRanking(nn.Module):
         pairs: float = 0.1,
         ratio: float = 1.15,
         published_pairs: bool = False,
+        published_difference: bool = False,
         published_warp: bool = False,
     ) -> None:
         super().__init__()
@@ -78,6 +85,7 @@ class MaskRanking(nn.Module):
             raise InputError(f"ratio must be above 1, got {ratio}; 1.15 is published")
         self.unreliable, self.pairs, self.ratio = unreliable, pairs, ratio
         self.published_pairs, self.published_warp = published_pairs, published_warp
+        self.published_difference = published_difference
 
     def forward(self, batch: Batch, prediction: Prediction) -> Tensor:
         """Mean over all ordered pairs. Returns a scalar; 0 if no pair is ordered."""
@@ -121,10 +129,11 @@ class MaskRanking(nn.Module):
         known = (a > 0) & (b > 0) & a.isfinite() & b.isfinite()
         sign = (a > self.ratio * b).to(depth.dtype) - (b > self.ratio * a).to(depth.dtype)
         sign = sign.where(known, 0.0)
+        if not self.published_difference:
+            depth = depth.clamp(min=1e-9).log() / math.log(self.ratio)
         # softplus does not overflow for large differences of depth.
         losses = F.softplus(-sign * (depth.gather(1, first) - depth.gather(1, second)))
-        ordered = sign != 0
-        return losses.where(ordered, 0.0).sum() / ordered.sum().clamp(min=1)
+        return self.masked_mean(losses, sign != 0)
 
 
 def raster_pairs(chosen: Tensor, permutation: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,16 +11,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses import LOSSES
+from losses._counted import CountedMean
 from losses._normals import depth_to_normals, known_around
 from losses._pseudo_depth import pseudo_and_predicted
 from structures import Batch, Prediction
 
 
 @LOSSES.register
-class NormalMatching(nn.Module):
+class NormalMatching(CountedMean):
     """Mean absolute difference of normals over the pixels with known pseudo-depth."""
 
     needs: ClassVar[tuple[str, ...]] = ("maps.pseudo_depth",)
@@ -33,4 +34,4 @@ class NormalMatching(nn.Module):
         pseudo = torch.nan_to_num(pseudo, nan=0.0, posinf=0.0, neginf=0.0)
         reference = depth_to_normals(pseudo, batch.intrinsics)
         error = (depth_to_normals(depth, batch.intrinsics) - reference).abs().mean(1, keepdim=True)
-        return error.where(known, 0.0).sum() / known.sum().clamp(min=1)
+        return self.masked_mean(error, known)

@@ -14,10 +14,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses import LOSSES
-from losses._pairs import Pairs, compare_pairs, masked_mean
+from losses._counted import CountedMean
+from losses._pairs import MIN_VALID, Pairs, compare_pairs
 from photometric_error import mean_ssim_error
 from structures import Batch, Prediction
 from utils import InputError
@@ -26,7 +27,7 @@ REDUCTIONS = ("min", "mean", "published")
 
 
 @LOSSES.register
-class Pairwise(nn.Module):
+class Pairwise(CountedMean):
     """Photometric and geometry consistency in both directions.
 
     Args:
@@ -83,7 +84,7 @@ class Pairwise(nn.Module):
         pairs = compare_pairs(batch, prediction, self.normalised, self.published_warp)
         valid = pairs.valid & pairs.moving_with_scene() if self.automask else pairs.valid
         error, inconsistency, valid = self.select(pairs, self.error(pairs), valid)
-        return masked_mean(error, valid), masked_mean(inconsistency, valid)
+        return self.masked_mean(error, valid, MIN_VALID), self.masked_mean(inconsistency, valid, MIN_VALID)
 
     def error(self, pairs: Pairs) -> Tensor:
         """(2 S, B·N, 1, H, W) photometric error, weighted by the self-discovered mask."""

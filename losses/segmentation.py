@@ -13,9 +13,10 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses import LOSSES
+from losses._counted import CountedMean
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -30,7 +31,7 @@ CITYSCAPES_WEIGHTS = (
 
 
 @LOSSES.register
-class Segmentation(nn.Module):
+class Segmentation(CountedMean):
     """Weighted cross-entropy of the companion's logits.
 
     Args:
@@ -72,7 +73,8 @@ class Segmentation(nn.Module):
         weights = self._weights(logits)
         total = F.cross_entropy(logits.float(), labels, weights, ignore_index=IGNORED, reduction="sum")
         counted = labels != IGNORED
-        return total / (weights[labels.where(counted, 0)] * counted).sum().clamp(min=1e-12)
+        weight = self.shared((weights[labels.where(counted, 0)] * counted).sum())
+        return total / weight.clamp(min=1e-12)
 
     def _weights(self, logits: Tensor) -> Tensor:
         classes = logits.shape[1]

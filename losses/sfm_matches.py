@@ -12,15 +12,16 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses import LOSSES
+from losses._counted import CountedMean
 from structures import Batch, Prediction
 from utils import InputError
 
 
 @LOSSES.register
-class SfmMatches(nn.Module):
+class SfmMatches(CountedMean):
     """Mean absolute difference of depth and matches, metres. Cameras without valid matches are left out.
 
     Args:
@@ -64,7 +65,7 @@ class SfmMatches(nn.Module):
     def per_scale(self, batch: Batch, prediction: Prediction) -> Tensor:
         """The term at each scale of `prediction.depths`, (number of scales,); 0 without a valid match."""
         losses, counts = self.per_camera(batch, prediction)
-        return losses.sum(1) / (counts > 0).sum().clamp(min=1)
+        return losses.sum(1) / self.shared((counts > 0).sum()).clamp(min=1e-12)
 
     def per_camera(self, batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor]:
         """(scales, B·N) metres, 0 for a camera without a match, and (B·N,) numbers of valid matches."""

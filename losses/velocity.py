@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses import LOSSES
+from losses._counted import CountedMean
 from structures import Batch, Frame, Prediction
 from utils import InputError
 
@@ -25,7 +26,7 @@ MATCH = 0.1  # relative error of the distances, below which translations match t
 
 
 @LOSSES.register
-class Velocity(nn.Module):
+class Velocity(CountedMean):
     """Mean absolute difference of travelled distances, metres. A sample whose speed is nan is left out."""
 
     needs: ClassVar[tuple[str, ...]] = ("speed", "time_step")
@@ -38,9 +39,11 @@ class Velocity(nn.Module):
         for predicted, distance in travelled(batch, prediction).values():
             known = distance.isfinite()
             error = torch.where(known, predicted - torch.where(known, distance, 0.0), 0.0).abs()
-            errors.append(error.sum() / known.sum().clamp(min=1))
-            counts.append(known.any())
-        return torch.stack(errors).sum() / torch.stack(counts).sum().clamp(min=1)
+            errors.append(error.sum())
+            counts.append(known.sum())
+        count = self.shared(torch.stack(counts))
+        means = torch.stack(errors) / count.clamp(min=1e-12)
+        return means.sum() / (count > 0).sum().clamp(min=1)
 
     def diagnose(self, batch: Batch, prediction: Prediction) -> str | None:
         """A warning if training has collapsed, else None. Waits for the GPU: call it only at logged steps."""

@@ -11,10 +11,11 @@ import torch
 from checkpoints import load_checkpoint, load_weights
 from losses import LOSSES
 from methods._base import Method
+from methods._cameras import RECORD, learned_cameras
 from methods._needs import check_needs
 from utils import InputError, Registry
 
-__all__ = ["METHODS", "Method", "build_method", "check_needs", "load_method"]
+__all__ = ["METHODS", "RECORD", "Method", "build_method", "check_needs", "learned_cameras", "load_method"]
 
 METHODS = Registry("methods")
 
@@ -56,6 +57,7 @@ def load_method(
         raise InputError(checkpoint.missing)
     options = {**checkpoint.options, "weights_init": "scratch"}  # the weights come from the file
     method = build_method(options)
+    method.camera = learned_cameras(options.get(RECORD))
     only_for_training = set(method.only_for_training)
     load_weights(method, checkpoint.weights, source=str(path), allow_missing=only_for_training)
     held = {key.partition(".")[0] for key in checkpoint.weights}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from losses import LOSSES
 from losses._pseudo_depth import RankOrder
+from methods._cameras import CAMERA_RATE, LearnedCameras
 from structures import Batch, Frame, Prediction
 from utils import InputError, check_settings
 
@@ -48,6 +49,7 @@ class Method(nn.Module):
             "rig_from_camera" or "companion.maps.labels".
         provides: parts of a prediction that this method can make for its loss terms (`LossTerm.predicts`).
         only_for_training: sub-networks that inference does without; a checkpoint may lack them.
+        camera: intrinsics that are learned; None if they are given.
         tasks: the tasks that a validation measures, of "depth" and "segmentation"; none for a stage of
             training that is validated only by its loss.
     """
@@ -59,7 +61,12 @@ class Method(nn.Module):
     needs: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[tuple[str, ...]] = ()
     only_for_training: ClassVar[tuple[str, ...]] = ("pose_encoder", "pose", "predictive_mask")
+    camera: LearnedCameras | None
     tasks: tuple[str, ...] = ("depth",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.camera = None
 
     def forward(self, batch: Batch) -> Prediction:
         """Everything that the loss terms read, for a float Batch on the method's device."""
@@ -97,9 +104,8 @@ class Method(nn.Module):
 
     def predict_depth(self, images: Tensor, intrinsics: Tensor | None = None) -> Tensor:
         """Depth of images (B·N, 3, H, W) in [0, 1], without a Batch around them. See `predict`."""
-        batch = Batch(
-            {0: images}, intrinsics, torch.arange(len(images) // self.cameras), cameras=self.cameras
-        )
+        samples = torch.arange(images.shape[0] // self.cameras)  # len() would fix the batch of an export
+        batch = Batch({0: images}, intrinsics, samples, cameras=self.cameras)
         return self.predict(batch).depths[0]
 
     def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
@@ -186,6 +192,11 @@ class Method(nn.Module):
         return entry in self.needed_entries()
 
     @property
+    def reads_intrinsics(self) -> bool:
+        """True if `predict` needs the intrinsics of the images."""
+        return False
+
+    @property
     def fixes_metric_scale(self) -> bool:
         """True if a loss term fixes metric scale; `metric_scale.metric_scale` also knows stereo."""
         return any(getattr(term, "gives_metric_scale", False) for term in self.loss_terms.values())
@@ -200,7 +211,16 @@ class Method(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser; `lr_factor` of a group scales its learning rate."""
-        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+        learned = [] if self.camera is None else list(self.camera.parameters())
+        others = [p for p in self.parameters() if p.requires_grad and all(p is not one for one in learned)]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if learned:  # a weight decay would pull them back to their start
+            groups.append({"params": learned, "weight_decay": 0.0, "lr_factor": CAMERA_RATE})
+        return groups
+
+    def with_camera(self, batch: Batch) -> Batch:
+        """The batch with the learned intrinsics, if they are learned. Called before it is augmented."""
+        return batch if self.camera is None else self.camera(batch)
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
         """Set the epoch, also of terms with a schedule.

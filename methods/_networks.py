@@ -7,6 +7,7 @@ temporal order, and the motion is inverted for earlier sources, so that the netw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -66,6 +67,9 @@ class DepthAndMotion(Method):
         scales: scales of the trained disparities; 0 is the input size.
         min_depth: depth at disparity 1, in the unit of the translations.
         max_depth: depth at disparity 0.
+        translation_factor: factor of the pose network's translations. Pose networks multiply their output by
+            0.01, so from random weights metres per frame are far away; 50 with `min_depth` 1 lets metric
+            training begin near them.
 
     Raises:
         InputError: settings that contradict each other, or a name that does not exist.
@@ -87,8 +91,12 @@ class DepthAndMotion(Method):
         scales: Sequence[int] = (0, 1, 2, 3),
         min_depth: float = 0.1,
         max_depth: float = 100.0,
+        translation_factor: float = 1.0,
     ) -> None:
         super().__init__()
+        if not 0 < translation_factor < math.inf:
+            raise InputError(f"translation_factor must be positive, got {translation_factor}; 1 is published")
+        self.translation_factor = translation_factor
         self.frame_ids = check_frames(frame_ids, self.needs_sources)
         check_choice("weights_init", weights_init, ("pretrained", "scratch"))
         check_choice("pose_model_input", pose_model_input, ("pairs", "all"))
@@ -183,16 +191,24 @@ class DepthAndMotion(Method):
         sources = [frame for frame in images if frame not in (0, "s")]
         if self.pose_model_type not in POSE_MODELS:
             vectors = self.pose(images[0], [images[frame] for frame in sources])
-            return {frame: EulerMotion(vectors[:, n]) for n, frame in enumerate(sources)}
+            factors = vectors.new_tensor([self.translation_factor] * 3 + [1.0] * 3)
+            return {frame: EulerMotion(vectors[:, n] * factors) for n, frame in enumerate(sources)}
         if self.pose_model_input == "all":
-            axis_angle, translation = self.run_pose_network([0, *sources], images, features)
+            axis_angle, translation = self._pose_output([0, *sources], images, features)
             return {f: Motion(axis_angle[:, n], translation[:, n], False) for n, f in enumerate(sources)}
         motions = {}
         for frame in sources:
             pair = [frame, 0] if frame < 0 else [0, frame]
-            axis_angle, translation = self.run_pose_network(pair, images, features)
+            axis_angle, translation = self._pose_output(pair, images, features)
             motions[frame] = Motion(axis_angle[:, 0], translation[:, 0], frame < 0)
         return motions
+
+    def _pose_output(
+        self, frames: list, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Axis-angle and translation, (B, motions, 3) each, the translation in the unit of depth."""
+        axis_angle, translation = self.run_pose_network(frames, images, features)
+        return axis_angle, translation * self.translation_factor
 
     def run_pose_network(
         self, frames: list, images: Mapping[Frame, Tensor], features: Mapping[Frame, list[Tensor]]

@@ -7,6 +7,9 @@ baseline fixes the factor, and so does a loss term that declares `gives_metric_s
 cameras with known extrinsics, known speed, measured depth. This rule is the only one; training, validation,
 prediction and evaluation ask it.
 
+`tools/scale.py` fits the factor of a trained model to measurements and writes it, as the option
+`scale_factor`, into a file of its own. That factor takes precedence.
+
 Each term may declare `learned_from`, the source of its supervision beyond the images' sequence, such as
 "camera rig". Protocol cards list these sources.
 """
@@ -32,11 +35,13 @@ def metric_scale(method: nn.Module | None, options: Mapping[str, Any]) -> float 
 
     Args:
         method: a Method; its `loss_terms` declare `gives_metric_scale`. None for saved predictions.
-        options: options of its training: dataset, frame_ids, use_stereo.
+        options: options of its training: dataset, frame_ids, use_stereo; `scale_factor` of tools/scale.py.
 
     Raises:
         InputError: a stereo baseline that is not in metres together with a loss term that teaches metres.
     """
+    if fitted := options.get("scale_factor"):
+        return float(fitted["factor"])
     metric = [name for name, term in loss_terms(method).items() if getattr(term, "gives_metric_scale", False)]
     if not trained_with_stereo(options):
         return 1.0 if metric else None
@@ -67,6 +72,8 @@ def learned_from(method: nn.Module | None, options: Mapping[str, Any]) -> str:
     sources += ["stereo pairs"] if trained_with_stereo(options) else []
     declared = (getattr(term, "learned_from", None) for term in loss_terms(method).values())
     sources += [source for source in declared if source]
+    if fitted := options.get("scale_factor"):
+        sources.append(f"scale from {fitted['source']}")
     return ", ".join(dict.fromkeys(sources)) or "single images"
 
 
@@ -91,10 +98,24 @@ def unit_of(method: nn.Module | None, options: Mapping[str, Any]) -> str:
     """The unit of a model's depth after multiplication by `metric_scale`, in words."""
     if metric_scale(method, options) is None:
         return f"up to scale (learned from {learned_from(method, options)} only)"
+    if fitted := options.get("scale_factor"):
+        return f"metres ({fit_in_words(fitted)})"
     factor = scale_error(method, options)
     if factor is None:
         return "metres"
     return f"meant as metric; off by a factor of {factor:.3g} in validation"
+
+
+def fit_in_words(fitted: Mapping[str, Any]) -> str:
+    """Origin and uncertainty of the option `scale_factor`, such as "scale from speed, 95 % within 2 %".
+
+    Args:
+        fitted: `factor`, `source` and the bounds `low` and `high`, which are None for one measurement.
+    """
+    if fitted["low"] is None:
+        return f"scale from one {fitted['source']}, uncertainty unknown"
+    farthest = max(fitted["high"] / fitted["factor"] - 1, 1 - fitted["low"] / fitted["factor"])
+    return f"scale from {fitted['source']}, 95 % within {100 * farthest:.2g} %"
 
 
 # -------------------------------------------------------------------------------- facts of the training

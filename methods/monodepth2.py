@@ -131,6 +131,10 @@ class Monodepth2(DepthAndMotion):
                 if self.pose_model_type == "posecnn":
                     scene = prediction.extra.get("scene_depths") or {scale: depth}
                     T = self._scene_scaled(poses, motions, scene[scale], batch)
+                    if scale == min(prediction.disparities):  # loss terms read poses in the unit of depth
+                        prediction.T_source_from_target = dict(
+                            zip(batch.sources, T.chunk(len(batch.sources)))
+                        )
                 prediction.depths[scale] = depth
                 self._warp_sources(batch, prediction, scale, T)
             self._add_sources(batch, prediction)
@@ -175,6 +179,18 @@ class Monodepth2(DepthAndMotion):
         parts = poses.chunk(len(batch.sources))
         scaled = {frame: self.pose_of(motion, batch, inverse_depth) for frame, motion in motions.items()}
         return torch.cat([scaled.get(frame, T) for frame, T in zip(batch.sources, parts)])
+
+    def predict_pose(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """Same as in `DepthAndMotion`; PoseCNN's translation is brought to the unit of depth by that of
+        `earlier`.
+        """
+        T = super().predict_pose(earlier, later)
+        if self.pose_model_type != "posecnn":
+            return T
+        depth = self.predict(Batch({0: earlier}, None, torch.arange(len(earlier)))).depths[0]
+        scaled = T.clone()
+        scaled[:, :3, 3] *= (1 / depth).mean((1, 2, 3))[:, None]
+        return scaled
 
     def log_images(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """Target, disparity, warped sources of the finest scale, automask; all of the target's size."""

@@ -34,6 +34,7 @@ from structures import Batch, Prediction
 from utils import InputError, nearest_name
 
 PROJECTIONS = ("refine", "softmax")
+_LEAST_Z = 0.05  # of a unit ray, 87 degrees off the axis: depth stays positive
 
 
 @METHODS.register
@@ -81,7 +82,7 @@ class PackNet(Monodepth2):
         self.published, self.mirror_depth = published, mirror_depth
         self.completion_weight, self.ray_projection = completion_weight, ray_projection
         self.padding = "zeros" if published else "border"
-        self.progress = 0.0
+        self.progress = 1.0  # of a model that is loaded; a training sets its own
         if mirror_depth and self.pose_model_type == "shared":
             raise InputError(
                 "--method.mirror_depth mirrors only the depth network's input, and --pose_model_type shared "
@@ -254,13 +255,29 @@ class PackNet(Monodepth2):
 
     def predict(self, batch: Batch) -> Prediction:
         """Depth of the targets; completed from `maps["input_depth"]` if the batch has it and the network
-        takes it. With a ray surface depth is the distance along the ray.
+        takes it.
+
+        A ray surface predicts the distance along the ray. For images of a pinhole camera with known
+        intrinsics it is turned into depth along the optical axis, as ground truth has it. For a lens it stays
+        the distance, as ground truth of a lens is. Without intrinsics it stays the distance.
         """
+        if self.predicts_rays and batch.camera is None and batch.intrinsics is not None:
+            return self._predict_along_axis(batch)
         if not (self.takes_input_depth and "input_depth" in batch.maps):
             return super().predict(batch)
         with self.networks_autocast():
             disparities = self.depth(batch.network_images[0], batch.maps["input_depth"])
         return self.finest({scale: disparity.float() for scale, disparity in disparities.items()}, batch)
+
+    def _predict_along_axis(self, batch: Batch) -> Prediction:
+        """Distance times the z of the predicted unit ray."""
+        with self.networks_autocast():
+            disparities, residual = self.depth.disparities_and_rays(batch.network_images[0])
+        prediction = self.finest({scale: values.float() for scale, values in disparities.items()}, batch)
+        with self.in_float32():
+            rays = self.ray_surface(batch, residual).directions
+            prediction.depths[0] = prediction.depths[0] * rays[:, 2:].clamp(min=_LEAST_Z)
+        return prediction
 
 
 def _disparities(passed: FeaturesAndDisparities) -> dict[int, Tensor]:

@@ -162,7 +162,8 @@ class ScDepth(DepthAndMotion):
         """(B·N, 4, 4) T_end_from_start; the network predicts Euler angles."""
         angles, translation = self.pose([self.pose_encoder(torch.cat([start, end], 1))])
         with self.in_float32():
-            return rigid(euler_to_rotation(angles[:, 0].float()), translation[:, 0].float())
+            translation = translation[:, 0].float() * self.translation_factor
+            return rigid(euler_to_rotation(angles[:, 0].float()), translation)
 
     def add_geometry(self, batch: Batch, prediction: Prediction) -> None:
         """Fill depths and poses of target and sources; sampling grids and warped sources if a term of
@@ -254,6 +255,7 @@ def _terms(version: str, published: bool) -> dict[str, dict[str, Any]]:
         terms["rotation"] = {"weight": 1.0}
     if version == "v3":
         terms["normal_matching"] = {"weight": 0.1}
-        terms["mask_ranking"] = {"weight": 0.1, "published_pairs": published, **warp}
+        ranking = {"published_pairs": published, "published_difference": published}
+        terms["mask_ranking"] = {"weight": 0.1, **ranking, **warp}
         terms["edge_ranking"] = {"weight": 0.1, "published": published}
     return terms

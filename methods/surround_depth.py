@@ -96,6 +96,11 @@ class SurroundDepth(Monodepth2):
             cross_view = NETWORKS.get("cross_view")
             self.depth = cross_view(self.depth, self.encoder.num_channels, cameras, blocks, heads, skip)
 
+    @property
+    def reads_intrinsics(self) -> bool:
+        """True if depth follows the focal length."""
+        return self.focal
+
     def run_networks(self, batch: Batch, plain: Prediction | None = None) -> Prediction:
         """The networks of Monodepth2, for all cameras together."""
         self._check_frame_sets(batch)
@@ -114,7 +119,7 @@ class SurroundDepth(Monodepth2):
             InputError: another number of cameras; no intrinsics, which `focal` needs.
         """
         self._check_frame_sets(batch)
-        if self.focal and batch.intrinsics is None:
+        if self.reads_intrinsics and batch.intrinsics is None:
             raise InputError("this model's depth depends on the focal length; give the images' intrinsics")
         return super().predict(batch)
 
@@ -191,10 +196,10 @@ class SurroundDepth(Monodepth2):
         self._check_whole(batch.images[0])
 
     def _check_whole(self, images: Tensor) -> None:
-        if len(images) % self.cameras:
+        if images.shape[0] % self.cameras:
             raise InputError(
-                f"{len(images)} images are not whole frame sets of {self.cameras} cameras; give all cameras "
-                "of a frame set together, in ring order"
+                f"{images.shape[0]} images are not whole frame sets of {self.cameras} cameras; give all "
+                "cameras of a frame set together, in ring order"
             )
 
     def _focal_depth(self, disparity: Tensor, intrinsics: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ takes `scales` and `pretrained` and turns (B, 3, H, W) into {scale: disparity (B
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,22 +25,34 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 def build_encoder(
-    name: str, num_images: int = 1, pretrained: bool = False, context: bool = False
+    name: str,
+    num_images: int = 1,
+    pretrained: bool = False,
+    context: bool = False,
+    weights: str | None = None,
 ) -> torch.nn.Module:
     """The encoder called `name`.
 
     Args:
         name: `resnet18` to `resnet152`; `hrnet18` and wider ones; an encoder of this folder; otherwise a
-            timm model. `timm/<model>` is always timm's, even if this folder has a network of that name.
+            timm model, a ConvNet or a ViT. `timm/<model>` is always timm's, even if this folder has a network
+            of that name.
         num_images: RGB images stacked on the channel axis.
         pretrained: start from ImageNet weights.
         context: add a sixth feature, at the image's own size, before the others.
+        weights: a file or `hf://OWNER/NAME` with weights in timm's format, which `pretrained` loads instead
+            of those of ImageNet; only for timm models.
 
     Raises:
         InputError: an unknown name, with the nearest one; or the encoder refuses the settings.
     """
     settings = {"num_images": num_images, "pretrained": pretrained}
     own, timm = _own_encoders(), NETWORKS.get("timm")
+    if weights:
+        ours = name in (*RESNETS, *own) or re.fullmatch(r"hrnet\d+", name)
+        if context or ours or name.removeprefix("timm/") not in timm.models():
+            raise InputError(f"weights of a file are for timm models, got {name}; try timm/resnet18")
+        return _of_timm(name.removeprefix("timm/"), weights=weights, **settings)
     if number := re.fullmatch(r"hrnet(\d+)", name):
         return NETWORKS.get("hrnet")(int(number[1]), **settings, context=context)
     number = re.fullmatch(r"resnet(\d+)", name)
@@ -48,17 +61,24 @@ def build_encoder(
     if context:
         return NETWORKS.get("context")(name, **settings)
     if name.startswith("timm/"):
-        return timm(name.removeprefix("timm/"), **settings)
+        return _of_timm(name.removeprefix("timm/"), **settings)
     if name in own:
         return NETWORKS.get(name)(**settings)
     if getattr(NETWORKS.find(name), "is_depth_network", False):
         raise InputError(f"{name} is a whole depth network; choose it with --depth_network {name}")
     if name in timm.models():
-        return timm(name, **settings)
+        return _of_timm(name, **settings)
     near = difflib.get_close_matches(name, [*RESNETS, "hrnet18", *own, *timm.models()], n=1)
     guess = f"did you mean '{near[0]}'? " if near else ""
     available = ", ".join([*RESNETS, "hrnet18", *own, "any timm model"])
     raise InputError(f"there is no encoder '{name}'; {guess}(available: {available})")
+
+
+def _of_timm(model: str, **settings: Any) -> nn.Module:
+    """A timm model as an encoder: a plain transformer's tokens are reassembled to a pyramid."""
+    from networks._timm import is_plain
+
+    return NETWORKS.get("vit" if is_plain(model) else "timm")(model, **settings)
 
 
 def build_depth(
@@ -105,6 +125,22 @@ def build_depth(
     return {"encoder": features, "depth": depth}
 
 
+@contextlib.contextmanager
+def planar(network: nn.Module) -> Iterator[None]:
+    """A block in which a network computes with tensors of at most four axes, for export; same results.
+
+    Parts with a `planar_form` have two forms: the faster one, for training, and this one.
+    """
+    parts = [part for part in network.modules() if hasattr(part, "planar_form")]
+    for part in parts:
+        part.planar = part.planar_form()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.planar = None
+
+
 def build_depth_head(
     decoder: nn.Module, encoder: nn.Module, scales: Sequence[int], num_outputs: int
 ) -> nn.Module:
@@ -137,8 +173,9 @@ def _freeze_unread(encoder: nn.Module, first: int) -> None:
     if not first:
         return
     encoder.eval()  # the empty image must not change the statistics of the norms
+    side = max(64, getattr(encoder, "smallest", 0))
     with torch.enable_grad():
-        total = sum(feature.sum() for feature in encoder(torch.zeros(1, 3, 64, 64))[first:])
+        total = sum(feature.sum() for feature in encoder(torch.zeros(1, 3, side, side))[first:])
     parameters = list(encoder.parameters())
     for parameter, slope in zip(parameters, torch.autograd.grad(total, parameters, allow_unused=True)):
         parameter.requires_grad_(slope is not None)

@@ -23,6 +23,7 @@ from utils import InputError, nearest_name
 
 VERSIONS = ("1A", "1B")  # skip connections are concatenated (A) or added (B)
 GROUPS = 16  # groups of every group normalisation
+RESIDUALS = (2, 2, 3, 3)  # residual blocks of the encoder stages 2 to 5
 LEVELS = (5, 4, 3, 2, 1)  # decoder levels, from 1/16 of the image to its full size
 MIN_DEPTH = 0.5  # metres; the published output is inverse depth sigmoid / 0.5
 # The published code limits inverse depth to 1e-6 before it divides, so that depth stays finite.
@@ -39,6 +40,23 @@ class Sizes(NamedTuple):
 
     widths: tuple[int, int, int, int, int, int]
     depth: int
+
+
+def with_widths(sizes: Sizes, widths: Sequence[int] | None) -> Sizes:
+    """The sizes with other channels; the same if None.
+
+    Raises:
+        InputError: not six numbers, or one that the group normalisation cannot divide into groups.
+    """
+    if widths is None:
+        return sizes
+    least = GROUPS * max(1, sizes.depth // 4)  # an unpacking convolution has 4 / depth times as many
+    if len(widths) != len(sizes.widths) or any(width < 1 or width % least for width in widths):
+        raise InputError(
+            f"widths are {len(sizes.widths)} multiples of {least}, got {list(widths)}; "
+            f"published: {list(sizes.widths)}"
+        )
+    return Sizes(tuple(widths), sizes.depth)
 
 
 PACKNET01 = Sizes((64, 64, 64, 128, 256, 512), depth=8)
@@ -80,8 +98,17 @@ class Pack(nn.Module):
         super().__init__()
         self.conv3d = nn.Conv3d(1, depth, 3, padding=1)
         self.conv = NormalizedConv(4 * depth * channels, channels, kernel)
+        self.planar: nn.Module | None = None  # `networks.planar` sets it
+
+    def planar_form(self) -> nn.Module:
+        """The part before `conv`, with tensors of four axes."""
+        channels = self.conv.conv_base.out_channels
+        unshuffle = PlanarUnshuffle(channels).to(self.conv3d.weight.device)
+        return nn.Sequential(unshuffle, PlanarConv(self.conv3d, 4 * channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.planar is not None:
+            return self.conv(self.planar(x))
         packed = F.pixel_unshuffle(x, 2)  # channel 4 c + 2 row + column
         return self.conv(self.conv3d(packed[:, None]).flatten(1, 2))
 
@@ -93,9 +120,66 @@ class Unpack(nn.Module):
         super().__init__()
         self.conv = NormalizedConv(in_channels, 4 * out_channels // depth, 3)
         self.conv3d = nn.Conv3d(1, depth, 3, padding=1)
+        self.planar: nn.Module | None = None  # see `Pack`
+
+    def planar_form(self) -> nn.Module:
+        """The 3-D convolution, with tensors of four axes."""
+        return PlanarConv(self.conv3d, self.conv.conv_base.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv3d(self.conv(x)[:, None]).flatten(1, 2), 2)
+        x = self.conv(x)
+        if self.planar is not None:
+            return F.pixel_shuffle(self.planar(x), 2)
+        return F.pixel_shuffle(self.conv3d(x[:, None]).flatten(1, 2), 2)
+
+
+class PlanarConv(nn.Module):
+    """`conv3d(x[:, None]).flatten(1, 2)` by 2-D convolutions, without a tensor of five axes.
+
+        y[d, c] = bias[d] + sum over k of conv2d(x[c + k - 1], weight[d, k]),   x = 0 outside of the channels
+
+    The convolutions are grouped: every channel has the same filters. (B, C, h, w) to (B, D·C, h, w), channel
+    d C + c. Training keeps the 3-D form, one call of the library instead of three.
+
+    Args:
+        conv3d: from 1 channel to D, kernel 3, padding 1.
+        channels: C.
+    """
+
+    def __init__(self, conv3d: nn.Conv3d, channels: int) -> None:
+        super().__init__()
+        depth, self.channels = conv3d.out_channels, channels
+        filters = conv3d.weight.detach().repeat(channels, 1, 1, 1, 1)
+        for k in range(3):
+            self.register_buffer(f"filters_{k}", filters[:, :, k].clone())
+        self.register_buffer("bias", conv3d.bias.detach().repeat(channels))
+        self.register_buffer("empty", torch.zeros(1, 1, 1, 1, device=filters.device))
+        order = torch.arange(channels * depth, device=filters.device).view(channels, depth).T.flatten()
+        self.register_buffer("order", order)
+
+    def forward(self, x: Tensor) -> Tensor:
+        empty = x[:, :1] * self.empty
+        before, after = torch.cat([empty, x[:, :-1]], 1), torch.cat([x[:, 1:], empty], 1)
+        y = F.conv2d(before, self.filters_0, self.bias, padding=1, groups=self.channels)
+        y = y + F.conv2d(x, self.filters_1, padding=1, groups=self.channels)
+        y = y + F.conv2d(after, self.filters_2, padding=1, groups=self.channels)  # channel c D + d
+        return y.index_select(1, self.order)
+
+
+class PlanarUnshuffle(nn.Module):
+    """`F.pixel_unshuffle(x, 2)` as a convolution that copies each pixel of a block to a channel of its own.
+
+    Args:
+        channels: C of the input, (B, C, h, w).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.register_buffer("copies", torch.eye(4).view(4, 1, 2, 2).repeat(channels, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.copies, stride=2, groups=self.channels)
 
 
 class DisparityHead(nn.Module):
@@ -125,7 +209,7 @@ class PackEncoder(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.pre_calc = NormalizedConv(3, first, 5)
         self.conv1 = NormalizedConv(first, widths[0], 7)
-        for stage, count in zip((2, 3, 4, 5), (2, 2, 3, 3)):
+        for stage, count in zip((2, 3, 4, 5), RESIDUALS):
             before, width = widths[stage - 2], widths[stage - 1]
             blocks = [Residual(before if n == 0 else width, width, dropout) for n in range(count)]
             self.add_module(f"conv{stage}", nn.Sequential(*blocks))

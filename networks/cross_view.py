@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from networks import NETWORKS
 from utils import InputError
 
+LONGEST = 128  # rows and columns of tokens of a graph that is exported for any size, 32 pixels each
 # Reduction of a level → kernel, dilation and output_padding of the transposed convolution that enlarges it
 # again, r times. Most of its output pixels hold only the bias: the weights have the published shape.
 _UP = {16: (3, 7, 1), 8: (3, 3, 1), 4: (3, 1, 1), 2: (1, 1, 1), 1: (1, 1, 0)}
@@ -96,23 +98,23 @@ class CrossView(nn.Module):
 
     def attend(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The features after attention, same shapes; those that the decoder does not read are unchanged."""
-        if len(features[-1]) % self.cameras:
+        if features[-1].shape[0] % self.cameras:
             raise InputError(
-                f"{len(features[-1])} images are not whole frame sets of {self.cameras} cameras; give all "
-                f"cameras of a frame set together, in ring order, or set cameras (--method.cameras)"
+                f"{features[-1].shape[0]} images are not whole frame sets of {self.cameras} cameras; give "
+                "all cameras of a frame set together, in ring order, or set cameras (--method.cameras)"
             )
         attended = []
         for number, (level, feature) in enumerate(zip(self.cross, features)):
             if number < self.finest_feature or not feature.shape[1]:
                 attended.append(feature)
                 continue
-            output = level(feature.unflatten(0, (-1, self.cameras))).flatten(0, 1)
+            output = level(feature, self.cameras)
             attended.append(feature + output if self.skip else output)
         return attended
 
 
 class CrossViewLevel(nn.Module):
-    """Attention over all cameras at one level: (B, N, C, H, W) to the same shape.
+    """Attention over all cameras at one level: (B·N, C, H, W) to the same shape.
 
     Args:
         channels: C.
@@ -127,28 +129,29 @@ class CrossViewLevel(nn.Module):
         self.blocks = nn.ModuleList(_Block(channels, heads) for _ in range(blocks))
         self.up = _Up(channels, reduction)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attention over all cameras: (B, N, C, H, W) to the same shape.
+    def forward(self, x: Tensor, cameras: int) -> Tensor:
+        """Attention over all cameras: (B·N, C, H, W), N = `cameras`, camera fastest, to the same shape.
 
         Raises:
             InputError: H or W that r does not divide.
         """
-        samples, cameras, channels, height, width = x.shape
+        images, channels, height, width = x.shape
+        samples = images // cameras
         if height % self.reduction or width % self.reduction:
             raise InputError(
                 f"a feature of {height} x {width} pixels cannot be reduced {self.reduction} times; the "
                 "image's height and width must be multiples of 32"
             )
-        views = self.down(x.flatten(0, 1))
+        views = self.down(x)
         h, w = views.shape[-2:]
         code = position_code(channels, h, w, views.device).repeat(cameras, 1)  # (N·hw, C)
         for block in self.blocks:
-            tokens = views.reshape(samples, cameras, channels, h * w).transpose(2, 3).flatten(1, 2)
-            tokens = block(tokens, code)
+            tokens = views.reshape(images, channels, h * w).transpose(1, 2)
+            tokens = block(tokens.reshape(samples, cameras * h * w, channels), code)
             # A camera's tokens are stored as (hw, C) and read as (C, hw) without a transpose, which shuffles
             # channels and pixels after every block. The published weights were trained with this and need it.
-            views = tokens.reshape(samples * cameras, channels, h, w)
-        return self.up(views).unflatten(0, (samples, cameras))
+            views = tokens.reshape(images, channels, h, w)
+        return self.up(views)
 
 
 def position_code(channels: int, height: int, width: int, device: torch.device) -> Tensor:
@@ -162,12 +165,21 @@ def position_code(channels: int, height: int, width: int, device: torch.device) 
     wavelength = 10000 ** (2 * (j // 2) / n)
 
     def of(count: int) -> Tensor:
+        if not isinstance(count, int):  # an exported graph of any size slices a table
+            return torch.from_numpy(_code_table(n)).to(device)[:count]
         angle = torch.arange(1, count + 1, **kind)[:, None] / wavelength
-        return torch.where(j % 2 == 0, angle.sin(), angle.cos())
+        return torch.where(j % 2 == 0, angle.sin(), angle.cos()).float()
 
     rows = of(height)[:, None].expand(height, width, n)
     columns = of(width)[None].expand(height, width, n)
-    return torch.cat([rows, columns], 2).flatten(0, 1).float()
+    return torch.cat([rows, columns], 2).flatten(0, 1)
+
+
+def _code_table(n: int) -> np.ndarray:
+    """The codes of LONGEST rows or columns, (LONGEST, n) float32, see `position_code`."""
+    j = np.arange(n)
+    angle = np.arange(1, LONGEST + 1)[:, None] / 10000 ** (2 * (j // 2) / n)
+    return np.where(j % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
 
 
 class _Down(nn.Module):

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +40,8 @@ class DepthDecoder(nn.Module):
         InputError: not five features, or scales that are missing, doubled or out of range.
     """
 
+    widths: ClassVar[tuple[int, ...]] = WIDTHS
+
     def __init__(
         self, num_channels: Sequence[int], scales: Sequence[int] = (0, 1, 2, 3), num_outputs: int = 1
     ) -> None:
@@ -55,12 +59,13 @@ class DepthDecoder(nn.Module):
         channels = num_channels[-1]
         for level in reversed(range(len(WIDTHS))):
             joined = num_channels[level - 1] if level else 0
-            pair = [ConvBlock(channels, WIDTHS[level]), ConvBlock(WIDTHS[level] + joined, WIDTHS[level])]
+            width = self.widths[level]
+            pair = [ConvBlock(channels, width), ConvBlock(width + joined, width)]
             for block in pair:
                 block.requires_grad_(level >= min(scales))
             blocks += pair
-            channels = WIDTHS[level]
-        heads = [ReflectedConv(WIDTHS[scale], num_outputs) for scale in scales]
+            channels = width
+        heads = [ReflectedConv(self.widths[scale], num_outputs) for scale in scales]
         self.decoder = nn.ModuleList(blocks + heads)
 
     def forward(self, features: Sequence[Tensor]) -> dict[int, Tensor]:
@@ -95,6 +100,42 @@ class DepthDecoder(nn.Module):
         """(B, C, h, w) to (B, C, 2 h, 2 w)."""
         return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
+    def weights_for(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+        """Weights of a decoder with more scales, without the heads that this one lacks.
+
+        The head of each scale reads another number of channels, which tells the scale of a stored head.
+
+        Args:
+            weights: state dict of a depth decoder.
+
+        Returns:
+            The weights of the shared blocks and of this decoder's heads; the number of heads left out in
+            words, or "" if the weights are unchanged.
+        """
+        stored = {}  # scale → number of its module
+        for key, value in weights.items():
+            number = _head_number(key)
+            if number is not None and value.ndim == 4 and value.shape[1] in self.widths:
+                stored[self.widths.index(value.shape[1])] = number
+        unread = set(stored) - set(self.scales)
+        if not unread or not set(self.scales) <= set(stored):
+            return dict(weights), ""
+        numbers = {stored[scale]: 2 * len(WIDTHS) + n for n, scale in enumerate(self.scales)}
+        kept = {}
+        for key, value in weights.items():
+            number = _head_number(key)
+            if number in numbers:
+                kept[key.replace(f".{number}.", f".{numbers[number]}.", 1)] = value
+            elif number is None:
+                kept[key] = value
+        return kept, f"heads of scales {' '.join(map(str, sorted(unread)))}"
+
+
+def _head_number(key: str) -> int | None:
+    """Number of the module of a head, from its key; None for another key."""
+    found = re.match(r"decoder\.(\d+)\.", key)
+    return int(found[1]) if found and int(found[1]) >= 2 * len(WIDTHS) else None
+
 
 @NETWORKS.register("depth_decoder_bilinear")
 class BilinearDecoder(DepthDecoder):
@@ -103,3 +144,10 @@ class BilinearDecoder(DepthDecoder):
     def enlarge(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C, 2 h, 2 w)."""
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+@NETWORKS.register("depth_decoder_slim")
+class SlimDecoder(DepthDecoder):
+    """Depth decoder with half as many channels, for small networks: about a quarter of the weights."""
+
+    widths: ClassVar[tuple[int, ...]] = tuple(width // 2 for width in WIDTHS)

@@ -15,7 +15,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from networks import NETWORKS
-from networks._packing import PACKNET01, SLIM, PackDecoder, PackEncoder, Sizes
+from networks._packing import PACKNET01, SLIM, PackDecoder, PackEncoder, Sizes, with_widths
 
 
 @NETWORKS.register
@@ -31,9 +31,10 @@ class PackNet(nn.Module):
         version: `1A` concatenates skip connections, `1B` adds them.
         dropout: probability of dropping a channel of a residual shortcut, in training.
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
+        widths: channels of the first convolution and of the five stages; the published ones if not given.
 
     Raises:
-        InputError: an unknown version; scales that are missing, doubled or out of range.
+        InputError: an unknown version; scales that are missing, doubled or out of range; impossible widths.
     """
 
     is_depth_network = True
@@ -46,10 +47,12 @@ class PackNet(nn.Module):
         version: str = "1A",
         dropout: float = 0.0,
         gradient_checkpointing: bool = False,
+        widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = PackEncoder(self.sizes, dropout, gradient_checkpointing)
-        self.decoder = PackDecoder(self.sizes, version, scales, gradient_checkpointing)
+        sizes = with_widths(self.sizes, widths)
+        self.encoder = PackEncoder(sizes, dropout, gradient_checkpointing)
+        self.decoder = PackDecoder(sizes, version, scales, gradient_checkpointing)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """(B, 3, H, W) in [0, 1] to scale → disparity (B, 1, H / 2**scale, W / 2**scale) in [0, 1]."""

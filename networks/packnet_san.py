@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from networks import NETWORKS
-from networks._packing import SLIM, PackDecoder, PackEncoder
+from networks._packing import SLIM, PackDecoder, PackEncoder, with_widths
 
 
 class FeaturesAndDisparities(NamedTuple):
@@ -40,9 +40,10 @@ class PackNetSan(nn.Module):
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         completion: train with input depths. Without them the sparse encoder gets no gradient, and False
             freezes it.
+        widths: channels of the first convolution and of the five stages; the published ones if not given.
 
     Raises:
-        InputError: an unknown version; scales that are missing, doubled or out of range.
+        InputError: an unknown version; scales that are missing, doubled or out of range; impossible widths.
     """
 
     is_depth_network = True
@@ -56,11 +57,13 @@ class PackNetSan(nn.Module):
         dropout: float = 0.0,
         gradient_checkpointing: bool = False,
         completion: bool = True,
+        widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = PackEncoder(SLIM, dropout, gradient_checkpointing)
-        self.decoder = PackDecoder(SLIM, version, scales, gradient_checkpointing)
-        self.mconvs = NETWORKS.get("sparse_encoder")(SLIM.widths[1:])
+        sizes = with_widths(SLIM, widths)
+        self.encoder = PackEncoder(sizes, dropout, gradient_checkpointing)
+        self.decoder = PackDecoder(sizes, version, scales, gradient_checkpointing)
+        self.mconvs = NETWORKS.get("sparse_encoder")(sizes.widths[1:])
         self.weight = nn.Parameter(torch.ones(5))
         self.bias = nn.Parameter(torch.zeros(5))
         for part in (self.mconvs, self.weight, self.bias):

@@ -8,14 +8,13 @@ always five features, and a decoder joins nothing at that level (Wightman, PyTor
 
 from __future__ import annotations
 
-import difflib
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from networks import NETWORKS
+from networks._timm import add_normalisation, check_model, create, facts, models
 from utils import InputError
 
 _OTHERS = "try 'convnext_tiny', 'efficientnet_b0' or 'swin_tiny_patch4_window7_224'"
@@ -29,6 +28,7 @@ class TimmEncoder(nn.Module):
         model: timm's name, with or without the tag of its weights: `convnext_tiny`, `resnet18.a1_in1k`.
         num_images: RGB images stacked on the channel axis.
         pretrained: start from timm's weights; for n images the first layer is repeated and divided by n.
+        weights: a file or `hf://OWNER/NAME` whose weights `pretrained` loads instead of timm's own.
 
     Raises:
         InputError: an unknown model, one without features of strides 4, 8, 16 and 32 for images of any
@@ -37,13 +37,12 @@ class TimmEncoder(nn.Module):
 
     strides = (2, 4, 8, 16, 32)
 
-    def __init__(self, model: str, num_images: int = 1, pretrained: bool = False) -> None:
+    def __init__(
+        self, model: str, num_images: int = 1, pretrained: bool = False, weights: str | None = None
+    ) -> None:
         super().__init__()
-        if model not in self.models():
-            raise InputError(f"there is no timm model '{model}'{_nearest(model)}")
-        if num_images < 1:
-            raise InputError(f"num_images must be at least 1, got {num_images}")
-        self.encoder = _create(model, 3 * num_images, pretrained)
+        check_model(model)
+        self.encoder = _create(model, num_images, pretrained, weights)
         channels = dict(zip(self.encoder.feature_info.reduction(), self.encoder.feature_info.channels()))
         if missing := [stride for stride in self.strides[1:] if stride not in channels]:
             raise InputError(
@@ -53,18 +52,13 @@ class TimmEncoder(nn.Module):
         self.num_channels = [channels.get(stride, 0) for stride in self.strides]
         self._levels = [self.encoder.feature_info.reduction().index(s) for s in self.strides if s in channels]
         self._nhwc = getattr(self.encoder, "output_fmt", "NCHW") == "NHWC"
-        facts = _facts(model)
-        for name, values in (("mean", facts.mean), ("std", facts.std)):
-            values = torch.tensor(values).repeat(num_images).view(1, -1, 1, 1)
-            self.register_buffer(name, values, persistent=False)
+        add_normalisation(self, model, num_images)
         self._check_shapes(model, num_images)
 
     @staticmethod
     def models() -> list[str]:
         """All valid values of `model`."""
-        import timm
-
-        return [*timm.list_models(), *timm.list_pretrained()]
+        return models()
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3 num_images, H, W) in [0, 1] to five features (B, num_channels[k], H / stride, W / stride).
@@ -98,47 +92,14 @@ class TimmEncoder(nn.Module):
             raise InputError(f"timm model '{model}' does not accept all multiples of 32 as size; {_OTHERS}")
 
 
-def _create(model: str, in_chans: int, pretrained: bool) -> nn.Module:
-    import timm
-
-    facts = _facts(model)
-    if pretrained and not facts.has_weights:
-        raise InputError(f"timm has no weights for '{model}'; start with --weights_init scratch")
-    settings: dict[str, Any] = {"in_chans": in_chans, "pretrained": pretrained, "features_only": True}
+def _create(model: str, num_images: int, pretrained: bool, weights: str | None) -> nn.Module:
+    settings: dict[str, Any] = {"weights": weights, "features_only": True}
     try:
-        if facts.fixed_input_size:
+        if facts(model).fixed_input_size:
             try:  # with this argument Swin accepts any size; other families do not have it
-                return timm.create_model(model, **settings, strict_img_size=False)
+                return create(model, num_images, pretrained, **settings, strict_img_size=False)
             except TypeError:
                 pass
-        return timm.create_model(model, **settings)
-    except OSError as error:
-        raise InputError(
-            f"no weights for timm model '{model}': {_cached(facts)} is missing and could not be fetched "
-            f"({error}); copy it from a machine that has it, or start with --weights_init scratch"
-        ) from error
+        return create(model, num_images, pretrained, **settings)
     except (RuntimeError, NotImplementedError, AttributeError, AssertionError) as error:
         raise InputError(f"timm model '{model}' gives no features by stage: {error}") from error
-
-
-def _facts(model: str) -> Any:
-    """timm's record of a model: mean, std, location of its weights."""
-    import timm
-
-    return timm.get_pretrained_cfg(model)
-
-
-def _cached(facts: Any) -> Path:
-    """The path in timm's cache, where it looks for the weights before it downloads them."""
-    from huggingface_hub import constants
-
-    if facts.hf_hub_id:
-        return Path(constants.HF_HUB_CACHE) / f"models--{facts.hf_hub_id.replace('/', '--')}"
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(facts.url).name
-
-
-def _nearest(model: str) -> str:
-    """The hint of `utils.nearest_name` without a list of all models, which would be too long."""
-    near = difflib.get_close_matches(model, TimmEncoder.models(), n=3)
-    guess = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ";"
-    return f"{guess} (all: timm.list_models())"
