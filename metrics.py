@@ -189,7 +189,7 @@ class GroundTruth:
         for number, depth in enumerate(maps[:, top:bottom, left:right]):
             rows, columns = np.nonzero(depth > 0)  # few of a rig's 14 million pixels
             known = depth[rows, columns].astype(np.float64)
-            valid = known > protocol.min_depth
+            valid = (known > protocol.min_depth) & np.isfinite(known)
             if protocol.cap_ground_truth:
                 valid &= known < protocol.max_depth
             known, rows, columns = known[valid], rows[valid], columns[valid]

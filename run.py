@@ -89,7 +89,7 @@ def evaluate_only(words: Sequence[str], options: argparse.Namespace, folder: Pat
     typed = any(str(word).startswith(flags) for word in words)
     # The name in a config is that of the weights the run started from, not of its result.
     source = os.path.expanduser(options.load_weights_folder) if typed else str(folder)
-    if not Path(source).exists():
+    if not source.startswith("hf:") and not Path(source).exists():
         raise InputError(f"there is no run {source} to evaluate; name one with --model_name and --log_dir")
     device = start_processes(options.device)
     try:

@@ -1,6 +1,7 @@
 """Segmentation errors: confusion matrix, intersection over union, recall and precision of each class.
 
-    IoU_c = TP_c / (TP_c + FN_c + FP_c),   mIoU = mean over the classes that occur   (Everingham et al. 2010)
+    IoU_c = TP_c / (TP_c + FN_c + FP_c),   mIoU = mean over the classes that occur or are predicted
+                                                                             (Everingham et al. 2010)
 
 Pixels are summed over the whole dataset before any ratio is taken, so a large image counts more than a small
 one. Pixels with an ignored label do not count. All counts are int64.

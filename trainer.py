@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 import kernels
 from checkpoints import Checkpoint, RunFolder, load_weights, random_state, restore_random_state
@@ -27,20 +26,23 @@ from datasets.frame_lists import innermost, training_list
 from datasets.loading import EpochBatches
 from datasets.opening import build_augmentation
 from devices import seed_everything
-from logs import RunLog
-from methods import build_method, check_needs
+from methods import check_needs
 from methods.metric_scale import metric_scale
 from processes import Processes, start_processes
 from schedule import Progress, Schedule
 from structures import Batch
 from training.averaging import WeightAverage
+from training.cameras import with_cameras, with_record
 from training.computing import apply_form, choose_form, prepare
+from training.distributing import distribute
 from training.finite import FiniteSteps
+from training.fixed_images import fixed_images
 from training.loading import build_loader, iterate, load
 from training.optimizers import build_optimizer, resume_optimizer
 from training.reporting import farewell, greeting, saved
-from training.resuming import check_agreement, checkpoint_to_resume, start_from
+from training.resuming import check_agreement, checkpoint_to_resume, progress_of, start_from
 from training.stopping import StopRequest, as_sentence
+from training.writing import written
 from utils import InputError
 from validation import Best, Validation, saved_best
 from views import with_views
@@ -100,11 +102,9 @@ class Trainer:
                 print(report)
             if self.average:
                 self.average.load(self.method.state_dict())
-        check_agreement(self.processes, self.progress, self.folder)
+        check_agreement(self.processes, self.progress, self.folder, len(self.train_set))
         self._saved_step = self.progress.step
-        self.network: nn.Module = self.model
-        if self.processes.world > 1:
-            self.network = DistributedDataParallel(self.model)
+        self.network = distribute(self.model, self.processes)
 
     # Building.
 
@@ -134,7 +134,7 @@ class Trainer:
 
     def _build_method(self) -> None:
         options = self.options
-        self.method = prepare(build_method(vars(options)), options, self.device)
+        self.method = prepare(with_cameras(vars(options), self.train_set), options, self.device)
         self.model = with_views(self.method, options.views, options.losses)
         innermost(self.train_set).detail = getattr(self.model, "detail", 1)
         provides = getattr(getattr(self.train_set, "dataset", self.train_set), "provides", {})
@@ -163,7 +163,7 @@ class Trainer:
     def rehearse(self) -> dict[str, float]:
         """The loss terms of the first sample: one forward pass without learning, so that faults show now."""
         self.model.train()
-        batch = self.augment(self.train_set[0].to(self.device), epoch=0)
+        batch = self.augment(self.method.with_camera(self.train_set[0].to(self.device)), epoch=0)
         return {name: float(term) for name, term in self.model.losses(batch, self.model(batch)).items()}
 
     def train(self) -> None:
@@ -186,23 +186,12 @@ class Trainer:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """The run folder claimed and its log open, by the first process; a failure stops all of them."""
-        with contextlib.ExitStack() as stack:
-            error = None
-            try:
-                if self.processes.first:
-                    self.run_folder.claim()
-                    stack.callback(self.run_folder.release)
-                log = RunLog(
-                    self.folder, self.settings, self.last_step, self.progress.step, self.processes.first
-                )
-                self.log = stack.enter_context(log)
-                if self._restored and not self.run_folder.has_validation(self.progress.step):
-                    self._log_validation(self._restored)  # the process was killed before it could
-            except (OSError, InputError) as caught:
-                error = as_sentence(caught, self.folder)
-            if error := self.processes.first_error(error):
-                raise error
+        """The run folder is this run's, and its log is open."""
+        begin = self.last_step, self.progress.step
+        run = self.run_folder, self.options, self.settings, begin, self.processes
+        with written(*run, lambda: self.finished and not self._trouble) as self.log:
+            if self._restored and not self.run_folder.has_validation(self.progress.step):
+                self._log_validation(self._restored)  # the process was killed before it could
             yield
 
     @property
@@ -274,7 +263,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         seen, values = [], []
         for number, batch in enumerate(batches, 1):
-            batch = self.augment(batch.to(self.device), self.progress.epoch)
+            batch = self.augment(self.method.with_camera(batch.to(self.device)), self.progress.epoch)
             with self._synchronised(number == len(batches)):
                 prediction = self.network(batch)
                 terms = self.model.losses(batch, prediction)
@@ -303,13 +292,18 @@ class Trainer:
         self.best = better or self.best
         self._save(better is not None, metrics)
         self._log_validation(metrics, better.metric if better else None)
+        self._log_fixed_images()
         if self.validation.verdict:
             self._say(self.validation.verdict)
 
     def validate(self) -> dict[str, float]:
         """Depth errors if the validation set has ground truth, else the loss on held-out samples."""
-        with self._noise_kept(), self.average.applied() if self.average else contextlib.nullcontext():
+        with self._noise_kept(), self._averaged():
             return self.validation.measure(self.model, self.method, self.train_set)
+
+    def _averaged(self) -> contextlib.AbstractContextManager:
+        """A block in which the method has the averaged weights, if there are some."""
+        return self.average.applied() if self.average else contextlib.nullcontext()
 
     def _noise_kept(self) -> contextlib.AbstractContextManager:
         """A block that may draw random numbers without changing those of the training."""
@@ -334,9 +328,11 @@ class Trainer:
             weights = self.method.state_dict()
             if self.average:  # what is evaluated are the averages; training goes on with the weights
                 training["weights"], weights = weights, self.average.state_dict()
-            checkpoint = Checkpoint(weights, self.settings, training=training)
+            settings = with_record(self.settings, self.train_set, self.method)
+            checkpoint = Checkpoint(weights, settings, training=training)
             try:
-                self.run_folder.save(checkpoint, better, self.options.keep_checkpoints)
+                keep = self.options.keep_checkpoints, self.options.keep_best
+                self.run_folder.save(checkpoint, better, *keep, self.validation.cost)
             except (OSError, InputError) as caught:
                 error = as_sentence(caught, self.folder)
         if error := self.processes.first_error(error):
@@ -345,7 +341,7 @@ class Trainer:
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint, on today's number of processes."""
-        state, options = checkpoint.training, checkpoint.options
+        state = checkpoint.training
         load_weights(self.method, state.get("weights", checkpoint.weights))
         if self.average:
             self.average.load(checkpoint.weights)
@@ -356,10 +352,8 @@ class Trainer:
             self._restored = state.get("metrics") or {}
             if not self.run_folder.has_best():  # the folder was copied without it
                 self.best = None
-        batches = state["position"] * options.get("accumulate", 1)
-        samples = batches * options["batch_size"] * state["world"]
         per_step = self.options.batch_size * self.processes.world * self.accumulate
-        self.progress = Progress(state["epoch"], state["step"], samples // per_step)
+        self.progress = progress_of(checkpoint, per_step)
         if len(state["rng"]) == self.processes.world:
             restore_random_state(state["rng"][self.processes.rank])
 
@@ -395,6 +389,12 @@ class Trainer:
                 self._log(self.log.clouds, self.progress.step, self.model.log_clouds(batch, prediction))
                 for sentence in self.method.diagnose(batch, prediction):
                     self._say(sentence)
+
+    def _log_fixed_images(self) -> None:
+        if self.processes.first:
+            with self._noise_kept(), self._averaged():
+                shown = fixed_images(self.validation, self.method, self.device)
+            self._log(self.log.images, self.progress.step, shown, "val/")
 
     def _stopping(self) -> bool:
         return self.processes.any(self.stop.requested or self._trouble is not None)

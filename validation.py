@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from datasets import open_dataset
 from datasets.companion import open_companion
 from datasets.loading import Guarded, collate, outlive_sigterm
+from datasets.shared_memory import fit_loader, local_world
 from evaluation import (
     LOSS_GOAL,
     Goal,
@@ -116,6 +117,14 @@ class Validation:
             return Best(self.goal.metric, self.goal.protocol, value)
         return None
 
+    def cost(self, training: Mapping[str, Any]) -> float | None:
+        """How bad a checkpoint is by the goal, from its training record; None if it cannot be compared."""
+        best = saved_best(dict(training))
+        value = (training.get("metrics") or {}).get(self.goal.metric, math.nan)
+        if best is None or best.protocol != self.goal.protocol or not math.isfinite(value):
+            return None
+        return -value if self.goal.higher_is_better else value
+
     @torch.no_grad()
     def measure(self, model: nn.Module, method: nn.Module, train_set: Any) -> dict[str, float]:
         """Metrics by name over all processes.
@@ -133,7 +142,7 @@ class Validation:
                 protocol, device = self.dataset.protocol, self.processes.device
                 self.verdict = training_verdict(metrics, protocol, method, train_set, device)
         else:
-            metrics = self._loss(model, self._share(self.indices))
+            metrics = self._loss(model, method, self._share(self.indices))
         if self.labelled is not None:
             loading = self._loading(evenly_spaced(len(self.labelled), self.options.num_val))
             metrics |= validate_segmentation(method.predict, self.labelled, loading)
@@ -146,28 +155,38 @@ class Validation:
         options, device = self.options, self.processes.device
         return Loading(options.batch_size, device, options.num_workers, indices=self._share(indices))
 
-    def _loss(self, model: nn.Module, indices: list[int]) -> dict[str, float]:
-        size = self.options.batch_size
-        loader = DataLoader(
-            Guarded(self.dataset),
-            batch_sampler=[indices[start : start + size] for start in range(0, len(indices), size)],
-            collate_fn=collate,
-            num_workers=self.options.num_workers,
-            worker_init_fn=outlive_sigterm,
-            generator=torch.Generator(),
-        )
-        sums = self.processes.together(lambda: self._sums(model, loader))
+    def _loss(self, model: nn.Module, method: nn.Module, indices: list[int]) -> dict[str, float]:
+        sums = self.processes.together(lambda: self._sums(model, method, self._loader(indices)))
         shards = self.processes.gather(sums)  # one may be empty: fewer samples than processes
         names = dict.fromkeys(name for shard in shards for name in shard)
         return {name: sum(shard.get(name, 0.0) for shard in shards) / len(self.indices) for name in names}
 
-    def _sums(self, model: nn.Module, loader: DataLoader) -> dict[str, float]:
+    def _loader(self, indices: list[int]) -> DataLoader:
+        """The samples of these indices, in batches.
+
+        Raises:
+            InputError: shared memory is too small.
+        """
+        size, workers = self.options.batch_size, self.options.num_workers if indices else 0
+        sample = Guarded(self.dataset)[indices[0]] if workers else None
+        prefetch = fit_loader(sample, size, workers, prefetch=2, copies=local_world())
+        return DataLoader(
+            Guarded(self.dataset),
+            batch_sampler=[indices[start : start + size] for start in range(0, len(indices), size)],
+            collate_fn=collate,
+            num_workers=workers,
+            prefetch_factor=prefetch if workers else None,
+            worker_init_fn=outlive_sigterm,
+            generator=torch.Generator(),
+        )
+
+    def _sums(self, model: nn.Module, method: nn.Module, loader: DataLoader) -> dict[str, float]:
         """Each loss term, summed over the samples of a loader."""
         sums: dict[str, float] = {}
         for batch in loader:
             if isinstance(batch, InputError):
                 raise batch
-            batch = batch.to(self.processes.device)
+            batch = method.with_camera(batch.to(self.processes.device))
             terms = model.losses(batch, model(batch))
             terms["loss"] = torch.stack(list(terms.values())).sum()
             for name, term in terms.items():

@@ -36,10 +36,25 @@ def checkpoint_to_resume(wanted: str, folder: RunFolder, speaks: bool) -> Checkp
     return to_resume(path)
 
 
+def progress_of(checkpoint: Checkpoint, samples_per_step: int) -> Progress:
+    """The progress that a checkpoint records, in steps of another number of samples.
+
+    Args:
+        checkpoint: one of ours.
+        samples_per_step: samples of a step over all processes of this run.
+    """
+    state, options = checkpoint.training, checkpoint.options
+    batches = state["position"] * options.get("accumulate", 1)
+    samples = batches * options["batch_size"] * state["world"]
+    return Progress(state["epoch"], state["step"], samples // samples_per_step)
+
+
 def start_from(
     path: str, models: Collection[str] | None, method: nn.Module, optimizer: torch.optim.Optimizer
 ) -> str:
     """Fine-tune: weights, and the optimiser's moments if a published folder has them.
+
+    Intrinsics that the other model learned are those of its recordings and stay there.
 
     Args:
         path: a checkpoint of any known layout.
@@ -51,7 +66,8 @@ def start_from(
         One line that names the loaded parts.
     """
     checkpoint = load_checkpoint(path)
-    report = load_weights(method, checkpoint.weights, models=models, source=path)
+    own = {key: value for key, value in checkpoint.weights.items() if not key.startswith("camera.")}
+    report = load_weights(method, own, models=models, source=path, allow_missing=("camera",))
     method.training_data = (checkpoint.training or {}).get("training_data")  # lists, for `training_list`
     states = (checkpoint.training or {}).get("optimizer_by_name") or {}
     states = {key: state for key, state in states.items() if not models or key.split(".")[0] in models}
@@ -60,12 +76,25 @@ def start_from(
     return f"{path} ({checkpoint.layout}): {report}"
 
 
-def check_agreement(processes: Processes, progress: Progress, folder: Path) -> None:
-    """Refuse processes that would continue from different states.
+def check_agreement(processes: Processes, progress: Progress, folder: Path, samples: int) -> None:
+    """Refuse processes that would continue from different states, or train on different data.
+
+    Args:
+        processes: all of them.
+        progress: where this process continues.
+        folder: folder of the run.
+        samples: number of samples that this process sees.
 
     Raises:
-        InputError: names the step of each process and the folder.
+        InputError: names the number of each process, and the folder.
     """
+    seen = processes.gather(samples)
+    if len(set(seen)) > 1:
+        counts = ", ".join(f"process {rank}: {count}" for rank, count in enumerate(seen))
+        raise InputError(
+            f"the processes do not see the same number of training samples ({counts}); every machine needs "
+            "all files of --data_path and --split"
+        )
     found = processes.gather((progress.step, progress.epoch))
     if len(set(found)) > 1:
         steps = ", ".join(f"process {rank}: step {step}" for rank, (step, _) in enumerate(found))
