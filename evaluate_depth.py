@@ -194,7 +194,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="BDEdepth's published KITTI numbers follow another protocol: --protocol align_corners=true "
         "median=lower gives theirs to the sixth digit.",
     )
-    saved = "saved disparities, (N, h, w) in a .npy or .npz; or a folder of depth, one .npy for each image"
+    saved = "saved disparities, (N, h, w) in a .npy or .npz; or a folder of depth, a .npy, .npz or .png each"
     flags.add_model_flags(parser, {"--ext_disp_to_eval": saved})
     group = parser.add_argument_group("several datasets in one call, each by its own protocol")
     for name in TOGETHER:

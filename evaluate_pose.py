@@ -7,7 +7,8 @@
 KITTI's layout is <root>/sequences/09/image_2/000000.png and <root>/poses/09.txt. A model that learned from
 video only has no scale, so its path is aligned with seven degrees of freedom (`7dof`) before drift is
 measured; a metric model's with six. The output folder gets the path in KITTI's and TUM's format, the
-motions, and with ground truth an image and metrics.json.
+motions, and with ground truth metrics.json, an image of both paths and the ground truth in KITTI's format,
+which tools/report.py draws.
 """
 
 from __future__ import annotations
@@ -21,7 +22,18 @@ from pathlib import Path
 import numpy as np
 
 import flags
-from trajectories import ALIGNMENTS, align, chain, motions_of, read_path, write_kitti, write_tum
+from trajectories import (
+    ALIGNMENTS,
+    GROUND_TRUTH_FILE,
+    PATH_FILE,
+    SCORES_FILE,
+    align,
+    chain,
+    motions_of,
+    read_path,
+    write_kitti,
+    write_tum,
+)
 from utils import InputError, atomic_path, can_write, data_root, run_main
 
 
@@ -43,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     alignment = args.alignment or ("6dof" if metric else "7dof")
     write_scores(output, name, alignment, path, ground_truth)
-    print(f"\nsaved: {output}/metrics.json, trajectory.png, trajectory_kitti.txt, trajectory_tum.txt")
+    files = (SCORES_FILE, "trajectory.png", PATH_FILE, "trajectory_tum.txt", GROUND_TRUTH_FILE)
+    print(f"\nsaved: {output}/{', '.join(files)}")
 
 
 def saved_path(args: argparse.Namespace) -> tuple[np.ndarray, bool]:
@@ -95,21 +108,22 @@ def write_path(output: Path, path: np.ndarray, times: Path) -> None:
     """The path in both formats, with the seconds of the file `times` if it fits, and its motions."""
     from evaluation.odometry import read_times
 
-    write_kitti(output / "trajectory_kitti.txt", path)
+    write_kitti(output / PATH_FILE, path)
     write_tum(output / "trajectory_tum.txt", path, read_times(times, len(path)))
     with atomic_path(output / "motions.npy") as file, open(file, "wb") as stream:
         np.save(stream, motions_of(path).astype(np.float32))
 
 
 def write_scores(output: Path, name: str, alignment: str, path: np.ndarray, ground_truth: np.ndarray) -> None:
-    """Print the errors of a path; write them as metrics.json and both paths as trajectory.png."""
+    """Print the errors of a path; write them as metrics.json, the ground truth, both as trajectory.png."""
     from evaluation.odometry import draw_paths, evaluate_path, score_table
     from evaluation.result import without_nan
 
     scores = evaluate_path(path, ground_truth, alignment)
     print(score_table(name, alignment, scores))
     about = {"sequence": name, "alignment": alignment, "frames": len(path)}
-    with atomic_path(output / "metrics.json") as file:
+    write_kitti(output / GROUND_TRUTH_FILE, ground_truth)
+    with atomic_path(output / SCORES_FILE) as file:
         file.write_text(json.dumps({**about, **without_nan(scores)}, indent=2) + "\n")
     aligned = align(path, ground_truth, alignment)[0]
     draw_paths(output / "trajectory.png", aligned, ground_truth, f"{name}, {alignment}")
@@ -141,8 +155,9 @@ def find_sequence(args: argparse.Namespace) -> tuple[str, Path, Path]:
 
 def default_output(source: Path, name: str) -> Path:
     """Folder next to the evaluated poses or model: <folder>/evaluation/odom_<sequence>."""
-    folder = source if source.is_dir() else source.parent / source.stem
-    return folder / "evaluation" / f"odom_{name}"
+    from checkpoints.hub import results_folder
+
+    return results_folder(source) / "evaluation" / f"odom_{name}"
 
 
 def build_parser() -> argparse.ArgumentParser:

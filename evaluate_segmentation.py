@@ -59,6 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         )
         if is_first():
+            if not result.confusion.counts.any():
+                raise InputError(
+                    f"no pixel of the {len(dataset)} images of part '{args.part}' has a class, so "
+                    "nothing can be "
+                    "compared; are all of its labels ignored? Look at the label files, or give another --part"
+                )
             print(result.table())
             result.save(output)
             print(f"\nsaved: {output}/results.json, per_class.csv, per_image.csv, confusion.png")
@@ -94,8 +100,9 @@ def open_labelled(args: argparse.Namespace, options: Mapping[str, Any]) -> Seque
 
 def default_output(source: Path, dataset: str, part: str) -> Path:
     """Folder next to the model: <folder>/evaluation/segmentation_<dataset>_<part>."""
-    folder = source if source.is_dir() else source.parent / source.stem
-    return folder / "evaluation" / f"segmentation_{dataset}_{part}"
+    from checkpoints.hub import results_folder
+
+    return results_folder(source) / "evaluation" / f"segmentation_{dataset}_{part}"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

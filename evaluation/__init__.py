@@ -7,6 +7,7 @@
     baselines.py   predictors that ignore the image; every table starts with them
     details.py     further errors of each image: by distance, by region (regions.py), at depth edges
                    (depth_edges.py), as point clouds (cloud_errors.py)
+    scale_drift.py ratio of ground truth and prediction along each scene
     verdict.py     better than one constant depth, or the likely cause in words
     saved.py       saved predictions, published ground truth, images for KITTI's server
     choice.py      which split, dataset, alignment and scale; the lines of the protocol card
@@ -27,8 +28,9 @@ A predictor is any function of a float `structures.Batch` that returns a `struct
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from utils import import_own
 
 # Loaded on first use, so that an audit starts without torch.
 _HOMES = {
@@ -58,4 +60,4 @@ __all__ = list(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'evaluation' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"evaluation.{_HOMES[name]}"), name)
+    return getattr(import_own(f"evaluation.{_HOMES[name]}"), name)

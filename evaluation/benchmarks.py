@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from checkpoints.hub import results_folder
 from evaluation.baselines import training_mean_depth
 from evaluation.choice import (
     NO_NAME,
@@ -360,6 +361,8 @@ def check_output(folder: Path) -> None:
 
 def default_output(source: str | Path, split: str | None, part: str | None) -> Path:
     """Folder next to the evaluated model or predictions: <folder>/evaluation/<split>_<part>."""
-    source = Path(source)
-    folder = source if source.is_dir() else source.parent / source.stem
-    return folder / "evaluation" / ("_".join(Path(word).name for word in (split, part) if word) or "all")
+    return (
+        results_folder(source)
+        / "evaluation"
+        / ("_".join(Path(word).name for word in (split, part) if word) or "all")
+    )

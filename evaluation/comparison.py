@@ -34,11 +34,13 @@ class Images:
 
     Attributes:
         source: the file.
-        errors: (name, camera) -> errors in the order of `METRICS`.
+        errors: (name, camera) -> errors in the order of `METRICS`; camera "" if there is one.
+        ratios: name, camera and median(ground truth) / median(prediction), in the dataset's order.
     """
 
     source: Path
     errors: dict[Key, np.ndarray]
+    ratios: list[tuple[str, str, float]]
 
 
 @dataclass(frozen=True)
@@ -113,18 +115,20 @@ def read_images(path: str | Path) -> Images:
     """
     file = _find(Path(path))
     errors: dict[Key, np.ndarray] = {}
+    ratios = []
     with open(file, newline="") as opened:
         reader = csv.DictReader(opened)
-        if missing := {"name", "camera", *METRICS} - set(reader.fieldnames or ()):
+        if missing := {"name", "camera", "ratio", *METRICS} - set(reader.fieldnames or ()):
             raise InputError(
                 f"{file} is not the {FILE} of an evaluation: it lacks the column {sorted(missing)[0]}"
             )
         for row in reader:
             camera = "" if row["camera"] == "0" else row["camera"]
             errors[row["name"], camera] = np.array([float(row[metric]) for metric in METRICS])
+            ratios.append((row["name"], camera, float(row["ratio"])))
     if not errors:
         raise InputError(f"{file} holds no image")
-    return Images(file, errors)
+    return Images(file, errors, ratios)
 
 
 def _find(path: Path) -> Path:
@@ -154,7 +158,7 @@ def compare_images(a: Images, b: Images, shown: int = 5) -> Comparison:
     keys = [key for key in a.errors if key in b.errors]
     if not keys:
         raise InputError(f"{a.source} and {b.source} share no image; compare evaluations of one split")
-    scenes = [_scene(name) for name, _ in keys]
+    scenes = [scene_of(name) for name, _ in keys]
     of_a, of_b = (np.stack([one.errors[key] for key in keys]) for one in (a, b))
     intervals = bootstrap(of_b - of_a, scenes)
     differences = []
@@ -197,6 +201,6 @@ def bootstrap(values: np.ndarray, groups: Sequence[str], resamples: int = RESAMP
     return np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
 
 
-def _scene(name: str) -> str:
+def scene_of(name: str) -> str:
     """The scene of an image's name; an image without one is its own scene."""
     return parse_frame(name).scene or name

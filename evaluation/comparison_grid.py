@@ -24,7 +24,7 @@ from evaluation.choice import (
     open_images,
 )
 from evaluation.comparison import Comparison, Key
-from images import as_image, colourise, image_grid, resized, save_image
+from images import as_image, colourise, image_grid, labelled, resized, save_image
 from methods.metric_scale import trained_on
 from metrics import GroundTruth, Protocol, align_prediction, sample_prediction
 from utils import InputError
@@ -52,14 +52,16 @@ def draw_changes(
     Raises:
         InputError: the dataset holds none of the images.
     """
-    keys = [key for key, _ in (*found.gained, *reversed(found.lost))]
+    changes = dict((*found.gained, *reversed(found.lost)))
+    keys = list(changes)
     rows = [_predictions(model, where, how, keys) for model in models]
-    grid = [
-        [image, *(one[key][1] for one in rows), *(one[key][2] for one in rows)]
-        for key in keys
-        if key in rows[0] and key in rows[1]
-        for image in [rows[0][key][0]]
-    ]
+    names = "A", "B", "error of A", "error of B"
+    grid = []
+    for key in keys:
+        if key in rows[0] and key in rows[1]:
+            cells = [*(one[key][1] for one in rows), *(one[key][2] for one in rows)]
+            image = labelled(rows[0][key][0], f"{key[0]}  {changes[key]:+.3f}")
+            grid.append([image, *map(labelled, cells, names)])
     if not grid:
         raise InputError(f"{where.data_path} holds none of the compared images; give their --eval_split")
     height = min(image.shape[0] for row in grid for image in row)
@@ -76,14 +78,17 @@ def _predictions(
     protocol = next(iter(choose_protocols(how, model, images).values()))
     index_of = {images.name(index): index for index in range(len(images))}
     return {
-        key: _one(model, images, protocol, index_of[key[0]], key[1]) for key in keys if key[0] in index_of
+        key: draw_image(model, images, protocol, index_of[key[0]], key[1])
+        for key in keys
+        if key[0] in index_of
     }
 
 
 @torch.no_grad()
-def _one(
+def draw_image(
     model: Model, images: SequenceDataset, protocol: Protocol, index: int, camera: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, coloured depth and error map of one camera of a sample, all `WIDTH` wide: (h, w, 3) uint8."""
     device = next(model.method.parameters(), torch.zeros(0)).device
     batch = images[index].to(device)
     names = list(images.camera_names)

@@ -29,8 +29,9 @@ from evaluation.depth import evaluate_all
 from evaluation.loop import Loading, Predict
 from evaluation.result import Result
 from files import writing
-from images import image_grid, save_image
+from images import image_grid, labelled, save_image
 from metrics import Protocol
+from progress import Bar
 from structures import Batch, Prediction
 from utils import InputError, nearest_name
 
@@ -170,9 +171,10 @@ def evaluate_corruptions(
     base = _reference(reference, kinds, clean)
     errors: dict[str, list[float]] = {}
     means = {}
-    for kind in kinds:
+    quiet = dataclasses.replace(loading, progress=False)
+    for kind in Bar(kinds, "corruptions", disable=not loading.progress, unit="kind", leave=False):
         results = [
-            evaluate_all(corrupted(predict, kind, severity), dataset, {"": protocol}, loading)[""].mean
+            evaluate_all(corrupted(predict, kind, severity), dataset, {"": protocol}, quiet)[""].mean
             for severity in SEVERITIES
         ]
         errors[kind] = [depth_error(mean) for mean in results]
@@ -195,7 +197,7 @@ def _reference(path: str | Path | None, kinds: Sequence[str], clean: Result) -> 
 
 
 def draw_grid(path: Path, image: Tensor, kinds: Sequence[str] = ()) -> None:
-    """An image grid: a row for each kind, a column for each severity, the clean image first.
+    """An image grid: a named row for each kind; the clean image first, then a column for each severity.
 
     Args:
         path: path of the file.
@@ -205,5 +207,6 @@ def draw_grid(path: Path, image: Tensor, kinds: Sequence[str] = ()) -> None:
     rows = []
     for kind in check_kinds(kinds):
         cells = [image, *(corrupt(image, kind, severity, 0) for severity in SEVERITIES)]
-        rows.append([np.rint(255 * cell.permute(1, 2, 0).numpy()).astype(np.uint8) for cell in cells])
+        clean, *others = (np.rint(255 * cell.permute(1, 2, 0).numpy()).astype(np.uint8) for cell in cells)
+        rows.append([labelled(clean, kind.replace("_", " ")), *others])
     save_image(path, image_grid(rows))

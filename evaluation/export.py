@@ -11,13 +11,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datasets.exported_depth import shard_path
 from datasets.exporting import Export, Member, encode
 from datasets.ground_truth import Exportable
 from datasets.sequence import SequenceDataset
 from files import explained
+from progress import Bar
 from shards import torchrun_shard
 from utils import InputError, can_write
 from workers import run_tasks
@@ -92,7 +91,7 @@ def export(
     task = Export(path, names, source_of(dataset), lambda position: dataset.origin(indices[position]))
     left = [indices[position] for position in task.left]
     done = len(indices) - len(left)
-    with tqdm(total=len(indices), initial=done, desc=path.name, unit="sample") as bar:
+    with Bar(total=len(indices), initial=done, desc=path.name, unit="sample") as bar:
         try:
             for position, measured in zip(task.left, measure(dataset, left, workers)):
                 with explained(path.parent):

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
-from tqdm import tqdm
 
 from datasets.augmentation import mirror
 from datasets.loading import outlive_sigterm
 from datasets.sequence import SequenceDataset
-from datasets.shared_memory import fit_loader, local_world
+from datasets.shared_memory import bytes_of, fit_loader, local_world
+from progress import Bar
 from shards import torchrun_shard
 from structures import Batch, Prediction
 from utils import InputError, refusal
@@ -148,8 +148,10 @@ def predict_samples(
         ValueError: the predictor returned depth of another shape than (B·N, 1, h, w).
     """
     indices = range(len(samples)) if loading.indices is None else loading.indices
-    first = samples[indices[0]] if loading.workers and len(indices) else None
-    prefetch = fit_loader(first, loading.batch_size, loading.workers, prefetch=2, copies=local_world())
+    # Some samples have no ground truth, so the largest of three samples stands for all.
+    some = {0, len(indices) // 2, len(indices) - 1} if loading.workers and len(indices) else ()
+    largest = max((samples[indices[number]] for number in some), key=bytes_of, default=None)
+    prefetch = fit_loader(largest, loading.batch_size, loading.workers, prefetch=2, copies=local_world())
     loader = DataLoader(
         samples,
         loading.batch_size,
@@ -160,7 +162,7 @@ def predict_samples(
         worker_init_fn=outlive_sigterm,
         generator=torch.Generator(),  # its own, so that evaluation takes no random number from training
     )
-    for item in tqdm(loader, "evaluate", disable=not loading.progress, unit="batch", leave=False):
+    for item in Bar(loader, "evaluate", disable=not loading.progress, unit="batch", leave=False):
         if isinstance(item, InputError):
             raise item
         indices, batch, ground_truth = item

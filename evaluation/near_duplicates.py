@@ -83,12 +83,16 @@ def hash_images(files: Sequence[str], workers: int = 1) -> dict[str, np.ndarray]
 def perceptual_hash(file: str, size: int) -> np.ndarray:
     """(size x size / 8,) uint8 of one image, upright as its EXIF entry says."""
     import imagehash
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
+
+    from datasets._pillow import Unreadable, opened
 
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             bits = imagehash.phash(ImageOps.exif_transpose(image), hash_size=size).hash
-    except (OSError, ValueError, SyntaxError) as error:
+    except InputError as error:
+        raise InputError(f"{file} is {error}") from None
+    except (OSError, Unreadable) as error:
         raise InputError(f"{file} cannot be read as an image ({error})") from None
     return np.packbits(bits.ravel())
 

@@ -8,7 +8,6 @@ A model that learned from video only has no scale, so its path is aligned with s
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
-from datasets.image_files import IMAGES, read_image
+from datasets.image_files import IMAGES, frame_runs, read_image
+from datasets.loading import outlive_sigterm
 from datasets.resizing import resize_image
-from datasets.scenes import FRAMES_FILE, frame_names
+from datasets.scenes import FRAMES_FILE, frame_names, gaps_in_words, listed_frames, other_formats
+from datasets.shared_memory import fit_loader, local_world
 from evaluation.loop import Loading
+from files import DAMAGED_ARRAY
+from notices import notice
+from progress import Bar
 from trajectories import (
     align,
     chain,
@@ -36,7 +39,6 @@ from trajectories import (
 )
 from utils import InputError, atomic_path
 
-PREFERRED = (".jpg", ".jpeg", ".png")  # the first of these is read if a frame is there in several formats
 ALIGNED = {  # what an alignment removes, in words
     "7dof": "rotation, translation and scale, least squares",
     "6dof": "rotation and translation, least squares; metric",
@@ -170,14 +172,19 @@ def predict_motions(
     if len(files) < 2:
         raise InputError(f"a path needs at least two images, got {len(files)}")
     loading = loading or Loading()
+    frames = FrameImages(files, height, width, resize)
+    first = frames[0] if loading.workers else None
+    prefetch = fit_loader(first, loading.batch_size, loading.workers, prefetch=2, copies=local_world())
     loader = DataLoader(
-        FrameImages(files, height, width, resize),
+        frames,
         loading.batch_size,
         num_workers=loading.workers,
+        prefetch_factor=prefetch if loading.workers else None,
         collate_fn=list,
+        worker_init_fn=outlive_sigterm,
     )
     motions, last = [], None
-    for batch in tqdm(loader, "motions", disable=not loading.progress, unit="batch", leave=False):
+    for batch in Bar(loader, "motions", disable=not loading.progress, unit="batch", leave=False):
         for image in batch:
             if isinstance(image, InputError):
                 raise image
@@ -203,27 +210,18 @@ def list_images(folder: str | Path) -> list[Path]:
         raise InputError(
             f"there is no folder {folder}; give the sequences' root with --data_path, or --images"
         )
-    found: dict[str, Path] = {}
-    for path in (folder / name for name in frame_names(folder)):
-        other = found.get(path.stem)
-        if other is None or _rank(path) < _rank(other):
-            found[path.stem] = path
-    if not found:
+    names = frame_names(folder)
+    if not names:
         raise InputError(f"{folder} holds no images ({', '.join(sorted(IMAGES))})")
-    if all(stem.isdecimal() for stem in found) and not (folder / FRAMES_FILE).is_file():
-        for earlier, later in itertools.pairwise(found):
-            if int(later) != int(earlier) + 1:
-                raise InputError(
-                    f"{folder} has a gap: after image {earlier} comes {later}; if that is intended, list the "
-                    f"frames in {folder / FRAMES_FILE}"
-                )
-    return list(found.values())
-
-
-def _rank(path: Path) -> int:
-    """Rank of a file's format; the lowest rank is read if a frame exists in several formats."""
-    suffix = path.suffix.lower()
-    return PREFERRED.index(suffix) if suffix in PREFERRED else len(PREFERRED)
+    if listed_frames(folder) is None:
+        if gaps := gaps_in_words(names, frame_runs(names)):
+            raise InputError(
+                f"{folder}: {gaps}, and a path has none; if that is intended, list the frames in "
+                f"{folder / FRAMES_FILE}"
+            )
+        if left := other_formats(folder):
+            notice(f"{left} images in {folder} are left out, since the same frame is there in another format")
+    return [folder / name for name in names]
 
 
 def read_motions_or_path(file: str | Path) -> np.ndarray:
@@ -241,7 +239,7 @@ def read_motions_or_path(file: str | Path) -> np.ndarray:
         motions = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"there is no file {file}") from None
-    except (ValueError, OSError, EOFError) as error:
+    except DAMAGED_ARRAY as error:
         raise InputError(f"{file} is not a .npy array of motions ({error})") from None
     if motions.ndim != 3 or motions.shape[1:] != (4, 4):
         raise InputError(f"{file} must hold motions (N, 4, 4), got {motions.shape}")

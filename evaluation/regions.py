@@ -20,11 +20,11 @@ from torch import Tensor
 
 from datasets._labels import IGNORED, LabelTable, load_label_table, read_label_image
 from datasets.sequence import SequenceDataset
+from datasets.testing_tree import COLOURS, read_colours
 from metrics import GroundTruth
 from utils import InputError
 
 UNKNOWN = -1
-COLOURS = "dynamic_colors.txt"  # one "red green blue" a line
 
 
 class MovingMasks:
@@ -36,7 +36,8 @@ class MovingMasks:
         table: label table of the files, a labels.yaml or a name of configs/labels/; None for masks.
 
     Raises:
-        InputError: no folder and a dataset without labels, no such folder, a table without a folder.
+        InputError: no folder and a dataset without labels, no such folder, a table without a folder, colours
+            that no mask has.
     """
 
     def __init__(
@@ -56,6 +57,14 @@ class MovingMasks:
             raise InputError(f"there is no folder {folder}, which --moving_masks names")
         self.table = None if table is None else load_label_table(table)
         self.colours = self._read_colours()
+        if self.colours is not None and not any(
+            (mask == 1).any() for index in range(len(dataset.samples)) for mask in self.read(index)
+        ):
+            listed = ", ".join(" ".join(map(str, colour)) for colour in self.colours[:4])
+            raise InputError(
+                f"no mask in {self.folder} has a colour of {self.folder / COLOURS} ({listed}); are they R "
+                "G B?"
+            )
 
     def read(self, index: int) -> list[np.ndarray]:
         """(h, w) int8 of each camera of a sample: 1 moving, 0 static, -1 unknown.
@@ -111,11 +120,7 @@ class MovingMasks:
     def _read_colours(self) -> np.ndarray | None:
         if self.folder is None or self.table is not None or not (self.folder / COLOURS).is_file():
             return None
-        file = self.folder / COLOURS
-        try:
-            return np.loadtxt(file, dtype=np.int64, ndmin=2).reshape(-1, 3)
-        except ValueError:
-            raise InputError(f'{file} must hold one colour "red green blue" a line') from None
+        return read_colours(self.folder / COLOURS)
 
 
 def _of_labels(labels: np.ndarray, table: LabelTable) -> np.ndarray:

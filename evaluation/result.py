@@ -19,6 +19,7 @@ import torch
 
 from datasets.surround import RING
 from evaluation.details import DETAILS, REGIONS
+from evaluation.scale_drift import scale_drift
 from evaluation.verdict import CONSTANT, PIXEL_MEAN, beats, cause_in_depth, sentence
 from metrics import METRICS, Protocol
 from processes import Processes
@@ -248,6 +249,7 @@ class Result:
             "details_per_pixel": self.details_per_pixel,
             "cameras": {self.camera_name(n): mean for n, mean in self.cameras.items()} if several else {},
             "ratio": {"median": self.ratio_median, "std_over_median": self.ratio_std},
+            "scale_drift": scale_drift([(row.name, row.camera, row.ratio) for row in self.rows]),
         }
         with atomic_path(folder / "results.json") as path:
             path.write_text(json.dumps(without_nan(summary), indent=2, allow_nan=False) + "\n")

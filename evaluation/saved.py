@@ -2,8 +2,8 @@
 
 Predictions are saved as inverse depth, 1 / depth up to scale, in the order of a split: (N, h, w) floats in a
 .npy file, as Monodepth2's `--save_pred_disps` writes them. A 0 is an infinite depth, which the protocol
-clamps; a negative number or a nan is not a depth, and such a file is refused. A folder with one .npy of depth
-for each image, as SC-Depth writes it, is read as well.
+clamps; a negative number or a nan is not a depth, and such a file is refused. A folder with one file of depth
+for each image, as SC-Depth and PackNet write it, is read as well.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -23,14 +22,16 @@ from PIL import Image
 from torch import Tensor
 
 from checkpoints import load_ground_truth_npz
+from datasets._depth_files import read_depth
 from datasets.image_files import natural_key, visible_files
 from datasets.sequence import SequenceDataset
 from datasets.splits import eigen_to_benchmark_ids, load_split
-from files import writing
+from files import DAMAGED_ARRAY, writing
 from metrics import Protocol
 from structures import Batch, Prediction
 from utils import InputError, atomic_path
 
+DEPTH_ENDINGS = (".npy", ".npz", ".png")  # of saved depth, in this order
 BENCHMARK_SIZE = (352, 1216)  # height, width of every image of KITTI's depth benchmark
 BENCHMARK_MAX_DEPTH = 80.0  # metres
 
@@ -44,8 +45,7 @@ class SavedInverseDepths:
         source: the name of their file, for errors.
 
     Raises:
-        InputError: their number or shape does not fit the dataset; while predicting, a negative number or a
-            nan.
+        InputError: their number does not fit the dataset; while predicting, a negative number or a nan.
     """
 
     reads_images = False
@@ -54,11 +54,6 @@ class SavedInverseDepths:
         self, inverse_depths: np.ndarray, dataset: SequenceDataset, source: str | Path = "saved disparities"
     ) -> None:
         expected = len(dataset) * dataset.cameras
-        if inverse_depths.ndim != 3 or not np.issubdtype(inverse_depths.dtype, np.floating):
-            raise InputError(
-                f"{source}: saved disparities are floats of shape (count, height, width), "
-                f"got {inverse_depths.dtype} of {tuple(inverse_depths.shape)}"
-            )
         if len(inverse_depths) != expected:
             raise InputError(
                 f"{source}: {len(inverse_depths)} saved disparities do not belong to the {expected} images "
@@ -104,7 +99,7 @@ def read_inverse_depths(path: str | Path, eigen_to_benchmark: bool = False) -> n
         eigen_to_benchmark: take the 652 of the 697 Eigen images that have improved ground truth.
 
     Raises:
-        InputError: no such file, not one array, or fewer than the 697 Eigen predictions.
+        InputError: no such file, not one array, no maps of floats, or fewer than the 697 Eigen predictions.
     """
     try:
         if Path(path).is_dir():
@@ -123,8 +118,13 @@ def read_inverse_depths(path: str | Path, eigen_to_benchmark: bool = False) -> n
         raise InputError(f"there is no file {path}") from None
     except InputError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAY as error:
         raise InputError(f"{path} is not a .npy array of disparities ({error})") from None
+    if saved.ndim != 3 or not saved.size or not np.issubdtype(saved.dtype, np.floating):
+        raise InputError(
+            f"{path}: saved disparities are floats of shape (count, height, width), none of them 0, "
+            f"got {saved.dtype} of {tuple(saved.shape)}"
+        )
     if eigen_to_benchmark:
         ids = eigen_to_benchmark_ids()
         if len(saved) <= ids[-1]:
@@ -137,18 +137,23 @@ def read_inverse_depths(path: str | Path, eigen_to_benchmark: bool = False) -> n
 
 
 def read_depth_folder(folder: Path) -> np.ndarray:
-    """(N, h, w) float64 depth from one .npy for each image, in natural order of their names.
+    """(N, h, w) float64 depth from one file for each image, in natural order of their names.
 
-    SC-Depth's inference.py writes such a folder. Of the files of test_simple.py, `<name>_depth.npy` are read.
+    SC-Depth's inference.py writes .npy, PackNet's .npz with `depth`, or .png of 16 bits and value / 256. The
+    first kind of `DEPTH_ENDINGS` in the folder is read; of the files of test_simple.py, `<name>_depth`.
 
     Raises:
-        InputError: no .npy, maps of different sizes, a value that is not a positive number.
+        InputError: no such file, maps of different sizes, a value that is not a positive number.
     """
-    names = sorted((name for name in visible_files(folder) if name.endswith(".npy")), key=natural_key)
-    names = [name for name in names if name.endswith("_depth.npy")] or names
+    files = sorted(visible_files(folder), key=natural_key)
+    of_kind = ([name for name in files if name.endswith(ending)] for ending in DEPTH_ENDINGS)
+    names = next(filter(None, of_kind), [])
+    names = [name for name in names if Path(name).stem.endswith("_depth")] or names
     if not names:
-        raise InputError(f"{folder} holds no .npy; give a folder with the depth of one image in each")
-    maps = [np.squeeze(np.load(folder / name, allow_pickle=False)).astype(np.float64) for name in names]
+        raise InputError(
+            f"{folder} holds no {', '.join(DEPTH_ENDINGS)}; give a folder with the depth of one image in each"
+        )
+    maps = [np.squeeze(read_depth(folder / name, 256)).astype(np.float64) for name in names]
     for name, values in zip(names, maps):
         if values.ndim != 2 or values.shape != maps[0].shape:
             raise InputError(
@@ -156,7 +161,9 @@ def read_depth_folder(folder: Path) -> np.ndarray:
                 f"and {names[0]} has {maps[0].shape}"
             )
         if not (np.isfinite(values) & (values > 0)).all():
-            raise InputError(f"{folder / name} holds values that are not above 0; it must be depth")
+            raise InputError(
+                f"{folder / name} holds values that are not above 0 or not finite; it must be depth"
+            )
     return np.stack(maps)
 
 

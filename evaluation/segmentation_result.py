@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,9 +67,22 @@ class SegmentationResult:
         images = {image.index: image for shard in shards for image in shard.images}
         return dataclasses.replace(shards[0], images=[images[index] for index in sorted(images)])
 
+    def averaged(self) -> str:
+        """The classes that the mean IoU is taken over, in words."""
+        rows = self.per_class()
+        absent = [row["class"] for row in rows if math.isnan(row["iou"])]
+        only_predicted = [row["class"] for row in rows if not row["pixels"] and row["class"] not in absent]
+        words = [f"{len(rows) - len(absent)} of {len(rows)} classes"]
+        if absent:
+            words.append(f"neither labelled nor predicted: {', '.join(absent)}")
+        if only_predicted:
+            words.append(f"predicted and never labelled, which is an IoU of 0: {', '.join(only_predicted)}")
+        return "; ".join(words)
+
     def table(self) -> str:
         """Card, summary and a line for each class, as text for a terminal."""
-        card = {**self.facts, **self.protocol.card(), "images": str(len(self.images))}
+        counted = {"mean IoU over": self.averaged(), "images": str(len(self.images))}
+        card = {**self.facts, **self.protocol.card(), **counted}
         lines = [f"{name:>14}: {words}" for name, words in card.items()]
         lines += ["", "  ".join(f"{name:>14}" for name in SUMMARY)]
         lines += ["  ".join(f"{value:14.3f}" for value in self.confusion.summary().values()), ""]
@@ -102,6 +116,7 @@ class SegmentationResult:
         return {
             "protocol": self.protocol.card(),
             **self.facts,
+            "mean_iou_over": self.averaged(),
             "summary": without_nan(confusion.summary()),
             "classes": [without_nan(row) for row in self.per_class()],
             "confusion": confusion.counts.tolist(),
