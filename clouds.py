@@ -1,20 +1,32 @@
-"""Coloured point clouds of depth maps, and PLY files of them.
+"""Coloured point clouds of depth maps, and PLY and glTF files of them.
 
     point = depth K^-1 (x, y, 1)
 
 Where a network blurs depth across the edge of an object, the points in between float in the air. They are
 left out: inverse depth is linear on every plane, so a neighbourhood of a pixel that deviates from a linear
-fit contains an edge.
+fit contains an edge. Depth beyond FARTHEST times the median is mostly sky.
 """
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from files import writing
+from utils import InputError
+
+ENDINGS = (".ply", ".glb")
+FARTHEST = 6.0  # times the median depth of an image; 60 m of a street whose median is 10 m
+CAMERA_AXES, RIG_AXES = "x right, y down, z forward", "x forward, y left, z up"
+GLTF_FROM = {  # glTF has y up, and its cameras look along -z
+    CAMERA_AXES: np.diag([1.0, -1.0, -1.0]),
+    RIG_AXES: np.array([[0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]]),
+}
 
 
 def point_cloud(
@@ -102,12 +114,87 @@ def off_plane(inverse_depth: np.ndarray, radius: int) -> np.ndarray:
     return np.sqrt(np.maximum(residual, 0)) / mean
 
 
+def below_sky(depth: np.ndarray) -> np.ndarray:
+    """(H, W) bool, True for depth up to FARTHEST times the median; beyond it is mostly sky."""
+    return depth <= FARTHEST * np.median(depth)
+
+
+def write_cloud(
+    path: str | Path, points: np.ndarray, colours: np.ndarray, unit: str = "", axes: str = CAMERA_AXES
+) -> None:
+    """Write a point cloud in the format of its ending, one of `ENDINGS`; arguments are those of
+    `write_ply`.
+    """
+    (write_glb if Path(path).suffix == ".glb" else write_ply)(path, points, colours, unit, axes)
+
+
+def write_glb(
+    path: str | Path, points: np.ndarray, colours: np.ndarray, unit: str = "", axes: str = CAMERA_AXES
+) -> None:
+    """Write a point cloud as binary glTF, which browsers, Blender and office programs show.
+
+    The points are turned to glTF's axes, y up, so that a viewer sees them as the camera did. Vertex colours
+    of glTF are linear (specification 2.0, 3.7.2.1), here float32, which every reader takes; the material is
+    unlit.
+
+    Args:
+        path: the file to write.
+        points: (P, 3), at least one.
+        colours: (P, 3) uint8 sRGB.
+        unit: unit of the points, in words, an extra of the scene.
+        axes: directions of the axes of `points`, `CAMERA_AXES` or `RIG_AXES`.
+
+    Raises:
+        InputError: no point, or the file cannot be written.
+    """
+    if not len(points):
+        raise InputError(f"{path} is not written: no point is left of the cloud")
+    turned = (points @ GLTF_FROM[axes].T).astype("<f4")
+    shades = np.arange(256) / 255
+    linear = np.where(shades <= 0.04045, shades / 12.92, ((shades + 0.055) / 1.055) ** 2.4)  # IEC 61966-2-1
+    binary = turned.tobytes() + linear.astype("<f4")[colours].tobytes()
+    content = json.dumps(_gltf(turned, unit)).encode()
+    content += b" " * (-len(content) % 4)
+    length = 12 + 8 + len(content) + 8 + len(binary)
+    with writing(path) as temporary, open(temporary, "wb") as file:
+        file.write(struct.pack("<4sII", b"glTF", 2, length))
+        file.write(struct.pack("<I4s", len(content), b"JSON") + content)
+        file.write(struct.pack("<I4s", len(binary), b"BIN\0") + binary)
+
+
+def _gltf(points: np.ndarray, unit: str) -> dict[str, Any]:
+    """The JSON part of a glTF file that holds (P, 3) float32 points, then as many colours."""
+    count = len(points)
+    floats, vertices = 5126, 34962  # of OpenGL
+    return {
+        "asset": {"version": "2.0", "generator": "Parallax"},
+        "scene": 0,
+        "scenes": [{"nodes": [0], "extras": {"unit": unit}}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [
+            {"primitives": [{"mode": 0, "material": 0, "attributes": {"POSITION": 0, "COLOR_0": 1}}]}
+        ],
+        "materials": [{"extensions": {"KHR_materials_unlit": {}}}],
+        "extensionsUsed": ["KHR_materials_unlit"],
+        "buffers": [{"byteLength": 24 * count}],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": 0, "byteLength": 12 * count, "target": vertices},
+            {"buffer": 0, "byteOffset": 12 * count, "byteLength": 12 * count, "target": vertices},
+        ],
+        "accessors": [
+            {"bufferView": 0, "componentType": floats, "count": count, "type": "VEC3",
+             "min": points.min(0).tolist(), "max": points.max(0).tolist()},
+            {"bufferView": 1, "componentType": floats, "count": count, "type": "VEC3"},
+        ],
+    }  # fmt: skip
+
+
 def write_ply(
     path: str | Path,
     points: np.ndarray,
     colours: np.ndarray,
     unit: str = "",
-    axes: str = "x right, y down, z forward",
+    axes: str = CAMERA_AXES,
 ) -> None:
     """Write a point cloud as binary PLY, which MeshLab, CloudCompare, Blender and Open3D read.
 

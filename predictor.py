@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
-from datasets.image_files import IMAGES, as_rgb, natural_key, read_image
+from datasets.image_files import IMAGES, as_rgb, natural_key, one_per_name, read_image
 from datasets.own_output import is_own_output
 from datasets.resizing import check_size, resize_image, resize_intrinsics
 from devices import pick_device
 from methods import load_method
 from methods.metric_scale import metric_scale, unit_of
+from notices import notice
 from structures import Batch
 from utils import InputError
 
@@ -75,6 +76,11 @@ class Predictor(nn.Module):
         return self.metric_scale is not None
 
     @property
+    def segments(self) -> bool:
+        """True if the model also predicts labels."""
+        return "segmentation" in self.method.tasks
+
+    @property
     def unit(self) -> str:
         """The unit of the depth in words, for a person: "metres", or what to know before it is used."""
         return unit_of(self.method, self.options)
@@ -101,7 +107,6 @@ class Predictor(nn.Module):
             raise InputError(f"images of one call must have one size (height, width), got {sorted(sizes)}")
         return 1 / enlarge(self.inverse_depth(listed, intrinsics), *sizes.pop())
 
-    @torch.no_grad()
     def inverse_depth(self, images: Sequence[Tensor], intrinsics: Tensor | None = None) -> Tensor:
         """1 / depth at the network's size.
 
@@ -112,8 +117,46 @@ class Predictor(nn.Module):
         Returns:
             (B, 1, H, W), 1 / metres if `is_metric`, else up to scale.
         """
-        depth = self.method.predict(self.batch(images, intrinsics)).depths[0]
-        return 1 / (depth * (self.metric_scale or 1.0))
+        return self.predict(images, intrinsics)[0]
+
+    def predict(
+        self, images: Sequence[Tensor], intrinsics: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """1 / depth and class scores at the network's size, from one pass.
+
+        Args:
+            images, intrinsics: same as for `inverse_depth`.
+
+        Returns:
+            1 / depth as of `inverse_depth`, and logits (B, classes, H, W), which are None without
+            segmentation.
+        """
+        return self.predict_batch(self.batch(images, intrinsics))
+
+    @torch.no_grad()
+    def predict_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """`predict` of a result of `batch`."""
+        prediction = self.method.predict(batch)
+        return 1 / (prediction.depths[0] * (self.metric_scale or 1.0)), prediction.logits
+
+    @torch.no_grad()
+    def motions(self, network_images: Tensor) -> np.ndarray:
+        """Motion between consecutive images.
+
+        Args:
+            network_images: (B, 3, H, W) in [0, 1], see `batch`.
+
+        Returns:
+            (B - 1, 4, 4) float64 T_later_from_earlier, the translation in the unit of the depth.
+
+        Raises:
+            InputError: the model has no pose network for a pair of frames.
+        """
+        if len(network_images) < 2:
+            return np.empty((0, 4, 4))
+        found = self.method.predict_pose(network_images[:-1], network_images[1:]).double().cpu().numpy()
+        found[:, :3, 3] *= self.metric_scale or 1.0
+        return found
 
     def batch(self, images: Sequence[Tensor], intrinsics: Tensor | None = None) -> Batch:
         """Images and intrinsics at the network's size, as `Method.predict` takes them.
@@ -188,7 +231,7 @@ def as_images(images: Images) -> list[Tensor]:
     if isinstance(images, (list, tuple)):
         return [image for item in images for image in as_images(item)]
     if isinstance(images, (str, os.PathLike)):
-        return [read_upright(images)]
+        return [read_image(images)]
     if isinstance(images, Image.Image):
         images = as_rgb(images)
     if isinstance(images, np.ndarray):
@@ -210,23 +253,15 @@ def as_images(images: Images) -> list[Tensor]:
     return list(images if images.ndim == 4 else images[None])
 
 
-def read_upright(path: str | Path) -> Tensor:
-    """An image as (3, h, w) uint8 RGB, rotated as its EXIF entry says: phones store images unrotated.
-
-    Raises:
-        InputError: missing, truncated or not an image.
-    """
-    image = read_image(path)
-    with Image.open(path) as opened:
-        if opened.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return image
-        return as_rgb(ImageOps.exif_transpose(opened))
-
-
-def find_images(paths: str | Sequence[str]) -> list[Path]:
+def find_images(paths: str | Sequence[str], ext: str | None = None) -> list[Path]:
     """The images of files, folders and patterns, each once; those of a folder in natural order.
 
-    Outputs of earlier predictions are left out of folders, but not if a path names the file itself.
+    Of a folder, a frame in two formats is read once, as in training. Outputs of earlier predictions are left
+    out of folders, but not if a path names the file itself.
+
+    Args:
+        paths: files, folders and patterns.
+        ext: take only images with this ending; None takes every format.
 
     Raises:
         InputError: a path does not exist, or there is no image in it.
@@ -240,13 +275,31 @@ def find_images(paths: str | Sequence[str]) -> list[Path]:
         if not files:
             kinds = ", ".join(sorted(IMAGES))
             raise InputError(f"there is no image at {path} ({kinds}; a folder, a file or a pattern)")
-        found.update(dict.fromkeys(files))
+        found.update(dict.fromkeys(_of_format(files, ext, path)))
     return list(found)
+
+
+def _of_format(files: list[Path], ext: str | None, path: str) -> list[Path]:
+    """The files with this ending; without one all files, but those of a folder once for each frame."""
+    if ext is not None:
+        ending = f".{ext.lower().removeprefix('.')}"
+        if of_ending := [file for file in files if file.suffix.lower() == ending]:
+            return of_ending
+        raise InputError(f"there is no {ending} at {path}; leave --ext out to take all images")
+    if not Path(path).expanduser().is_dir():
+        return files
+    once = set(one_per_name(file.name for file in files))
+    if len(once) < len(files):
+        notice(
+            f"{len(files) - len(once)} images in {path} are left out, since the same frame is there in "
+            "another format; a pattern such as '*.png' selects one"
+        )
+    return [file for file in files if file.name in once]
 
 
 def _images_at(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     files = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-    images = [p for p in files if p.suffix.lower() in IMAGES and p.is_file() and p.name[0] != "."]
+    images = [p for p in files if p.suffix.lower() in IMAGES and not p.is_dir() and p.name[0] != "."]
     return sorted(images, key=lambda image: natural_key(str(image)))

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageSequence
 from torch import Tensor
 
-from datasets.image_files import as_rgb
-from datasets.video import VIDEOS, open_capture
+from datasets.animated import animation_frames, frame_duration, frames_in
+from datasets.image_files import frame_runs, one_per_name
+from datasets.scenes import FRAMES_FILE, frame_names, gaps_in_words
+from datasets.video import VIDEOS, extract_video, is_animation, is_bag, is_video, open_capture, unreadable
+from notices import notice
 from prediction.reading import read_or_reason
 from predictor import find_images
 from utils import InputError
 
 FOLDER_FPS = 10.0  # frames per second of a folder, KITTI's rate
-ANIMATED = {".gif", ".webp", ".png", ".apng"}  # formats that may hold several frames
 GIVE_UP = 250  # damaged frames in a row, after which a video is taken to have ended
 
 
@@ -31,12 +33,14 @@ class Frames:
         count: number of frames; None if the file does not say.
         fps: frames per second.
         output: default path of the video made from them.
+        source: the video, or the first image; cam.txt lies next to it.
     """
 
     images: Iterator[Tensor | InputError]
     count: int | None
     fps: float
     output: Path
+    source: Path
 
 
 def open_frames(paths: Sequence[str], every: int = 1, ext: str | None = None) -> Frames:
@@ -51,61 +55,70 @@ def open_frames(paths: Sequence[str], every: int = 1, ext: str | None = None) ->
         InputError: there is nothing, or it cannot be read.
     """
     first = Path(paths[0]).expanduser()
-    if first.suffix.lower() in VIDEOS or frames_in(first) > 1:
+    if is_bag(first):
+        extracted = open_frames([str(extract_video(first))], every)
+        return dataclasses.replace(extracted, output=first.with_name(f"{first.stem}_depth.mp4"))
+    if is_video(first):
         if len(paths) > 1:
             raise InputError(f"give one video, got {len(paths)}")
-        return open_video(first, every) if first.suffix.lower() in VIDEOS else open_animation(first, every)
+        return open_animation(first, every) if is_animation(first) else open_video(first, every)
     if first.is_dir() and len(paths) == 1:
         videos = sorted(path.name for path in first.iterdir() if path.suffix.lower() in VIDEOS)
         if videos:
             raise InputError(f"{first} is a folder of videos; name one, such as {first / videos[0]}")
-    found = find_images(paths)
-    if ext is not None:
-        ending = f".{ext.lower().removeprefix('.')}"
-        found = [path for path in found if path.suffix.lower() == ending]
-        if not found:
-            raise InputError(f"there is no {ending} at {' '.join(paths)}; leave --ext out to take all images")
-    found = found[::every]
+    found = find_frames(paths, ext)[::every]
     folder = found[0].parent
     parent = folder.resolve().parent if folder.name in ("", "..") else folder.parent
     output = parent / ((folder.resolve().name or "frames") + "_depth.gif")
-    return Frames(map(read_or_reason, found), len(found), FOLDER_FPS / every, output)
+    return Frames(map(read_or_reason, found), len(found), FOLDER_FPS / every, output, found[0])
 
 
-def frames_in(path: Path) -> int:
-    """Number of frames of an image file; 0 if it is not an image of a format that can hold several."""
-    if path.suffix.lower() not in ANIMATED or not path.is_file():
-        return 0
-    try:
-        with Image.open(path) as image:
-            return getattr(image, "n_frames", 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return 0
+def find_frames(paths: Sequence[str], ext: str | None = None) -> list[Path]:
+    """The frames of a folder as training reads them: one per name, or those of its `frames.txt`.
+
+    A missing number and a change of the prefix are named; the video goes on.
+
+    Args:
+        paths: files, folders and patterns of images.
+        ext: take only images with this ending.
+
+    Raises:
+        InputError: there is no image, or none with this ending.
+    """
+    folder = Path(paths[0]).expanduser()
+    if len(paths) == 1 and ext is None and (folder / FRAMES_FILE).is_file():
+        return [folder / name for name in frame_names(folder)]
+    found = find_images(paths, ext)
+    read = [parent / name for parent, names in _by_folder(found).items() for name in one_per_name(names)]
+    if left := len(found) - len(read):
+        notice(f"{left} images are left out, since the same frame is there in another format")
+    for parent, names in _by_folder(read).items():
+        if gaps := gaps_in_words(names, frame_runs(names)):
+            notice(f"{parent}: {gaps}; the video goes on")
+    return read
+
+
+def _by_folder(paths: Sequence[Path]) -> dict[Path, list[str]]:
+    """Folder → names of its files, in order."""
+    folders: dict[Path, list[str]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path.name)
+    return folders
 
 
 def open_animation(path: Path, every: int = 1) -> Frames:
     """Every n-th frame of an animated GIF, WebP or PNG, at its mean speed."""
-    with Image.open(path) as image:
-        count = image.n_frames
-        durations = []  # milliseconds
-        for frame in ImageSequence.Iterator(image):
-            frame.load()  # WebP tells a frame's duration only after decoding it
-            durations.append(frame.info.get("duration", 0))
-    mean = sum(durations) / len(durations) / 1000  # seconds
-    fps = 1 / mean if mean > 0 else FOLDER_FPS
+    count, duration = frames_in(path), frame_duration(path)
+    fps = 1 / duration if duration > 0 else FOLDER_FPS
 
     def decode() -> Iterator[Tensor | InputError]:
-        number = 0
-        with Image.open(path) as image:
-            try:
-                for number, frame in enumerate(ImageSequence.Iterator(image)):
-                    if number % every == 0:
-                        yield as_rgb(frame.convert("RGB"))
-            except (OSError, ValueError, SyntaxError) as error:
-                yield InputError(f"{path} has {count} frames and is damaged after {number}: {error}")
+        try:
+            yield from animation_frames(path, every)
+        except InputError as error:
+            yield error
 
     output = path.with_name(f"{path.stem}_depth.gif")
-    return Frames(decode(), -(-count // every), fps / every, output)
+    return Frames(decode(), -(-count // every), fps / every, output, path)
 
 
 def open_video(path: Path, every: int = 1) -> Frames:
@@ -120,9 +133,7 @@ def open_video(path: Path, every: int = 1) -> Frames:
         raise InputError(f"there is no video {path}")
     capture = open_capture(path)
     if not capture.isOpened() or not capture.grab():
-        raise InputError(
-            f"{path} cannot be read as a video; is it truncated, or its codec unknown to OpenCV?"
-        )
+        raise InputError(unreadable(path))
     count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     fps = capture.get(cv2.CAP_PROP_FPS)
 
@@ -143,4 +154,6 @@ def open_video(path: Path, every: int = 1) -> Frames:
             yield InputError(f"{path} announces {max(count, end)} frames; {good} could be read")
 
     output = path.with_name(f"{path.stem}_depth.mp4")
-    return Frames(decode(), -(-count // every) or None, (fps if fps > 0 else FOLDER_FPS) / every, output)
+    return Frames(
+        decode(), -(-count // every) or None, (fps if fps > 0 else FOLDER_FPS) / every, output, path
+    )

@@ -1,4 +1,4 @@
-"""Depth of single images: where the outputs go, which intrinsics the points have, what is written."""
+"""Depth of single images: where the outputs go, and which intrinsics the points have."""
 
 from __future__ import annotations
 
@@ -11,41 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from clouds import point_cloud, write_ply
+from cameras import find_calibration, fitting_camera, pinhole_of
 from datasets.opening import section_of
-from files import writing
-from images import colourise, save_image
-from intrinsics import FILES, check_intrinsics, diagnose, guess_intrinsics, parse_intrinsics
+from intrinsics import (
+    CAMERA_FILE,
+    FILES,
+    check_intrinsics,
+    diagnose,
+    guess_intrinsics,
+    nearest_file,
+    parse_intrinsics,
+)
+from methods import RECORD
+from prediction.outputs import Predicted, Wanted, with_ending, write_outputs
 from prediction.reading import read_or_reason, unscaled_bits
-from predictor import Predictor, enlarge
+from predictor import Predictor
 from utils import InputError, read_text
 
 GUESSED = "guessed"  # source of intrinsics that nothing gives
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Outputs for each image in addition to the coloured inverse depth.
-
-    Attributes:
-        ext: format of the coloured image, such as `png`.
-        arrays: write depth and inverse depth as .npy.
-        points: write a point cloud.
-        intrinsics: `fx fy cx cy` of all images, pixels; None to look for them.
-    """
-
-    ext: str = "png"
-    arrays: bool = False
-    points: bool = False
-    intrinsics: str | None = None
-
-    @property
-    def endings(self) -> list[str]:
-        """Endings of the files that are written for one image."""
-        arrays = ["_depth.npy", "_disp.npy"] if self.arrays else []
-        return [f"_disp.{self.ext.removeprefix('.')}", *arrays, *([".ply"] if self.points else [])]
 
 
 @dataclass
@@ -76,7 +60,6 @@ def predict_images(
         batch_size: images predicted at a time.
     """
     remaining = iter(outputs)
-    trained = trained_intrinsics(predictor.options)
     while paths := list(itertools.islice(remaining, batch_size)):
         read = {path: read_or_reason(path) for path in paths}
         report.failed += [item for item in read.values() if isinstance(item, InputError)]
@@ -85,17 +68,22 @@ def predict_images(
             if isinstance(image, InputError):
                 continue
             report.dark += [sentence] if (sentence := unscaled_bits(path, image)) else []
+            K, source = None, ""
             try:
-                K, source = find_intrinsics(path, image, wanted, trained)
+                if wanted.reads_intrinsics:
+                    trained = trained_intrinsics(predictor.options, path)
+                    K, source = find_intrinsics(path, *image.shape[-2:], wanted.intrinsics, trained)
             except InputError as error:
                 report.failed.append(error)
                 continue
             report.sources[source] += 1
-            items.append((outputs[path], image, K))
+            items.append((outputs[path], image, K, source == GUESSED))
         if items:
-            inverse_depths = predictor.inverse_depth([image for _, image, _ in items])
-            for (output, image, K), inverse_depth in zip(items, inverse_depths):
-                write_outputs(output, image, inverse_depth, K, predictor.unit, wanted)
+            inverse_depths, logits = predictor.predict([image for _, image, _, _ in items])
+            scores = itertools.repeat(None) if logits is None else logits
+            for (output, image, K, guessed), inverse_depth, score in zip(items, inverse_depths, scores):
+                predicted = Predicted(image, inverse_depth, score, K, guessed, predictor.unit)
+                write_outputs(output, predicted, wanted)
         yield len(paths)
 
 
@@ -116,70 +104,81 @@ def name_outputs(images: Sequence[Path], output: str | Path | None = None) -> di
     return outputs
 
 
-def trained_intrinsics(options: Mapping[str, Any]) -> np.ndarray | None:
-    """(3, 3) pixels that the training set in its options (`--dataset.intrinsics`); None if it did not."""
+def trained_intrinsics(options: Mapping[str, Any], path: Path | None = None) -> np.ndarray | None:
+    """(3, 3) pixels that the training set in its options, guessed or learned; None if it did none of these.
+
+    Args:
+        options: those of a checkpoint.
+        path: the image or video; of several recordings with cameras of their own, the one with its name is
+            used, and none if there is no such recording.
+    """
+    if record := options.get(RECORD):
+        names = {path.name, path.parent.name} if path is not None else set()
+        found = [camera for name, camera in record.items() if Path(name).name in names]
+        found = found or (list(record.values()) if len(record) == 1 else [])
+        return parse_intrinsics(found[0]["intrinsics"], "the run's camera") if found else None
     _, settings = section_of(options) if options.get("dataset") else ("", {})
     given = settings.get("intrinsics")
-    return None if given is None else parse_intrinsics(given, "the run's dataset.intrinsics")
+    is_word = isinstance(given, str) and given.isalpha()  # guess, or KITTI's fixed: no numbers
+    return None if given is None or is_word else parse_intrinsics(given, "the run's dataset.intrinsics")
 
 
 def find_intrinsics(
-    path: Path, image: Tensor, wanted: Wanted, trained: np.ndarray | None = None
-) -> tuple[np.ndarray | None, str]:
-    """(3, 3) pixels of an image, and where they are from.
+    path: Path, height: int, width: int, given: str | None, trained: np.ndarray | None = None
+) -> tuple[np.ndarray, str]:
+    """(3, 3) pixels of an image or a video, and where they are from.
 
-    In this order: `wanted.intrinsics`, cam.txt next to the image, the training's intrinsics if they fit the
-    size of the image, a guess.
+    In this order: `given`; cam.txt or camera.yaml next to the file; a file of another program next to it or
+    in the folder above; the training's intrinsics if they fit the size; a guess.
 
-    Returns:
-        None and "" if no points are wanted.
+    Args:
+        path: the file.
+        height, width: size of the image, pixels.
+        given: `fx fy cx cy` of the command line.
+        trained: intrinsics in the options of the training.
 
     Raises:
-        InputError: given intrinsics cannot belong to an image of this size.
+        InputError: given intrinsics cannot belong to an image of this size, or a file that is not valid.
     """
-    if not wanted.points:
-        return None, ""
-    height, width = image.shape[-2:]
-    if wanted.intrinsics is not None:
-        K = parse_intrinsics(wanted.intrinsics, "--intrinsics")
+    if given is not None:
+        K = parse_intrinsics(given, "--intrinsics")
         return check_intrinsics(K, f"--intrinsics, for {path}", height, width), "--intrinsics"
-    files = [path.with_name(name) for name in FILES]
-    if (file := next((file for file in files if file.is_file()), None)) is not None:
+    if (file := nearest_file([path.parent], FILES)) is not None:
         K = parse_intrinsics(read_text(file), str(file))
+        return check_intrinsics(K, f"{file}, for {path}", height, width), "file"
+    folders = [path.parent, path.absolute().parent.parent]  # COLMAP and nerfstudio have images in `images`
+    if (file := nearest_file([path.parent], (CAMERA_FILE,)) or find_calibration(folders)) is not None:
+        K = pinhole_of(fitting_camera(file, height, width, path.absolute().parent), file, height, width)
         return check_intrinsics(K, f"{file}, for {path}", height, width), "file"
     if trained is not None and not diagnose(trained, height, width):
         return trained, "training"
     return guess_intrinsics(height, width), GUESSED
 
 
-def write_outputs(
-    output: Path, image: Tensor, inverse_depth: Tensor, K: np.ndarray | None, unit: str, wanted: Wanted
-) -> None:
-    """Write everything that is wanted of one image.
+def about_intrinsics(sources: Mapping[str, int], wanted: Wanted) -> list[str]:
+    """Sentences about intrinsics that the user did not give.
 
     Args:
-        output: path of the outputs without ending.
-        image: (3, h, w) uint8.
-        inverse_depth: (1, H, W) at the network's size.
-        K: (3, 3) pixels of the image, for points.
-        unit: unit of depth in words.
-        wanted: the outputs to write.
+        sources: `Report.sources`.
+        wanted: the outputs that hold or need intrinsics.
     """
-    inverse = enlarge(inverse_depth[None], *image.shape[-2:])[0, 0].cpu().numpy()
-    depth = 1 / inverse
-    save_image(with_ending(output, wanted.endings[0]), colourise(inverse))
-    if wanted.arrays:
-        for name, values in (("depth", depth), ("disp", inverse)):
-            with writing(with_ending(output, f"_{name}.npy")) as path, open(path, "wb") as file:
-                np.save(file, values)
-    if wanted.points:
-        points, colours = point_cloud(depth, K, image.permute(1, 2, 0).numpy())
-        write_ply(with_ending(output, ".ply"), points, colours, unit)
-
-
-def with_ending(output: Path, ending: str) -> Path:
-    """A path with an ending appended; an ending that its name already has stays."""
-    return output.with_name(output.name + ending)
+    sentences = []
+    if guessed := sources[GUESSED]:
+        effects = []
+        if wanted.clouds:
+            effects.append(
+                "their points assume a camera that sees 60 degrees along the longer side of the image"
+            )
+        if "npz" in wanted.kinds:
+            effects.append("their .npz hold depth only")
+        sentences.append(
+            f"{guessed} of the images have no intrinsics (--intrinsics, or cam.txt next to the image): "
+            f"{', and '.join(effects)}"
+        )
+    if trained := sources["training"]:
+        what = "points" if wanted.clouds else ".npz"
+        sentences.append(f"the {what} of {trained} of the images use the intrinsics in the run's options")
+    return sentences
 
 
 def summary(outputs: Mapping[Path, Path], failed: int, wanted: Wanted, output: str | None) -> str:
@@ -196,4 +195,4 @@ def in_words(predictor: Predictor) -> str:
     """The unit of a model's depth, in words that complete the sentence "depth is ..."."""
     if not predictor.is_metric:
         return f"known {predictor.unit}"
-    return f"in {predictor.unit}" if predictor.unit == "metres" else predictor.unit
+    return f"in {predictor.unit}" if predictor.unit.startswith("metres") else predictor.unit

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
+from datasets._pillow import opened
 from datasets.image_files import read_image
 from utils import InputError
 
@@ -55,7 +55,7 @@ def _bits_per_channel(path: Path) -> int:
         head = file.read(26)
     if head[:4] == b"\x89PNG":
         return head[24]
-    with Image.open(path) as image:
+    with opened(path) as image:
         if image.mode.startswith("I;16"):
             return 16
         bits = getattr(image, "tag_v2", {}).get(258, 8)  # BitsPerSample of a TIFF

@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clouds import surround_cloud, write_ply
+from clouds import RIG_AXES, surround_cloud, write_cloud
 from datasets import DATASETS, open_dataset
 from datasets.surround import SurroundDataset
 from images import save_image, surround_grid
 from methods.metric_scale import trained_on
-from prediction.images import Wanted, in_words, write_outputs
+from prediction.bridges import Bridge, BridgedImage
+from prediction.images import in_words
+from prediction.outputs import Predicted, Wanted, write_outputs
 from predictor import Predictor, enlarge
 from utils import InputError
 
@@ -37,32 +39,50 @@ def predict_frame_set(
         wanted: the outputs to write; points of all cameras are written together.
 
     Returns:
-        A sentence that names the written files and the unit of depth.
+        A sentence that names the written files and the unit of depth, and a line for each bridge.
     """
     index = find_sample(dataset, sample)
     line = dataset.samples[index]
     images = dataset.read_images(line, 0)
     K = [dataset.intrinsics(line, n, *image.shape[-2:]) for n, image in enumerate(images)]
-    inverse = predictor.inverse_depth(images, torch.from_numpy(np.stack(K)).float())
+    inverse, logits = predictor.predict(images, torch.from_numpy(np.stack(K)).float())
     stem = name + "_" + re.sub(r"[^\w.-]+", "_", dataset.name(index))
     depths, shown = [], [image.permute(1, 2, 0).numpy() for image in images]
     for camera, (image, part) in enumerate(zip(images, inverse)):
         output = folder / f"{stem}_{dataset.camera_names[camera]}"
         depths.append(1 / enlarge(part[None], *image.shape[-2:])[0, 0].cpu().numpy())
-        write_outputs(output, image, part, None, predictor.unit, replace(wanted, points=False))
+        scores = None if logits is None else logits[camera]
+        predicted = Predicted(image, part, scores, K[camera], unit=predictor.unit)
+        write_outputs(output, predicted, replace(wanted, clouds=(), bridges=()))
     grid = folder / f"{stem}_surround.png"
     save_image(grid, surround_grid(shown, depths, dataset.camera_names))
     written, words = [grid], in_words(predictor)
-    if wanted.points:
+    bridged = []
+    if wanted.clouds or wanted.bridges:
         scale, how = (1.0, "") if predictor.is_metric else scale_of(dataset, index, depths)
-        cloud = folder / f"{stem}.ply"
-        rig = dataset.rig_from_camera(line)
+        rig, depths = dataset.rig_from_camera(line), [scale * depth for depth in depths]
         ego_masks = full_size_ego_masks(dataset, line, images)
-        points, colours = surround_cloud([scale * depth for depth in depths], K, shown, rig, ego_masks)
-        write_ply(cloud, points, colours, "metres" + how, axes="x forward, y left, z up")
-        written.append(cloud)
-        words += f"; the points are in metres{how}"
-    return f"wrote {', '.join(map(str, written))} and the files of each camera in {folder}; depth is {words}"
+        points, colours = surround_cloud(depths, K, shown, rig, ego_masks)
+        for ending in wanted.clouds:
+            written.append(folder / f"{stem}{ending}")
+            write_cloud(written[-1], points, colours, "metres" + how, RIG_AXES)
+        words += f"; the points are in metres{how}" if wanted.clouds else ""
+        views = [
+            BridgedImage(camera, *view, world_from_camera=pose, vertical="z")
+            for camera, *view, pose in zip(dataset.camera_names, shown, depths, K, rig)
+        ]
+        bridged = [sentence for bridge in wanted.bridges for sentence in bridge_views(bridge, views)]
+    said = f"wrote {', '.join(map(str, written))} and the files of each camera in {folder}; depth is {words}"
+    return "\n".join([said, *bridged])
+
+
+def bridge_views(bridge: Bridge, views: Sequence[BridgedImage]) -> list[str]:
+    """Write the cameras of a frame set, in metres, into a bridge; returns its sentences."""
+    bridge.unit, bridge.is_metric = "metres", True
+    bridges = {view.name: bridge.of_camera(view.name) for view in views}
+    for view in views:
+        bridges[view.name].add(view)
+    return [one.finish() for one in dict.fromkeys(bridges.values())]
 
 
 def open_rig(name: str, predictor: Predictor, points: bool, **settings: Any) -> SurroundDataset:
@@ -72,7 +92,7 @@ def open_rig(name: str, predictor: Predictor, points: bool, **settings: Any) -> 
         name: a file of datasets/.
         predictor: the model.
         points: a point cloud is wanted, which leaves out the ego masks.
-        settings: `data_path`, `split`, `part`.
+        settings: `data_path`, `split`, `part` and further settings of the dataset.
 
     Raises:
         InputError: the dataset has one camera, or another number of cameras than the model needs.
@@ -81,7 +101,7 @@ def open_rig(name: str, predictor: Predictor, points: bool, **settings: Any) -> 
         raise InputError(f"{name} has one camera; give its images with --image_path")
     trained_name, section = trained_on(predictor.options)
     if points and trained_name == name and section.get("masks"):  # only the points need them
-        settings["masks"] = "auto" if section["masks"] is True else section["masks"]
+        settings.setdefault("masks", "auto" if section["masks"] is True else section["masks"])
     if predictor.cameras == 1:  # such a model takes any camera
         section.pop("camera_names", None)
     sizes = {"height": predictor.height, "width": predictor.width, "resize": predictor.resize}
@@ -124,7 +144,7 @@ def scale_of(dataset: SurroundDataset, index: int, depths: Sequence[np.ndarray])
     if ground_truth is None or not (ground_truth > 0).any():
         raise InputError(
             "this model's depth has no metric scale and the sample has no ground truth to take it from, so "
-            "the points of several cameras cannot be combined; leave --ply out"
+            "the points of several cameras cannot be combined; leave --ply, --glb and --bridge out"
         )
     valid = [known > 0 for known in ground_truth]
     known = np.concatenate([depth[pixels] for depth, pixels in zip(ground_truth, valid)])
