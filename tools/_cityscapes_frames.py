@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from datasets._cityscapes import (
     NAME,
@@ -26,8 +25,11 @@ from datasets._cityscapes import (
     frame_name,
     upper_rows,
 )
+from datasets._pillow import opened
+from datasets.image_files import reading
 from datasets.resizing import resize_intrinsics
 from files import explained
+from progress import Bar
 from provenance import origin, unchanged
 from utils import InputError, atomic_path, read_yaml, to_yaml
 from workers import run_tasks
@@ -198,13 +200,8 @@ def small_image(tree: OfficialTree, folder: str, frame: int, plan: Plan) -> np.n
         InputError: the image is missing or cannot be read.
     """
     path = tree.image_path(folder, frame)
-    try:
-        with Image.open(path) as image:
-            small = image.convert("RGB").resize((plan.width, plan.height), Image.Resampling.LANCZOS)
-    except FileNotFoundError:
-        raise InputError(f"there is no image at {path}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); is it truncated?") from None
+    with reading(path), opened(path) as image:
+        small = image.convert("RGB").resize((plan.width, plan.height), Image.Resampling.LANCZOS)
     return np.array(small)[: upper_rows(plan.height, plan.top_rows)]
 
 
@@ -256,7 +253,7 @@ def prepare_all(
     written = 0
     done = run_tasks(functools.partial(prepare, plan, out=out), tasks, workers)
     frames = sum(len(task.frames) for task in tasks)
-    with explained(out), tqdm(total=frames, unit="frame", desc="preparing") as bar:
+    with explained(out), Bar(total=frames, unit="frame", desc="preparing") as bar:
         for task, files in zip(tasks, done):
             written += files
             bar.update(len(task.frames))

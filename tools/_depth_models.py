@@ -1,7 +1,7 @@
 """Depth networks of several kinds behind one call: images in, depth or inverse depth of their size out.
 
     ours            a run folder or checkpoint            depth
-    ONNX            onnxruntime                           --predicts
+    ONNX            onnxruntime                           the metadata of tools/export.py, else --predicts
     transformers    AutoModelForDepthEstimation           by the model's type, else --predicts
     torch.hub       any entry that returns a network      --predicts
 
@@ -195,7 +195,6 @@ def _onnx(path: Path, given: argparse.Namespace) -> DepthModel:
         raise InputError(f"--model {path} needs onnxruntime; type pip install onnxruntime") from None
     if not path.is_file():
         raise InputError(f"there is no file {path}; give the network's .onnx with --model")
-    quantity = _given_quantity(given, str(path))
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = own_cores()
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")[given.no_cuda or given.device == "cpu" :]
@@ -210,6 +209,8 @@ def _onnx(path: Path, given: argparse.Namespace) -> DepthModel:
         raise InputError(
             f"{path} must take one float image (B, 3, height, width), got {entry.type} {entry.shape}"
         )
+    given = _with_facts(given, session.get_modelmeta().custom_metadata_map, str(path))
+    quantity = _given_quantity(given, str(path))
     batch, _, *fixed = (side if isinstance(side, int) else None for side in entry.shape)
     height, width = _input_size(given, str(path), *fixed)
 
@@ -225,6 +226,17 @@ def _onnx(path: Path, given: argparse.Namespace) -> DepthModel:
 
     used = {"height": height, "width": width, "normalise": given.normalise}
     return DepthModel(predict, quantity, str(path), content([path]), used)
+
+
+def _with_facts(given: argparse.Namespace, facts: Mapping[str, str], name: str) -> argparse.Namespace:
+    """The flags with what a file of tools/export.py says of itself; those of another file unchanged."""
+    if not facts.get("format", "").startswith("parallax depth"):
+        return given
+    if given.predicts not in (None, facts["quantity"]):
+        raise InputError(f"{name} predicts {facts['quantity']}; leave out --predicts {given.predicts}")
+    size = {side: getattr(given, side) or int(facts[side]) for side in ("height", "width")}
+    told = {"predicts": facts["quantity"], "normalise": facts["normalise"], **size}
+    return argparse.Namespace(**{**vars(given), **told})
 
 
 # ----------------------------------------------------------------------------- what they share

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from datasets.scenes import FRAMES_FILE, INDEX_ABOUT, INDEX_FILE, all_frames, find_scenes
+from cameras import find_calibration, fitting_camera, pinhole_of
+from datasets.image_files import image_size
+from datasets.scenes import FRAMES_FILE, INDEX_ABOUT, INDEX_FILE, all_frames, common_size, find_scenes
 from intrinsics import FILES as INTRINSICS_FILES
-from intrinsics import parse_intrinsics
+from intrinsics import nearest_file, parse_intrinsics, upwards
+from progress import Bar
 from utils import InputError, atomic_path, read_text, read_yaml, to_yaml
 from workers import run_tasks
 
@@ -174,14 +176,15 @@ def open_scenes(data_path: Path, rule: Rule, intrinsics: str | None) -> list[Sce
 
 
 def _find_intrinsics(folder: Path, root: Path) -> np.ndarray:
-    upwards = [folder, *folder.parents]
-    upwards = upwards[: upwards.index(root) + 1] if root in upwards else [folder, root]
-    for path in (above / name for above in upwards for name in INTRINSICS_FILES):
-        if path.is_file():
-            return parse_intrinsics(read_text(path), str(path))
+    folders = upwards(folder, root)
+    if path := nearest_file(folders, INTRINSICS_FILES):
+        return parse_intrinsics(read_text(path), str(path))
+    if path := find_calibration(folders):
+        height, width = common_size(folder, all_frames(folder))
+        return pinhole_of(fitting_camera(path, height, width, folder), path, height, width)
     raise InputError(
         f"there are no intrinsics for {folder}, and rotation cannot be removed without them; write "
-        f"'fx fy cx cy' into {upwards[-1] / 'cam.txt'}, give --intrinsics, or count it with --keep_rotation"
+        f"'fx fy cx cy' into {folders[-1] / 'cam.txt'}, give --intrinsics, or count it with --keep_rotation"
     )
 
 
@@ -245,8 +248,9 @@ def read_grey(path: Path) -> np.ndarray:
     """(H, W) uint8.
 
     Raises:
-        InputError: the file is not an image.
+        InputError: the file is not an image, or is too large for one.
     """
+    image_size(path)  # from the header, before OpenCV reserves memory
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE) if path.stat().st_size else None
     if image is None:
         raise InputError(f"{path} cannot be read as an image; is it truncated?")
@@ -263,7 +267,7 @@ def select_all(
     """
     left = [scene for scene in scenes if not is_done(scene, rule, overwrite)]
     total, kept = sum(len(scene.frames) for scene in left), 0
-    with tqdm(total=total, unit="frame", desc="selecting") as bar:
+    with Bar(total=total, unit="frame", desc="selecting") as bar:
         if workers > 1 and len(left) > 1:
             function = functools.partial(select_scene, rule=rule, frames_txt=frames_txt)
             for scene, count in zip(left, run_tasks(function, left, workers)):

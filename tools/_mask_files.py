@@ -61,9 +61,10 @@ def open_rig(given: argparse.Namespace, part: str) -> SurroundDataset:
     """
     if not issubclass(DATASETS.get(given.dataset), SurroundDataset):
         raise InputError(f"{given.dataset} is not a rig of cameras; use --dataset ddad or --dataset nuscenes")
-    masks = dict(given.set).get("masks", True)
+    masks = given.dataset_settings.get("masks", True)
     # Opened without `masks`, which would require the masks that are to be made.
-    given = argparse.Namespace(**{**vars(given), "set": [pair for pair in given.set if pair[0] != "masks"]})
+    others = {key: value for key, value in given.dataset_settings.items() if key != "masks"}
+    given = argparse.Namespace(**{**vars(given), "dataset_settings": others})
     dataset = open_dataset(given, part=part)
     if isinstance(masks, str):
         dataset.mask_folders = [Path(masks)]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets.surround import SurroundDataset, read_matches
 from files import writing
+from progress import Bar
 
 # A match is usable within these thresholds, the defaults of losses/sfm_matches.py: metres, degrees, pixels.
 MAX_DEPTH, MIN_ANGLE, MAX_DISTANCE = 200.0, 0.01, 1.0
@@ -31,7 +31,7 @@ def report(dataset: SurroundDataset, indices: Sequence[int], samples: int, path:
     names = dataset.camera_names
     counts = {name: [0, 0] for name in names}  # matches, usable matches
     errors: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for index in tqdm(chosen, "LiDAR", unit="sample", leave=False):
+    for index in Bar(chosen, "LiDAR", unit="sample", leave=False):
         ground_truth = dataset.depth_from_raw(index)
         for camera, name in enumerate(names):
             rows = read_matches(dataset.match_path(dataset.samples[index], camera))

@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flags import add_settings
+from flags import Parser, add_settings
 from shards import own_cores, shard_of, torchrun_shard
 
 if TYPE_CHECKING:
     from datasets import SequenceDataset
 
 
-def new_parser(description: str) -> argparse.ArgumentParser:
-    """A parser whose help shows a tool's docstring unchanged; it does not accept abbreviated flags."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def new_parser(description: str) -> Parser:
+    """A parser whose help shows a tool's docstring unchanged, and whose errors are one sentence."""
+    return Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def place(text: str) -> Path:
@@ -57,11 +55,11 @@ def add_dataset(
 
 
 def open_dataset(given: argparse.Namespace, **settings: Any) -> SequenceDataset:
-    """The dataset that the flags of `add_dataset` name, with only frame 0 of each sample.
+    """The dataset that the flags of `add_dataset` name.
 
     Args:
-        given: the flags; `--set` wins over `settings`.
-        settings: further settings; None means the default of the dataset.
+        given: the flags; `--set` and `--dataset.KEY` win over `settings`.
+        settings: further settings; None means the default of the dataset. `frame_ids` is 0 if not given.
 
     Raises:
         InputError: an unknown dataset, or a setting that it refuses.
@@ -69,10 +67,11 @@ def open_dataset(given: argparse.Namespace, **settings: Any) -> SequenceDataset:
     from datasets import open_dataset as open_any  # imports torch, which --help does not need
 
     settings = {"split": given.split, **settings}
+    frame_ids = settings.pop("frame_ids", (0,))
     settings = {key: value for key, value in settings.items() if value is not None}
-    section = {"name": given.dataset, **settings, **dict(given.set)}
+    section = {"name": given.dataset, **settings, **given.dataset_settings}
     options = {"dataset": section, "data_path": given.data_path, "skip_missing": given.skip_missing}
-    return open_any(options, "inspect", frame_ids=(0,))
+    return open_any(options, "inspect", frame_ids=frame_ids)
 
 
 def add_workers(parser: argparse.ArgumentParser, what: str = "worker processes") -> None:

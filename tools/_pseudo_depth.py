@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
-from tqdm import tqdm
 
 from datasets._mirrored_files import check_whole_images, mirrored_file
+from datasets._pillow import Unreadable, opened
 from datasets._pseudo_depth import CONVENTION
 from datasets.image_files import read_image
 from datasets.scenes import find_scenes, images_in
 from files import explained, writing
+from images import encode_depth
+from progress import Bar
 from provenance import difference, origin
 from tools._depth_models import DepthModel
 from tools._options import open_dataset
@@ -29,7 +31,6 @@ from utils import InputError
 
 VERSION = 1  # of the files
 FOLDER = "leres_depth"  # of SC-Depth's layout
-LARGEST = 65535  # of 16 bits
 ORIGIN = "parallax"  # key of the text chunk in which a file carries its origin
 AHEAD = 4  # batches that are read before the network needs them
 
@@ -123,7 +124,7 @@ def write_all(tasks: Sequence[Task], model: DepthModel, settings: Settings) -> R
     report = Report()
     with (
         ThreadPoolExecutor(settings.workers) as pool,
-        tqdm(total=len(left), unit="image", desc="pseudo-depth") as bar,
+        Bar(total=len(left), unit="image", desc="pseudo-depth") as bar,
         explained(settings.root),
     ):
         writes: deque[tuple[Task, Future]] = deque()
@@ -146,9 +147,9 @@ def is_done(task: Task, wanted: dict[str, Any], settings: Settings) -> bool:
     if not task.file.is_file():
         return False
     try:
-        with Image.open(task.file) as image:
+        with opened(task.file) as image:
             text = getattr(image, "text", {}).get(ORIGIN)
-    except OSError:
+    except (OSError, InputError, Unreadable):
         return False  # half a file of another program
     changed = "was not written by this tool" if text is None else None
     if text is not None:
@@ -169,28 +170,13 @@ def write_convention(folder: Path, model: DepthModel, settings: Settings) -> Non
 
 def write_one(task: Task, values: np.ndarray, model: DepthModel, settings: Settings) -> bool:
     """Write (h, w) as 16 bits with its origin; True if all its known pixels are equal."""
-    encoded = encode(values, settings.factor)
+    encoded = encode_depth(values, settings.factor)
     text = PngImagePlugin.PngInfo()
     text.add_text(ORIGIN, json.dumps(origin([task.image], settings.root, **settings.of(model))))
     with writing(task.file) as path:
         Image.fromarray(encoded).save(path, "PNG", pnginfo=text)
     known = encoded[encoded > 0]
     return known.size == 0 or known.min() == known.max()
-
-
-def encode(values: np.ndarray, factor: float | None = None) -> np.ndarray:
-    """Depth or inverse depth (h, w) as uint16. What is not finite and above 0 is 0, unknown.
-
-    Args:
-        values: up to scale.
-        factor: value of one unit; larger values than 65535 are cut. None: the largest becomes 65535.
-    """
-    known = np.isfinite(values) & (values > 0)
-    if not known.any():
-        return np.zeros(values.shape, np.uint16)
-    factor = LARGEST / float(values[known].max()) if factor is None else factor
-    scaled = np.where(known, values, 0).astype(np.float64) * factor
-    return np.where(known, scaled.round().clip(1, LARGEST), 0).astype(np.uint16)
 
 
 def _read(
@@ -216,7 +202,7 @@ def _predict(model: DepthModel, images: list[Tensor]) -> list[np.ndarray]:
     return [found[number] for number in range(len(images))]
 
 
-def _finish(task: Task, future: Future, report: Report, bar: tqdm) -> None:
+def _finish(task: Task, future: Future, report: Report, bar: Bar) -> None:
     report.constant += [task.image] if future.result() else []
     report.written += 1
     bar.update()

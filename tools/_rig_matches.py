@@ -14,16 +14,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from datasets import DATASETS
 from datasets._derived import matches_origin
 from datasets.image_files import read_image
 from datasets.surround import RING, SurroundDataset, read_mask
 from files import writing
-from provenance import difference, origin
-from tools._options import open_dataset
-from tools._two_views import (
+from matching.two_views import (
     Features,
     depth_along_rays,
     fundamental,
@@ -32,6 +29,9 @@ from tools._two_views import (
     match,
     sift_features,
 )
+from progress import Bar
+from provenance import difference, origin
+from tools._options import open_dataset
 from utils import InputError
 from workers import run_tasks
 
@@ -182,7 +182,7 @@ def write_matches(
         InputError: an image or a mask cannot be read, or a worker was killed.
     """
     waiting = [n for n in indices if outdated(dataset, n, published_grey)]
-    with tqdm(total=len(indices), initial=len(indices) - len(waiting), desc="matches", unit="sample") as bar:
+    with Bar(total=len(indices), initial=len(indices) - len(waiting), desc="matches", unit="sample") as bar:
         write = functools.partial(write_sample, dataset, published_grey=published_grey)
         for _ in run_tasks(write, waiting, workers):
             bar.update()

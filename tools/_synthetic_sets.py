@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from datasets.synthetic import View
 from files import explained
+from progress import Bar
 from tools.layouts import LAYOUTS
 from tools.layouts._base import Plan, save_image
 from utils import InputError, nearest_name
@@ -18,6 +18,7 @@ from workers import run_tasks
 
 CAMERAS = ("pinhole", "fisheye")
 TRAFFIC = ("usual", "dense")
+SCENES = ("streets", "rooms", "mixed")
 CITYSCAPES_COLOURS = np.array(  # RGB of the 19 train ids
     [
         (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
@@ -52,6 +53,10 @@ def check(plan: Plan, gallery: Path, overwrite: bool) -> None:
         raise InputError(f"there is no camera '{plan.camera}'{nearest_name(plan.camera, CAMERAS)}")
     if plan.traffic not in TRAFFIC:
         raise InputError(f"there is no traffic '{plan.traffic}'{nearest_name(plan.traffic, TRAFFIC)}")
+    if plan.scenes not in SCENES:
+        raise InputError(f"there are no scenes '{plan.scenes}'{nearest_name(plan.scenes, SCENES)}")
+    if plan.scenes != "streets" and (plan.layout, plan.camera) != ("folder", "pinhole"):
+        raise InputError(f"--scenes {plan.scenes} needs --layout folder and --camera pinhole")
     if plan.camera != "pinhole" and plan.layout != "folder":
         raise InputError(
             f"the layout {plan.layout} is a pinhole's; --layout folder takes --camera {plan.camera}"
@@ -89,7 +94,7 @@ def write_set(plan: Plan, workers: int = 1, gallery: Path | None = None, overwri
     frames = [(sequence, frame) for sequence in range(plan.sequences) for frame in range(plan.frames)]
     with explained(plan.out):
         done = run_tasks(functools.partial(write_frame, plan), frames, workers)
-        for _ in tqdm(done, f"rendering {plan.layout}", len(frames), unit="frame"):
+        for _ in Bar(done, f"rendering {plan.layout}", len(frames), unit="frame"):
             pass
         for sequence in range(plan.sequences):
             layout.write_sequence(sequence)

@@ -8,17 +8,17 @@ command of its own and is printed. Finished steps are not repeated.
 from __future__ import annotations
 
 import argparse
-import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools._options import place
-from utils import PROJECT, InputError, run_main
+from tools._steps import step
+from utils import run_main
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -30,9 +30,9 @@ CONFIG = "configs/demo.yaml"
 SHOWN = 6  # rows of the image grid
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    args = parse()
+    args = parse(arguments)
     from evaluation import compare
     from predictor import load_predictor
 
@@ -64,7 +64,7 @@ def main() -> None:
     print(f"The run: {run} (tensorboard --logdir {run}); {(time.time() - started) / 60:.1f} minutes in all")
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The flags of the command line."""
     parser = argparse.ArgumentParser("demo.py", description="Learn depth from a synthetic video.")
     add = parser.add_argument
@@ -75,7 +75,7 @@ def parse() -> argparse.Namespace:
     add("--width", type=int, default=416, help="width of the rendered images, pixels")
     add("--seed", type=int, default=0, help="seed of the world and of the training")
     add("--run_options", nargs=argparse.REMAINDER, default=[], help="all that follows goes to run.py")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def render(data: Path, settings: dict[str, int]) -> None:
@@ -94,19 +94,6 @@ def render(data: Path, settings: dict[str, int]) -> None:
         ["tools/export_gt_depth.py", "--data_path", data, "--split", data / "splits"]
         + ["--part", "train", "val", "test"],
     )
-
-
-def step(title: str, command: list) -> None:
-    """Run one of the project's commands and print it as one would type it.
-
-    Raises:
-        InputError: the command failed.
-    """
-    words = [str(word) for word in command]
-    print(f"\n{title}\n  $ python {shlex.join(words)}", flush=True)
-    status = subprocess.run([sys.executable, *words], cwd=PROJECT).returncode
-    if status:
-        raise InputError(f"the demo stopped because {words[0]} ended with status {status}")
 
 
 def open_part(options: dict, data: Path, part: str, **settings: str) -> Dataset:

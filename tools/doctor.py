@@ -19,8 +19,10 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from flags import parse as parse_flags
 from tools._options import add_settings, new_parser, place
 from utils import run_main
 
@@ -64,7 +66,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--all_files", action="store_true", help="open every image instead of some, evenly spread")
     add("--out", type=place, default=Path("doctor.html"), help="page to write (default: doctor.html)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: one for each core)")
-    given = parser.parse_args(arguments)
+    given = parse_flags(parser, arguments)
     if given.samples is not None and given.samples < 1:
         parser.error(f"--samples must be at least 1, got {given.samples}")
     return given

@@ -19,8 +19,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from flags import parse as parse_flags
 from tools._options import add_dataset, add_workers, new_parser, open_dataset, place
 from utils import InputError, run_main
 
@@ -70,7 +72,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--ground_truth", help="kind of ground truth: velodyne, improved, ...; else that of the split")
     add("--out", type=place, metavar="FOLDER", help="folder for the file (default: <data_path>/gt_depths)")
     add_workers(parser)
-    return parser.parse_args(arguments)
+    return parse_flags(parser, arguments)
 
 
 if __name__ == "__main__":

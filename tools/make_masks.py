@@ -20,9 +20,11 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from files import explained
+from flags import parse as parse_flags
 from tools._options import add_dataset, add_workers, new_parser
 from utils import InputError, run_main
 
@@ -30,8 +32,7 @@ from utils import InputError, run_main
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     given = parse(arguments)
-    from tqdm import tqdm
-
+    from progress import Bar
     from tools._mask_files import find_tasks, make, open_rig, outdated, settings_of
     from workers import run_tasks
 
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = settings_of(given)
         there += kept
         stale += [f"{path}: {reason}" for path in kept if (reason := outdated(path, dataset, settings))]
-        results = tqdm(run_tasks(make, tasks, given.workers), "masks", len(tasks), unit="camera")
+        results = Bar(run_tasks(make, tasks, given.workers), "masks", len(tasks), unit="camera")
         with explained(dataset.mask_folders[0]):
             for count, refusal in results:
                 made += count
@@ -74,7 +75,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--overwrite", action="store_true", help="make masks again that exist already")
     add_workers(parser)
-    given = parser.parse_args(arguments)
+    given = parse_flags(parser, arguments)
     for name in ("width", "frames", "min_frames", "workers"):
         if getattr(given, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(given, name)}")

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools._options import new_parser, place
 from utils import run_main
@@ -27,7 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     from tools.layouts._base import Plan
 
-    names = ("layout", "out", "sequences", "frames", "height", "width", "seed", "ext", "camera", "traffic")
+    names = ("layout", "out", "sequences", "frames", "height", "width", "seed", "ext")
+    names += ("camera", "traffic", "scenes")
     plan = Plan(**{name: getattr(given, name) for name in names})
     make(plan, given.workers, given.gallery, given.overwrite)
     print(f"wrote {plan.sequences} sequences of {plan.frames} frames to {plan.out}")
@@ -65,6 +67,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="seed of the worlds (default: 0)")
     add("--camera", default="pinhole", help="pinhole, or fisheye for --layout folder (default: pinhole)")
     add("--traffic", default="usual", help="moving cars of a street, usual or dense (default: usual)")
+    add(
+        "--scenes",
+        default="streets",
+        help="streets, rooms or mixed, for --layout folder (default: streets)",
+    )
     add("--ext", default="png", help="image format, png or jpg (default: png)")
     add(
         "--workers",

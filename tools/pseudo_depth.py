@@ -15,6 +15,7 @@
 
 timm has encoders and no depth networks. For ONNX and torch.hub, --predicts tells whether the network predicts
 depth or inverse depth, --height and --width its input size if it does not fix one, and --normalise its input.
+A file of tools/export.py tells all of these itself.
 
 A folder of images or of scenes gets `leres_depth/<image>.png` in each scene, the layout of SC-Depth, which
 --dataset.pseudo_depth reads. Every other dataset mirrors its images in the folder of --out, which
@@ -33,9 +34,11 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flags import add_device_flags, at_least, device_name, positive
+from flags import parse as parse_flags
 from tools._options import add_dataset, add_workers, new_parser, place
 from utils import InputError, run_main
 
@@ -76,7 +79,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace files of another model or of other settings")
     add_device_flags(parser)
     add_workers(parser, "threads that read and write files")
-    given = parser.parse_args(arguments)
+    given = parse_flags(parser, arguments)
     if given.workers < 1:
         raise InputError(f"--workers must be at least 1, got {given.workers}")
     return given

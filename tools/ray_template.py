@@ -13,13 +13,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cameras import Camera, RaySurface, read_camera
-from cameras._files import write_template
 from tools._options import new_parser, place
 from utils import InputError, run_main
+
+if TYPE_CHECKING:
+    from cameras import Camera, RaySurface
 
 
 def template(camera: Camera, size: tuple[int, int], native: tuple[int, int] | None = None) -> RaySurface:
@@ -33,6 +36,8 @@ def template(camera: Camera, size: tuple[int, int], native: tuple[int, int] | No
     Raises:
         InputError: a template of another size, a camera that reaches no pixel.
     """
+    from cameras import RaySurface
+
     if native is not None and native != size:
         camera = camera.resized(native, size)
     rays = camera.rays(*size)
@@ -73,6 +78,9 @@ def main(arguments: list[str] | None = None) -> None:
         raise InputError(f"--out is a .npy file, got {given.out}")
     if given.out.exists() and not given.overwrite:
         raise InputError(f"{given.out} exists; give another --out, or --overwrite")
+    from cameras import read_camera
+    from cameras._files import write_template
+
     native = tuple(given.native) if given.native else None
     surface = template(read_camera(given.camera), (given.height, given.width), native)
     write_template(given.out, surface.directions)

@@ -5,7 +5,7 @@
 
 Each camera is matched with the neighbour to its left (SurroundDepth, Wei et al., CoRL 2022): SIFT features
 in the image borders that overlap, matched by the ratio test. The extrinsics are in metres, so the depth at
-which the two rays of a match come closest is in metres as well (tools/_two_views.py).
+which the two rays of a match come closest is in metres as well (matching/two_views.py).
 
 Every match is kept, with the angle between its rays and its distances to the epipolar lines; training
 selects by these (losses/sfm_matches.py). There is one file per image, `<out>/.../<image>.npy`. It holds
@@ -20,9 +20,11 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from files import explained
+from flags import parse as parse_flags
 from tools._options import add_dataset, add_workers, new_parser, place
 from utils import InputError, run_main
 
@@ -64,7 +66,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="exchange red and blue when images are made grey, as the published tool does",
     )
-    given = parser.parse_args(arguments)
+    given = parse_flags(parser, arguments)
     for name, least in (("workers", 1), ("report", 0)):
         if getattr(given, name) < least:
             raise InputError(f"--{name} must be at least {least}, got {getattr(given, name)}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from datasets.sequence import SequenceDataset
+from datasets.sizes import fitting_size
 from structures import Frame
 from tools._doctor.reading import Figure, Finding, Sample, camera_label, spread
 from utils import InputError
@@ -133,17 +134,6 @@ def check_sizes(dataset: SequenceDataset, decoded: list[Decoded]) -> list[Findin
     elif not findings:
         findings.append(Finding("good", "sizes", f"images are {width}x{height}, {net} fits them"))
     return findings
-
-
-def fitting_size(width: int, height: int, pixels: int) -> tuple[int, int]:
-    """(width, height): multiples of 32, about `pixels` in all, of the image's aspect ratio, not wider."""
-
-    def misfit(size: tuple[int, int]) -> float:
-        stretch, cost = size[0] / size[1] / (width / height), size[0] * size[1] / pixels
-        return abs(np.log(stretch)) + 0.2 * abs(np.log(cost))
-
-    steps = range(32, max(64, int(1.05 * max(width, height))), 32)
-    return min(((w, h) for w in steps for h in steps if w <= max(32, 1.05 * width)), key=misfit)
 
 
 def check_looks(decoded: list[Decoded]) -> list[Finding]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.sequence import SequenceDataset
 from images import colourise
-from tools._doctor.geometry import FEWEST, Motion, standing_along
+from matching.motion import FEWEST, Motion, standing_along
 from tools._doctor.reading import Figure, Finding, Pair, Sample, camera_label
 from utils import InputError
 

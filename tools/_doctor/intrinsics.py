@@ -6,8 +6,8 @@ import numpy as np
 
 from datasets.sequence import SequenceDataset
 from intrinsics import angle_of_view, diagnose
-from tools._doctor.geometry import FACTORS, scan_focal
-from tools._doctor.reading import STANDING, Finding, Look, Pair, Sample, camera_label, from_to, share_of_width
+from matching.focal import FACTORS, STANDING, is_clear, is_far, scan_focal, valley_floor
+from tools._doctor.reading import Finding, Look, Pair, Sample, camera_label, from_to, share_of_width
 
 SCANNED = 8  # pairs per camera, those with the largest shift, that are used for its focal length
 
@@ -56,7 +56,7 @@ def check_focal(
     findings = []
     for camera in range(dataset.cameras):
         scans = _scans(pairs + wide, camera)
-        if _is_clear(scans):
+        if is_clear(scans):
             label = camera_label(dataset, camera)
             findings.append(_focal_finding(scans, samples[0].looks[0][camera], label, guessed))
     if not findings:
@@ -77,27 +77,10 @@ def _scans(pairs: list[Pair], camera: int) -> list[np.ndarray]:
     return [scan for scan in scans if scan is not None]
 
 
-def _is_clear(scans: list[np.ndarray]) -> bool:
-    """Whether the pairs determine the focal length: their cost has a clear minimum, and most agree on it."""
-    if not scans:
-        return False
-    costs = np.sum(scans, 0)
-    middle, best = len(FACTORS) // 2, int(costs.argmin())
-    if min(costs[0], costs[-1]) / costs[best] < 1.08 or best in (0, len(FACTORS) - 1):
-        return False
-    gain = costs[middle] / costs[best]
-    agree = np.mean([scan[best] < scan[middle] for scan in scans])
-    return not _is_far(_valley_floor(costs)) or (gain > 1.1 and agree > 0.6)
-
-
-def _is_far(factor: float) -> bool:
-    return bool(abs(np.log(factor)) > 0.13)
-
-
 def _focal_finding(scans: list[np.ndarray], look: Look, label: str, guessed: bool) -> Finding:
     """Finding that compares the focal length of least cost with the given one."""
     costs = np.sum(scans, 0)
-    factor = _valley_floor(costs)
+    factor = valley_floor(costs)
     agree = np.mean([scan[costs.argmin()] < scan[len(FACTORS) // 2] for scan in scans])
     (height, width), given = look.size, look.K[0, 0] * look.size[1] / look.image.shape[1]
     better = given * factor
@@ -106,7 +89,7 @@ def _focal_finding(scans: list[np.ndarray], look: Look, label: str, guessed: boo
         line = f"{better:.0f} {better:.0f} {(width - 1) / 2:g} {(height - 1) / 2:g}"
         text = f"the motion suggests fx of about {better:.0f} px; to begin with, write '{line}'"
         return Finding("note", "focal length", text, curve=curve)
-    if _is_far(factor):
+    if is_far(factor):
         text = (
             f"{label}fx {better:.0f} px explains the motion better than the given {given:.0f} "
             f"({agree:.0%} of {len(scans)} pairs agree); calibrate, or try this value"
@@ -115,11 +98,3 @@ def _focal_finding(scans: list[np.ndarray], look: Look, label: str, guessed: boo
         return Finding(level, "focal length", text, curve=curve)
     text = f"{label}the motion agrees with fx {given:.0f} px (best: {better:.0f}, {len(scans)} pairs)"
     return Finding("good", "focal length", text, curve=curve)
-
-
-def _valley_floor(costs: np.ndarray) -> float:
-    """The factor at the minimum of a parabola through the best of FACTORS and its neighbours."""
-    best = int(costs.argmin())
-    before, here, after = costs[best - 1 : best + 2]
-    offset = 0.5 * (before - after) / max(before - 2 * here + after, 1e-12)
-    return float(FACTORS[best] * (FACTORS[1] / FACTORS[0]) ** np.clip(offset, -0.5, 0.5))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from datasets.sequence import SequenceDataset
-from tools._doctor.geometry import FEWEST, Motion, find_motion, match_pixels, standing_along
+from matching.focal import STANDING
+from matching.motion import FEWEST, Motion, find_motion, match_pixels, standing_along
 from tools._doctor.reading import (
-    STANDING,
     Figure,
     Finding,
     Look,

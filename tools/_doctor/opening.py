@@ -1,7 +1,8 @@
 """Opening a dataset that may be faulty: if it refuses, further attempts work around what is wrong.
 
-Attempts leave out samples that lack an image and, for a folder, use guessed intrinsics and hold nothing back
-for validation, so that the rest can still be examined. Each refusal is a finding.
+Attempts leave out samples that lack an image and, for a folder, use assumed intrinsics and hold nothing back
+for validation, so that the rest can still be examined. Each refusal is a finding. A folder without intrinsics
+is opened with guessed ones, as `parallax train` opens it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 
 import datasets
 from datasets import DATASETS, SequenceDataset
+from datasets._guessed_camera import ASSUMED
 from datasets.image_files import IMAGES, read_image
 from datasets.scenes import find_scenes
-from intrinsics import FILES, diagnose, parse_intrinsics, suggestion
+from intrinsics import FILES, GUESS, diagnose, parse_intrinsics, suggestion
+from notices import collect_notices
 from tools._doctor.reading import Figure, Finding
 from utils import InputError, check_settings, read_text
 
@@ -27,14 +30,14 @@ def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceData
     """The dataset that the flags name.
 
     Returns:
-        Findings about opening it; the dataset, None if all attempts fail; whether its intrinsics are guessed.
+        Findings about opening it; the dataset, None if all attempts fail; whether its intrinsics are assumed.
 
     Raises:
         InputError: an unknown dataset or setting. It is an error of the command line, not a finding.
     """
     named = ("split", "part", "frame_ids", "height", "width")
     settings = {name: getattr(given, name) for name in named if getattr(given, name) is not None}
-    settings |= dict(given.set)
+    settings |= given.dataset_settings
     check_settings(f"dataset {given.dataset}", DATASETS.get(given.dataset), settings)
     repairs: list[tuple[str, Mapping[str, Any]]] = [
         ("went on without the samples that lack an image", {"skip_missing": True})
@@ -51,6 +54,7 @@ def open_dataset(given: argparse.Namespace) -> tuple[list[Finding], SequenceData
             about_file = [] if "intrinsics" in settings else _diagnose_file(folder, root, *size)
             repairs.append((GUESSED, {"intrinsics": suggestion(*size)}))
         repairs.append(("went on with nothing held back for validation", {"val_fraction": 0}))
+        settings.setdefault("intrinsics", GUESS)  # files take precedence over it
     return _attempts(given, settings, repairs, about_file)
 
 
@@ -67,7 +71,9 @@ def _attempts(
         about_file: findings about the intrinsics file, which replace the refusal that guessing repairs.
     """
     findings: list[Finding] = []
-    dataset, reason = _open(given, settings)
+    with collect_notices() as said:
+        dataset, reason = _open(given, settings)
+    findings += [Finding("note", "files", sentence) for sentence in dict.fromkeys(said)]
     if reason is not None:
         findings.append(Finding("problem", "opening", reason))
     guessed, told = False, []
@@ -85,6 +91,9 @@ def _attempts(
                 findings = [*findings[:-1], *about_file]
         if left is not None:
             findings.append(Finding("problem", "opening", left))
+    guessed = guessed or any(
+        getattr(scene, "source", "") == ASSUMED for scene in getattr(dataset, "scenes", [])
+    )
     return [*findings, *(told if dataset is not None else [])], dataset, guessed
 
 

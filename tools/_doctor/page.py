@@ -2,56 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image
 
-from files import writing
 from tools._doctor.reading import LEVELS, Figure, Finding
-
-WIDTH = 1080  # width of a row of images, pixels
-
-STYLE = """
-:root { color-scheme: light; --ink: #1f242b; --soft: #66707c; --line: #e6e4dd; }
-body { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif; color: var(--ink);
-  background: #f7f6f2; margin: 0; }
-main { max-width: 1080px; margin: 0 auto; padding: 44px 24px 64px; }
-h1 { font-size: 28px; line-height: 1.25; letter-spacing: -0.01em; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 20px; margin: 0 0 4px; }
-.soft, footer { color: var(--soft); margin: 0; }
-.verdict { display: flex; align-items: baseline; gap: 12px; padding: 16px 20px; border-radius: 10px;
-  font-size: 19px; font-weight: 600; margin: 22px 0; }
-section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 20px 24px;
-  margin-top: 22px; scroll-margin-top: 12px; }
-table { border-collapse: collapse; width: 100%; }
-td { padding: 9px 16px 9px 0; vertical-align: top; border-top: 1px solid var(--line); }
-tr:first-child td { border-top: 0; }
-td:last-child { width: 100%; padding-right: 0; overflow-wrap: anywhere; }
-td.topic { white-space: nowrap; color: var(--soft); }
-a { color: inherit; text-decoration-color: #b9bec5; text-underline-offset: 3px; }
-.level { display: inline-block; min-width: 64px; text-align: center; border-radius: 999px; font-size: 13px;
-  font-weight: 600; padding: 2px 9px; }
-.problem { background: #fbe0dc; color: #94200f; } .warning { background: #fcecc4; color: #6f4a00; }
-.note { background: #e3ebf5; color: #2a4a75; } .good { background: #dcf0e1; color: #1a6331; }
-figure { margin: 18px 0 4px; }
-figcaption { font-size: 15px; font-weight: 600; margin-bottom: 4px; overflow-wrap: anywhere; }
-.panels { display: grid; gap: 12px 10px; }
-.panels span { display: block; font-size: 13px; color: var(--soft); margin-bottom: 3px; overflow: hidden;
-  text-overflow: ellipsis; white-space: nowrap; }
-img { width: 100%; border-radius: 5px; display: block; }
-svg { width: 100%; max-width: 680px; display: block; }
-details { margin-top: 4px; font-size: 14px; color: var(--soft); } summary { cursor: pointer; }
-ul { margin: 4px 0; padding-left: 20px; }
-footer { font-size: 14px; margin-top: 26px; }
-@media (max-width: 700px) { .panels { grid-template-columns: 1fr !important; } td { display: block;
-  border-top: 0; padding: 2px 0; } tr { display: block; border-top: 1px solid var(--line); padding: 8px 0; } }
-"""
+from tools._page import expanding_list, figure_html, write_document
 
 HOW_TO_READ = {
     "warp": "The source, warped by motion and depth from matches, should look like the target, and the last "
@@ -90,31 +48,25 @@ def write_page(
     sign = {"problem": "✕", "warning": "!", "good": "✓"}[level]
     sections = _sections(findings)
     parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>",
-        f"<h1>{html.escape(title)}</h1><p class='soft'>{html.escape(facts)}</p>",
         f"<div class='verdict {level}'><span>{sign}</span><span>{html.escape(verdict)}</span></div>",
         f"<section><table>{_rows(findings, list(sections))}</table></section>",
     ]
     if image_grid is not None:
-        parts.append(f"<section><h2>Images</h2>{_figure(image_grid)}</section>")
+        parts.append(f"<section><h2>Images</h2>{figure_html(image_grid)}</section>")
     for topic, figures in sections.items():
         words = f"<p class='soft'>{HOW_TO_READ[topic]}</p>" if topic in HOW_TO_READ else ""
         parts.append(
             f"<section id='{_anchor(topic)}'><h2>{html.escape(topic.capitalize())}</h2>{words}"
             f"{''.join(figures)}</section>"
         )
-    parts.append(f"<footer>{LEGEND}</footer></main></body></html>\n")
-    with writing(path) as temporary:
-        temporary.write_text("\n".join(parts), encoding="utf-8")
+    write_document(path, title, facts, [*parts, f"<footer>{LEGEND}</footer>"])
 
 
 def _sections(findings: Sequence[Finding]) -> dict[str, list[str]]:
     """Topic → its figures as HTML, each once; topics without figures are left out."""
     sections: dict[str, list[str]] = {}
     for finding in findings:
-        drawn = [_figure(figure) for figure in finding.figures]
+        drawn = [figure_html(figure) for figure in finding.figures]
         drawn += [_drawing(finding)] if finding.curve else []
         if drawn:
             own = sections.setdefault(finding.topic, [])
@@ -130,12 +82,12 @@ def _rows(findings: Sequence[Finding], linked: Sequence[str]) -> str:
         if finding.level == "good":
             fine.setdefault(finding.topic, []).append(finding.text)
     for finding in findings:
-        more = _list(f"all {len(finding.names)}", finding.names)
+        more = expanding_list(f"all {len(finding.names)}", finding.names)
         if finding.level == "good":
             texts = fine.pop(finding.topic, None)
             if texts is None:
                 continue
-            more = _list(f"and {len(texts) - 1} more", texts[1:])
+            more = expanding_list(f"and {len(texts) - 1} more", texts[1:])
         topic = html.escape(finding.topic)
         if finding.topic in linked:
             topic = f"<a href='#{_anchor(finding.topic)}'>{topic}</a>"
@@ -148,40 +100,6 @@ def _rows(findings: Sequence[Finding], linked: Sequence[str]) -> str:
 
 def _anchor(topic: str) -> str:
     return topic.replace(" ", "-")
-
-
-def _list(summary: str, items: Sequence[str], most: int = 200) -> str:
-    """A list that expands below a summary; empty without items."""
-    if not items:
-        return ""
-    more = f"<li>and {len(items) - most} more</li>" if len(items) > most else ""
-    listed = "".join(f"<li>{html.escape(item)}</li>" for item in items[:most])
-    return f"<details><summary>{summary}</summary><ul>{listed}{more}</ul></details>"
-
-
-def _figure(figure: Figure) -> str:
-    across = min(figure.across, len(figure.panels))
-    panels = "".join(_panel(label, _encoded(image, across)) for label, image in figure.panels)
-    return (
-        f"<figure><figcaption>{html.escape(figure.caption)}</figcaption>"
-        f"<div class='panels' style='grid-template-columns: repeat({across}, 1fr)'>{panels}</div></figure>"
-    )
-
-
-def _panel(label: str, source: str) -> str:
-    label = html.escape(label)
-    return f"<div><span>{label}</span><img alt='{label}' src='{source}'></div>"
-
-
-def _encoded(image: np.ndarray, across: int) -> str:
-    """An image as a JPEG data URL, at most twice as wide as it is shown."""
-    height, width = image.shape[:2]
-    most = min(1440, 2 * WIDTH // across)
-    if width > most:
-        image = cv2.resize(image, (most, round(height * most / width)), interpolation=cv2.INTER_AREA)
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _drawing(finding: Finding) -> str:

@@ -12,29 +12,14 @@ import numpy as np
 
 from datasets.resizing import resize_intrinsics
 from datasets.sequence import SequenceDataset
+from matching.motion import Motion, find_features, find_motion, match_pixels
+from matching.two_views import Features
 from structures import Frame
-from tools._doctor.geometry import Motion, find_features, find_motion, match_pixels
-from tools._two_views import Features
+from tools._page import Figure
 from utils import InputError
 
 LEVELS = ("problem", "warning", "note", "good")
 WIDEST = 960  # pixels; wider images are reduced to this width for matching
-STANDING = 0.0015  # median displacement as a share of the width, below which the camera stands still
-
-
-@dataclass
-class Figure:
-    """Images of one figure on the page.
-
-    Attributes:
-        caption: a line above them.
-        panels: (label, (H, W, 3) uint8).
-        across: number of columns.
-    """
-
-    caption: str
-    panels: list[tuple[str, np.ndarray]]
-    across: int = 3
 
 
 @dataclass

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from datasets.sequence import SequenceDataset
-from tools._doctor.geometry import FEWEST
+from matching.motion import FEWEST
 from tools._doctor.reading import Figure, Finding, Pair, Sample, camera_label, from_to, spread
 from utils import InputError
 

@@ -19,7 +19,7 @@ RATE = 10.0  # frames a second
 @dataclass(frozen=True)
 class Plan:
     """A dataset to write. Sizes in pixels; `ext` is png or jpg; `camera` is pinhole or fisheye; `traffic` is
-    usual or dense.
+    usual or dense; `scenes` are streets, rooms, or mixed: every second sequence a room.
     """
 
     layout: str
@@ -32,6 +32,7 @@ class Plan:
     ext: str
     camera: str = "pinhole"
     traffic: str = "usual"
+    scenes: str = "streets"
 
     def world(self, sequence: int) -> World:
         return _world(self.seed * 1000 + sequence, self.frames / RATE, self.traffic)

@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 
-from datasets._cityscapes import LABEL_IDS, NATIVE, frame_name
+from datasets._cityscapes import NATIVE, frame_name
+from datasets._cityscapes_labels import LABEL_IDS
 from datasets.resizing import resize_intrinsics
 from datasets.synthetic import Camera, View
 from tools.layouts import LAYOUTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cameras import write_camera
-from datasets.synthetic import Camera, FisheyeCamera, View
+from datasets.synthetic import Camera, FisheyeCamera, Room, View, World
 from tools.layouts import LAYOUTS
 from tools.layouts._base import (
     RATE,
@@ -41,11 +41,20 @@ class SceneFolders(Layout):
 
     def view(self, sequence: int, frame: int) -> View:
         time = frame / RATE
-        return self.plan.world(sequence).render(self.camera, self.pose(sequence, time), time)
+        return self.world(sequence).render(self.camera, self.pose(sequence, time), time)
+
+    def world(self, sequence: int) -> World | Room:
+        """The street or the room of a sequence."""
+        return self.plan.room(sequence) if self.is_room(sequence) else self.plan.world(sequence)
+
+    def is_room(self, sequence: int) -> bool:
+        """True if a sequence shows a room; of mixed scenes every second one does."""
+        return self.plan.scenes == "rooms" or (self.plan.scenes == "mixed" and sequence % 2 == 1)
 
     def pose(self, sequence: int, time: float) -> np.ndarray:
         """(4, 4) world_from_camera."""
-        return self.plan.world(sequence).ego_pose(time) @ looking_ahead(0, 0, 1.65)
+        height = 0 if self.is_room(sequence) else 1.65  # a room's own pose is that of the camera
+        return self.world(sequence).ego_pose(time) @ looking_ahead(0, 0, height)
 
     def speed(self, sequence: int, time: float) -> float:
         """Speed of the camera, metres per second."""
