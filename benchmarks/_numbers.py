@@ -82,10 +82,10 @@ def load_numbers(path: Path) -> Numbers | None:
 
 
 def cell(values: Sequence[float], digits: int) -> str:
-    """`0.188 ± 0.004`: the mean and half the range; only the mean of one value, a dash without any."""
+    """`0.188 ± 0.004`: the mean and half the range; only the mean if no seed differs, a dash if empty."""
     if not values:
         return "-"
-    spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
+    spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if max(values) > min(values) else ""
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
@@ -114,7 +114,7 @@ def section(name: str, table: Table, numbers: Numbers, size: str) -> str:
     seeds = ", ".join(map(str, numbers.seeds))
     words = [
         f"`python -m benchmarks.results --table {name}`, {size}. {options['max_steps']} steps of",
-        f"{options['batch_size']} samples from random weights, {min(times):.1f} to {max(times):.1f} minutes",
+        f"{_samples(options['batch_size'])} {_start(table)}, {min(times):.1f} to {max(times):.1f} minutes",
         f"per run on one core. Seeds {seeds}: mean ± half the range.",
     ]
     claims = [
@@ -129,6 +129,16 @@ def section(name: str, table: Table, numbers: Numbers, size: str) -> str:
         table.note,
     ]
     return "\n\n".join(line for line in lines if line)
+
+
+def _samples(count: object) -> str:
+    return f"{count} sample" if count == 1 else f"{count} samples"
+
+
+def _start(table: Table) -> str:
+    if table.start is None:
+        return "from random weights"
+    return f"from weights that all rows share ({table.start.steps} steps from random ones)"
 
 
 def replace_section(text: str, name: str, new: str) -> str:

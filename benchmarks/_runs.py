@@ -17,7 +17,7 @@ from benchmarks.tables._worlds import WORLDS
 from checkpoints import load_checkpoint
 from utils import PROJECT, InputError, atomic_path
 
-FINISHED = "finished.json"  # in a world or run that is complete
+FINISHED = "finished.json"  # in a run folder that is complete
 
 
 def call(*words: object) -> float:
@@ -47,10 +47,19 @@ def flags(options: Mapping[str, Value | Path]) -> list[str]:
     return words
 
 
-def render(name: str, out: Path) -> Path:
-    """The folder of a world, rendered unless it is complete."""
+def render(name: str, out: Path, recordings: Path) -> Path:
+    """The folder of a world, rendered unless it is complete, or of a recording.
+
+    Raises:
+        InputError: a recording is not in `recordings`.
+    """
+    if recording := WORLDS[name].flags.get("recording"):
+        if not (recordings / recording).is_dir():
+            raise InputError(f"this table needs the recording {recordings / recording}; see --recordings")
+        return recordings / recording
     world, folder = WORLDS[name], out / "worlds" / name
-    done, wanted = folder / FINISHED, json.dumps(dict(world.flags))
+    done = folder.with_suffix(".json")  # next to the folder, where no dataset reads it
+    wanted = json.dumps(dict(world.flags))
     if not done.is_file() or done.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         call("tools/make_synthetic.py", *flags({**world.flags, "out": folder, "workers": 1}))
@@ -67,18 +76,39 @@ def train(table: Table, row: str, seed: int, worlds: Mapping[str, Path], out: Pa
     Raises:
         InputError: it failed or was stopped.
     """
+    options = with_folders(table.options(row), worlds)
+    if start := table.start:
+        folder = out / "runs" / start.run_name
+        train_run("the common start", folder, with_folders(start.options, worlds), start.seed)
+        options["load_weights_folder"] = folder
     folder = out / "runs" / table.run_name(row, seed)
-    done = folder / FINISHED
-    if not done.is_file():
-        print(f"\n{row}, seed {seed}: {folder}", flush=True)
-        started = time.monotonic()
-        own = {"log_dir": folder.parent, "model_name": folder.name, "seed": seed, "resume": "auto"}
-        memory = call("run.py", *flags({**with_folders(table.options(row), worlds), **own}))
-        check_finished(folder, table.options(row)["max_steps"])
-        record = {"minutes": (time.monotonic() - started) / 60, "memory": memory}
-        with atomic_path(done) as path:
-            path.write_text(json.dumps(record))
+    train_run(row, folder, options, seed)
     return Trained(row, folder, worlds)
+
+
+def train_run(words: str, folder: Path, options: Mapping[str, Value | Path], seed: int) -> None:
+    """Train a run unless it is finished.
+
+    Args:
+        words: its name in what is printed.
+        folder: run folder.
+        options: all options except folders and seed.
+        seed: seed of the run.
+
+    Raises:
+        InputError: it failed or was stopped.
+    """
+    done = folder / FINISHED
+    if done.is_file():
+        return
+    print(f"\n{words}, seed {seed}: {folder}", flush=True)
+    started = time.monotonic()
+    own = {"log_dir": folder.parent, "model_name": folder.name, "seed": seed, "resume": "auto"}
+    memory = call("run.py", *flags({**options, **own}))
+    check_finished(folder, options["max_steps"])
+    record = {"minutes": (time.monotonic() - started) / 60, "memory": memory}
+    with atomic_path(done) as path:
+        path.write_text(json.dumps(record))
 
 
 def check_finished(folder: Path, steps: int) -> None:

@@ -1,11 +1,13 @@
-"""Samples per second of our loader and of the published pipeline, from the same files, on one core.
+"""Samples per second of packed images, of our loader and of the published pipeline, on one core.
 
     python -m benchmarks.loader [--height 192 --width 640 --seconds 8]
 
-Draws images of KITTI's size as JPEG and PNG and reads samples of three frames. Our loader and the
-published pipeline alternate, so that other load slows both. The published pipeline returns float pyramids
-with jitter. Our loader returns uint8 at the network size; its jitter runs on the device in training and is
-timed on the same core here.
+Draws images of KITTI's size as JPEG and PNG and reads samples of three frames. All ways take turns, and the
+clock is the processor time of this process, so that other load disturbs little. The published pipeline
+returns float pyramids with jitter. Our loader returns uint8 at the network size; its jitter runs on the
+device in training and is timed on the same core here. Packed images are mapped and not copied until samples
+are joined, so they are timed with and without joining them to batches. One line for each format gives the
+time in which loader processes start.
 """
 
 from __future__ import annotations
@@ -13,21 +15,22 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
+from benchmarks._turns import SIZE, draw, race
 from benchmarks.published import load_sample
 from datasets.augmentation import Augment
 from datasets.folder import Folder
-from structures import Batch
+from datasets.loading import EpochBatches, collate
+from tools._packing import open_parts, pack
+from training.loading import build_loader
 from utils import run_main
 
-FRAMES = 14
-SIZE = (375, 1242)  # KITTI's
+FRAMES = 242  # files: packed, they do not fit into the processor's cache
+BATCH = 12
+INTRINSICS = "720 720 620 187"
 
 
 def main() -> None:
@@ -38,67 +41,66 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8, help="seconds to measure each way and format")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"three frames of {SIZE[1]}x{SIZE[0]} to {args.width}x{args.height}, one core; samples / second\n")
-    print(f"{'':<6}{'published':>12}{'ours':>10}{'ratio':>8}{'with jitter':>14}{'ratio':>8}")
+    print(f"three frames of {SIZE[1]}x{SIZE[0]} to {args.width}x{args.height}; samples / second and core\n")
+    names = ("published", "files", "files, jitter", "packed", f"packed, batches of {BATCH}")
+    print(f"{'':<5}" + "".join(f"{name:>24}" for name in names))
     for extension in ("jpg", "png"):
         with tempfile.TemporaryDirectory() as folder:
-            published, ours, jittered = measure(Path(folder), extension, args)
-        ratios = ours / published, jittered / published
-        print(
-            f"{extension:<6}{published:>12.1f}{ours:>10.1f}{ratios[0]:>7.1f}x{jittered:>14.1f}{ratios[1]:>7.1f}x"
-        )
+            speeds = measure(Path(folder), extension, args)
+        cells = [f"{speed:.1f} ({speed / speeds[0]:.1f}x)" for speed in speeds]
+        print(f"{extension:<5}" + "".join(f"{cell:>24}" for cell in cells))
 
 
-def measure(folder: Path, extension: str, args: argparse.Namespace) -> tuple[float, float, float]:
-    """Samples per second: published, ours, ours with jitter on this core."""
-    draw(folder, extension)
-    dataset = Folder(folder, part="all", height=args.height, width=args.width, intrinsics="720 720 620 187")
+def measure(place: Path, extension: str, args: argparse.Namespace) -> tuple[float, ...]:
+    """Samples per second: published, from files, with jitter, packed, packed in batches."""
+    folder = place / "images"
+    folder.mkdir()
+    draw(folder, extension, FRAMES)
+    size = {"height": args.height, "width": args.width}
+    dataset = Folder(folder, part="all", intrinsics=INTRINSICS, **size)
+    packed = Folder(folder, part="all", intrinsics=INTRINSICS, packed=packed_folder(folder, size), **size)
     augment = Augment()
 
     def published(index: int) -> None:
         frames = {f: folder / f"{index + 1 + f:04d}.{extension}" for f in (0, -1, 1)}
         load_sample(frames, args.height, args.width)
 
-    def ours(index: int) -> Batch:
-        return dataset[index]
+    def ours(index: int) -> None:
+        dataset[index]
 
-    def jittered(index: int) -> Batch:
-        return augment(dataset[index].to("cpu"), epoch=index)
+    def jittered(index: int) -> None:
+        augment(dataset[index].to("cpu"), epoch=index)
 
-    return race([published, ours, jittered], len(dataset), args.seconds)
+    def from_packed(index: int) -> None:
+        packed[index]
 
+    def in_batches(index: int) -> None:
+        if index % BATCH == 0:
+            collate([packed[n] for n in range(index, index + BATCH)])
 
-def race(ways: list[Callable[[int], object]], count: int, seconds: float) -> tuple[float, ...]:
-    """Calls per second of each way, in turns of one round through the samples."""
-    spent, calls = [0.0] * len(ways), [0] * len(ways)
-    for way in ways:
-        way(0)  # opens files and fills caches
-    while min(spent) < seconds:
-        for n, way in enumerate(ways):
-            started = time.perf_counter()
-            for index in range(count):
-                way(index)
-            spent[n] += time.perf_counter() - started
-            calls[n] += count
-    return tuple(n / s for n, s in zip(calls, spent))
+    speeds = race([published, ours, jittered, from_packed, in_batches], len(dataset), args.seconds)
+    print(f"{extension}: two loader processes deliver their first batch after {start_time(packed):.2f} s")
+    return speeds
 
 
-def draw(folder: Path, extension: str) -> None:
-    """Draw images of noise at several scales, which compress like photographs."""
-    rng = np.random.default_rng(0)
-    height, width = SIZE
-    for frame in range(FRAMES):
-        canvas = np.zeros((height, width, 3))
-        for size, strength in ((4, 60), (16, 40), (64, 25), (256, 12)):
-            coarse = rng.uniform(-strength, strength, (size, size * 3, 3))
-            layer = [
-                Image.fromarray(c.astype(np.float32)).resize((width, height))
-                for c in coarse.transpose(2, 0, 1)
-            ]
-            canvas += np.stack(layer, -1)
-        image = Image.fromarray(np.clip(canvas + 128, 0, 255).astype(np.uint8))
-        options = {"quality": 92, "subsampling": 2} if extension == "jpg" else {}
-        image.save(folder / f"{frame:04d}.{extension}", **options)
+def packed_folder(folder: Path, size: dict[str, int]) -> Path:
+    """The images of a folder, packed next to it."""
+    out = folder.parent / "packed"
+    given = argparse.Namespace(
+        dataset="folder", data_path=folder, split=None, part=["all"], skip_missing=False, detail=1, out=out,
+        dataset_settings={"intrinsics": INTRINSICS}, resize=None, frame_ids=[0, -1, 1], overwrite=False,
+        workers=1, shard=(1, 1), **size,
+    )  # fmt: skip
+    pack(open_parts(given), given)
+    return out
+
+
+def start_time(dataset: Folder) -> float:
+    """Seconds from the start of two loader processes to their first batch."""
+    loader = build_loader(dataset, EpochBatches(len(dataset), BATCH), dataset[0], 2, pinned=False)
+    started = time.perf_counter()
+    next(iter(loader))
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ CAMERA = {
 }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recordings", type=int, default=2, help="recordings to draw (default: 2)")
@@ -47,9 +47,11 @@ def main() -> None:
         help="frames of each recording, 5 or more (default: 16)",
     )
     parser.add_argument("--workers", type=int, default=2, help="processes of our tool (default: 2)")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.recordings < 1 or args.frames < 5 or args.workers < 1:
         raise InputError("--recordings and --workers must be 1 or more, --frames 5 or more")
+    if args.recordings * (args.frames - 4) < 2:  # the clock runs from the first image to the last
+        raise InputError("one sample cannot be timed; give --recordings 2, or --frames 6 or more")
     with tempfile.TemporaryDirectory() as folder:
         cityscapes(Path(folder), args.recordings, args.frames, args.workers)
 

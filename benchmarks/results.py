@@ -16,6 +16,7 @@ import importlib
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ import torch
 from benchmarks._numbers import Numbers, differences, load_numbers, replace_section, section
 from benchmarks._runs import minutes, render, train
 from benchmarks.tables._spec import Table
-from benchmarks.tables._worlds import describe
+from benchmarks.tables._worlds import WORLDS, describe
 from utils import PROJECT, InputError, atomic_path, nearest_name, run_main
 
 TABLES = PROJECT / "benchmarks/tables"
@@ -39,7 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
         return
     os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that train
     torch.set_num_threads(1)
-    names = table_names() if args.table == "all" else [args.table]
+    names = [args.table]
+    if args.table == "all":
+        names = [name for name in table_names() if has_recordings(name, args.recordings)]
     found = []
     for name in names:
         table = load_table(name)
@@ -49,7 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{name}: no numbers are committed")
             continue
         replace_section(PAGE.read_text(encoding="utf-8"), name, "")  # refuses a page without a place, at once
-        numbers = measure(name, table, args.seeds, out, None if args.check else committed)
+        worlds = {world: render(world, out, args.recordings) for world in table.worlds()}
+        numbers = measure(name, table, args.seeds, worlds, out, None if args.check else committed)
         if args.check:
             found += [f"{name}: {line}" for line in differences(table, committed, numbers)]
         else:
@@ -60,9 +64,15 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(1)
 
 
-def measure(name: str, table: Table, seeds: list[int], out: Path, known: Numbers | None) -> Numbers:
+def measure(
+    name: str,
+    table: Table,
+    seeds: list[int],
+    worlds: Mapping[str, Path],
+    out: Path,
+    known: Numbers | None,
+) -> Numbers:
     """Numbers of all rows and seeds; those of `known` that were measured with the same settings are kept."""
-    worlds = {world: render(world, out) for world in table.worlds()}
     numbers = known if known and known.settings == table.digest else Numbers(table.digest)
     todo = [(seed, row) for seed in seeds for row in table.runs]
     started = time.monotonic()
@@ -82,6 +92,15 @@ def write(name: str, table: Table, numbers: Numbers) -> None:
     with atomic_path(PAGE) as temporary:
         temporary.write_text(replace_section(PAGE.read_text(encoding="utf-8"), name, new))
     print(f"\n{new}\n\nwrote benchmarks/tables/{name}.json and docs/results.md")
+
+
+def has_recordings(name: str, recordings: Path) -> bool:
+    """Whether the recordings that a table needs are there; if not, that is printed."""
+    needed = [WORLDS[world].flags.get("recording") for world in load_table(name).worlds()]
+    missing = [recording for recording in needed if recording and not (recordings / recording).is_dir()]
+    if missing:
+        print(f"{name}: left out, since {recordings} has no {', '.join(missing)}")
+    return not missing
 
 
 def table_names() -> list[str]:
@@ -113,6 +132,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="train again and compare with committed numbers",
     )
     add("--out", type=Path, default=Path("runs/results"), help="folder for worlds and runs")
+    add(
+        "--recordings",
+        type=Path,
+        default=PROJECT.parent / "shared/data",
+        help="folder of the real recordings that some tables need; --table all goes without them",
+    )
     args = parser.parse_args(arguments)
     args.out = args.out.expanduser().absolute()
     return args

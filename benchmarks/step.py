@@ -37,6 +37,11 @@ WITHOUT_DRAWS = {  # terms whose random draws differ from the published ones
     "v2": {"rotation": {"weight": 0}},
     "v3": {"mask_ranking": {"weight": 0}, "edge_ranking": {"weight": 0}},
 }
+ONLY_SUPERVISED = {
+    "photometric": {"weight": 0},
+    "smoothness": {"weight": 0},
+    "supervised_depth": {"weight": 1},
+}
 
 
 def main() -> None:
@@ -89,7 +94,7 @@ def show(medians: dict[str, list[float]]) -> None:
 
 
 def draw(batch_size: int, height: int, width: int) -> Batch:
-    """Smooth random images, so that warping has gradients; pseudo-depth; a companion with labels."""
+    """Smooth random images, so that warping has gradients; sparse and pseudo-depth; a labelled companion."""
 
     def smooth(channels: int) -> Tensor:
         small = torch.rand(batch_size, channels, height // 8, width // 8)
@@ -100,7 +105,8 @@ def draw(batch_size: int, height: int, width: int) -> Batch:
     K, index = K.expand(batch_size, 3, 3), torch.arange(batch_size)
     labels = torch.randint(19, (batch_size, 1, height, width), dtype=torch.uint8)
     companion = Batch({0: smooth(3)}, K, index, maps={"labels": labels})
-    return Batch(images, K, index, maps={"pseudo_depth": 1 + smooth(1)}, companion=companion)
+    depth = 60 * smooth(1) * (torch.rand(batch_size, 1, height, width) < 0.05)  # as a LiDAR scan gives
+    return Batch(images, K, index, maps={"pseudo_depth": 1 + smooth(1), "depth": depth}, companion=companion)
 
 
 # What is timed: for each title, the ways by name; the plain one first, ours last.
@@ -117,14 +123,18 @@ def monodepth2_ways(batch: Batch, device: str) -> list[tuple[str, dict[str, tupl
 
 
 def packnet_ways(batch: Batch, device: str) -> list[tuple[str, dict[str, tuple[nn.Module, Way]]]]:
-    method = PackNet(
-        depth_network="packnet_slim",
-        pose_model_type="packnet_pose",
-        weights_init="scratch",
-        min_depth=0.5,
-        max_depth=float("inf"),
-    ).to(device)
-    return [("PackNetSlim01", {"ours": (method, ours(method, batch))})]
+    found = []
+    for title, losses in {"self-supervised": {}, "supervised": ONLY_SUPERVISED}.items():
+        method = PackNet(
+            depth_network="packnet_slim",
+            pose_model_type="packnet_pose",
+            weights_init="scratch",
+            min_depth=0.5,
+            max_depth=float("inf"),
+            losses=losses,
+        ).to(device)
+        found.append((f"PackNetSlim01, {title}", {"ours": (method, ours(method, batch))}))
+    return found
 
 
 def sc_depth_ways(batch: Batch, device: str) -> list[tuple[str, dict[str, tuple[nn.Module, Way]]]]:

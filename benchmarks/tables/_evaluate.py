@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from datasets import open_dataset
-from datasets.sequence import SequenceDataset
 from evaluation import Loading, Result
 from evaluation.benchmarks import evaluate_model
 from evaluation.choice import DatasetChoice, Model, ProtocolChoice
 from evaluation.loop import Samples, predict_samples
+from evaluation.scale_drift import scale_drift
 from methods import load_method
 
 REGIONS = ("overall", "moving", "static")
@@ -27,6 +28,13 @@ def evaluated(run: Path, where: Mapping[str, Any] | None = None, how: ProtocolCh
     """A run's last checkpoint by the protocol of its dataset; `where` are settings of `DatasetChoice`."""
     method, options = load_method(run, which="last")
     return evaluate_model(Model(method, options), DatasetChoice(**(where or {})), how, Loading())
+
+
+def validations(run: Path) -> list[dict[str, float]]:
+    """The metrics of each validation of a run, from its log."""
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    found = [{k[4:]: value for k, value in record.items() if k.startswith("val/")} for record in records]
+    return [metrics for metrics in found if "abs_rel" in metrics]
 
 
 def region_errors(run: Path, moving: Path, part: str = "val") -> dict[str, float]:
@@ -70,7 +78,7 @@ def relative_error(
     return (aligned - true_depth).abs() / true_depth.clamp(min=NEAREST), valid
 
 
-def scale_drift(run: Path, drives: Path) -> float:
+def drift_over_drives(run: Path, drives: Path) -> float:
     """Standard deviation of the log scale ratio over the frames of a drive, mean over the drives.
 
     The ratio of a frame is median(ground truth) / median(prediction). Depth of one scale over a video has the
@@ -81,13 +89,5 @@ def scale_drift(run: Path, drives: Path) -> float:
         drives: folder of long scenes.
     """
     result = evaluated(run, {"data_path": drives, "split": None, "settings": {"val_fraction": 0}})
-    by_drive: dict[str, list[float]] = {}
-    for row in result.rows:
-        by_drive.setdefault(row.name.split("/")[0], []).append(float(np.log(row.ratio)))
-    return float(np.mean([np.std(logs) for logs in by_drive.values()]))
-
-
-def held_out(dataset: SequenceDataset, scenes: Path) -> list[int]:
-    """Indices of a label folder's images in the scenes that a list names."""
-    names = set(scenes.read_text().split())
-    return [index for index in range(len(dataset)) if Path(dataset.name(index)).parent.name in names]
+    drifts = scale_drift([(row.name, row.camera, row.ratio) for row in result.rows])
+    return drifts["mean"]["std_log"]

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.tables._worlds import WORLDS
@@ -39,6 +39,11 @@ FAST: Mapping[str, Value] = {
     "log_frequency": 50,
     "device": "cpu",
 }
+# With FAST's learning rate a network from random weights may end in a constant depth. The
+# networks have one form on every machine.
+STEADY: Mapping[str, Value] = {"learning_rate": "2e-4", "precision": "float32"}
+# Faster with AVX512-BF16, and five times slower on a CPU without it.
+BFLOAT16: Mapping[str, Value] = {"precision": "bfloat16", "channels_last": None}
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,33 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Weights that every row of a table starts from instead of weights of ImageNet.
+
+    Attributes:
+        own: options of the run that makes them.
+        models: sub-networks that the rows load, separated by blanks.
+        steps: training steps.
+        seed: seed of the run. All rows and seeds of a table start from the same weights.
+    """
+
+    own: Mapping[str, Value]
+    models: str
+    steps: int
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, Value]:
+        """All options of the run except folders and seed."""
+        return {**FAST, **_length(self.steps, 1), **self.own}
+
+    @property
+    def run_name(self) -> str:
+        """Name of its run folder."""
+        return _run_name("start", [self.options], self.seed)
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of docs/results.md.
 
@@ -81,6 +113,7 @@ class Table:
         title: its heading.
         text: sentences above it: data, what differs between the rows.
         common: options of all runs.
+        base: options below `common`: FAST, or nothing if `common` names a config that is measured as it is.
         runs: row → its further options.
         evaluate: a finished run → the rows that it fills; one run may fill several.
         columns: key → column.
@@ -89,6 +122,7 @@ class Table:
         epochs: number of epochs that the steps are divided into.
         note: sentences below it about the measured numbers; they are reread when the numbers change.
         also_needs: names of worlds that only the evaluation reads.
+        start: weights that all rows start from; None for random weights.
     """
 
     title: str
@@ -102,32 +136,48 @@ class Table:
     epochs: int = 6
     note: str = ""
     also_needs: Sequence[str] = ()
+    start: Start | None = None
+    base: Mapping[str, Value] = field(default_factory=lambda: FAST)
 
     def options(self, row: str) -> dict[str, Value]:
         """All options of a row's run except folders and seed."""
-        per_epoch = self.steps // self.epochs
-        steps = {
-            "num_epochs": self.epochs,
-            "steps_per_epoch": per_epoch,
-            "max_steps": per_epoch * self.epochs,
-        }
-        return {**FAST, **steps, **self.common, **self.runs[row]}
+        loaded = {"models_to_load": self.start.models} if self.start else {}
+        return {**self.base, **_length(self.steps, self.epochs), **loaded, **self.common, **self.runs[row]}
 
     def worlds(self) -> list[str]:
         """Names of the worlds that its runs and its evaluation read."""
-        named = {name for row in self.runs for name in worlds_in(self.options(row))}
+        chosen = [self.options(row) for row in self.runs]
+        if self.start:
+            chosen.append(self.start.options)
+        named = {name for options in chosen for name in worlds_in(options)}
         return sorted(named | set(self.also_needs))
 
     def run_name(self, row: str, seed: int) -> str:
         """Name of a run folder. Equal options give equal names, so that tables share runs."""
-        options = self.options(row)
-        words = re.sub("[^a-z0-9]+", "_", row.lower()).strip("_")
-        return f"{words}_{_digest(options, worlds_in(options))}_{seed}"
+        options = [self.options(row)]
+        if self.start:
+            options.append(self.start.options)
+        return _run_name(row, options, seed)
 
     @property
     def digest(self) -> str:
         """A word that changes with anything that decides the table's numbers, except code."""
-        return _digest([self.options(row) for row in self.runs], self.worlds())
+        chosen = [self.options(row) for row in self.runs]
+        if self.start:
+            chosen.append(self.start.options)
+        return _digest(chosen, self.worlds())
+
+
+def _length(steps: int, epochs: int) -> dict[str, Value]:
+    """Options for a number of steps, divided into epochs."""
+    per_epoch = steps // epochs
+    return {"num_epochs": epochs, "steps_per_epoch": per_epoch, "max_steps": per_epoch * epochs}
+
+
+def _run_name(words: str, options: Sequence[Mapping[str, Value]], seed: int) -> str:
+    words = re.sub("[^a-z0-9]+", "_", words.lower()).strip("_")
+    worlds = sorted({name for chosen in options for name in worlds_in(chosen)})
+    return f"{words}_{_digest(options[0] if len(options) == 1 else options, worlds)}_{seed}"
 
 
 def _digest(options: object, worlds: Sequence[str]) -> str:

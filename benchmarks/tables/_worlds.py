@@ -1,12 +1,15 @@
-"""The synthetic worlds of the tables: flags of tools/make_synthetic.py, and files that are added.
+"""The worlds of the tables: flags of tools/make_synthetic.py, and files that are added; real recordings.
 
 semantics and masks     read by datasets/label_folder.py and `label_files`
 pseudo-depth            true depth as a network trained on other data would give it
 a worse speed.csv       speed with noise, measured late
+ego masks               where datasets/ddad.py reads them
+another lens, weather   images cropped to a narrower view, with fog, other light and colours, and noise
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +27,21 @@ images: training/{scene}/{frame}.png
 labels: ground_truth/semantics/{scene}/{frame}.png
 """
 FARTHEST = 100.0  # metres, pseudo-depth of the sky
+NOISE_WIDTH = 12.0  # pixels, standard deviation of the filter of pseudo-depth's noise
+CROP = 2 / 3  # share of the image's height and width that the other lens sees
+VISIBILITY, FOG = 40.0, np.array([150.0, 160.0, 175.0])  # metres at which 1 / e of the colour is left; BGR
+LIGHT, COLOURS = np.array([0.95, 0.75, 0.6]), (1, 2, 0)  # of B, G, R; channels that take their place
+SENSOR_NOISE = 2.0  # standard deviation, of 255
 SPEED_NOISE, SPEED_DELAY = 0.05, 0.1  # relative standard deviation; seconds
 
 
 @dataclass(frozen=True)
 class World:
-    """A synthetic world.
+    """A synthetic world, or a real recording.
 
     Attributes:
-        flags: flags of tools/make_synthetic.py.
+        flags: flags of tools/make_synthetic.py; `recording` instead names a folder of real recordings, which
+            the repository does not contain (`--recordings` of benchmarks/results.py).
         prepare: adds files to the rendered folder; they belong to the world as much as its images.
     """
 
@@ -59,7 +68,8 @@ def add_labels_and_pseudo_depth(folder: Path) -> None:
 def pseudo_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Depth as another network would see it: a monotone function of it, blurred, with noise.
 
-        a d^g,  g in [0.7, 1.3] drawn for each image,  inverse depth blurred by 1 pixel,  5 % smooth noise
+        a d^g,  g in [0.7, 1.3] drawn for each image,  inverse depth blurred by 1 pixel,  5 % noise of low
+        frequency: the errors of a network are smooth inside a surface
 
     Args:
         depth: (h, w) metres, 0 in the sky.
@@ -71,9 +81,19 @@ def pseudo_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     power = rng.uniform(0.7, 1.3)
     bent = np.where(depth > 0, depth, FARTHEST) ** power
     blurred = 1 / cv2.GaussianBlur(1 / bent, (0, 0), 1.0)
-    noise = cv2.GaussianBlur(rng.standard_normal(depth.shape), (0, 0), 2.0)
+    noise = cv2.GaussianBlur(rng.standard_normal(depth.shape), (0, 0), NOISE_WIDTH)
     noisy = blurred * (1 + 0.05 * noise / noise.std())
     return np.clip(30000 * noisy / FARTHEST**power, 1, 65535)
+
+
+def move_ego_masks(folder: Path) -> None:
+    """Copy the rig's ego masks to the places where datasets/ddad.py reads them: one per camera and scene."""
+    scenes = sorted(path.name for path in folder.glob("[0-9]*") if path.is_dir())
+    for mask in sorted((folder / "ground_truth/masks").glob("*.png")):
+        for scene in scenes:
+            target = folder / "masks" / mask.stem / f"{scene}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(mask, target)
 
 
 def make_speed_worse(folder: Path) -> None:
@@ -87,6 +107,40 @@ def make_speed_worse(folder: Path) -> None:
         lines = [f"{time:.6f},{speed:.6f}\n" for time, speed in zip(times, noisy)]
         with atomic_path(path) as temporary:
             temporary.write_text(head + "\n" + "".join(lines))
+
+
+def move_away(folder: Path) -> None:
+    """Another lens, weather and colours: crop every image to its middle and change the colour images.
+
+    I' = light I[colours] t + fog (1 - t) + noise,   t = exp(-depth / visibility)
+    """
+    files = [path for part in ("training", "ground_truth") for path in sorted((folder / part).rglob("*.png"))]
+    for number, path in enumerate(files):
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if image.ndim == 3:
+            # Depth comes after its image in the order of names, so it still has the size of the image.
+            depth = cv2.imread(str(path.parent / "depth" / path.name), cv2.IMREAD_UNCHANGED) / 256.0
+            image = other_weather(image, depth, np.random.default_rng([number, 2021]))
+        top, left = (round(side * (1 - CROP) / 2) for side in image.shape[:2])
+        height, width = image.shape[0] - 2 * top, image.shape[1] - 2 * left
+        cv2.imwrite(str(path), image[top : top + height, left : left + width])
+    for path in sorted((folder / "training").glob("*/cam.txt")):
+        intrinsics = np.loadtxt(path)
+        intrinsics[:2, 2] -= left, top
+        np.savetxt(path, intrinsics, fmt="%.12e")
+
+
+def other_weather(image: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An image in fog, with other light and colours, and noise; see `move_away`.
+
+    Args:
+        image: (h, w, 3) uint8 BGR.
+        depth: (h, w) metres, 0 in the sky.
+        rng: source of the noise.
+    """
+    left = np.exp(-np.where(depth > 0, depth, np.inf) / VISIBILITY)[..., None]
+    seen = image[..., COLOURS] * LIGHT * left + FOG * (1 - left)
+    return np.clip(np.rint(seen + SENSOR_NOISE * rng.standard_normal(seen.shape)), 0, 255).astype(np.uint8)
 
 
 def _made(folder: Path) -> Path:
@@ -108,9 +162,18 @@ WORLDS = {
     "streets": World(
         {"layout": "kitti", "sequences": 40, "frames": 12, "height": 64, "width": 96, "seed": 5}
     ),
+    "demo": World({"layout": "kitti", "sequences": 20, "frames": 16, "seed": 0}),  # tools/demo.py
+    "rig": World(
+        {"layout": "ddad", "sequences": 12, "frames": 16, "height": 64, "width": 96, "seed": 8},
+        move_ego_masks,
+    ),
+    "snippet": World({"recording": "kitti_odom_gray"}),
     "fisheye": World(
         {"layout": "folder", "sequences": 40, "frames": 16, "height": 96, "width": 96, "seed": 6,
          "camera": "fisheye"}
+    ),
+    "away": World(
+        {"layout": "folder", "sequences": 40, "frames": 16, "height": 96, "width": 192, "seed": 7}, move_away
     ),
 }  # fmt: skip
 
@@ -120,9 +183,11 @@ def describe(names: Sequence[str]) -> str:
     words = []
     for name in names:
         flags = WORLDS[name].flags
-        size = (
-            f"{flags['sequences']} sequences of {flags['frames']} frames, {flags['width']}x{flags['height']}"
-        )
+        if "recording" in flags:
+            words.append(f"recording `{flags['recording']}`")
+            continue
+        size = f"{flags.get('width', 416)}x{flags.get('height', 128)}"
+        size = f"{flags['sequences']} sequences of {flags['frames']} frames, {size}"
         more = [f"{flags[key]} {key}" for key in ("traffic", "camera") if key in flags]
         words.append(", ".join([f"world `{name}` ({flags['layout']}): {size}", *more]))
     return "; ".join(words)

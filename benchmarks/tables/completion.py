@@ -31,7 +31,8 @@ def evaluate(run: Trained) -> Rows:
     alone: torch.Tensor | None = None
     for row, settings in INPUTS.items():
         given = "velodyne" if row != "no input depth" else False
-        section = {**options["dataset"], "input_depth": given, "supervision": False, **settings}
+        own = {"input_depth": given, "supervision": False, "keep_beams": 0, "keep_points": 0}
+        section = {**options["dataset"], **own, **settings}
         images = open_dataset(
             {**options, "dataset": section}, "inspect", part="test", frame_ids=(0,), ground_truth="improved"
         )
@@ -77,23 +78,24 @@ TABLE = Table(
     ),
     common={
         "method": "packnet",
-        "depth_network": "packnet_san",
+        "depth_network.name": "packnet_san",
+        "depth_network.widths": "[16, 16, 32, 32, 64, 64]",
         "dataset": "kitti",
         "data_path": "@streets",
         "split": "@streets/splits",
         **SIZE,
         "dataset.input_depth": "velodyne",
-        "dataset.keep_beams": 4,
+        "dataset.keep_beams": "[1, 64]",
         "dataset.supervision": "true",
         "losses.supervised_depth.weight": 1,
-        "losses.supervised_depth.error": "silog",
+        "losses.supervised_depth.error": "abs_rel",
         "losses.feature_gap.weight": 0.01,
         "losses.photometric.weight": 0,
         "losses.smoothness.weight": 0,
         "frame_ids": "0",
-        "min_depth": 0.5,
+        "min_depth": 2,
         "max_depth": 100,
-        "batch_size": 2,
+        "precision": "float32",
     },
     runs={"completion": {}},
     evaluate=evaluate,
@@ -108,5 +110,5 @@ TABLE = Table(
             lambda rows: rows["4 beams"]["stripes"] <= 1.5,
         ),
     ],
-    steps=102,
+    steps=300,
 )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from benchmarks.tables._evaluate import relative_error
-from benchmarks.tables._spec import Claim, Column, Rows, Table, Trained
+from benchmarks.tables._spec import BFLOAT16, STEADY, Claim, Column, Rows, Table, Trained
 from benchmarks.tables._worlds import WORLDS
 from cameras import Pinhole
 from datasets import open_dataset
@@ -52,6 +52,8 @@ TABLE = Table(
         **SIZE,
         "pose_model_type": "posecnn",
         "v1_multiscale": None,
+        **STEADY,
+        **BFLOAT16,
     },
     runs={
         RIGHT: {},
@@ -65,5 +67,10 @@ TABLE = Table(
             lambda rows: rows[RIGHT]["abs_rel"] < rows[PINHOLE]["abs_rel"],
         )
     ],
-    steps=300,
+    steps=600,
+    note=(
+        "This table does not decide the claim: the seeds differ more than the rows, since 600 steps from "
+        "random weights are too few for some of them. The right camera has abs_rel 0.174, 0.400 and 0.476 "
+        "with the seeds 0, 1 and 2, the pinhole 0.277, 0.272 and 0.579: two seeds are better, one is worse."
+    ),
 )

@@ -1,0 +1,101 @@
+"""A pretrained depth network on video of another world: not adapted, self-supervised, supervised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.tables._evaluate import relative_error
+from benchmarks.tables._spec import Claim, Column, Rows, Start, Table, Trained
+from benchmarks.tables._worlds import SMALL
+from datasets import open_dataset
+from evaluation import Loading
+from evaluation.loop import Samples, predict_samples
+from methods import load_method
+
+BEFORE, AFTER, BOUND = "not adapted", "self-supervised adaptation", "supervised fine-tuning"
+AIM = 0.9  # of the gain
+NETWORK = {
+    **SMALL,
+    "dataset": "folder",
+    "depth_network": "dpt",
+    "depth_network.encoder": "timm/resnet10t",
+    "depth_network.width": 32,
+    "scales": "0",
+    "min_depth": 1,
+    "max_depth": 100,
+    "method.translation_factor": 50,
+    "learning_rate": "2e-4",
+    "precision": "float32",
+}
+SUPERVISED = {
+    "dataset.supervision": "true",
+    "losses.supervised_depth.weight": 1,
+    "losses.supervised_depth.error": "silog",
+}
+ONLY_SUPERVISED = SUPERVISED | {
+    "losses.photometric.weight": 0,
+    "losses.smoothness.weight": 0,
+}
+
+
+def evaluate(run: Trained) -> Rows:
+    """Aligned errors on the held-out sequences of the other world; `share` of the possible gain."""
+    _, options = load_method(run.folder, which="last")
+    rows = {run.row: {"abs_rel": held_out_error(run.folder, options)}}
+    if run.row == AFTER:
+        bound = run.folder.parent / TABLE.run_name(BOUND, options["seed"])  # is trained before this row
+        before = held_out_error(Path(options["load_weights_folder"]), options)
+        rows[BEFORE] = {"abs_rel": before}
+        gain = before - held_out_error(bound, options)
+        rows[AFTER]["share"] = (before - rows[AFTER]["abs_rel"]) / gain
+    return rows
+
+
+def held_out_error(run: Path, options: Mapping[str, Any]) -> float:
+    """Mean over the held-out images of the mean |d - d*| / d*, each image aligned by its median.
+
+    Args:
+        run: run folder; its last checkpoint predicts.
+        options: options whose dataset is evaluated.
+    """
+    method, _ = load_method(run, which="last")
+    dataset = open_dataset({**options, "frame_ids": [0]}, "inspect", part="val", frame_ids=(0,))
+    errors = []
+    for indices, prediction, _ in predict_samples(method.predict, Samples(dataset), Loading()):
+        for index, depth in zip(indices, prediction.depths[0]):
+            error, valid = relative_error(depth, torch.from_numpy(dataset.depth(index)))
+            errors.append(float(error[valid].mean()))
+    return sum(errors) / len(errors)
+
+
+def share(rows: Rows) -> float:
+    """Part of supervised fine-tuning's gain that self-supervision reaches, from the means."""
+    before, after, bound = (rows[row]["abs_rel"] for row in (BEFORE, AFTER, BOUND))
+    return (before - after) / (before - bound)
+
+
+TABLE = Table(
+    title="Adaptation of a pretrained network to unlabelled video",
+    text=(
+        "A DPT network on a ResNet10t, trained with ground truth on one synthetic world, is moved to "
+        "another one: a lens of 60 instead of 82 degrees, fog, other light and colours, noise. `share` is "
+        "the part of supervised fine-tuning's gain in abs_rel that self-supervision reaches. Held-out "
+        "sequences of the second world, each image aligned by its median. The pose network starts from the "
+        "first world as well."
+    ),
+    common=NETWORK | {"data_path": "@away/training"},
+    runs={BOUND: ONLY_SUPERVISED, AFTER: {}},
+    evaluate=evaluate,
+    columns={"abs_rel": Column("abs_rel"), "share": Column("share", 2)},
+    claims=[Claim(f"the share is at least {AIM}", lambda rows: share(rows) >= AIM)],
+    steps=300,
+    start=Start(
+        NETWORK | SUPERVISED | {"data_path": "@traffic/training"},
+        models="depth pose_encoder pose",
+        steps=600,
+    ),
+)
