@@ -1,14 +1,19 @@
 """Scenes that tests draw for themselves, and what they skip without."""
 
 import os
+import random
 import shutil
+import zlib
 from pathlib import Path
 
-import numpy as np
-
-# A waiting thread that spins takes the core of the one it waits for. To be said before torch is imported.
+# To be said before numpy, OpenCV and torch are imported: each test process, and each program that it starts,
+# has one core, and a waiting thread that spins takes the core of the one it waits for.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,8 +21,7 @@ from PIL import Image
 
 from layers import warp
 from structures import Batch
-from tools.layouts._base import Plan
-from tools.make_synthetic import make
+from tests.worlds import Worlds
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -29,6 +33,27 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+def seed(name: str) -> None:
+    """Seed every stream that a test may draw from without saying so; the CPU's only, which takes no time."""
+    value = zlib.crc32(name.encode())
+    random.seed(value)
+    np.random.seed(value)
+    torch.default_generator.manual_seed(value)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef):
+    """A fixture draws the same numbers, whichever test asks for it first."""
+    seed(fixturedef.argname)
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    """A test draws the same numbers, whichever ones ran before it."""
+    seed(item.nodeid)
 
 
 @pytest.fixture(scope="session")
@@ -65,10 +90,18 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def tiny_kitti(tmp_path_factory) -> Path:
+def worlds(tmp_path_factory) -> Worlds:
+    """Synthetic worlds, rendered once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    worlds = Worlds((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "worlds")
+    yield worlds
+    worlds.check()
+
+
+@pytest.fixture(scope="session")
+def tiny_kitti(worlds, tmp_path_factory) -> Path:
     """Three drives of 6 frames, 64 x 96, in KITTI's layout; its own lists validate on 3 images."""
-    root = tmp_path_factory.mktemp("tiny") / "kitti"
-    make(Plan("kitti", root, sequences=3, frames=6, height=64, width=96, seed=0, ext="png"))
+    root = worlds.copy(tmp_path_factory.mktemp("tiny") / "kitti", "kitti", sequences=3, frames=6)
     test = (root / "splits/test_files.txt").read_text().split()
     (root / "splits/val_files.txt").write_text("".join(f"{test[0]} {frame} l\n" for frame in (1, 2, 3)))
     return root
@@ -89,10 +122,9 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_ddad(tmp_path_factory) -> Path:
+def tiny_ddad(worlds, tmp_path_factory) -> Path:
     """Two scenes of four frame sets of six cameras, 64 x 96, one to train on and one to be evaluated by."""
-    root = tmp_path_factory.mktemp("rig") / "ddad"
-    make(Plan("ddad", root, sequences=2, frames=4, height=64, width=96, seed=0, ext="png"))
+    root = worlds.copy(tmp_path_factory.mktemp("rig") / "ddad", "ddad", frames=4)
     for mask in (root / "ground_truth/masks").glob("*.png"):
         for scene in ("000000", "000001"):
             (root / "masks" / mask.stem).mkdir(parents=True, exist_ok=True)

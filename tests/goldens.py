@@ -11,6 +11,7 @@ import functools
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,6 +108,22 @@ class Golden:
         `percentile` takes the 99th percentile of the spread instead of the largest value: for gradients,
         which jump where a minimum switches frame.
         """
+        error, tolerance = self._compare(name, result, relative, percentile)
+        beyond = (error > tolerance).mean()
+        assert beyond <= outliers, (
+            f"{name}: largest difference {error.max():.3g}, tolerance {tolerance:.3g}, "
+            f"{100 * beyond:.2f} % beyond it (allowed {100 * outliers:.2f} %)"
+        )
+
+    def share_beyond(self, name: str, result: torch.Tensor | np.ndarray | float, **settings) -> float:
+        """Share of the values beyond the tolerance of `close`."""
+        error, tolerance = self._compare(name, result, **settings)
+        return float((error > tolerance).mean())
+
+    def _compare(
+        self, name: str, result: Any, relative: float = 2e-6, percentile: bool = False
+    ) -> tuple[np.ndarray, float]:
+        """Absolute differences from the golden values, and the tolerance."""
         result = np.asarray(result.detach().cpu() if isinstance(result, torch.Tensor) else result)
         golden, facts = self.arrays[name], self.facts[name]
         shape = tuple(self.arrays[f"{name}.shape"]) if f"{name}.shape" in self.arrays else golden.shape
@@ -116,8 +133,4 @@ class Golden:
         spread = facts.get("p99", facts["spread"]) if percentile else facts["spread"]
         tolerance = 10 * (spread or 0) + relative * facts["scale"]
         error = np.abs(result.astype(np.float64) - golden.astype(np.float64))
-        beyond = (error > tolerance).mean()
-        assert beyond <= outliers, (
-            f"{name}: largest difference {error.max():.3g}, tolerance {tolerance:.3g}, "
-            f"{100 * beyond:.2f} % beyond it (allowed {100 * outliers:.2f} %)"
-        )
+        return error, tolerance

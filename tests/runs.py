@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from checkpoints import Checkpoint, load_checkpoint
 from options import effective, parse
 from trainer import Trainer
 from utils import PROJECT
+
+HANG = 900.0  # seconds that only a hang takes: on two free cores the slowest process ends within 30
 
 
 def arguments(data: Path, log_dir: Path, **settings: Any) -> list[str]:
@@ -101,7 +104,7 @@ def start(*words: str | Path, **popen: Any) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen, expected: int = 0, timeout: float = 120) -> str:
+def finish(process: subprocess.Popen, expected: int = 0, timeout: float = HANG) -> str:
     """Its printed text; fails unless it exits with `expected`."""
     try:
         output, _ = process.communicate(timeout=timeout)
@@ -123,9 +126,10 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def wait_for(condition, seconds=60):
-    """Wait until a condition of a started process holds."""
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen | None = None) -> None:
+    """Wait until a condition holds; fails at once if the process that is to bring it about has ended."""
+    deadline = time.monotonic() + HANG
     while not condition():
+        assert process is None or process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)

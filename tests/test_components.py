@@ -19,8 +19,6 @@ from methods import METHODS
 from methods._base import Method
 from networks import NETWORKS
 from tools.layouts import LAYOUTS
-from tools.layouts._base import Plan
-from tools.make_synthetic import make
 
 REGISTRIES = {"networks": NETWORKS, "losses": LOSSES, "methods": METHODS, "datasets": DATASETS}
 COMPONENTS = [(folder, name) for folder, registry in REGISTRIES.items() for name in registry.names()]
@@ -32,12 +30,15 @@ NEEDS = {
     ("networks", "context"): {"encoder": "timm/test_efficientnet"},
     ("networks", "depth_decoder"): {"num_channels": CHANNELS},
     ("networks", "depth_decoder_bilinear"): {"num_channels": CHANNELS},
+    ("networks", "depth_decoder_slim"): {"num_channels": CHANNELS},
+    ("networks", "dpt_decoder"): {"num_channels": CHANNELS},
     ("networks", "grid_decoder"): {"num_channels": (4, *CHANNELS)},
     ("networks", "image_decoder"): {"num_channels": CHANNELS},
     ("networks", "refine_decoder"): {"num_channels": CHANNELS},
     ("networks", "pose_decoder"): {"num_channels": CHANNELS, "num_input_features": 2},
     ("networks", "split_decoder"): {"num_channels": CHANNELS},
     ("networks", "timm"): {"model": "test_efficientnet"},
+    ("networks", "vit"): {"model": "test_vit"},
 }
 # Datasets for evaluation only: single images.
 TEST_ONLY = {"make3d"}
@@ -58,10 +59,10 @@ def missing_settings(folder: str, name: str, component: type) -> list[str]:
 
 
 @each
-def test_it_is_built_from_its_defaults(folder, name, tmp_path):
+def test_it_is_built_from_its_defaults(folder, name, worlds):
     component = REGISTRIES[folder].get(name)
     if folder == "datasets":
-        return build_small_dataset(name, tmp_path)
+        return build_small_dataset(name, worlds)
     missing = missing_settings(folder, name, component)
     assert not missing, f"{folder}/{name} needs {missing}: give an example in NEEDS of {__name__}"
     settings = dict(NEEDS.get((folder, name), {}))
@@ -71,15 +72,14 @@ def test_it_is_built_from_its_defaults(folder, name, tmp_path):
     assert isinstance(built, Method if folder == "methods" else nn.Module)
 
 
-def build_small_dataset(name, tmp_path):
+def build_small_dataset(name, worlds):
     if name in PACKAGE_OF:
         pytest.importorskip(PACKAGE_OF[name])
     if name not in LAYOUTS.names():
         proof = f"tests/datasets/test_{name}.py"
         assert (utils.PROJECT / proof).exists(), f"nothing draws a datasets/{name}; do so in {proof}"
         pytest.skip(f"has no layout in tools/layouts; {proof} draws its scene")
-    root = tmp_path / "data"
-    make(Plan(name, root, sequences=2, frames=5, height=64, width=96, seed=0, ext="png"))
+    root = worlds.get(name)
     options = {"dataset": name, "data_path": root, "height": 64, "width": 96}
     if (root / "splits").is_dir():
         options["split"] = root / "splits"

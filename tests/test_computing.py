@@ -49,6 +49,12 @@ def test_slower_bfloat16_is_not_taken(tiny_kitti, tmp_path, probes):
     assert trainer.method.precision == torch.float32
 
 
+def test_close_times_are_taken_once_more(tiny_kitti, tmp_path, probes):
+    probes[1][True] = 1.8
+    runs.build(runs.arguments(tiny_kitti, tmp_path, precision="auto"))
+    assert [form.bfloat16 for form in probes[0]] == [False, True, False, True]
+
+
 def test_named_precision_is_not_timed(tiny_kitti, tmp_path, probes):
     trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, precision="float32"))
     assert trainer.method.precision == torch.float32 and probes[0] == []

@@ -48,10 +48,10 @@ def test_the_proofs_hold(proofs, tmp_path, drawn_batch):
     proofs["test_the_loss_falls_on_one_scene"](drawn_batch)
 
 
-def test_the_examples_are_components_like_any_other(proofs, tmp_path):
+def test_the_examples_are_components_like_any_other(proofs, worlds):
     for path, _, _ in EXAMPLES:
         folder, name = path.split("/")
         components.test_file_has_an_idea_and_class_explains_every_setting(folder, name)
         components.test_its_name_is_that_of_its_file_or_within_it(folder, name)
         if folder != "datasets":  # the proof has opened that one
-            components.test_it_is_built_from_its_defaults(folder, name, tmp_path)
+            components.test_it_is_built_from_its_defaults(folder, name, worlds)

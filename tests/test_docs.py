@@ -8,19 +8,20 @@ import pytest
 
 import flags
 import options
+from parallax.commands import command_of, resolve
 from utils import PROJECT
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
 IDS = [str(page.relative_to(PROJECT)) for page in PAGES]
 BLOCK = re.compile(r"^```(?:bash|sh)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`((?:python|torchrun) [^`]*\.py [^`]*)`")
+INLINE = re.compile(r"`((?:(?:python|torchrun) [^`]*\.py|parallax [\w-]+) [^`]*)`")
 
 
 def commands(text: str) -> list[str]:
-    """Lines that start a script of ours, `\\` at the end of a line joined, comments left out."""
+    """Lines that start a script or command of ours, `\\` at the end of a line joined, comments left out."""
     blocks = "".join(BLOCK.findall(text)).replace("\\\n", " ")
     lines = [line.split("  #")[0].strip() for line in blocks.splitlines()] + INLINE.findall(text)
-    return [line for line in lines if re.match(r"(python|torchrun) .*\.py\b", line)]
+    return [line for line in lines if re.match(r"(python|torchrun) .*\.py\b|parallax ", line)]
 
 
 COMMANDS = sorted(
@@ -34,6 +35,8 @@ COMMANDS = sorted(
 def understand(command: str) -> None:
     """Parse a command as its script would; `...` stands for further flags."""
     words = [word for word in shlex.split(command) if word != "..."]
+    if words[0] == "parallax":
+        words = as_script(words[1], words[2:])
     place = next(n for n, word in enumerate(words) if word.endswith(".py"))
     script, words = words[place], words[place + 1 :]
     assert (PROJECT / script).is_file(), script
@@ -48,6 +51,17 @@ def understand(command: str) -> None:
         with pytest.raises(SystemExit) as stop:
             module.main([*words, "--help"])  # flags before it are read first
         assert not stop.value.code
+
+
+def as_script(command: str, words: list[str]) -> list[str]:
+    """The script and flags of a command; recordings and runs that it names do not exist."""
+    if command in ("predict", "live") and "--run" not in words:
+        words = [*words, "--run", "runs/walk"]
+    if command == "train" and not words[0].startswith("-"):
+        module, words = "run", ["--data_path", *words]
+    else:
+        module, words = resolve(command_of(command), words)
+    return [f"{module.replace('.', '/')}.py", *words]
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[" ".join(pair) for pair in COMMANDS])

@@ -12,6 +12,7 @@ from PIL import Image
 
 import methods
 import trajectories
+from datasets import shared_memory
 from evaluate_pose import main
 from evaluation import Loading
 from evaluation.odometry import evaluate_path, list_images, predict_motions, score_table
@@ -274,6 +275,25 @@ def test_frames_follow_one_another_as_in_training(tmp_path):
     assert [path.name for path in list_images(tmp_path)] == [names[2], names[0]]
 
 
+@pytest.mark.parametrize(
+    ("names", "gap"),
+    [
+        (("0.png", "1.png", "3.png"), "1 gap, between 1.png and 3.png"),
+        (("a0.png", "a1.png", "b0.png", "b1.png"), None),
+        (("clip1_0.png", "clip1_1.png", "clip2_0.png"), "1 gap, between clip1_1.png and clip2_0.png"),
+        (("0.png", "5.png", "10.png"), ""),
+    ],
+)
+def test_gaps_and_clips_of_a_path_are_as_in_training(tmp_path, names, gap):
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    if gap == "":
+        assert len(list_images(tmp_path)) == len(names)
+        return
+    with pytest.raises(InputError, match=gap or "not named alike"):
+        list_images(tmp_path)
+
+
 def test_batches_do_not_change_the_path(odometry):
     files = list_images(odometry / "sequences" / "09" / "image_2")[:23]
     paths = [
@@ -307,7 +327,7 @@ def test_refusals_name_what_is_wrong(odometry):
     with pytest.raises(InputError, match="line 241: a pose has 12 numbers"):
         call(odometry, *data, "--sequence", "9")
     (images / "000100.png").unlink()
-    with pytest.raises(InputError, match="after image 000099 comes 000101"):
+    with pytest.raises(InputError, match="1 gap, between 000099"):
         list_images(images)
 
 
@@ -367,6 +387,13 @@ def test_an_unreadable_image_is_one_sentence(odometry):
     (odometry / "sequences" / "09" / "image_2" / "000003.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"000003\.png cannot be read"):
         call(odometry, "--run", "r", "--data_path", str(odometry), "--sequence", "9")
+
+
+def test_a_small_shared_memory_is_refused(odometry, monkeypatch):
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: 10_000)
+    files = list_images(odometry / "sequences" / "09" / "image_2")
+    with pytest.raises(InputError, match=r"/dev/shm has 0 MB free .*or give --num_workers [01]$"):
+        predict_motions(FromBrightness().predict_pose, files, 32, 64, loading=Loading(workers=2))
 
 
 def test_every_alignment_is_described():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets import shared_memory
 from datasets.sequence import SequenceDataset
 from evaluation import (
     LOSS_GOAL,
@@ -28,8 +29,8 @@ from evaluation import (
     validate_depth,
 )
 from evaluation.loop import predict_flipped
-from evaluation.saved import SavedInverseDepths
-from metrics import METRICS, Protocol
+from evaluation.saved import SavedInverseDepths, read_inverse_depths
+from metrics import METRICS, GroundTruth, Protocol
 from structures import Batch, Prediction
 from utils import InputError
 
@@ -199,6 +200,50 @@ def test_saved_values_without_depth_are_named(tmp_path, value, word):
         one(SavedInverseDepths(array, wall, "disps.npy"), wall)
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.ones((5, 1, 8, 8), np.float32),
+        np.ones((5, 8), np.float32),
+        np.float32(1),
+        np.ones((5, 0, 8), np.float32),
+        np.ones((0, 8, 8), np.float32),
+        np.ones((5, 8, 8), np.uint16),
+        np.ones((5, 8, 8), complex),
+    ],
+    ids=lambda array: f"{array.dtype} {array.shape}",
+)
+def test_saved_values_of_another_shape_are_refused(tmp_path, array):
+    np.save(tmp_path / "disps.npy", array)
+    for eigen in (False, True):
+        with pytest.raises(InputError, match=r"disps\.npy: saved disparities are floats of shape .*, got"):
+            read_inverse_depths(tmp_path / "disps.npy", eigen)
+
+
+def test_a_map_of_one_pixel_is_one_depth(tmp_path):
+    wall = Wall(tmp_path, count=2)
+    result = one(SavedInverseDepths(np.ones((2, 1, 1), np.float32), wall), wall)
+    assert result.mean["abs_rel"] == pytest.approx(one(constant_predictor(1.0), wall).mean["abs_rel"])
+
+
+def test_infinite_ground_truth_is_unknown(tmp_path):
+    wall = Wall(tmp_path, count=1)
+    maps = wall.metres(0)[None].copy()
+    maps[0, :4] = np.inf
+    maps[0, 4:8] = np.nan
+    maps[0, 8:12] = -1
+    kept = GroundTruth.of(maps, Protocol("plain", "drawn", cap_ground_truth=False))
+    assert kept.valid.sum() == maps[0, 12:].size and kept.depth.isfinite().all()
+
+
+def test_a_small_shared_memory_is_refused_before_workers_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: 100_000)
+    wall = Wall(tmp_path, ground_truth={2, 3, 4})  # the first samples have fewer bytes
+    with pytest.raises(InputError, match=r"/dev/shm has 0 MB free .*or give --num_workers [01]$"):
+        one(from_brightness, wall, workers=2)
+    assert one(from_brightness, wall).rows
+
+
 def test_each_camera_of_a_rig_has_its_rows(tmp_path):
     wall = Wall(tmp_path, count=2, cameras=3)
     result = one(from_brightness, wall)
@@ -339,8 +384,6 @@ def test_refusals_name_what_is_wrong(tmp_path):
     wall = Wall(tmp_path)
     with pytest.raises(InputError, match="4 saved disparities do not belong to the 5 images"):
         SavedInverseDepths(np.ones((4, 8, 8), np.float32), wall)
-    with pytest.raises(InputError, match=r"floats of shape \(count, height, width\)"):
-        SavedInverseDepths(np.ones((5, 1, 8, 8), np.float32), wall)
     with pytest.raises(InputError, match="no pixel of far's ground truth is valid"):
         one(from_brightness, wall, Protocol("far", "", min_depth=50))
     with pytest.raises(ValueError, match=r"\(5, 1, H, W\), got \(5, 32, 64\)"):

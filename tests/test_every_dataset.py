@@ -14,8 +14,6 @@ from tests import runs
 from tests.test_components import PACKAGE_OF
 from tools import export_gt_depth
 from tools.layouts import LAYOUTS
-from tools.layouts._base import Plan
-from tools.make_synthetic import make
 from utils import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,11 +31,10 @@ def trained(tiny_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS.names() if name in LAYOUTS.names()])
-def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, tmp_path, capsys):
+def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, worlds, tmp_path, capsys):
     if name in PACKAGE_OF:
         pytest.importorskip(PACKAGE_OF[name])
-    root = tmp_path / "data"
-    make(Plan(name, root, sequences=2, frames=6, height=64, width=96, seed=0, ext="png"))
+    root = worlds.copy(tmp_path / "data", name, frames=6)
     splits = {"split": root / "splits"} if (root / "splits").is_dir() else {}
     model = trained
     if name not in SINGLE:
@@ -75,13 +72,11 @@ def test_it_is_trained_on_exported_evaluated_and_predicted_from(name, trained, t
     assert any((tmp_path / "seen").iterdir())
 
 
-def test_all_of_them_are_evaluated_in_one_call(trained, tmp_path, capsys):
+def test_all_of_them_are_evaluated_in_one_call(trained, worlds, tmp_path, capsys):
     pytest.importorskip("nuscenes")
     words = []
     for name in evaluate_depth.TOGETHER:
-        root = tmp_path / name
-        make(Plan(name, root, sequences=2, frames=6, height=64, width=96, seed=0, ext="png"))
-        words += [f"--{name}_path", str(root)]
+        words += [f"--{name}_path", str(worlds.get(name, frames=6))]
     words += ["--post_process", "--num_workers", "0", "--device", "cpu", "--batch_size", "4"]
     evaluate_depth.main(["--run", str(trained), *words, "--output", str(tmp_path / "evaluation")])
     printed = capsys.readouterr().out

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from files import explained, inside, writing
+from datasets._depth_files import read_depth
+from files import damage, explained, inside, writing
 from utils import InputError
 
 
@@ -49,6 +51,26 @@ def test_name_that_leads_out_of_its_folder_is_refused(name):
 @pytest.mark.parametrize("name", ["scene-0061", "a/b..c", "..hidden"])
 def test_name_within_its_folder_is_kept(name):
     assert inside("masks", name) == Path("masks") / name
+
+
+def test_a_placeholder_of_a_file_is_named(tmp_path):
+    path = tmp_path / "depth.npy"
+    for content, words in (
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            "it is a git-LFS pointer; fetch the file itself: git lfs",
+        ),
+        (b"", "it is an empty file; copy or download it again"),
+        (b"\x93NUMPY", "is it truncated?"),
+    ):
+        path.write_bytes(content)
+        assert damage(path).startswith(words)
+        if content[:1] != b"\x93":
+            with pytest.raises(InputError, match=r"depth\.npy cannot be read as depth \(.*\); it is an? "):
+                read_depth(path, 1)
+    np.save(path, np.zeros((0, 4)))
+    with pytest.raises(InputError, match=r"is not a depth map: expected \(height, width\), got \(0, 4\)"):
+        read_depth(path, 1)
 
 
 def test_unreadable_input_is_not_called_unwritable(tmp_path):

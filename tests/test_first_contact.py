@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from parallax.commands import commands
 from tests import runs
 from utils import PROJECT
 
@@ -24,8 +25,28 @@ finally:
 def watch(module, *words):
     code = WATCH.format(module=module, words=words)
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=runs.HANG
     )
+
+
+HEAVY = ("torch", "torchvision", "timm", "cv2", "onnx", "transformers", "pandas", "scipy", "matplotlib")
+HELP = """
+import importlib, sys
+from utils import run_main
+sys.argv = ["parallax", "--help"]
+try:
+    run_main(importlib.import_module("{module}").main)
+finally:
+    print(*sorted({heavy!r} & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("module", sorted({*commands().values(), "test_video"}))
+def test_help_imports_nothing_heavy(module):
+    """So that every command answers in a fraction of a second."""
+    code = HELP.format(module=module, heavy=set(HEAVY))
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.stdout and done.stderr == "\n" and done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -48,9 +69,37 @@ def test_torch_is_not_imported_for(words):
     assert done.returncode == (2 if done.stderr.startswith("error: ") else 0)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--version"],
+        ["trian"],
+        ["train", "--list"],
+        ["doctor", "--help"],
+        ["train", "walk.mp4", "--heigth", "64"],
+        ["train", "nowhere.mp4"],
+        ["predict", "walk.mp4", "--outptu", "a.gif"],
+        ["predict", "walk.mp4", "--run"],
+        ["evaluate", "KITTI"],
+    ],
+    ids=" ".join,
+)
+def test_torch_is_not_imported_for_the_command(words):
+    done = watch("parallax.__main__", *words)
+    assert done.stderr.endswith("no torch\n"), done.stderr
+    assert done.returncode == (2 if done.stderr.startswith("error: ") else 0)
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--data_path", "x"]], ids=" ".join)
 def test_torch_is_not_imported_for_the_flags_of_a_tool(words):
     done = watch("tools.pseudo_depth", *words)
+    assert done.stderr.endswith("no torch\n") and done.returncode == (0 if words == ["--help"] else 2)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--run", "x", "--to", "a.tflite"]], ids=" ".join)
+def test_torch_is_not_imported_for_the_flags_of_the_export(words):
+    done = watch("tools.export", *words)
     assert done.stderr.endswith("no torch\n") and done.returncode == (0 if words == ["--help"] else 2)
 
 
@@ -71,7 +120,7 @@ def test_the_list_has_a_description_for_each_name(capsys):
 
 def test_a_closed_pipe_ends_the_list_quietly():
     command = f"{sys.executable} run.py --list | head -1"
-    done = subprocess.run(command, shell=True, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, shell=True, cwd=PROJECT, capture_output=True, text=True, timeout=runs.HANG)
     assert (done.stdout, done.stderr) == ("methods:\n", "")
 
 
@@ -79,7 +128,7 @@ def test_a_closed_pipe_ends_the_list_quietly():
 def test_outside_of_the_environment_it_says_what_to_do(script):
     # -S: no installed packages.
     done = subprocess.run(
-        [sys.executable, "-S", script], cwd=PROJECT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-S", script], cwd=PROJECT, capture_output=True, text=True, timeout=runs.HANG
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "is not installed for" in done.stderr and ".venv/bin/activate" in done.stderr

@@ -40,6 +40,22 @@ def test_dataset_settings_have_two_spellings(words):
     assert settings == {"depth_scale": 1000, "files": "left.png 0*.png"}
 
 
+@pytest.mark.parametrize("key", ["name", "data_path", "height", "skip_missing"])
+def test_settings_that_have_a_flag_are_refused(key):
+    flag = "--dataset" if key == "name" else f"--{key}"
+    for words in (["--set", f"{key}=1"], [f"--dataset.{key}", "1"]):
+        with pytest.raises(InputError, match=f"--dataset.{key} would shadow {flag}; give {flag}"):
+            parse("--run", "r", *words)
+
+
+def test_settings_of_a_dataset_need_one():
+    parser = flags.new_parser("test_video.py", "A video.")
+    with pytest.raises(
+        InputError, match=r"--dataset\.stride is a setting of a dataset, and test_video\.py opens"
+    ):
+        flags.parse(parser, ["--dataset.stride", "2"])
+
+
 def test_a_tilde_that_the_shell_leaves_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
     args = parse("--run=~/runs/a", "--data_path=~/data")
@@ -79,7 +95,13 @@ def test_the_published_flag_for_the_cpu_is_understood():
     [
         (["--deviec", "cpu"], r"there is no flag --deviec; did you mean '--device'\?"),
         (["--batch", "4"], "there is no flag --batch"),  # no abbreviations
-        (["runs/a"], "unexpected argument 'runs/a'"),
+        (["runs/a"], "unexpected argument 'runs/a'$"),
+        (
+            ["--dataset.intrinsics", "60", "60", "48", "32"],
+            """unexpected argument '60'; in quotes .*: --dataset.intrinsics "60 60 48 32"$""",
+        ),
+        (["--intrinsics", "60 60 48 32"], r"no flag --intrinsics; did you mean '--dataset\.intrinsics'\?$"),
+        (["--frobnicate"], r"there is no flag --frobnicate; see .* --help$"),
         (["--batch_size", "0"], "--batch_size must be 1 or more, got 0"),
         (["--num_workers", "-1"], "--num_workers must be 0 or more, got -1"),
         (["--dataset.depth_scale"], "--dataset.depth_scale needs a value"),

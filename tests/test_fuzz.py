@@ -20,7 +20,7 @@ hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from cameras import read_camera  # noqa: E402
+from cameras import read_calibration, read_camera  # noqa: E402
 from checkpoints import load_checkpoint, save_checkpoint  # noqa: E402
 from checkpoints._record import Checkpoint  # noqa: E402
 from datasets._kitti import CalibrationFile  # noqa: E402
@@ -159,6 +159,25 @@ def test_damaged_calibration(folder, data):
     only_sentences(lambda: read_timestamps(times))
     poses = put(folder, "poses.txt", content(b"1 0 0 0 0 1 0 0 0 0 1 0\n" * 3))
     only_sentences(lambda: read_path(poses))
+
+
+OTHER_PROGRAMS = {
+    "cameras.txt": b"# header\n1 OPENCV 96 64 50 50 48 32 0.1 0.01 0 0\n",
+    "transforms.json": b'{"w": 96, "h": 64, "fl_x": 50, "cx": 48, "frames": [{"fl_y": 50, "k1": 0.1}]}',
+    "camchain.yaml": b"cam0:\n  camera_model: omni\n  intrinsics: [1.5, 50, 50, 48, 32]\n"
+    b"  distortion_model: radtan\n  distortion_coeffs: [0.1, 0, 0, 0]\n  resolution: [96, 64]\n",
+    "camera_info.yaml": b"image_width: 96\nimage_height: 64\ncamera_matrix:\n"
+    b"  data: [50, 0, 48, 0, 50, 32, 0, 0, 1]\ndistortion_model: plumb_bob\n"
+    b"distortion_coefficients:\n  data: [0.1, 0, 0, 0, 0]\n",
+}
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_damaged_camera_files_of_other_programs(folder, data):
+    for name, valid in OTHER_PROGRAMS.items():
+        path = put(folder, name, data.draw(damaged(valid)))
+        only_sentences(lambda path=path: read_calibration(path))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -104,3 +105,10 @@ def test_hub_loads_next_to_modules_of_the_same_names(run, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "height 64" in done.stdout
+
+
+def test_packages_of_an_environment_in_the_checkout_are_not_ours():
+    stranger, own = ModuleType("datasets"), ModuleType("datasets")
+    stranger.__file__ = str(PROJECT / ".venv/lib/python3/site-packages/datasets/__init__.py")
+    own.__file__ = str(PROJECT / "datasets/__init__.py")
+    assert not hubconf._is_ours(stranger) and hubconf._is_ours(own)

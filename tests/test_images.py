@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 import images
-from images import colourise, image_grid, ring_grid, save_image, surround_grid
+from images import colourise, encode_depth, image_grid, ring_grid, save_depth, save_image, surround_grid
 from utils import InputError
 
 WHITE = np.full((64, 128, 3), 255, np.uint8)
@@ -62,3 +62,17 @@ def test_full_disk_keeps_the_earlier_image(tmp_path, monkeypatch):
     assert [item.name for item in tmp_path.iterdir()] == ["a.png"]
     with Image.open(tmp_path / "a.png") as kept:
         assert np.asarray(kept).min() == 255
+
+
+def test_depth_that_is_not_positive_and_finite_is_unknown():
+    values = np.array([[2.0, 1.0, 0.0, -1.0, np.nan, np.inf, 1e-9]])
+    assert encode_depth(values).tolist() == [[65535, 32768, 0, 0, 0, 0, 1]]
+    assert encode_depth(values, 40000.0).tolist() == [[65535, 40000, 0, 0, 0, 0, 1]]
+    assert not encode_depth(np.zeros((2, 2))).any()
+
+
+def test_depth_file_states_its_factor(tmp_path):
+    save_depth(tmp_path / "a.png", np.array([[1.5, 0, 300.0]]), 256)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.text["Comment"] == "depth = value / 256; 0 is unknown"
+        assert np.array(image).tolist() == [[384, 0, 65535]] and np.array(image).dtype == np.uint16

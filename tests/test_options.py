@@ -5,11 +5,14 @@ import re
 import pytest
 import torch
 
+import flags
+from components import Setting
 from datasets import DATASETS
 from datasets.augmentation import Augment
 from losses import LOSSES
 from methods import METHODS
 from options import OPTIONS, effective, parse, read_config
+from options.values import Typed, read_settings
 from tools._options import add_settings, new_parser
 from utils import PROJECT, InputError, check_settings, read_yaml, to_yaml
 from views import Views
@@ -59,11 +62,10 @@ def test_a_pattern_of_files_need_not_be_yaml(pattern):
     assert parse(["--dataset", "folder", "--dataset.files", pattern]).dataset["files"] == pattern
 
 
-def test_a_config_is_named_by_its_way_from_the_working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"there is no config configs/demo\.yaml.*\.\./.*configs/demo\.yaml"):
-        parse(["--config", "configs/demo.yaml"])
-    monkeypatch.chdir(PROJECT)
+@pytest.mark.parametrize("folder", [None, PROJECT])
+def test_our_configs_are_found_from_every_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder or tmp_path)
+    assert parse(["--config", "configs/demo.yaml"]).pose_encoder == "resnet10t"
     with pytest.raises(InputError, match=r"there is no config configs/dem\.yaml; did you mean 'configs/demo"):
         parse(["--config", "configs/dem.yaml"])
 
@@ -238,6 +240,16 @@ def test_name_and_data_path_have_defaults(tmp_path, monkeypatch):
         ("--views.local_crop maybe", "views: local_crop is true or false, got 'maybe'"),
         ("--augment.hue 0.7", r"hue must be in \[0, 0.5\], got 0.7"),
         ("--num_scales 7", "--num_scales must be 1 to 4, got 7"),
+        ("--log_dir none", "--log_dir needs a value, got 'none'"),
+        ("--decay_epochs 26 none", "--decay_epochs must be a whole number, got 'none'"),
+        ("--scales none", "--scales must be a whole number, got 'none'"),
+        ("--load_weights_folder=", "--load_weights_folder must be a word or text, got ''"),
+        ("--dataset.intrinsics= --dataset folder", "dataset folder: intrinsics needs a value, got ''"),
+        ("--losses.supervised_depth.scale_weights x", "scale_weights is a list of numbers, got 'x'"),
+        ("--losses.supervised_depth.scale_weights [none]", r"is a list of numbers, got '\[none\]'"),
+        ("--augment.crop 3", "augment: crop is settings like {name: value}, got '3'"),
+        ("--views.local_crop none", "views: local_crop is true or false, got 'none'"),
+        ("--companion=", "companion's name must be a word, got ''"),
     ],
 )
 def test_an_impossible_command_line_is_refused_in_a_sentence(words, sentence):
@@ -251,7 +263,15 @@ def test_an_impossible_command_line_is_refused_in_a_sentence(words, sentence):
         ("heigth: 64", "a.yaml has an unknown option 'heigth'; did you mean 'height'"),
         ("height: tall", "a.yaml: height must be a whole number, got 'tall'"),
         ("batch_size:", "a.yaml: batch_size must be a whole number, got None"),
-        ("log_dir:", "a.yaml: log_dir needs a value"),
+        ("log_dir:", "a.yaml: log_dir needs a value, got None"),
+        ("log_dir: none", "a.yaml: log_dir needs a value, got 'none'"),
+        ("log_dir: [runs]", r"a.yaml: log_dir must be a word or text, got \['runs'\]"),
+        ("height: [64]", r"a.yaml: height must be a whole number, got \[64\]"),
+        ("data_path: ''", "a.yaml: data_path must be a word or text, got ''"),
+        ("losses: {smoothness: {weight: null}}", "loss smoothness: weight needs a value, got None"),
+        ("augment: {hue: null}", "augment: hue needs a value, got None"),
+        ("losses: {smoothness: null}", "losses.smoothness must be settings like {weight: 1.0}, got None"),
+        ("companion: ''", "companion must be a name or {name: ..., setting: value}, got ''"),
         ("no: 64", "a.yaml has an unknown option 'no'"),
         ("augment: {1: 2}", "augment has no setting '1'"),
         ("config: b.yaml", "a.yaml names a config, which only the command line does"),
@@ -289,8 +309,42 @@ def test_every_config_names_what_exists(config):
 def test_settings_of_a_tool_are_collected():
     parser = new_parser("")
     add_settings(parser)
-    given = parser.parse_args(["--set", "files=*.png", "stride=2", "--set", "val_fraction=0"])
-    assert dict(given.set) == {"files": "*.png", "stride": 2, "val_fraction": 0}
+    words = "--set files=*.png stride=2 --set val_fraction=0 --dataset.intrinsics none"
+    given = flags.parse(parser, words.split())
+    assert given.dataset_settings == {"files": "*.png", "stride": 2, "val_fraction": 0, "intrinsics": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ("--dataset kitti --dataset.speed 010", "010"),
+        ("--dataset ddad --dataset.speed no", False),
+        ("--dataset.speed oxts", "oxts"),
+        ("--dataset folder --dataset.depth_scale 010", 10.0),
+        ("--dataset folder --dataset.files 2011-09-26", "2011-09-26"),
+        ("--dataset folder --dataset.intrinsics NULL", None),
+        ("--dataset folder --dataset.stride 1e1", 10),
+    ],
+)
+def test_settings_of_an_evaluation_are_read_by_type(words, value):
+    parser = new_parser("")
+    flags.add_dataset_flags(parser)
+    assert list(flags.parse(parser, words.split()).dataset_settings.values()) == [value]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--dataset folder --dataset.stride none", "dataset folder: stride is a whole number, got 'none'"),
+        ("--dataset.stride two", "dataset: stride is a whole number, got 'two'"),
+        ("--dataset folder --dataset.files=", "dataset folder: files needs a value, got ''"),
+    ],
+)
+def test_settings_of_an_evaluation_of_another_type_are_refused(words, sentence):
+    parser = new_parser("")
+    flags.add_dataset_flags(parser)
+    with pytest.raises(InputError, match=f"^{sentence}"):
+        flags.parse(parser, words.split())
 
 
 @pytest.mark.parametrize(
@@ -299,6 +353,12 @@ def test_settings_of_a_tool_are_collected():
         ("--seed 010", "seed", 10),
         ("--batch_size 1e1", "batch_size", 10),
         ("--max_steps none", "max_steps", None),
+        ("--optimizer none", "optimizer", None),
+        ("--method bdedepth --optimizer none", "optimizer", "adamw"),
+        ("--method featdepth --num_layers NONE", "num_layers", 50),
+        ("--decay_epochs none", "decay_epochs", None),
+        ("--models_to_load null", "models_to_load", None),
+        ("--height 64.0", "height", 64),
         ("--split 010", "split", "010"),
         ("--model_name 2011-09-26", "model_name", "2011-09-26"),
         ("--max_depth inf", "max_depth", float("inf")),
@@ -337,6 +397,18 @@ def test_a_setting_reads_unusual_words_by_its_type(typed, value, tmp_path):
     assert parse([f"--dataset.{key}", word]).dataset[key] == value
     config = write(tmp_path / "a.yaml", f"dataset: {{name: kitti, {key}: {word}}}")
     assert parse(["--config", config]).dataset[key] == value
+
+
+@pytest.mark.parametrize("typed", ["[1, 0.5]", "1 0.5", "1,.5", "[1, 5e-1]"])
+def test_a_list_of_numbers_is_read_in_every_form(typed, tmp_path):
+    terms = parse(["--losses.supervised_depth.scale_weights", typed]).losses
+    assert terms["supervised_depth"]["scale_weights"] == [1, 0.5]
+
+
+def test_a_list_of_one_element_is_that_element(tmp_path):
+    config = write(tmp_path / "a.yaml", "losses: {supervised_depth: {scale_weights: 1}}")
+    for words in (["--config", config], ["--losses.supervised_depth.scale_weights", "1"]):
+        assert parse(words).losses["supervised_depth"]["scale_weights"] == [1]
 
 
 @pytest.mark.parametrize("words", ["--dataset folder --dataset.files 87", "--config {config}"])
@@ -382,6 +454,13 @@ def test_help_is_one_line_for_each_option(capsys):
 
 @pytest.mark.parametrize("name", ["../x", "/", "", "a/../../b"])
 def test_the_name_of_a_run_stays_in_its_folder(name):
-    with pytest.raises(InputError, match="--model_name must be a name inside --log_dir, got"):
+    with pytest.raises(InputError, match=r"--model_name must be a (name inside --log_dir|word or text), got"):
         parse(["--model_name", name])
     assert parse(["--model_name", "group/first"]).model_name == "group/first"
+
+
+def test_whole_numbers_and_shares_of_a_list_stay_apart():
+    known = {"crop_borders": Setting("Sequence[float] | None", None)}
+    for given in ([-352, 0, 0.5, 1216], Typed("[-352, 0, 0.5, 1216]"), Typed("-352 0 0.5 1216")):
+        borders = read_settings("folder", known, {"crop_borders": given})["crop_borders"]
+        assert [type(number) for number in borders] == [int, int, float, int]

@@ -126,7 +126,7 @@ EXPECTED = {
         "losses": {"photometric": {"weight": 1.0, "ssim_weight": 0.85}, "smoothness": {"weight": 1e-3}},
         "augment": {"flip": 0.5, "jitter": 1.0, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2,
                     "hue": 0.05},
-        "seed": 42, "optimizer": "adam", "keep_checkpoints": 5, "weights_init": "scratch",
+        "seed": 42, "optimizer": "adam", "keep_checkpoints": 1, "keep_best": 5, "weights_init": "scratch",
     },
     "train_ddad": WHOLE | {
         "height": 384, "batch_size": 2, "num_workers": 8, "learning_rate": 9e-5, "num_epochs": 250,
@@ -147,7 +147,8 @@ EXPECTED = {
         "depth_network": {"name": "packnet_san", "version": "1A", "dropout": 0.5}, "height": 352,
         "width": 1216, "frame_ids": [0], "split": "eigen_zhou",
         "dataset": {
-            "name": "kitti", "ground_truth": "improved", "supervision": True, "input_depth": "velodyne"
+            "name": "kitti", "ground_truth": "improved", "supervision": True, "input_depth": "velodyne",
+            "crop_borders": [-352, 0, 0.5, 1216],
         },
         "losses": {
             "photometric": {"weight": 0.0, "ssim_weight": 0.85}, "smoothness": {"weight": 0.0},
@@ -157,8 +158,10 @@ EXPECTED = {
         },
     },
     "train_packnet_san_ddad": {
-        "dataset": {"name": "ddad", "supervision": True,
-                    "camera_names": ["front", "front_left", "back", "front_right"]},
+        "dataset": {"name": "ddad", "camera_names": ["front"], "supervision": True},
+        "joined": {"others": [{"name": "ddad", "camera_names": [camera], "supervision": True}
+                              for camera in ("front_left", "front_right", "back")]},
+        "num_epochs": 250,
         "losses": {
             "photometric": {"weight": 0.0, "ssim_weight": 0.85}, "smoothness": {"weight": 0.0},
             "supervised_depth": {"weight": 1.0, "error": "silog", "only_known": True, "num_scales": 1,
@@ -247,7 +250,8 @@ def test_semi_supervision_shares_the_weight():
         ("model.loss.upsample_depth_maps", False, {"v1_multiscale": True}),
         ("model.loss.num_scales", 2, {"scales": [0, 1]}),
         ("datasets.augmentation.jittering", "()", {"augment": {"flip": 0.5, "jitter": 0.0}}),
-        ("checkpoint.save_top_k", -1, {"keep_checkpoints": 0}),
+        ("checkpoint.save_top_k", -1, {"keep_checkpoints": 0, "keep_best": 0}),
+        ("checkpoint.save_top_k", 3, {"keep_checkpoints": 1, "keep_best": 3}),
         ("model.scheduler.name", "CosineAnnealingLR", {"scheduler": "cosine"}),
         ("model.checkpoint_path", "a.ckpt", {"load_weights_folder": "a.ckpt"}),
         ("model.pose_net.checkpoint_path", "a.ckpt", {"models_to_load": ["pose"]}),
@@ -279,8 +283,7 @@ def test_a_value_that_is_not_the_default_is_taken_over(path, value, expected):
         ("model.loss.rotation_mode", "quat", "rotation_mode quat has no counterpart here"),
         ("model.name", "SelfSup", "there is no 'SelfSup'; did you mean 'SelfSupModel'"),
         ("datasets.train.dataset", ["Kitti"], "there is no 'Kitti'"),
-        ("datasets.train.dataset", ["KITTI", "DGP"], "one dataset is trained on at a time"),
-        ("datasets.train.repeat", [1, 2], r"repeated alike here, got \[1, 2\]"),
+        ("datasets.train.dataset", ["KITTI", "KITI"], "there is no 'KITI'; did you mean 'KITTI'"),
         ("datasets.augmentation.image_shape", "(192, x)", "image_shape does not parse: .192, x."),
         ("datasets.test.depth_type", ["velodine"], "there is no 'velodine'; did you mean 'velodyne'"),
     ],
@@ -288,6 +291,23 @@ def test_a_value_that_is_not_the_default_is_taken_over(path, value, expected):
 def test_what_has_no_counterpart_is_refused(path, value, words):
     with pytest.raises(InputError, match=words):
         packnet(changed("train_kitti", path, value))
+
+
+def test_several_datasets_are_joined_with_their_repeats():
+    settings = changed("train_kitti", "datasets.train.dataset", ["KITTI", "DGP", "DGP"])
+    train = settings["datasets"]["train"]
+    train |= {"path": ["/data/kitti", "/data/ddad", "/data/ddad"], "repeat": [2, 1, 1]}
+    train |= {"cameras": [[], ["camera_01"], ["camera_09"]], "split": [ZHOU, "train", "train"]}
+    options, notes = packnet(settings)
+    assert options["dataset"]["name"] == "kitti" and options["split"] == "eigen_zhou"
+    others = [
+        {"name": "ddad", "camera_names": [name], "data_path": "/data/ddad"} for name in ("front", "back")
+    ]
+    assert options["joined"] == {"others": others, "repeat": [2, 1, 1]}
+    assert options["num_epochs"] == 50 and "joined.others[0] is read from /data/ddad" in " ".join(notes)
+    train["split"] = [ZHOU, "train"]
+    with pytest.raises(InputError, match=r"train\.split has 2 values for 3 datasets; give one for all"):
+        packnet(settings)
 
 
 def test_two_files_of_weights_are_refused():

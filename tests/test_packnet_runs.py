@@ -70,6 +70,8 @@ def words(config: str, trees: dict, log_dir) -> list[str]:
     }
     if name == "kitti":
         settings["split"] = trees[name] / "splits"
+        if "san_kitti" in config:  # the published window is larger than drawn images
+            settings["dataset.crop_borders"] = "[-56, 0, 0.5, 80]"
     return [
         "--config",
         config,

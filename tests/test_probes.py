@@ -22,8 +22,6 @@ from networks import NETWORKS
 from predictor import load_predictor
 from structures import Prediction
 from tests import runs
-from tools.layouts._base import Plan
-from tools.make_synthetic import make
 from utils import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread", "probes")
@@ -116,11 +114,9 @@ def kitti(tiny_kitti, tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def city(tmp_path_factory):
-    root = tmp_path_factory.mktemp("probes") / "city"
-    make(Plan("cityscapes", root, sequences=2, frames=5, height=64, width=96, seed=0, ext="png"))
-    return root
+@pytest.fixture
+def city(worlds):
+    return worlds.get("cityscapes")
 
 
 PROBES = {

@@ -26,7 +26,7 @@ DEFAULTS = {
     "method": {"focal": True, "skip": True, "joint_pose": False},
     "dataset": {"masks": False},
 }
-PER_RUN = {"config", "model_name", "keep_checkpoints"}
+PER_RUN = {"config", "model_name", "keep_checkpoints", "keep_best"}
 
 
 def write(folder, name: str, text: str) -> str:

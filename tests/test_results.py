@@ -3,19 +3,28 @@
 import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import _runs, results
 from benchmarks._numbers import Numbers, cell, differences, load_numbers, markdown, replace_section, section
+from benchmarks.tables import adaptation
 from benchmarks.tables._evaluate import relative_error
-from benchmarks.tables._spec import Claim, Column, Table, with_folders
-from benchmarks.tables._worlds import WORLDS, describe, make_speed_worse, pseudo_depth
+from benchmarks.tables._spec import Claim, Column, Start, Table, with_folders
+from benchmarks.tables._worlds import (
+    WORLDS,
+    describe,
+    make_speed_worse,
+    move_away,
+    other_weather,
+    pseudo_depth,
+)
 from benchmarks.tables.completion import roughness
 from checkpoints import Checkpoint, save_checkpoint
 from options import effective, parse
-from utils import InputError
+from utils import PROJECT, InputError
 
 NAMES = results.table_names()
 MEASURED = [name for name in NAMES if (results.TABLES / f"{name}.json").is_file()]
@@ -63,6 +72,24 @@ def test_equal_options_share_a_run_and_others_do_not():
     assert table.run_name("one", 0) == small_table(text="other words").run_name("one", 0)
     assert table.run_name("one", 0) != small_table(steps=24).run_name("one", 0)
     assert table.digest != small_table(common={"height": 96}).digest
+
+
+def test_rows_of_a_table_start_from_the_same_weights(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(_runs, "call", lambda *words: calls.append(words) or 1.0)
+    monkeypatch.setattr(_runs, "check_finished", lambda folder, steps: folder.mkdir(parents=True))
+    start = Start({"height": 64, "data_path": "@rooms"}, models="encoder pose", steps=5, seed=7)
+    table = small_table(start=start)
+    folders = {"rooms": tmp_path / "rooms"}
+    for row in table.runs:
+        _runs.train(table, row, 0, folders, tmp_path)
+    first, one, two = (" ".join(map(str, words)) for words in calls)  # the start is trained once
+    assert "--seed 7" in first and "--max_steps 5" in first and "--load_weights_folder" not in first
+    for words in (one, two):
+        assert f"--load_weights_folder {tmp_path / 'runs' / start.run_name}" in words
+        assert "--models_to_load encoder pose" in words
+    longer = small_table(start=dataclasses.replace(start, steps=6))
+    assert table.digest != longer.digest and table.run_name("one", 0) != longer.run_name("one", 0)
 
 
 def test_an_unknown_table_is_refused():
@@ -122,13 +149,23 @@ def test_a_stopped_run_is_not_finished(commands, tmp_path):
 
 
 def test_a_world_is_rendered_once_and_again_if_it_changes(commands, tmp_path, monkeypatch):
-    _runs.render("rooms", tmp_path)
-    _runs.render("rooms", tmp_path)
+    _runs.render("rooms", tmp_path, tmp_path)
+    _runs.render("rooms", tmp_path, tmp_path)
     assert len(commands) == 1 and "nyuv2" in commands[0]
     other = dataclasses.replace(WORLDS["rooms"], flags={**WORLDS["rooms"].flags, "frames": 4})
     monkeypatch.setitem(WORLDS, "rooms", other)
-    _runs.render("rooms", tmp_path)
+    _runs.render("rooms", tmp_path, tmp_path)
     assert len(commands) == 2
+
+
+def test_a_recording_is_found_or_asked_for(tmp_path, capsys):
+    with pytest.raises(InputError, match=r"needs the recording .*kitti_odom_gray; see --recordings"):
+        _runs.render("snippet", tmp_path, tmp_path)
+    assert not results.has_recordings("kitti_snippet", tmp_path) and results.has_recordings("demo", tmp_path)
+    assert "kitti_snippet: left out, since" in capsys.readouterr().out
+    (tmp_path / "kitti_odom_gray").mkdir()
+    assert _runs.render("snippet", tmp_path, tmp_path) == tmp_path / "kitti_odom_gray"
+    assert results.has_recordings("kitti_snippet", tmp_path)
 
 
 def test_known_seeds_are_kept_unless_settings_changed(commands, tmp_path):
@@ -136,9 +173,9 @@ def test_known_seeds_are_kept_unless_settings_changed(commands, tmp_path):
     known = Numbers(table.digest)
     for row in table.runs:
         known.add(7, {row: {"abs_rel": 0.5}})
-    assert results.measure("x", table, [0], tmp_path, known).seeds == [0, 7]
+    assert results.measure("x", table, [0], {"rooms": tmp_path}, tmp_path, known).seeds == [0, 7]
     known.settings = "other"
-    assert results.measure("x", table, [0], tmp_path, known).seeds == [0]
+    assert results.measure("x", table, [0], {"rooms": tmp_path}, tmp_path, known).seeds == [0]
 
 
 # --------------------------------------------------------------------------------------- numbers and bands
@@ -146,7 +183,7 @@ def test_known_seeds_are_kept_unless_settings_changed(commands, tmp_path):
 
 def test_a_cell_is_the_mean_and_half_the_range():
     assert cell([0.1, 0.2, 0.6], 3) == "0.300 ± 0.250"
-    assert cell([7.0], 1) == "7.0" and cell([], 3) == "-"
+    assert cell([7.0], 1) == "7.0" and cell([7.0, 7.0], 1) == "7.0" and cell([], 3) == "-"
 
 
 def test_a_table_is_written_as_markdown():
@@ -223,6 +260,13 @@ def test_the_page_shows_the_committed_numbers(name):
     assert numbers.settings == table.digest and len(numbers.seeds) >= 3
 
 
+def test_the_readme_shows_the_demos_numbers():
+    numbers, table = load_numbers(results.TABLES / "demo.json"), results.load_table("demo")
+    columns = {key: column for key, column in table.columns.items() if not key.startswith("epoch")}
+    rows = {row: {key: numbers.values(row, key) for key in columns} for row in numbers.rows}
+    assert markdown(rows, columns) in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
 # ------------------------------------------------------------------------------------ worlds and evaluation
 
 
@@ -247,6 +291,34 @@ def test_worse_speed_is_late_and_noisy(tmp_path):
     errors = written[1:, 1] / (5 + times[1:] - 0.1) - 1
     assert errors.std() == pytest.approx(0.05, abs=0.01) and abs(errors.mean()) < 0.01
     assert path.read_text().startswith("seconds,metres_per_second\n0.000000,")
+
+
+def test_fog_hides_the_distance_and_keeps_what_is_near():
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    depth = np.full((64, 96), 0.5)
+    depth[:32] = 0  # sky
+    changed = other_weather(image, depth, np.random.default_rng(1)).astype(float)
+    assert changed[:32].std((0, 1)).max() < 3  # noise only
+    assert np.corrcoef(changed[32:, :, 0].ravel(), image[32:, :, 1].ravel())[0, 1] > 0.95
+
+
+def test_another_lens_keeps_the_middle_of_images_and_depth(tmp_path):
+    scene = tmp_path / "training/scene_000"
+    (scene / "depth").mkdir(parents=True)
+    rows, columns = np.mgrid[:96, :192]
+    cv2.imwrite(str(scene / "000000.png"), np.full((96, 192, 3), 90, np.uint8))
+    cv2.imwrite(str(scene / "depth/000000.png"), (256 + 192 * rows + columns).astype(np.uint16))
+    (scene / "cam.txt").write_text("100 0 95.5\n0 100 40\n0 0 1\n")
+    move_away(tmp_path)
+    depth = cv2.imread(str(scene / "depth/000000.png"), cv2.IMREAD_UNCHANGED)
+    assert depth.shape == (64, 128) and depth[0, 0] == 256 + 192 * 16 + 32
+    assert cv2.imread(str(scene / "000000.png")).shape == (64, 128, 3)
+    assert np.loadtxt(scene / "cam.txt").tolist() == [[100, 0, 63.5], [0, 100, 24], [0, 0, 1]]
+
+
+def test_the_share_is_the_part_of_the_gain():
+    rows = {adaptation.BEFORE: 0.5, adaptation.AFTER: 0.2, adaptation.BOUND: 0.1}
+    assert adaptation.share({row: {"abs_rel": value} for row, value in rows.items()}) == pytest.approx(0.75)
 
 
 def test_errors_are_relative_after_alignment_by_the_median():

@@ -18,7 +18,7 @@ def test_sigterm_ends_the_step_saves_and_exits_well(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, num_epochs=1000, num_workers=1)
     process = runs.start("run.py", *words, start_new_session=True)
     log = tmp_path / "run/log.jsonl"
-    runs.wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 2)
+    runs.wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 2, process)
     os.killpg(process.pid, signal.SIGTERM)  # the loader's process gets it too
     output = runs.finish(process)
     step = runs.last(tmp_path).training["step"]

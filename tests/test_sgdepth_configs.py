@@ -92,3 +92,11 @@ def test_an_unknown_option_is_refused_by_name(tmp_path):
 
 def test_other_settings_are_not_taken_for_sgdepth():
     assert is_sgdepth(RECORD) and not is_sgdepth({"method": "sgdepth", "height": 192})
+
+
+def test_a_companion_named_none_is_left_out(tmp_path):
+    assert parse(["--config", "configs/sgdepth.yaml", "--companion", "none"]).companion == {}
+    path = tmp_path / "without.yaml"
+    path.write_text("companion: none\n")
+    assert parse(["--config", "configs/sgdepth.yaml", str(path)]).companion == {}
+    assert parse(["--config", "configs/sgdepth.yaml"]).companion["name"] == "cityscapes"

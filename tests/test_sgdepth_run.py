@@ -8,17 +8,15 @@ import torch
 from PIL import Image
 
 from tests import runs
-from tools.layouts._base import Plan
-from tools.make_synthetic import make
 from utils import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def city(tmp_path_factory):
-    root = tmp_path_factory.mktemp("labelled") / "city"
-    make(Plan("cityscapes", root, sequences=3, frames=5, height=96, width=160, seed=0, ext="png"))
+def city(worlds, tmp_path_factory):
+    plan = {"sequences": 3, "height": 96, "width": 160}
+    root = worlds.copy(tmp_path_factory.mktemp("labelled") / "city", "cityscapes", **plan)
     for folder in list(root.glob("*/test")):  # the recording that is held out validates here
         folder.rename(folder.with_name("val"))
     return root

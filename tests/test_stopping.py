@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ import torch
 from checkpoints import load_checkpoint
 from logs import RunLog
 from processes import Processes
+from schedule import Progress
 from tests import runs
 from tests.test_trainer import assert_same
 from trainer import Trainer
+from training.resuming import check_agreement
 from training.stopping import REPEAT, StopRequest, as_sentence, of_loader
 from utils import InputError
 
@@ -29,7 +32,7 @@ def test_ctrl_c_in_a_terminal_saves_and_exits_well(tiny_kitti, tmp_path):
     words = runs.arguments(tiny_kitti, tmp_path, num_epochs=1000, num_workers=1)
     process = runs.start("run.py", *words, start_new_session=True)
     log = tmp_path / "run/log.jsonl"
-    runs.wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 2)
+    runs.wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 2, process)
     os.killpg(process.pid, signal.SIGINT)  # the loader's process gets it too
     output = runs.finish(process)
     step = runs.last(tmp_path).training["step"]
@@ -180,6 +183,13 @@ def test_a_small_shared_memory_is_refused_with_what_fits(small_shared_memory, ti
     runs.build(runs.arguments(tiny_kitti, tmp_path, num_workers=0))
 
 
+def test_a_validation_by_the_loss_fits_shared_memory_too(small_shared_memory, tiny_kitti, tmp_path):
+    trainer = runs.build(runs.arguments(tiny_kitti, tmp_path, num_workers=2, monitor="loss"))
+    small_shared_memory(0.3)
+    with pytest.raises(InputError, match=r"/dev/shm has 0 MB free .*or give --num_workers 0"):
+        trainer.validate()
+
+
 # Runs in one folder.
 
 
@@ -188,7 +198,7 @@ def test_a_second_run_in_the_folder_is_refused(tiny_kitti, tmp_path):
     process = runs.start("run.py", *words)
     log = tmp_path / "run/log.jsonl"
     try:
-        runs.wait_for(lambda: log.exists() and log.read_text())
+        runs.wait_for(lambda: log.exists() and log.read_text(), process)
         os.kill(process.pid, signal.SIGSTOP)
         before = log.read_text()
         for resume in ("never", "auto"):
@@ -197,7 +207,7 @@ def test_a_second_run_in_the_folder_is_refused(tiny_kitti, tmp_path):
         assert log.read_text() == before
     finally:
         process.kill()
-        process.wait()
+        process.communicate()  # closes its pipe as well
     trainer = runs.build([*words, "--resume", "auto", "--max_steps", "1"])  # the lock is stale now
     trainer.train()
 
@@ -237,6 +247,13 @@ def test_a_validation_is_logged_once(tiny_kitti, tmp_path, monkeypatch, kill):
         trainer = runs.train([*words, "--resume", "auto"])
     assert len([r for r in runs.records(tmp_path) if "val/abs_rel" in r]) == 1
     assert trainer.best is not None
+
+
+def test_processes_that_see_different_data_stop(tmp_path):
+    processes = SimpleNamespace(gather=lambda value: [21, 20] if value == 21 else [value, value])
+    with pytest.raises(InputError, match=r"training samples \(process 0: 21, process 1: 20\); every machine"):
+        check_agreement(processes, Progress(), tmp_path, 21)
+    check_agreement(processes, Progress(), tmp_path, 20)
 
 
 def test_processes_that_disagree_on_the_step_stop(tiny_kitti, tmp_path):

@@ -18,7 +18,7 @@ MOST_FILE, MOST_FUNCTION, MOST_SETTINGS = 400, 60, 10  # lines, lines, parameter
 LEVELS = [
     {"utils"},
     {"structures", "components", "devices", "files", "intrinsics", "provenance", "shards", "workers"},
-    {"layers", "processes", "schedule", "segmentation_metrics"},
+    {"layers", "notices", "processes", "progress", "schedule", "segmentation_metrics", "storage"},
     {"kernels"},
     {
         "cameras",
@@ -30,6 +30,7 @@ LEVELS = [
         "clouds",
         "sinks",
         "trajectories",
+        "matching",
     },
     {"networks", "losses", "datasets", "videos"},
     {"views"},
@@ -49,6 +50,7 @@ LEVELS = [
         "test_simple",
         "test_video",
         "hubconf",
+        "parallax",
     },
     {"benchmarks"},
 ]
@@ -58,7 +60,7 @@ UPWARD: dict[tuple[str, str], str] = {}  # (importing, imported): why
 SCRIPTS_AS_LIBRARY = {  # (importing, entry script): why
     ("benchmarks.sift_matches", "benchmarks.prepare_cityscapes"): "shares the published program's stand-in",
     ("benchmarks.sift_matches", "tools.make_synthetic"): "renders its world with the tool",
-    ("benchmarks.surround_table", "tools.make_synthetic"): "renders its world with the tool",
+    ("benchmarks.tables.demo", "tools.demo"): "evaluates as the demo does",
 }
 LONG_FILES = {  # file: why
 }

@@ -50,7 +50,8 @@ def test_two_processes_train_and_evaluate_a_rig_as_one_does(tiny_ddad, tmp_path)
     runs.same_gradients(one, two)
 
     board = EventAccumulator(str(tmp_path / "one/run/tensorboard")).Reload().Tags()
-    assert board["images"] == ["surround"] and {"cloud_VERTEX", "cloud_COLOR"} <= set(board["tensors"])
+    assert board["images"] == ["surround", "val/image | inverse_depth | ground_truth"]
+    assert {"cloud_VERTEX", "cloud_COLOR"} <= set(board["tensors"])
 
     (validated,) = [record for record in runs.records(tmp_path / "one") if "loss" not in record]
     (sharded,) = [record for record in runs.records(tmp_path / "two") if "loss" not in record]

@@ -19,7 +19,7 @@ from images import colourise
 from layers import disparity_to_depth
 from prediction import reading
 from prediction.images import name_outputs
-from predictor import as_images, find_images, load_predictor, read_upright
+from predictor import as_images, find_images, load_predictor
 from structures import Batch
 from test_simple import main
 from tests import goldens
@@ -156,6 +156,14 @@ def test_images_of_one_name_do_not_overwrite_each_other(run, tmp_path):
     assert beside == {Path("x/0.png"): Path("x/0"), Path("y/0.png"): Path("y/0")}
 
 
+def test_a_frame_in_two_formats_is_predicted_once(tmp_path, capsys):
+    for name in ("0.png", "0.jpg", "1.png"):
+        draw(tmp_path / name)
+    assert find_images(str(tmp_path)) == [tmp_path / "0.jpg", tmp_path / "1.png"]
+    assert f"note: 1 images in {tmp_path} are left out" in capsys.readouterr().err
+    assert find_images(str(tmp_path), "png") == [tmp_path / "0.png", tmp_path / "1.png"]
+
+
 def test_every_output_lies_below_the_output_folder(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -225,8 +233,8 @@ def test_grey_of_16_bits_is_the_same_image_handed_over_or_turned(tmp_path):
     image.save(tmp_path / "b.png", exif=lying)
     (handed_over,) = as_images(image)
     assert np.array_equal(handed_over[0], grey >> 8)
-    assert torch.equal(read_upright(tmp_path / "a.png"), handed_over)
-    assert torch.equal(read_upright(tmp_path / "b.png"), handed_over.flip(1, 2))
+    assert torch.equal(as_images(tmp_path / "a.png")[0], handed_over)
+    assert torch.equal(as_images(tmp_path / "b.png")[0], handed_over.flip(1, 2))
 
 
 def test_points_use_cam_txt_or_report_assumed_intrinsics(constant_run, tmp_path, capsys):
@@ -257,7 +265,10 @@ def test_points_use_cam_txt_or_report_assumed_intrinsics(constant_run, tmp_path,
         (["--image_path", "a.png", "--run", "nowhere"], "there is no file or folder nowhere"),
         (["--image_path", "a.png", "--run", "RUN", "--ext", "xyz"], "cannot write 'xyz'; known endings"),
         (["--image_path", "a.png", "--run", "RUN", "--ply", "--intrinsics", "1 2 3"], r"expected 4 .* got 3"),
-        (["--image_path", "a.png", "--run", "RUN", "--intrinsics", "90 90 35 25"], "are for the points of"),
+        (
+            ["--image_path", "a.png", "--run", "RUN", "--intrinsics", "90 90 35 25"],
+            "--intrinsics are for the points of --ply",
+        ),
         (["--image_path", "a.png", "--run", "RUN", "--height", "100"], "must be a multiple of 32"),
         (["--image_path", "a.png", "--run", "RUN", "--batch_size", "0"], "--batch_size must be 1 or more"),
     ],

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from datasets.image_files import image_size
 from prediction.rig import scale_of
 from test_simple import main
 from tests.plys import read_ply
@@ -40,7 +40,7 @@ def words(run, data, *more):
 def test_frame_set_becomes_a_grid_a_cloud_and_camera_images(metric_run, tiny_ddad, tmp_path, capsys):
     main(words(metric_run, tiny_ddad, "--sample", "1", "--output", str(tmp_path), "--ply", "--save_npy"))
     (image_grid,) = tmp_path.glob("*_surround.png")
-    assert Image.open(image_grid).size == (3 * 480 + 8, 2 * 2 * 320 + 4)
+    assert image_size(image_grid) == (2 * 2 * 320 + 4, 3 * 480 + 8)
     depths = {path.name.split("_", 3)[3]: np.load(path) for path in tmp_path.glob("*_depth.npy")}
     assert len(depths) == 6 and len(list(tmp_path.glob("*_disp.png"))) == 6
     # The front camera's lens is longer, so the same answer is farther away.

@@ -72,8 +72,10 @@ def test_a_video_is_turned_as_its_header_says(tmp_path):
     lying[:, :32] = 255  # bright on the left, which a quarter turn clockwise brings up
     path = tmp_path / "phone.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20, (64, 48))
-    for _ in range(3):
-        writer.write(lying)
+    for number in range(3):
+        frame = lying.copy()
+        frame[8:40, 36 + 8 * number : 44 + 8 * number] = 100  # moves, or training would refuse the video
+        writer.write(frame)
     writer.release()
     content = bytearray(path.read_bytes())
     matrix = content.index(b"tkhd") + 44  # of the first version of this box
@@ -120,13 +122,13 @@ def test_video_of_the_working_folder_lies_next_to_it(frames, monkeypatch, place)
     assert open_frames([place]).output.resolve() == frames.parent / "walk_depth.gif"
 
 
-@pytest.mark.parametrize("ending", ["gif", "webp", "png"])
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tif"])
 def test_animated_image_is_a_video(run, tmp_path, ending):
     shades = [Image.new("RGB", (64, 48), (40 * n, 40 * n, 40 * n)) for n in range(6)]
     path = tmp_path / f"anim.{ending}"
     shades[0].save(path, save_all=True, append_images=shades[1:], duration=50, loop=0, lossless=True)
     frames = open_frames([str(path)])
-    assert (frames.count, frames.fps) == (6, pytest.approx(20))
+    assert (frames.count, frames.fps) == (6, pytest.approx(10 if ending == "tif" else 20))
     brightness = [frame.float().mean().item() for frame in frames.images]
     assert brightness == pytest.approx([0, 40, 80, 120, 160, 200], abs=2)
     predict("--image_path", path, "--run", run, "--every", 2)
@@ -151,6 +153,24 @@ def test_containers_that_opencv_reads_are_videos(tmp_path, ending):
     assert len(images) >= 4
 
 
+@pytest.mark.parametrize("name", ["video.vob", "video.mjpeg", "video"])
+def test_other_endings_are_videos_by_their_content(video, name):
+    other = video.rename(video.with_name(name))
+    assert len([item for item in open_frames([str(other)]).images if torch.is_tensor(item)]) == 7
+
+
+def test_a_video_without_any_frame_gives_the_reason(run, tmp_path):
+    shades = [Image.new("RGB", (64, 48), (40 * n, 40 * n, 40 * n)) for n in range(6)]
+    shades[0].save(tmp_path / "a.webp", save_all=True, append_images=shades[1:])
+    whole = (tmp_path / "a.webp").read_bytes()
+    (tmp_path / "a.webp").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "page").write_text("<html>not found</html>")
+    for name, reason in (("a.webp", "cannot be read as an image"), ("page", "is a web page, such as")):
+        with pytest.raises(InputError, match=f"{name} {reason}"):
+            predict("--image_path", tmp_path / name, "--run", run, "--output", tmp_path / "out.gif")
+        assert not (tmp_path / "out.gif").exists()
+
+
 def test_relative_name_with_colons_is_not_taken_for_a_url(video, monkeypatch):
     video.rename(video.with_name("12:30:15.mp4"))
     monkeypatch.chdir(video.parent)
@@ -165,10 +185,22 @@ def test_frames_of_another_format_can_be_left_aside(frames):
         open_frames([str(frames)], ext="bmp")
 
 
+def test_frames_are_those_of_training(frames, capsys):
+    for n in range(8, 8 + COUNT):
+        draw(frames / f"frame{n}.jpg", 48, 64)
+    draw(frames / "frame20.jpg", 48, 64)
+    assert open_frames([str(frames)]).count == open_frames([str(frames / "*")]).count == COUNT + 1
+    said = capsys.readouterr().err
+    assert "1 gap, between frame12.jpg and frame20.jpg; the video goes on" in said
+    assert f"{COUNT} images are left out" in said
+    (frames / "frames.txt").write_text("frame10.png\nframe8.png\n")
+    assert open_frames([str(frames)]).count == 2
+
+
 def test_wide_images_stand_one_above_the_other():
-    assert arrange(torch.zeros(3, 100, 330), None, 640, False).axis == 0
-    assert arrange(torch.zeros(3, 100, 130), None, 640, False).axis == 1
-    assert arrange(torch.zeros(3, 101, 203), 101, 640, True).width % 2 == 0
+    assert arrange(torch.zeros(3, 100, 330), None, 640).axis == 0
+    assert arrange(torch.zeros(3, 100, 130), None, 640).axis == 1
+    assert arrange(torch.zeros(3, 101, 203), 101, 640, ["depth"]).width % 2 == 0
 
 
 def test_colours_keep_their_meaning_when_a_bus_drives_by():

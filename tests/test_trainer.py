@@ -68,7 +68,8 @@ def test_a_run_leaves_checkpoints_scalars_images_and_its_options(world, request,
     assert "torch" in (folder / "revision.txt").read_text()
     board = EventAccumulator(str(folder / "tensorboard")).Reload().Tags()
     assert {"train/loss", "train/learning_rate", f"val/{goal}"} <= set(board["scalars"])
-    assert board["images"] == ["target | disparity | warped_-1 | warped_1 | automask"]
+    shown = "val/image | inverse_depth" + (" | ground_truth" if world == "tiny_kitti" else "")
+    assert board["images"] == ["target | disparity | warped_-1 | warped_1 | automask", shown]
 
 
 def test_a_cloud_is_logged_as_seen_from_behind_the_vehicle(tmp_path):
@@ -117,6 +118,44 @@ def test_best_stays_the_epoch_with_the_least_error(tiny_kitti, tmp_path, monkeyp
     assert load_checkpoint(folder, which="last").training["epoch"] == 3
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert kept == ["best.pt", "epoch_0003.pt", "last.pt"]
+
+
+def epochs_kept(log_dir):
+    return [int(path.stem[6:]) for path in sorted((log_dir / "run/checkpoints").glob("epoch_*"))]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "scores", "kept", "best"),
+    [
+        ("abs_rel", [0.3, 0.1, 0.4, 0.2, 0.5, 0.6], [2, 4, 6], 2),
+        ("a1", [0.3, 0.1, 0.4, 0.2, 0.5, float("nan")], [3, 5, 6], 5),  # higher is better
+        ("abs_rel", [0.3, 0.3, 0.3, 0.3, 0.2, 0.3], [1, 5, 6], 5),  # of equal ones the earlier
+    ],
+)
+def test_the_best_epochs_are_kept(tiny_kitti, tmp_path, monkeypatch, monitor, scores, kept, best):
+    left = iter(scores)
+    monkeypatch.setattr(Trainer, "validate", lambda self: {monitor: next(left)})
+    words = runs.arguments(
+        tiny_kitti, tmp_path, batch_size=16, keep_checkpoints=1, keep_best=2, monitor=monitor, num_epochs=6
+    )
+    runs.train([*words, "--max_steps", "3"])  # stopped, then resumed
+    damaged = tmp_path / "run/checkpoints/epoch_0000.pt"
+    damaged.write_bytes(b"damaged")
+    os.utime(damaged, (0, 0))
+    runs.train([*words, "--resume", "auto"])
+    assert epochs_kept(tmp_path) == kept
+    assert load_checkpoint(tmp_path / "run", which="best").training["epoch"] == best
+    assert load_checkpoint(tmp_path / "run", which="last").training["epoch"] == 6
+
+
+def test_epochs_of_another_metric_are_not_compared(tiny_kitti, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "validate", lambda self: {"loss": 0.1})
+    words = runs.arguments(tiny_kitti, tmp_path, batch_size=16, keep_checkpoints=1, keep_best=1)
+    runs.train([*words, "--num_epochs", "2", "--monitor", "loss"])
+    scores = iter([0.3, 0.4])
+    monkeypatch.setattr(Trainer, "validate", lambda self: {"abs_rel": next(scores), "loss": 0.2})
+    runs.train([*words, "--num_epochs", "4", "--monitor", "abs_rel", "--resume", "auto"])
+    assert epochs_kept(tmp_path) == [3, 4]
 
 
 def test_save_frequency_and_keep_checkpoints_select_epochs(tiny_kitti, tmp_path, monkeypatch):
@@ -287,13 +326,13 @@ def test_another_batch_size_goes_on_at_the_same_sample(tiny_kitti, tmp_path):
 
 def test_another_batch_size_keeps_epochs_and_schedule(tiny_kitti, tmp_path):
     """16 samples: eight steps in one epoch, then two in each."""
-    settings = {"scheduler": "cosine", "learning_rate": 1.0}
+    settings = {"scheduler": "cosine", "learning_rate": 1e-4}
     runs.train(runs.arguments(tiny_kitti, tmp_path, batch_size=2, num_epochs=1, **settings))
     words = runs.arguments(tiny_kitti, tmp_path, batch_size=8, num_epochs=3, resume="auto", **settings)
     trainer = runs.build(words)
     assert (trainer.progress.epoch, trainer.progress.step, trainer.last_step) == (1, 8, 12)
     assert not trainer.finished and trainer.schedule.rate(trainer.progress) == pytest.approx(
-        (1 + math.cos(math.pi / 3)) / 2
+        1e-4 * (1 + math.cos(math.pi / 3)) / 2
     )
     trainer.train()
     assert (trainer.progress.epoch, trainer.progress.step) == (3, 12)

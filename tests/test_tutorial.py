@@ -3,8 +3,7 @@
 import re
 import shutil
 
-from PIL import Image
-
+from datasets.image_files import image_size
 from utils import PROJECT
 
 
@@ -19,4 +18,4 @@ def test_the_tutorial_trains_and_leaves_a_depth_image(tiny_folder, tmp_path, mon
     assert names["history"][-1] < names["history"][0]
     assert {"photometric", "smoothness"} <= set(names["terms"])
     assert names["depth"].shape == (4, 1, 64, 96) and (names["depth"] > 0).all()
-    assert Image.open("depth.png").size == (96, 64)
+    assert image_size("depth.png") == (64, 96)

@@ -536,7 +536,7 @@ def test_a_truncated_file_is_named(tmp_path, suffix, keep):
     (save_checkpoint if suffix == ".pt" else export_weights)(path, small())
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep) if 0 < keep < 1 else keep])
-    with pytest.raises(InputError, match=rf"cut{suffix} is truncated or not a checkpoint"):
+    with pytest.raises(InputError, match=rf"cut{suffix} is (truncated or|an empty file,) not a checkpoint"):
         load_checkpoint(path)
 
 
@@ -618,6 +618,12 @@ def test_invalid_ground_truth_files_are_named(tmp_path):
         load_ground_truth_npz(path)
     np.savez(path, data=object_array([np.zeros((2, 2)), np.zeros(3)]))
     with pytest.raises(InputError, match=r"entry 1 is not a depth map but an array of shape \(3,\)"):
+        load_ground_truth_npz(path)
+    np.savez(path, data=object_array([np.zeros((2, 2)), np.zeros((0, 0))]))
+    with pytest.raises(InputError, match=r"entry 1 is not a depth map but an array of shape \(0, 0\)"):
+        load_ground_truth_npz(path)
+    np.savez(path, data=np.array([[["1.5"]]]))
+    with pytest.raises(InputError, match=r"entry 0 is not a depth map but an array of shape \(1, 1\) of <U3"):
         load_ground_truth_npz(path)
     np.savez(path, data=object_array([np.zeros((2, 2))]))
     path.write_bytes(path.read_bytes()[:200])

@@ -23,6 +23,7 @@ from checkpoints import (
     update_link,
 )
 from checkpoints._lock import STALE, RunLock, _identity
+from tests import runs
 from utils import InputError
 
 
@@ -196,7 +197,7 @@ def other_process():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     yield process
     process.kill()
-    process.wait()
+    process.communicate()  # closes its pipe as well
 
 
 def lock_of(pid, **changes):
@@ -261,10 +262,7 @@ def test_a_lock_is_renewed(tmp_path, monkeypatch):
     lock = RunLock(tmp_path / "lock.json")
     lock.take()
     os.utime(lock.path, (0, 0))
-    deadline = time.monotonic() + 10
-    while lock.path.stat().st_mtime < 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    runs.wait_for(lambda: lock.path.stat().st_mtime > 1)
     lock.release()
 
 

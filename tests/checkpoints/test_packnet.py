@@ -233,7 +233,10 @@ def narrow(state: dict[str, torch.Tensor], key: str, *shape: int) -> dict[str, t
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ({f"{PREFIX}dense.weight": torch.zeros(1)}, "neither a PackNet nor a DepthResNet; .* dense.weight"),
+        (
+            {f"{PREFIX}dense.weight": torch.zeros(1)},
+            "is not one of PackNet01, .* RaySurfaceResNet; .* dense.weight; give a file",
+        ),
         (narrow(entries("packnet01_1A"), "pre_calc.conv_base.weight", 48, 3, 5, 5), "this one with 48"),
         (narrow(entries("packnet01_1A"), "iconv5.conv_base.weight", 512, 512, 3, 3), "here 512"),
         (

@@ -52,10 +52,20 @@ def assert_as_plain(checkpoint, plain):
         lambda key: f"module._orig_mod.module.{key}",
         lambda key: key.replace("encoder.layer1", "encoder._orig_mod.layer1"),
         lambda key: f"_fsdp_wrapped_module.{key}",
+        lambda key: f"model.{key}",
+        lambda key: f"net.module.{key}",
+        lambda key: f"_forward_module.{key}",
+        lambda key: f"ema.module.{key}",
+        lambda key: f"model_ema.{key}",
     ],
 )
 def test_prefixes_of_wrappers_are_removed(tmp_path, plain, rename):
     assert_as_plain(load_checkpoint(published(tmp_path, **renamed(NETWORKS, rename))), plain)
+
+
+def test_a_file_may_repeat_the_name_of_its_network(tmp_path, plain):
+    files = {name: {f"{name}.{key}": v for key, v in hollow(g).items()} for name, g in NETWORKS.items()}
+    assert_as_plain(load_checkpoint(published(tmp_path, **files)), plain)
 
 
 def test_counters_of_a_profiler_are_ignored_and_listed(tmp_path, plain):
@@ -93,8 +103,21 @@ SIZE = {"height": 192, "width": 640}
         lambda: {"model": flat("module."), **SIZE},
         lambda: {"state_dict": flat("model."), "pytorch-lightning_version": "2.1", **SIZE},
         lambda: {"model": {name: hollow(golden) for name, golden in NETWORKS.items()}, **SIZE},
+        lambda: {**flat("net."), **SIZE},
+        lambda: {"state_dict": flat("models."), **SIZE},
+        lambda: {"checkpoint": {"state_dict": flat("network.")}, **SIZE},
     ],
-    ids=["networks", "flat", "state_dict", "model", "lightning", "nested networks"],
+    ids=[
+        "networks",
+        "flat",
+        "state_dict",
+        "model",
+        "lightning",
+        "nested networks",
+        "net",
+        "models",
+        "twice nested",
+    ],
 )
 def test_one_file_of_all_networks_is_read(tmp_path, plain, content):
     torch.save(content(), tmp_path / "all.pth")
@@ -145,6 +168,12 @@ def test_files_without_a_model_are_described(tmp_path):
     torch.save(state, tmp_path / "resnet50.pth")
     with pytest.raises(InputError, match="looks like a torchvision ResNet-50 classifier"):
         load_checkpoint(tmp_path / "resnet50.pth")
+
+
+def test_a_file_of_a_later_pickle_protocol_is_named(tmp_path):
+    torch.save({"state_dict": hollow("encoder_resnet18")}, tmp_path / "new.pth", pickle_protocol=4)
+    with pytest.raises(InputError, match=r"new\.pth was saved with pickle protocol 4, .* without pickle_pro"):
+        load_checkpoint(tmp_path / "new.pth")
 
 
 def test_a_decoder_without_disparity_convolutions_has_no_scales():

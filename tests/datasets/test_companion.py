@@ -9,8 +9,6 @@ from datasets.augmentation import Augment
 from datasets.companion import WithCompanion, with_companion
 from datasets.loading import EpochBatches, EpochIndex, Guarded, collate
 from structures import Batch
-from tools.layouts._base import Plan
-from tools.make_synthetic import make
 from utils import InputError
 
 
@@ -100,11 +98,9 @@ def test_companion_has_own_draws_for_image_and_labels():
     assert torch.equal(result.companion.maps["labels"][:, 0, 0, 0] == 255, companions)
 
 
-@pytest.fixture(scope="module")
-def city(tmp_path_factory):
-    root = tmp_path_factory.mktemp("companion") / "city"
-    make(Plan("cityscapes", root, sequences=2, frames=5, height=64, width=96, seed=0, ext="png"))
-    return root
+@pytest.fixture
+def city(worlds):
+    return worlds.get("cityscapes")
 
 
 def test_the_options_name_a_companion_that_takes_the_runs_size(city):

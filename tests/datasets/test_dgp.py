@@ -1,5 +1,6 @@
 """DGP's JSON files: all forms that protobuf writes are read, and broken files are named."""
 
+import copy
 import json
 
 import numpy as np
@@ -190,15 +191,30 @@ def test_broken_scenes_are_named(scene):
     message["data"][0]["id"]["name"] = "CAMERA_01"
     with pytest.raises(InputError, match="sample 0 has CAMERA_01 twice"):
         read_scene(write(scene, message), ["CAMERA_01"])
-    message = scene_message()
-    message["data"].append({**message["data"][0], "datum": {}})
-    with pytest.raises(InputError, match=r"scene_a\.json holds two different entries with the key"):
-        read_scene(write(scene, message), ["LIDAR"])
     scene.write_text(json.dumps(scene_message())[:100])
     with pytest.raises(InputError, match=r"scene_a\.json is not a JSON file .*truncated"):
         read_scene(scene, ["LIDAR"])
     with pytest.raises(InputError, match="lists no scene under scene_splits"):
         scene_files(write(scene, {"scene_splits": {}}))
+
+
+def test_entries_of_one_key_with_other_poses_are_refused(scene):
+    message = scene_message()
+    message["data"].append(copy.deepcopy(message["data"][1]))
+    sample = read_scene(write(scene, message), ["CAMERA_01"])
+    (pose,) = (body["pose"] for body in message["data"][-1]["datum"].values())
+    pose["translation"] = {"x": 2.0, "y": 0.0, "z": 0.0}
+    with pytest.raises(InputError, match=r"scene_a\.json holds two different entries with the key c0"):
+        read_scene(write(scene, message), ["CAMERA_01"])
+    assert not np.allclose(sample.translations[0, 0], [2, 0, 0])
+
+
+def test_a_sensor_calibrated_twice_is_refused(scene):
+    calibration = calibration_message()
+    for values in (calibration["names"], calibration["intrinsics"], calibration["extrinsics"]):
+        values.append(copy.deepcopy(values[0]))
+    with pytest.raises(InputError, match=r"cal0\.json has LIDAR twice; one of them must go"):
+        read_calibration(write(scene.parent / "calibration/cal0.json", calibration))
 
 
 @pytest.mark.parametrize("value", ["tall", ["a", "list"]])

@@ -9,6 +9,7 @@ import pytest
 
 from datasets import build_dataset
 from evaluation.export import export, export_at_first, outdated_sample
+from utils import InputError
 
 
 def open_kitti(data):
@@ -88,18 +89,26 @@ def test_file_of_an_earlier_version_is_used(data):
     assert np.array_equal(open_kitti(data).depth(0), marker)
 
 
-@pytest.mark.parametrize("name", ["ddad", "nuscenes"])
-def test_rigs_follow_their_calibration_too(name, tmp_path):
-    from tools.layouts._base import Plan
-    from tools.make_synthetic import make
+@pytest.mark.parametrize("shape", [(1, 0, 8), (0, 4, 8), (4, 8), (2, 4, 8)])
+def test_exported_map_of_another_shape_is_refused(data, shape):
+    from datasets.exporting import write_exported
 
-    make(Plan(name, tmp_path, sequences=2, frames=4, height=64, width=96, seed=0, ext="jpg"))
-    options = {"dataset": name, "data_path": tmp_path}
+    dataset = open_kitti(data)
+    for depth in (np.ones(shape, np.float32), np.zeros(shape, np.float32)):  # stored whole or sparse
+        write_exported(dataset.exported.path, [(dataset.name(0), depth)])
+        with pytest.raises(InputError, match=r"remove it or write it again with tools/export_gt_depth\.py"):
+            open_kitti(data).depth(0)
+
+
+@pytest.mark.parametrize("name", ["ddad", "nuscenes"])
+def test_rigs_follow_their_calibration_too(name, worlds, tmp_path):
+    root = worlds.copy(tmp_path / "rig", name, frames=4)
+    options = {"dataset": name, "data_path": root}
     dataset = build_dataset(options, part="val", frame_ids=(0,))
     export(dataset)
     fresh = build_dataset(options, part="val", frame_ids=(0,))
     assert fresh.exported.origin(fresh.name(0)) and outdated_sample(fresh) is None
-    scans = [path for path in tmp_path.rglob("*") if "LIDAR" in str(path) and path.suffix in (".npz", ".bin")]
+    scans = [path for path in root.rglob("*") if "LIDAR" in str(path) and path.suffix in (".npz", ".bin")]
     for path in scans:
         path.write_bytes(path.read_bytes()[::-1])
     assert outdated_sample(build_dataset(options, part="val", frame_ids=(0,))) is not None
@@ -114,15 +123,12 @@ RAW = {  # dataset → files of its raw depth, part with ground truth
 
 
 @pytest.mark.parametrize("name", RAW)
-def test_single_camera_sets_follow_their_raw_depth(name, tmp_path):
+def test_single_camera_sets_follow_their_raw_depth(name, worlds, tmp_path):
     """A byte of every raw file is changed after the export: the exported maps are outdated."""
-    from tools.layouts._base import Plan
-    from tools.make_synthetic import make
-
     pattern, part = RAW[name]
-    make(Plan(name, tmp_path, sequences=2, frames=5, height=64, width=96, seed=0, ext="png"))
-    lists = tmp_path / "splits"
-    root = tmp_path / "training" if (tmp_path / "training").is_dir() else tmp_path
+    root = worlds.copy(tmp_path / "data", name)
+    lists = root / "splits"
+    root = root / "training" if (root / "training").is_dir() else root
     options = {"dataset": name, "data_path": root, **({"split": str(lists)} if lists.is_dir() else {})}
     opened = build_dataset(options, part=part, frame_ids=(0,))
     export(opened)

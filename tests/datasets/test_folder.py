@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from cameras import read_camera
+from datasets import open_dataset
+from datasets._depth_files import read_depth
 from datasets._random_crop import Window, crop
 from datasets._speed import read_speed_csv
 from datasets.folder import Folder
@@ -17,11 +19,13 @@ from datasets.image_files import natural_key
 from datasets.scenes import find_scenes
 from datasets.video import extract_video
 from intrinsics import parse_intrinsics
+from notices import collect_notices
+from options import parse
 from structures import Batch
 from tools import export_gt_depth
 from tools.layouts._base import Plan
 from tools.make_synthetic import make
-from utils import InputError
+from utils import PROJECT, InputError
 
 SNIPPET = Path(__file__).resolve().parents[3] / "shared" / "data" / "kitti_odom_gray"
 CAMERA = "60 61 47 23"  # of 96 x 48 images
@@ -59,6 +63,20 @@ def test_a_folder_of_images_is_a_scene_in_natural_order(tmp_path, suffix):
     assert targets(dataset) == [f"9{suffix}", f"10{suffix}", f"11{suffix}"]
     assert greys(dataset, 0) == {0: 1, -1: 0, 1: 2}
     assert dataset[0].images[0].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("form", ["{:09}", "{}"])  # OmniCam's names, and the same without zeros
+def test_frames_of_omnicam_follow_each_other_by_number(tmp_path, form):
+    for number in (*range(7, 13), *range(98, 103)):
+        draw(tmp_path / f"{form.format(number)}.png", number)
+    config = str(PROJECT / "configs/packnet_omnicam_ray_surface.yaml")
+    size = ["--height", "64", "--width", "64"]
+    options = vars(parse(["--config", config, "--data_path", str(tmp_path), *size]))
+    options["dataset"] = {**options["dataset"], "val_fraction": 0, "intrinsics": CAMERA}
+    dataset = open_dataset(options, "train")
+    samples = [dataset[index].images for index in range(len(dataset))]
+    seen = [[int(images[frame][0, 0, 9, 9]) for frame in (-1, 0, 1)] for images in samples]
+    assert seen == [[number - 1, number, number + 1] for number in (8, 9, 10, 11, 99, 100, 101)]
 
 
 def test_natural_order_counts_numbers_as_numbers():
@@ -241,6 +259,27 @@ def test_scenes_may_be_videos(tmp_path):
     assert targets(open_folder(tmp_path, part="val"))[0] == "b/9.png"
 
 
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "apng"])
+def test_an_animated_image_is_a_video(tmp_path, ending):
+    shades = [Image.new("RGB", (96, 48), (40 * n,) * 3) for n in range(5)]
+    kind = {"apng": "png"}.get(ending, ending)
+    path = tmp_path / "in" / f"walk.{ending}"
+    path.parent.mkdir()
+    shades[0].save(path, kind, save_all=True, append_images=shades[1:], duration=50, lossless=True)
+    (tmp_path / "in/cam.txt").write_text(CAMERA)
+    for root in (path, tmp_path / "in"):
+        dataset = open_folder(root, val_fraction=0)
+        assert targets(dataset) == [f"walk.{ending}/{n:06d}.jpg" for n in (1, 2, 3)]
+        assert greys(dataset, 0) == {0: 8, -1: 0, 1: 16}
+
+
+def test_a_still_gif_is_refused_as_a_video(tmp_path):
+    Image.new("RGB", (96, 48)).save(tmp_path / "walk.gif")
+    with pytest.raises(InputError, match=r"walk.gif holds one image and is not a video; save it as \.png"):
+        open_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["walk.gif"]
+
+
 def test_a_broken_video_leaves_nothing_behind(tmp_path):
     video = tmp_path / "walk.mp4"
     video.write_bytes(b"no video at all")
@@ -272,6 +311,12 @@ def sparse(path: Path, dense: np.ndarray) -> None:
     )
 
 
+def test_a_list_of_frames_may_hold_numbers(tmp_path):
+    draw_scene(tmp_path, 4)
+    with pytest.raises(InputError, match="no image matches '5'"):
+        open_folder(tmp_path, files=["8.png", 5])
+
+
 def test_depth_next_to_the_images_is_read_in_metres(tmp_path):
     scene = draw_scene(tmp_path, 5)
     (scene / "depth").mkdir()
@@ -285,6 +330,17 @@ def test_depth_next_to_the_images_is_read_in_metres(tmp_path):
         assert np.array_equal(dataset.depth(index)[0], metres)
     assert dataset.depth(3) is None
     assert open_folder(scene, part="all", frame_ids=(0,), depth_scale=1280).depth(2).max() == 0.5
+
+
+def test_depth_of_other_proportions_is_not_that_of_its_image(tmp_path):
+    scene = draw_scene(tmp_path, 3)
+    (scene / "depth").mkdir()
+    np.save(scene / "depth/8.npy", np.ones((24, 48), np.float32))  # half the size
+    np.save(scene / "depth/9.npy", np.ones((2, 2), np.float32))
+    dataset = open_folder(scene, part="all", frame_ids=(0,))
+    assert dataset.depth(0).shape == (1, 24, 48)
+    with pytest.raises(InputError, match=r"depth/9.npy is 2x2 and 9.png is 96x48; a depth map has the prop"):
+        dataset.depth(1)
 
 
 def test_exported_depth_is_not_taken_for_that_of_another_scale(tmp_path):
@@ -341,6 +397,29 @@ def test_a_depth_image_of_eight_bits_is_refused(tmp_path):
 def test_implausible_intrinsics_are_refused_with_an_example(tmp_path, camera, sentence):
     with pytest.raises(InputError, match=sentence):
         open_folder(draw_scene(tmp_path, 3, camera=camera))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_damaged_depth_arrays_are_one_sentence(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    depth = np.random.default_rng(0).random((24, 32), np.float32)
+    np.save(path, depth) if suffix == ".npy" else np.savez_compressed(path, depth=depth)
+    whole = path.read_bytes()
+    for start in range(0, len(whole), 97):
+        for damaged in (whole[:start], whole[:start] + b"\xff\xff\xff" + whole[start + 3 :]):
+            path.write_bytes(damaged)
+            try:
+                assert read_depth(path, 256).ndim == 2
+            except InputError as error:
+                assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("name", ["../other/0.png", "/tmp/0.png", ".."])
+def test_a_listed_frame_cannot_lie_outside_of_its_scene(tmp_path, name):
+    folder = draw_scene(tmp_path / "scene", 5)
+    (folder / "frames.txt").write_text(f"{name}\n")
+    with pytest.raises(InputError, match=r"frames\.txt: the name '.*' leads out of .*scene"):
+        open_folder(folder, part="all", intrinsics="20 20 16 12")
 
 
 def test_the_suggested_camera_is_sixty_degrees_wide():
@@ -432,18 +511,24 @@ def test_no_sample_joins_two_sequences(tmp_path):
     assert listed(tmp_path) == ["clip1_0003.png"]
 
 
+def test_gaps_are_named(tmp_path, capsys):
+    draw_frames(tmp_path, *(f"{n}.png" for n in (0, 1, 2, 5, 6, 7)))
+    assert listed(tmp_path) == ["1.png", "6.png"]
+    assert "1 gap, between 2.png and 5.png; no sample reaches across" in capsys.readouterr().err
+
+
 def test_frames_in_even_steps_have_no_gap(tmp_path):
     draw_frames(tmp_path, *(f"{n:03d}.png" for n in (0, 5, 10, 15)))
     assert listed(tmp_path) == ["005.png", "010.png"]
 
 
-def test_a_frame_in_two_formats_counts_once(tmp_path):
+def test_a_frame_in_two_formats_counts_once(tmp_path, capsys):
     names = [f"{n}{ending}" for n in range(4) for ending in (".jpg", ".png")]
     draw_frames(tmp_path, *names)
     assert listed(tmp_path) == ["1.jpg", "2.jpg"]
-    (tmp_path / "frames.txt").write_text("*.png\n")
-    with pytest.raises(InputError, match="no image matches"):
-        open_folder(tmp_path)
+    assert f"note: 4 images in {tmp_path} are left out" in capsys.readouterr().err
+    (tmp_path / "frames.txt").write_text("*.png\n")  # the fix of the note
+    assert listed(tmp_path) == ["1.png", "2.png"] and not capsys.readouterr().err
     (tmp_path / "frames.txt").write_text("0.png\n1.png\n2.png\n")
     assert listed(tmp_path) == ["1.png"]
 
@@ -454,12 +539,13 @@ def test_validation_has_a_sample_for_distant_frames(tmp_path):
     assert len(val) == 1 and len(train) == 21
 
 
-def test_images_that_are_not_read_are_named(tmp_path):
+def test_images_that_are_not_read_are_named(tmp_path, capsys):
     draw_frames(tmp_path / "a", "0.png", "1.png", "2.png")
     (tmp_path / "b").mkdir()
     draw_frames(tmp_path / "b" / "rgb", "0.png", "1.png", "2.png")
-    with pytest.warns(UserWarning, match=r"b/rgb hold images that are not read"):
+    for _ in range(2):
         open_folder(tmp_path, part="all")
+    assert capsys.readouterr().err.count("b/rgb hold images that are not read") == 1
 
 
 def test_exif_rotation_applies_in_training(tmp_path):
@@ -472,6 +558,19 @@ def test_exif_rotation_applies_in_training(tmp_path):
     dataset = open_folder(tmp_path, part="all")
     assert dataset.read_images(dataset.samples[0], 0)[0].shape == (3, 96, 48)
     assert dataset.scenes[0].size == (96, 48)
+
+
+def test_guessed_intrinsics_see_60_degrees_and_are_said(tmp_path):
+    with collect_notices() as said:
+        dataset = open_folder(draw_scene(tmp_path, 3, camera=None), part="all", intrinsics="guess")
+    assert "are guessed, '83.1384 83.1384 47.5 23.5'" in said[0] and "write yours into" in said[0]
+    assert dataset.scenes[0].intrinsics[0, 0] == pytest.approx(48 / math.tan(math.radians(30)))
+
+
+def test_a_file_takes_precedence_over_guessed_intrinsics(tmp_path):
+    assert (
+        open_folder(draw_scene(tmp_path, 3), part="all", intrinsics="guess").scenes[0].intrinsics[0, 0] == 60
+    )
 
 
 def test_one_number_is_refused_as_intrinsics(tmp_path):
@@ -574,6 +673,16 @@ def test_frame_index_selects_frames_and_stride_counts_them(tmp_path):
         open_folder(root, part="all", frame_index=True)
 
 
+def test_a_frame_index_of_fewer_frames_is_refused(tmp_path):
+    root = draw_scene(tmp_path, 7)
+    (root / "frame_index.txt").write_text("0\n2\n4\n")
+    (root / "frame_index.yaml").write_text("frames: 5\n")
+    with pytest.raises(InputError, match=r"frame_index\.txt counts 5 frames and .* has 7 now; tools/select"):
+        open_folder(root, frame_index=True)
+    (root / "frame_index.yaml").write_text("frames: 7\n")
+    assert len(open_folder(root, part="all", frame_index=True)) == 1
+
+
 def test_files_matched_by_order_count_frames_left_out(tmp_path):
     root = draw_scene(tmp_path / "walk", 5)
     for folder in ("depth", "leres_depth"):
@@ -588,10 +697,9 @@ def test_files_matched_by_order_count_frames_left_out(tmp_path):
     assert dataset[0].maps["pseudo_depth"][0, 0, 20, 20] == 3000
 
 
-def test_a_scene_too_short_for_a_sample_is_named(tmp_path):
+def test_a_scene_too_short_for_a_sample_is_named(tmp_path, capsys):
     draw_scene(tmp_path / "long", 7)
     draw_scene(tmp_path / "short", 4)
-    with pytest.warns(
-        UserWarning, match=r"short has no sample: a target .* take 5 frames, and short holds 4"
-    ):
-        assert len(open_folder(tmp_path, part="all", stride=2)) == 3
+    assert len(open_folder(tmp_path, part="all", stride=2)) == 3
+    sentence = "short has no sample: a target and its neighbours take 5 frames, and short holds 4"
+    assert sentence in capsys.readouterr().err

@@ -86,6 +86,12 @@ def test_packed_list_unpacks_to_the_same_frames():
     assert set(FrameList.unpack(packed, "").frames) == set(frames)
 
 
+@pytest.mark.parametrize("line", ["a/b\tl", "a/b\tl\t5-x", "a/b\tl\t0-99999999999"])
+def test_damaged_packed_list_is_refused(line):
+    with pytest.raises(InputError, match=r"the list of training frames of kitti is damaged at 'a/b"):
+        FrameList.unpack([line], "kitti")
+
+
 def test_json_of_dgp_needs_its_part(tmp_path):
     path = tmp_path / "ddad.json"
     parts = {"0": {"filenames": ["000000/scene_a.json"]}, "1": {"filenames": ["000150/scene_b.json"]}}

@@ -42,6 +42,14 @@ def test_fewer_beams_leave_fewer_rows(tiny_kitti):
     assert torch.equal(few[few > 0], whole[few > 0])
 
 
+def test_a_range_gives_each_sample_and_epoch_its_own_number(tiny_kitti):
+    dataset = open_kitti(tiny_kitti, input_depth=True, keep_points=[4, 64])
+    counts = [int((dataset[EpochIndex(0, e)].maps["input_depth"] > 0).sum()) for e in range(40)]
+    assert min(counts) >= 4 and max(counts) <= 64 and len(set(counts)) > 10
+    assert 8 <= sorted(counts)[20] <= 32  # every doubling is equally likely: half are below 16
+    assert dataset.input_words == "velodyne, 4 to 64 points"
+
+
 def test_images_without_depth_have_an_empty_input(tiny_folder):
     sample = Folder(tiny_folder, height=64, width=96, input_depth=True)[0]
     assert sample.maps["input_depth"].shape == (1, 1, 64, 96) and not sample.maps["input_depth"].any()
@@ -51,8 +59,10 @@ def test_images_without_depth_have_an_empty_input(tiny_folder):
     ("settings", "words"),
     [
         ({"input_depth": "velodine"}, "there is no ground truth 'velodine'; did you mean 'velodyne'"),
-        ({"input_depth": True, "keep_points": -1}, "are 0 .all. or more, got -1 and 0"),
-        ({"input_depth": True, "keep_beams": 65}, "number of beams to keep is from 1 to 64, got 65"),
+        ({"input_depth": True, "keep_points": -1}, "keep_points is 0 .all. or more, got -1"),
+        ({"input_depth": True, "keep_beams": [64, 1]}, r"least and the most of a range, got \[64, 1\]; try"),
+        ({"input_depth": True, "keep_beams": [1, 65]}, r"least and the most of a range, got \[1, 65\]; try"),
+        ({"input_depth": True, "keep_beams": 65}, "keep_beams is from 0 .all. to 64, got 65"),
         ({"depth_resize": "bilinear"}, "there is no depth_resize 'bilinear'"),
     ],
 )

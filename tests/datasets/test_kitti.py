@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from datasets.ground_truth import SparseDepth
+from datasets.image_files import image_size
 from datasets.kitti import Kitti, read_depth_png, read_velodyne, velodyne_pixels
 from structures import Batch
 from tests.goldens import Golden
@@ -133,7 +134,10 @@ def test_depth_maps_meet_the_goldens(root, index, camera, ground_truth, name):
 
 def project_velodyne(*arguments, **settings) -> np.ndarray:
     """(h, w) metres; arguments are those of `velodyne_pixels`."""
-    return SparseDepth.of_pixels(*arguments[2:4], [velodyne_pixels(*arguments, **settings)]).dense()[0]
+    nearest = not settings.get("published_duplicates")
+    return SparseDepth.of_pixels(*arguments[2:4], [velodyne_pixels(*arguments, **settings)], nearest).dense()[
+        0
+    ]
 
 
 def test_only_published_depth_map_confuses_end_and_start_of_rows():
@@ -281,7 +285,7 @@ def test_a_real_scan_lands_on_its_image(frame):
     camera_from_velodyne[:3] = calibration["Tr_velo_to_cam"].reshape(3, 4)
     rectified_from_camera[:3, :3] = calibration["R0_rect"].reshape(3, 3)
     P = calibration["P2"].reshape(3, 4) @ rectified_from_camera @ camera_from_velodyne
-    width, height = Image.open(REAL / f"image_2/{frame}.png").size
+    height, width = image_size(REAL / f"image_2/{frame}.png")
     depth = project_velodyne(read_velodyne(REAL / f"velodyne/{frame}.bin"), P, height, width)
     # The scanner's highest beam is 2 degrees above the horizon, and the road is nearest at the bottom.
     assert np.count_nonzero(depth) > 10_000 and np.count_nonzero(depth[: height // 5]) < 100

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from datasets import build_dataset
-from datasets._cityscapes import LABEL_IDS, to_train_ids
+from datasets._cityscapes_labels import LABEL_IDS, to_train_ids
 from datasets._labels import TABLES, cityscapes_table, load_label_table
 from datasets.label_folder import LabelFolder
 from utils import InputError
@@ -159,7 +159,7 @@ def test_public_tables_use_cityscapes_classes(name):
 
 def test_cityscapes_table_agrees_with_its_reader():
     ids = np.arange(34, dtype=np.uint8)
-    assert np.array_equal(cityscapes_table().to_train_ids(ids), to_train_ids(ids))
+    assert np.array_equal(cityscapes_table().to_train_ids(ids), to_train_ids(ids, "7.png"))
     image = cityscapes_table().colourise(np.array([[0, 13, 255]]))
     assert image.tolist() == [[[128, 64, 128], [0, 0, 142], [0, 0, 0]]]
 

@@ -9,8 +9,6 @@ from datasets import DATASETS, SequenceDataset, SurroundDataset, network_size, o
 from datasets.opening import build_augmentation
 from options import parse
 from tools import doctor
-from tools.layouts._base import Plan
-from tools.make_synthetic import make
 from utils import InputError, settings_of
 
 RIG = {"dataset": {"name": "ddad", "masks": True, "poses": True}, "height": 64, "width": 96}
@@ -39,9 +37,8 @@ def test_training_has_all_and_validation_no_settings_of_losses(tiny_ddad):
     assert set(train[0].maps) == {"ego_mask"} and val[0].maps == {}
 
 
-def test_a_rig_predicts_without_the_masks_it_was_trained_with(tmp_path):
-    root = tmp_path / "ddad"
-    make(Plan("ddad", root, sequences=2, frames=4, height=64, width=96, seed=0, ext="png"))
+def test_a_rig_predicts_without_the_masks_it_was_trained_with(worlds):
+    root = worlds.get("ddad", frames=4)
     options = {**RIG, "data_path": "elsewhere"}
     assert not open_dataset(options, "predict", data_path=root).masks
     assert not open_dataset(options, "predict", data_path=root, masks="auto").masks
@@ -104,9 +101,8 @@ def test_option_overrides_the_size_of_the_dataset(options, size):
     assert network_size(options) == size
 
 
-def test_run_doctor_and_dataset_agree_on_the_size(tmp_path, capsys):
-    root = tmp_path / "nyu"
-    make(Plan("nyuv2", root, sequences=3, frames=6, height=64, width=96, seed=0, ext="png"))
+def test_run_doctor_and_dataset_agree_on_the_size(worlds, tmp_path, capsys):
+    root = worlds.get("nyuv2", frames=6)
     words = ["--dataset", "nyuv2", "--data_path", str(root)]
     options = parse(words)
     assert (options.height, options.width) == (288, 384)

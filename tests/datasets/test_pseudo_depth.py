@@ -3,6 +3,7 @@
 import json
 import shutil
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from datasets import open_dataset
+from datasets._mirrored_files import mirrored_file
 from datasets.folder import Folder
 from losses._pseudo_depth import RankOrder, rank_correlation
 from structures import Prediction
@@ -41,6 +43,16 @@ def test_each_target_has_pseudo_depth_at_the_networks_size(scene):
         number = dataset.samples[index].frame
         assert pseudo.shape == (1, 1, 64, 96) and pseudo.dtype == torch.float32
         assert (pseudo[..., 8:, :48] == 1000 + number).all() and not pseudo[..., 48:].any()
+
+
+@pytest.mark.parametrize(
+    ("image", "words"), [("../x/1.jpg", "leads out of out"), ("/x/1.jpg", "x/1.jpg lies outside of data, so")]
+)
+def test_a_list_cannot_lead_files_out_of_their_folder(image, words):
+    dataset = Namespace(data_path=Path("data"))
+    with pytest.raises(InputError, match=words):
+        mirrored_file(Path("out"), Path("data") / image, dataset)
+    assert mirrored_file(Path("out"), Path("data/a/1.jpg"), dataset) == Path("out/a/1.png")
 
 
 def test_pseudo_depth_is_read_only_on_request(scene):
@@ -85,14 +97,12 @@ def test_inverse_depth_is_inverted_where_the_convention_says_so(scene):
         opened(scene)[2]
 
 
-def test_a_constant_map_is_unknown_and_named(scene):
+def test_a_constant_map_is_unknown_and_named(scene, capsys):
     Image.fromarray(np.full((32, 48), 700, np.uint16)).save(scene / "pseudo_depth/003.png")
     dataset = opened(scene)
     (index,) = (n for n, sample in enumerate(dataset.samples) if sample.frame == 3)
-    with pytest.warns(
-        UserWarning, match=r"003.png is constant \(700\); its pseudo-depth is taken as unknown"
-    ):
-        assert not dataset[index].maps["pseudo_depth"].any()
+    assert not dataset[index].maps["pseudo_depth"].any()
+    assert "003.png is constant (700); its pseudo-depth, and" in capsys.readouterr().err
 
 
 def test_other_datasets_mirror_their_images(tiny_kitti, tmp_path):

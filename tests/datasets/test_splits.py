@@ -144,7 +144,10 @@ def test_zhou_trains_on_moving_frames_that_have_both_neighbours():
     static = SHARED / "splits" / "sfmlearner" / "static_frames.txt"
     if not static.exists():
         pytest.skip("SfMLearner's list of static frames is not at hand")
-    still = {(f"{date}/{drive}", int(frame)) for date, drive, frame in map(str.split, static.open())}
+    still = {
+        (f"{date}/{drive}", int(frame))
+        for date, drive, frame in map(str.split, static.read_text().splitlines())
+    }
     full = kitti("eigen_full", "train") + kitti("eigen_full", "val")
     last = {folder: frame for folder, frame, _ in sorted(full)}
     moving = {(d, f, side) for d, f, side in full if 0 < f < last[d] and (d, f) not in still}
@@ -291,6 +294,10 @@ def test_a_published_line_that_does_not_parse_is_quoted(tmp_path, line, answer):
         ("8 l -5", "expected '<drive> <l, r, lr or -> <frames such as 1-5,9>', got '8 l -5'"),
         ("8 5", "expected '<drive> <l, r, lr or -> <frames such as 1-5,9>', got '8 5'"),
         ("8 l 5-1", "the run 5-1 goes backwards; did you mean 1-5?"),
+        (
+            "8 l 0-99999999999",
+            "the run 0-99999999999 has more than 1000000 frames; is there a digit too many?",
+        ),
     ],
 )
 def test_a_compact_line_that_does_not_parse_is_quoted(tmp_path, line, answer):

@@ -133,7 +133,7 @@ def test_saved_depth_of_inference_py_is_evaluated(tmp_path, capsys):
     evaluate_depth.main(words)
     assert "model                   0.000" in capsys.readouterr().out
     np.save(tmp_path / "depth/1.npy", np.zeros((24, 32), np.float32))
-    with pytest.raises(InputError, match=r"1.npy holds values that are not above 0; it must be depth"):
+    with pytest.raises(InputError, match=r"1.npy holds values that are not above 0 or not finite"):
         evaluate_depth.main(words)
     np.save(tmp_path / "depth/1.npy", np.ones((24, 30), np.float32))
     with pytest.raises(InputError, match=r"1.npy has the shape \(24, 30\); .* and 0.npy has \(24, 32\)"):

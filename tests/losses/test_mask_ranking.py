@@ -27,7 +27,8 @@ def test_published_loss_is_met_with_the_published_pairs():
     chosen = golden["global_uniform"].flatten() >= 0.9
     first, second = raster_pairs(chosen, golden["global_permutation"].long())
     partner = torch.stack([golden["partner_0"], golden["partner_1"]]).long()
-    loss = MaskRanking().rank(depth, golden.map("pseudo", SIZE, 1, 7), weight, Draws(partner, first, second))
+    term = MaskRanking(published_difference=True)
+    loss = term.rank(depth, golden.map("pseudo", SIZE, 1, 7), weight, Draws(partner, first, second))
     golden.close("loss", loss)
     loss.backward()
     golden.close("grad_pred", depth.grad)
@@ -35,16 +36,31 @@ def test_published_loss_is_met_with_the_published_pairs():
 
 def test_one_pair_has_its_closed_form():
     depth, pseudo = torch.tensor([[[[3.0, 1.0]]]]), torch.tensor([[[[4.0, 2.0]]]])
-    loss = MaskRanking().rank(depth, pseudo, torch.ones(1, 1, 1, 2), pairs([0], [1]))
-    assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
-    wrong = MaskRanking().rank(depth, pseudo.flip(-1), torch.ones(1, 1, 1, 2), pairs([0], [1]))
-    assert wrong.item() == pytest.approx(math.log(1 + math.exp(2)))
+    for term, difference in (
+        (MaskRanking(published_difference=True), 2.0),
+        (MaskRanking(), math.log(3) / math.log(1.15)),
+    ):
+        loss = term.rank(depth, pseudo, torch.ones(1, 1, 1, 2), pairs([0], [1]))
+        assert loss.item() == pytest.approx(math.log(1 + math.exp(-difference)))
+        wrong = term.rank(depth, pseudo.flip(-1), torch.ones(1, 1, 1, 2), pairs([0], [1]))
+        assert wrong.item() == pytest.approx(math.log(1 + math.exp(difference)))
+
+
+def test_the_unit_of_depth_changes_only_the_published_loss():
+    torch.manual_seed(0)
+    depth, pseudo = torch.rand(1, 1, 1, 40) + 0.1, torch.rand(1, 1, 1, 40) + 0.1
+    some = pairs(list(range(20)), list(range(20, 40)))
+    for published, same in ((False, True), (True, False)):
+        term = MaskRanking(published_difference=published)
+        losses = [term.rank(scale * depth, pseudo, torch.ones(1, 1, 1, 40), some) for scale in (1, 10)]
+        assert torch.allclose(*losses) == same
 
 
 def test_a_depth_of_100_does_not_overflow():
     depth = torch.tensor([[[[1e4, 0.1]]]], requires_grad=True)
     pseudo = torch.tensor([[[[1.0, 2.0]]]])
-    loss = MaskRanking().rank(depth, pseudo, torch.ones(1, 1, 1, 2), pairs([0], [1]))
+    term = MaskRanking(published_difference=True)
+    loss = term.rank(depth, pseudo, torch.ones(1, 1, 1, 2), pairs([0], [1]))
     loss.backward()
     assert loss.item() == pytest.approx(1e4, rel=1e-3) and depth.grad.isfinite().all()
 

@@ -132,7 +132,7 @@ def inputs(dense):
         f"{kind}_{error}"
         for kind in ("dense", "sparse")
         for error in ERRORS
-        if (kind, error) != ("dense", "berhu")
+        if (kind, error) != ("dense", "berhu") and error != "scale_invariant"  # ours
     ],
 )
 def test_losses_and_gradients_are_packnets(name):
@@ -195,3 +195,20 @@ def test_missing_weights_and_ground_truth_are_refused():
     batch.maps = {}
     with pytest.raises(InputError, match="needs measured depth"):
         SupervisedDepth()(batch, prediction)
+
+
+def test_scale_invariant_error_ignores_a_factor():
+    batch, prediction = scene(KNOWN, 3 * np.array(KNOWN) + (np.array(KNOWN) == 0))
+    term = SupervisedDepth("scale_invariant")
+    assert term(batch, prediction).item() == pytest.approx(0, abs=1e-4) and not term.gives_metric_scale
+    batch, prediction = scene([[2.0, 2.0]], [[2.0, 2.0 * math.e]])
+    assert term(batch, prediction).item() == pytest.approx(5.0)  # deviations of 1/2 around the mean
+    assert SupervisedDepth("silog").gives_metric_scale
+
+
+def test_scale_invariant_error_wants_the_sky_to_be_farthest():
+    term = SupervisedDepth("scale_invariant", only_known=False)
+    beyond = scene([[2.0, 4.0, 0.0]], [[6.0, 12.0, 50.0]])  # three times the depth; 12 is the farthest
+    assert term(*beyond).item() == pytest.approx(0, abs=1e-4)
+    nearer = scene([[2.0, 4.0, 0.0]], [[6.0, 12.0, 12.0 / math.e]])
+    assert term(*nearer).item() == pytest.approx(10 * math.sqrt(1 / 3), rel=1e-4)

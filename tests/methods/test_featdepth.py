@@ -173,7 +173,7 @@ def test_the_auto_encoder_learns_the_image(drawn_batch):
 def test_depth_learns_from_frozen_and_from_joint_features(drawn_batch, joint):
     method = build(trained=not joint, joint=joint)
     before = copy.deepcopy(method.extractor.state_dict())
-    history = train(method, drawn_batch)
+    history = train(method, drawn_batch.map(lambda tensor: tensor[:1]))
     assert sum(history[-1].values()) < 0.95 * sum(history[0].values())
     assert set(history[0]) == {"photometric", "smoothness", "feature_metric"} | (
         {"reconstruction", "feature_gradients"} if joint else set()

@@ -176,6 +176,7 @@ def test_completion_is_mirrored_back(drawn_batch):
 def test_rays_begin_as_the_template_and_are_learned(drawn_batch):
     network = {"name": "ray_surface", "num_layers": 18}
     method = build(depth_network=network).train()
+    method.on_epoch_start(0, 10)
     prediction = method(drawn_batch)
     rays = prediction.extra["camera"].rays(64, 96)
     pinhole = Pinhole(drawn_batch.intrinsics).rays(64, 96)
@@ -185,6 +186,16 @@ def test_rays_begin_as_the_template_and_are_learned(drawn_batch):
     assert not torch.allclose(prediction.extra["camera"].rays(64, 96), rays, atol=1e-3)
     sum(method.losses(drawn_batch, prediction).values()).backward()
     assert all(parameter.grad is not None for parameter in method.parameters())
+
+
+def test_distance_along_a_predicted_ray_becomes_depth(drawn_batch):
+    method = build(depth_network={"name": "ray_surface", "num_layers": 18}).eval()
+    with torch.no_grad():
+        distance = method.predict(dataclasses.replace(drawn_batch, intrinsics=None)).depths[0]
+        depth = method.predict(drawn_batch).depths[0]
+        _, residual = method.depth.disparities_and_rays(drawn_batch.images[0])
+        z = method.ray_surface(drawn_batch, residual).directions[:, 2:]
+    assert torch.allclose(depth, distance * z.clamp(min=0.05), rtol=1e-4) and (depth < distance).any()
 
 
 def test_black_corners_of_a_lens_stay_black(drawn_batch):

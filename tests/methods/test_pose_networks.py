@@ -1,4 +1,4 @@
-"""Whole pose networks under the methods: chosen by name, shown the target first, never inverted."""
+"""Pose networks under the methods: whole ones shown the target first, and the unit of translations."""
 
 import pytest
 import torch
@@ -65,3 +65,26 @@ def test_a_pose_network_follows_the_number_of_sources(drawn_batch):
 def test_what_is_not_a_pose_network_is_refused(settings, words):
     with pytest.raises(InputError, match=words):
         build(**settings)
+
+
+@pytest.mark.parametrize("name", ["separate_resnet", "shared", "posecnn", "packnet_pose_resnet"])
+def test_the_factor_multiplies_only_the_translation(drawn_batch, name):
+    plain, scaled = (build(name, translation_factor=factor).eval() for factor in (1.0, 50.0))
+    with torch.no_grad():
+        poses = [method(drawn_batch).T_source_from_target[1] for method in (plain, scaled)]
+    assert torch.allclose(50 * poses[0][:, :3, 3], poses[1][:, :3, 3], rtol=1e-4)
+    assert torch.equal(poses[0][:, :3, :3], poses[1][:, :3, :3])
+    with pytest.raises(InputError, match="translation_factor must be positive, got 0"):
+        build(name, translation_factor=0)
+
+
+def test_poses_of_posecnn_are_in_the_unit_of_depth(drawn_batch):
+    method = build("posecnn").eval()
+    with torch.no_grad():
+        prediction = method(drawn_batch)
+    inverse_depth = (1 / prediction.depths[0]).mean((1, 2, 3))
+    expected = prediction.extra["motions"][1].translation * inverse_depth[:, None]
+    assert torch.allclose(prediction.T_source_from_target[1][:, :3, 3], expected)
+    with torch.no_grad():
+        T_later_from_earlier = method.predict_pose(drawn_batch.images[0], drawn_batch.images[1])
+    assert torch.allclose(T_later_from_earlier, prediction.T_source_from_target[1], atol=1e-6)

@@ -22,6 +22,7 @@ TERMS = {
     "v2": {"pairwise", "depth_smoothness", "rotation"},
     "v3": {"pairwise", "normal_matching", "mask_ranking", "edge_ranking"},
 }
+SMALL = {"encoder": "timm/test_efficientnet", "pose_encoder": "timm/test_efficientnet"}
 
 
 def published(version):
@@ -121,7 +122,8 @@ def scene(drawn_batch):
 def test_the_loss_falls_over_twenty_steps(version, scene):
     torch.manual_seed(0)
     scene = scene.map(lambda tensor: tensor[:1])
-    method = ScDepth(version, weights_init="scratch").train()
+    # V2 with its rectifier needs the published networks to learn anything in so few steps.
+    method = ScDepth(version, weights_init="scratch", **({} if version == "v2" else SMALL)).train()
     optimizer = torch.optim.Adam(method.parameter_groups()[0]["params"], 1e-4)  # published
     totals = []
     for _ in range(20):

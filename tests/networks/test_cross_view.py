@@ -87,7 +87,7 @@ def test_a_level_gives_the_printed_values(reduction, height, width, expected):
     level = CrossViewLevel(16, reduction, blocks=2, heads=8).double()
     fill(level, to_published)
     with torch.no_grad():
-        y = level(ramp(1, 6, 16, height, width))
+        y = level(ramp(1, 6, 16, height, width).flatten(0, 1), 6).unflatten(0, (1, 6))
     found = (y.sum(), y.abs().sum(), y[0, 0, 0, 0, 0], y[0, 3, 5, 1, 2], y[0, 5, 15, -1, -1])
     assert [value.item() for value in found] == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
@@ -99,7 +99,8 @@ def test_a_level_is_the_published_one(channels, reduction):
     weights = state_dict(f"surrounddepth_cvt_one_block_{channels}_{reduction}")
     level.load_state_dict({published_level(key): value for key, value in weights.items()})
     with torch.no_grad():
-        y = level(tensor(golden.inputs()[f"x_{channels}_{reduction}"]))
+        x = tensor(golden.inputs()[f"x_{channels}_{reduction}"])
+        y = level(x.flatten(0, 1), x.shape[1]).unflatten(0, x.shape[:2])
     golden.close(f"cvt_{channels}_{reduction}", y)
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from checkpoints import load_weights
 from networks.depth_decoder import ConvBlock, DepthDecoder
 from tests.goldens import Golden, state_dict, tensor
 from utils import InputError
@@ -108,3 +109,27 @@ def test_four_features_are_refused():
         DepthDecoder(RESNET18[1:])
     with pytest.raises(InputError, match="num_outputs must be at least 1, got 0"):
         DepthDecoder(RESNET18, num_outputs=0)
+
+
+def test_heads_of_further_scales_are_left_out():
+    four, two = DepthDecoder(RESNET18), DepthDecoder(RESNET18, scales=(2, 0))
+    weights, words = two.weights_for(four.state_dict())
+    assert words == "heads of scales 1 3"
+    two.load_state_dict(weights)
+    features = features_of(64, 96)
+    with torch.no_grad():
+        expected, found = four(features), two(features)
+    assert list(found) == [2, 0] and all(torch.equal(found[scale], expected[scale]) for scale in found)
+    assert four.weights_for(two.state_dict())[1] == ""  # lacks heads, so loading names them
+
+
+def test_loading_names_the_heads_that_are_left_out():
+    class Model(torch.nn.Module):
+        def __init__(self, scales):
+            super().__init__()
+            self.depth = DepthDecoder(RESNET18, scales=scales)
+
+    report = load_weights(Model((0,)), Model((0, 1)).state_dict())
+    assert report.endswith("left aside depth's heads of scales 1 (the model has none)")
+    with pytest.raises(InputError, match=r"depth: 2 missing \(depth.decoder.11.conv.weight"):
+        load_weights(Model((0, 1)), Model((0,)).state_dict())

@@ -178,3 +178,18 @@ def test_impossible_settings_are_refused(settings, words):
 def test_they_are_whole_depth_networks():
     for name in ("packnet", "packnet_slim", "packnet_san", "ray_surface"):
         assert NETWORKS.get(name).is_depth_network
+
+
+@pytest.mark.parametrize("name", ["packnet", "packnet_slim", "packnet_san"])
+def test_a_network_may_be_narrower(name):
+    widths = [32, 32, 32, 64, 64, 96]
+    network = NETWORKS.get(name)(widths=widths)
+    assert network.encoder.num_channels == widths
+    assert network(torch.rand(1, 3, 32, 64))[0].shape == (1, 1, 32, 64)
+    assert sum(value.numel() for value in network.parameters()) < 15e6
+
+
+@pytest.mark.parametrize("widths", [[32, 32, 32], [32, 32, 32, 64, 64, 100], [0] * 6])
+def test_widths_that_cannot_be_grouped_are_refused(widths):
+    with pytest.raises(InputError, match=r"widths are 6 multiples of 32, got .*; published: \[64, 64, 64,"):
+        NETWORKS.get("packnet")(widths=widths)

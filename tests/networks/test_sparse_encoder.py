@@ -142,6 +142,7 @@ def test_one_measurement_trains_without_an_undefined_variance():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_in_bfloat16_maps_stay_close_and_zero_off_the_sites(training):
+    torch.manual_seed(0)  # a feature next to zero may change its sign by rounding
     encoder = SparseEncoder((4, 6), (3, 3)).train(training)
     depth = torch.rand(2, 1, 16, 16) * (torch.rand(2, 1, 16, 16) < 0.2)
     exact = encoder(depth)

@@ -11,16 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.sizes import fitting_size
 from datasets.surround import RING
 from datasets.synthetic import Camera, World, rotation
+from matching import focal
+from matching.focal import FACTORS, scan_focal
+from matching.motion import epipolar_distance, find_motion
+from matching.two_views import Features, inverse_depths
 from tools import doctor
 from tools._doctor import intrinsics
-from tools._doctor.files import fitting_size
-from tools._doctor.geometry import FACTORS, epipolar_distance, find_motion, scan_focal
 from tools._doctor.opening import first_size
 from tools._doctor.reading import Look, Sample
 from tools._doctor.rig import check_masks, check_rig
-from tools._two_views import Features, inverse_depths
 from tools.layouts._base import Plan, looking_ahead, save_depth, save_image
 from tools.make_synthetic import make
 from utils import InputError
@@ -221,14 +223,16 @@ def test_frames_in_no_order_are_asked_about(broken, tmp_path, capsys):
     assert "warning order" in words and "are the frames in order of time?" in words
 
 
-def test_missing_intrinsics_are_estimated_from_the_motion(broken, tmp_path, capsys):
+def test_missing_intrinsics_are_estimated_from_the_motion(broken, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(focal, "TARGETS", 3)
+    monkeypatch.setattr(focal, "GAP", 2)
     (broken / "cam.txt").unlink()
-    status, words, page = ask(broken, tmp_path, capsys)
-    assert status == 1 and "there are no intrinsics" in words and "yet: 1 problem" in words
-    told = words.split("to begin with, write '")[1].split("'")[0]
+    status, words, _ = ask(broken, tmp_path, capsys)
+    assert status == 0 and "from the motion between the frames; write yours into" in words
+    told = words.split("are guessed, '")[1].split("'")[0]
     fx, fy, cx, cy = map(float, told.split())
     assert fx == fy and abs(fx / K[0, 0] - 1) < 0.15 and (cx, cy) == (99.5, 59.5)
-    assert told in page
+    assert "the motion agrees with fx" in words
 
 
 def test_bad_intrinsics_and_few_frames_do_not_stop_the_rest(broken, tmp_path, capsys):

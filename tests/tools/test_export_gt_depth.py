@@ -355,10 +355,9 @@ def test_a_wrong_request_is_answered_with_the_right_ones(root, arguments, senten
 
 
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "2", "a/b"])
-def test_a_shard_is_counted_from_one(root, shard, capsys):
-    with pytest.raises(SystemExit):
+def test_a_shard_is_counted_from_one(root, shard):
+    with pytest.raises(InputError, match="--shard must be 1/N to N/N"):
         run(root, "--shard", shard)
-    assert "must be 1/N to N/N" in capsys.readouterr().err
 
 
 def test_a_dataset_without_depth_is_named(tmp_path):

@@ -11,7 +11,6 @@ from PIL import Image
 from datasets.folder import Folder
 from predictor import load_predictor
 from tests.tiny_models import save_run
-from tools._pseudo_depth import encode
 from tools.pseudo_depth import main
 from utils import InputError
 
@@ -210,13 +209,6 @@ def test_other_datasets_need_a_folder_for_the_files(tiny_kitti, tmp_path):
     run(tiny_kitti, model, *words, "--out", tmp_path / "out")
     files = [path.relative_to(tmp_path / "out").with_suffix("") for path in (tmp_path / "out").rglob("*.png")]
     assert len(files) == 3 and all((tiny_kitti / f"{file}.png").is_file() for file in files)
-
-
-def test_what_is_not_positive_and_finite_is_unknown():
-    values = np.array([[2.0, 1.0, 0.0, -1.0, np.nan, np.inf, 1e-9]])
-    assert encode(values).tolist() == [[65535, 32768, 0, 0, 0, 0, 1]]
-    assert encode(values, 40000.0).tolist() == [[65535, 40000, 0, 0, 0, 0, 1]]
-    assert not encode(np.zeros((2, 2))).any()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from datasets import build_dataset
 from datasets._derived import check_matches, matches_origin
 from datasets.resizing import resize_intrinsics
 from datasets.surround import RING, pose_from_quaternion
+from matching.two_views import Features, fundamental, homogeneous, line_distances, match, sift_features
 from tests.datasets.test_surround import Ring
 from tests.goldens import FOLDER
 from tools import _rig_matches
@@ -27,7 +28,6 @@ from tools._rig_matches import (
     sample_matches,
     write_matches,
 )
-from tools._two_views import Features, fundamental, homogeneous, line_distances, match, sift_features
 from tools.sift_matches import main
 from utils import InputError
 
@@ -308,7 +308,7 @@ def test_published_grey_weighs_red_as_blue(tmp_path):
 def test_truncated_image_is_named(wall, length):
     path = wall.paths("000", 0)[1]
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(InputError, match=r"front_left_000\.png cannot be read"):
+    with pytest.raises(InputError, match=r"front_left_000\.png (cannot be read|is an empty file)"):
         write_matches(wall, range(2))
     assert not any(path.exists() for path in match_paths(wall, 0))
 

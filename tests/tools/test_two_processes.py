@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,9 @@ from tools.make_synthetic import make
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory) -> Path:
+def rig(worlds, tmp_path_factory) -> Path:
     """Two scenes of six cameras, 64 x 96, without masks: 12 masks to make, 12 frame sets in all."""
-    root = tmp_path_factory.mktemp("rig") / "ddad"
-    make(Plan("ddad", root, sequences=2, frames=6, height=64, width=96, seed=0, ext="png"))
-    return root
+    return worlds.copy(tmp_path_factory.mktemp("rig") / "ddad", "ddad", frames=6)
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +154,9 @@ def test_an_export_that_was_killed_goes_on_to_the_same_bytes(rig, tmp_path):
     """Killed outright, with two workers: what it had saved is kept, and no worker lives on."""
     words = ["--data_path", str(rig), "--dataset", "ddad", "--part", "train", "--workers", "2", "--out"]
     killed = runs.start("-c", SLOWLY, *words, tmp_path / "killed")
-    for _ in range(600):
-        saved = list((tmp_path / "killed").glob("*.partial/[0-9]*.npz"))
-        if len(saved) >= 2:
-            break
-        time.sleep(0.05)
+    runs.wait_for(lambda: len(list((tmp_path / "killed").glob("*.partial/[0-9]*.npz"))) >= 2, killed)
     os.kill(killed.pid, signal.SIGKILL)
-    runs.finish(killed, expected=-signal.SIGKILL, timeout=30)  # waits until no worker holds its output
+    runs.finish(killed, expected=-signal.SIGKILL)  # waits until no worker holds its output
     saved = list((tmp_path / "killed").glob("*.partial/[0-9]*.npz"))
     assert len(saved) >= 2 and not list((tmp_path / "killed").glob("*.npz"))
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.goldens import FOLDER, uniform
-from tools._two_views import (
+from matching.two_views import (
     Features,
     cross_matrix,
     depth_along_rays,
@@ -16,6 +15,7 @@ from tools._two_views import (
     nearest_two,
     sampson_distances,
 )
+from tests.goldens import FOLDER, uniform
 
 
 @pytest.fixture(scope="module")
