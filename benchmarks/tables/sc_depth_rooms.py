@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.tables._evaluate import evaluated
-from benchmarks.tables._spec import Claim, Column, Rows, Table, Trained
+from benchmarks.tables._spec import BFLOAT16, STEADY, Claim, Column, Rows, Table, Trained
 from benchmarks.tables._worlds import WORLDS
 
 KEYS = ("abs_rel", "rmse", "a1")
@@ -20,7 +20,7 @@ TABLE = Table(
     text=(
         "Rooms recorded by a hand-held camera that turns fast and moves slowly. Evaluated on labelled "
         "images of other rooms by NYUv2's protocol, each aligned by its median. `constant` is the abs_rel "
-        "of one constant depth."
+        "of one constant depth. Trained in bfloat16."
     ),
     common={
         "method": "sc_depth",
@@ -30,7 +30,8 @@ TABLE = Table(
         "height": WORLDS["rooms"].flags["height"],
         "width": WORLDS["rooms"].flags["width"],
         "scales": "0",
-        "batch_size": 2,
+        **STEADY,
+        **BFLOAT16,
     },
     runs={"SC-Depth V1": {"method.version": "v1"}, "SC-Depth V2": {"method.version": "v2"}},
     evaluate=evaluate,
@@ -46,5 +47,5 @@ TABLE = Table(
             lambda rows: rows["SC-Depth V2"]["abs_rel"] < rows["SC-Depth V1"]["abs_rel"],
         )
     ],
-    steps=198,
+    steps=1200,
 )
