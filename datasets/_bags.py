@@ -177,15 +177,15 @@ def _write_speed(reader: Any, folder: Path, start: float, end: float) -> str:
             continue
         times, values = speeds([(time - start, m) for time, m in _messages(reader, topics[0])])
         if len(times) < 2 or times[0] > MOST_GAP or times[-1] < end - MOST_GAP:
-            return f"{topics[0]} does not cover the images, so that there is no speed"
+            return f"{topics[0]} does not cover the images; speed.csv is not written"
         inside = times[(times > 0) & (times < end)]
         grid = np.array([0.0, *inside, end])
         rows = "".join(f"{t:.6f},{v:.6f}\n" for t, v in zip(grid, np.interp(grid, times, values)))
         (folder / "speed.csv").write_text("seconds,metres_per_second\n" + rows)
         return f"the speed is that of {topics[0]}; --dataset.speed true reads it"
-    found = "the recording has neither odometry nor GPS, so that there is no speed"
+    found = "the recording has neither odometry nor GPS; speed.csv is not written"
     if any(c.msgtype == IMU for c in reader.connections):
-        found += "; an IMU does not give one, since its acceleration tells only how the speed changes"
+        found += ": the acceleration of its IMU tells only how the speed changes"
     return found
 
 

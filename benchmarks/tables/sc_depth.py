@@ -26,9 +26,9 @@ def evaluate(run: Trained) -> Rows:
 TABLE = Table(
     title="SC-Depth: moving objects and scale over time",
     text=(
-        "Streets with a car ahead and oncoming cars. Pseudo-depth of V3 is the true depth raised to an unknown "
-        "power, blurred, with 5 % noise. `drift` is the standard deviation of the log scale ratio over the "
-        "frames of drives of 100 frames: 0.1 is 10 %. Trained in bfloat16."
+        "Streets with a car ahead and oncoming cars. Pseudo-depth of V3 is the true depth raised to an "
+        "unknown power, blurred, with 5 % noise. `drift` is the standard deviation of the log scale ratio "
+        "over the frames of drives of 100 frames: 0.1 is 10 %. Trained in bfloat16."
     ),
     common=VIDEO,
     runs={
