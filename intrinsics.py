@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,18 @@ GUESS = "guess"  # in place of the numbers: from EXIF, from the motion, else `gu
 LEARN = "learn"  # in place of the numbers: parameters of the training that begin at a guess
 GUESSED_ANGLE = 60.0  # degrees along the longer side, of an ordinary camera
 FOCAL_RANGE = 0.25, 4.0  # fx as a share of the width, 127 to 14 degrees: others are mistakes of units or size
+
+
+class Focal(NamedTuple):
+    """A focal length that the motion of a recording determines.
+
+    Attributes:
+        share: of the image's width.
+        error: relative standard error.
+    """
+
+    share: float
+    error: float
 
 
 def upwards(folder: Path, root: Path) -> list[Path]:

@@ -58,13 +58,13 @@ def measure(layout: PhoneVideos, walk: int) -> float:
         return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
 
     started = time.process_time()
-    share = recorded_focal(read, [range(layout.plan.frames)])
+    found = recorded_focal(read, [range(layout.plan.frames)])
     seconds = time.process_time() - started - rendering
     true = layout.camera(walk).intrinsics[0, 0]
-    if share is None:
+    if found is None:
         print(f"| {walk} | {true:.1f} | not determined | | {seconds:.1f} |", flush=True)
         return math.inf
-    focal = share * layout.plan.width
+    focal = found.share * layout.plan.width
     error = focal / true - 1
     print(f"| {walk} | {true:.1f} | {focal:.1f} | {100 * error:+.2f} | {seconds:.1f} |", flush=True)
     return abs(error)

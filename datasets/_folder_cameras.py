@@ -20,6 +20,7 @@ from intrinsics import (
     FILES,
     GUESS,
     LEARN,
+    Focal,
     as_text,
     check_intrinsics,
     nearest_file,
@@ -41,13 +42,14 @@ class Found(NamedTuple):
         K: (3, 3) pixels at the size of the images.
         camera: the lens with B = 1; None for a pinhole.
         source: where the numbers are from: one of `GIVEN`, or `Guess.source`.
-        learned: the training learns them, and they are its start.
+        motion: the focal length from the motion, if the training learns the intrinsics from this start;
+            None if it keeps them.
     """
 
     K: np.ndarray
     camera: Camera | None
     source: str
-    learned: bool = False
+    motion: Focal | None = None
 
 
 def find_camera(
@@ -98,14 +100,14 @@ def _to_learn(folder: Path, found: Found | None, guess: Callable[..., Guess]) ->
             f"--dataset.intrinsics {LEARN} learns a pinhole, and {folder} has a lens with distortion; leave "
             "the setting out"
         )
-    if not guessed.moves:
+    if guessed.motion is None:
         notice(
             f"the motion in {folder} does not determine the focal length, as when a camera moves without "
             f"turning, so that it is not learned and stays '{as_text(start.K)}' ({start.source})"
         )
         return start
     notice(f"the intrinsics of {folder} are learned and begin at '{as_text(start.K)}' ({start.source})")
-    return start._replace(learned=True)
+    return start._replace(motion=guessed.motion)
 
 
 def _of_camera(camera: Camera, path: Path, size: tuple[int, int]) -> tuple[np.ndarray, Camera | None]:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image
 
 from datasets.image_files import read_image
-from intrinsics import GUESSED_ANGLE, centred, guess_intrinsics
+from intrinsics import GUESSED_ANGLE, Focal, centred, guess_intrinsics
 from utils import InputError
 
 FULL_FRAME = math.hypot(36, 24)  # millimetres, diagonal that the 35 mm equivalent refers to
@@ -37,12 +37,12 @@ class Guess(NamedTuple):
     Attributes:
         K: (3, 3) pixels.
         source: `EXIF`, `MOTION` or `ASSUMED`.
-        moves: the motion determines the focal length; None if it was not looked at.
+        motion: the focal length from the motion; None if it does not determine one, or was not looked at.
     """
 
     K: np.ndarray
     source: str
-    moves: bool | None
+    motion: Focal | None
 
     @property
     def sentence(self) -> str:
@@ -71,12 +71,12 @@ def guess_camera(
     focal = exif_focal(folder / frames[0], height, width)
     if focal is not None and not motion:
         return Guess(centred(focal, height, width), EXIF, None)
-    share = _from_motion(folder, tuple(frames), tuple(runs))
+    found = _from_motion(folder, tuple(frames), tuple(runs))
     if focal is not None:
-        return Guess(centred(focal, height, width), EXIF, share is not None)
-    if share is not None:
-        return Guess(centred(share * width, height, width), MOTION, True)
-    return Guess(guess_intrinsics(height, width), ASSUMED, False)
+        return Guess(centred(focal, height, width), EXIF, found)
+    if found is not None:
+        return Guess(centred(found.share * width, height, width), MOTION, found)
+    return Guess(guess_intrinsics(height, width), ASSUMED, None)
 
 
 def exif_focal(path: Path, height: int, width: int) -> float | None:
@@ -108,7 +108,7 @@ def _number(value: object) -> float | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _from_motion(folder: Path, frames: tuple[str, ...], runs: tuple[range, ...]) -> float | None:
+def _from_motion(folder: Path, frames: tuple[str, ...], runs: tuple[range, ...]) -> Focal | None:
     """`matching.focal.recorded_focal` of a scene; None for frames that cannot be read."""
     from matching.focal import recorded_focal  # imports OpenCV
 

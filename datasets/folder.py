@@ -58,7 +58,7 @@ from datasets.scenes import (
     other_formats,
 )
 from datasets.sequence import SequenceDataset, check_offsets, check_stride
-from intrinsics import GUESS, LEARN, as_text, parse_intrinsics
+from intrinsics import GUESS, LEARN, Focal, as_text, parse_intrinsics
 from metrics import Protocol
 from notices import notice
 from provenance import content
@@ -89,7 +89,7 @@ class Scene:
         depths: frame's file name → its depth file.
         camera: camera model of a lens; None for a pinhole.
         source: where the intrinsics are from, see `_folder_cameras.Found`.
-        learned: the training learns them; `intrinsics` are its start.
+        motion: focal length from the motion, if the training learns the intrinsics from this start.
         speed: speeds of speed.csv; None if it is not read.
     """
 
@@ -104,7 +104,7 @@ class Scene:
     depths: dict[str, Path]
     camera: Camera | None = None
     source: str = "file"
-    learned: bool = False
+    motion: Focal | None = None
     speed: SceneSpeed | None = None
 
 
@@ -243,9 +243,10 @@ class Folder(Exportable, SequenceDataset):
         """Scene → facts about a camera that was guessed or is learned, for the checkpoint's options.
 
         `number`, `size` (height, width), `intrinsics` "fx fy cx cy" at that size, `start` the same before
-        training, `source` and `learned`, see `_folder_cameras.Found`.
+        training, `source` (`_folder_cameras.Found`), `learned`, and for a learned camera `motion`, the share
+        and error of `matching.focal.Focal`.
         """
-        found = [scene for scene in self.scenes if scene.learned or scene.source not in GIVEN]
+        found = [scene for scene in self.scenes if scene.motion or scene.source not in GIVEN]
         return {
             scene.name: {
                 "number": self.camera_numbers[scene.name],
@@ -253,7 +254,8 @@ class Folder(Exportable, SequenceDataset):
                 "intrinsics": as_text(scene.intrinsics),
                 "start": as_text(scene.intrinsics),
                 "source": scene.source,
-                "learned": scene.learned,
+                "learned": scene.motion is not None,
+                **({"motion": list(scene.motion)} if scene.motion else {}),
             }
             for scene in found
         }
@@ -336,7 +338,7 @@ def _check_numbers(val_fraction: float, depth_scale: float) -> None:
 
 def _check_learned(scenes: list[Scene], data_path: str | Path) -> None:
     """Refuse to learn intrinsics if the motion of no scene determines them."""
-    if not any(scene.learned for scene in scenes):
+    if not any(scene.motion for scene in scenes):
         raise InputError(
             f"--dataset.intrinsics {LEARN}: no motion in {data_path} determines the focal length, as "
             f'when a camera moves without turning; give --dataset.intrinsics "fx fy cx cy" or {GUESS}'
@@ -392,5 +394,5 @@ def _open_scene(
     depths = find_depths(folder, every)
     return Scene(
         name, folder, frames, every, runs, in_order, size, found.K, depths, found.camera, found.source,
-        found.learned,
+        found.motion,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from intrinsics import guess_intrinsics
+from intrinsics import Focal, guess_intrinsics
 from matching.motion import FEWEST, SOFT, epipolar_distance, find_features, match_pixels, perturbed, refine
 from matching.two_views import Features
 
@@ -102,8 +102,8 @@ def valley_floor(costs: np.ndarray, factors: np.ndarray = FACTORS) -> float:
     return float(factors[best] * (factors[1] / factors[0]) ** np.clip(offset, -0.5, 0.5))
 
 
-def recorded_focal(read: Callable[[int], np.ndarray], runs: Sequence[range]) -> float | None:
-    """The focal length of a recording as a share of the image's width, from the motion between its frames.
+def recorded_focal(read: Callable[[int], np.ndarray], runs: Sequence[range]) -> Focal | None:
+    """The focal length of a recording, from the motion between its frames.
 
     Pixels are taken as square and the principal point as the middle of the image.
 
@@ -112,7 +112,7 @@ def recorded_focal(read: Callable[[int], np.ndarray], runs: Sequence[range]) -> 
         runs: ranges of frames without a gap.
 
     Returns:
-        fx / w; None if the motion does not determine it.
+        None if the motion does not determine it.
     """
     size = read(runs[0].start).shape[:2]
     K = guess_intrinsics(*size)
@@ -131,7 +131,7 @@ def recorded_focal(read: Callable[[int], np.ndarray], runs: Sequence[range]) -> 
         factor *= fitted[0]
     if fitted[1] > MOST_ERROR or not COARSE[0] < factor < COARSE[-1]:
         return None
-    return float(factor * K[0, 0] / size[1])
+    return Focal(float(factor * K[0, 0] / size[1]), fitted[1])
 
 
 def fit_focal(pairs: Sequence[tuple[np.ndarray, np.ndarray]], K: np.ndarray) -> tuple[float, float] | None:

@@ -166,15 +166,21 @@ class Method(nn.Module):
                 )
 
     def losses(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """Weighted scalars by name; their sum is minimised. Terms with a later `from_epoch` are absent."""
+        """Weighted scalars by name; their sum is minimised. Terms with a later `from_epoch` are absent.
+
+        A training that learns intrinsics adds `focal_length`, see `LearnedCameras.loss`.
+        """
         with self.in_float32():
             if self.training and "pseudo_depth" in batch.maps:
                 self.rank_order.add(batch, prediction)
-            return {
+            terms = {
                 name: self.loss_weights[name] * term(batch, prediction)
                 for name, term in self.loss_terms.items()
                 if self.loss_epochs[name] <= self.epoch
             }
+            if self.training and self.camera is not None:
+                terms["focal_length"] = self.camera.loss(batch)
+            return terms
 
     def needed_entries(self) -> dict[str, str]:
         """Batch entry → who reads it, for `check_needs`."""

@@ -4,6 +4,7 @@ semantics and masks     read by datasets/label_folder.py and `label_files`
 pseudo-depth            true depth as a network trained on other data would give it
 a worse speed.csv       speed with noise, measured late
 ego masks               where datasets/ddad.py reads them
+wrong intrinsics        `cam.txt` with a focal length that is too long
 another lens, weather   images cropped to a narrower view, with fog, other light and colours, and noise
 """
 
@@ -32,6 +33,7 @@ CROP = 2 / 3  # share of the image's height and width that the other lens sees
 VISIBILITY, FOG = 40.0, np.array([150.0, 160.0, 175.0])  # metres at which 1 / e of the colour is left; BGR
 LIGHT, COLOURS = np.array([0.95, 0.75, 0.6]), (1, 2, 0)  # of B, G, R; channels that take their place
 SENSOR_NOISE = 2.0  # standard deviation, of 255
+TOO_LONG = 1.1  # wrong focal length over the true one
 SPEED_NOISE, SPEED_DELAY = 0.05, 0.1  # relative standard deviation; seconds
 
 
@@ -109,6 +111,18 @@ def make_speed_worse(folder: Path) -> None:
             temporary.write_text(head + "\n" + "".join(lines))
 
 
+def lengthen_focal(folder: Path) -> None:
+    """Write `cam.txt` next to the frames of each video of a phone, with a focal length 10 % too long."""
+    for path in sorted((folder / "frames").glob("walk_*")):
+        fx, fy, cx, cy = read_focal(folder, path.name)
+        (path / "cam.txt").write_text(f"{fx * TOO_LONG} {fy * TOO_LONG} {cx} {cy}\n")
+
+
+def read_focal(folder: Path, walk: str) -> list[float]:
+    """fx fy cx cy, the true ones, of a video of `--layout phone`, pixels."""
+    return [float(word) for word in (folder / "ground_truth" / f"{walk}.txt").read_text().split()]
+
+
 def move_away(folder: Path) -> None:
     """Another lens, weather and colours: crop every image to its middle and change the colour images.
 
@@ -171,6 +185,11 @@ WORLDS = {
     "fisheye": World(
         {"layout": "folder", "sequences": 40, "frames": 16, "height": 96, "width": 96, "seed": 6,
          "camera": "fisheye"}
+    ),
+    "walks": World(
+        {"layout": "phone", "sequences": 3, "frames": 200, "height": 360, "width": 640, "seed": 9,
+         "ext": "jpg"},
+        lengthen_focal,
     ),
     "away": World(
         {"layout": "folder", "sequences": 40, "frames": 16, "height": 96, "width": 192, "seed": 7}, move_away

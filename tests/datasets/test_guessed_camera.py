@@ -129,7 +129,10 @@ def test_what_is_learned_begins_at_the_file_of_the_user(walk, tmp_path):
     with collect_notices() as said:
         dataset = open_folder(tmp_path, intrinsics="learn", part="train", val_fraction=0)
     assert "are learned and begin at '100 100 79.5 47.5' (file)" in said[0]
-    assert dataset[0].extra["camera_id"].tolist() == [0] and dataset.camera_record()["."]["learned"]
+    assert dataset[0].extra["camera_id"].tolist() == [0]
+    record = dataset.camera_record()["."]
+    share, error = record["motion"]
+    assert record["learned"] and share * WIDTH == pytest.approx(FOCAL, rel=0.08) and 0 < error < 0.06
 
 
 # ------------------------------------------------------------------------------------------ parameters
@@ -145,7 +148,7 @@ def test_parameters_scale_the_focal_length_and_move_the_middle():
     cameras = LearnedCameras([True, False])
     with torch.no_grad():
         cameras.log_focal.fill_(math.log(1.1))
-        cameras.centre.copy_(torch.tensor([[1.0, -1.0], [3.0, 3.0]]))
+        cameras.centre.copy_(torch.tensor([[10.0, -10.0], [30.0, 30.0]]))
     K = cameras(a_batch()).intrinsics
     expected = torch.tensor([[110, 0, 31.5 + 6.4], [0, 99, 15.5 - 3.2], [0, 0, 1]])
     assert torch.allclose(K[0], expected, atol=1e-4)
@@ -157,6 +160,22 @@ def test_gradients_reach_only_the_cameras_that_are_learned():
     cameras(a_batch()).intrinsics.sum().backward()
     assert cameras.log_focal.grad[0] != 0 and cameras.log_focal.grad[1] == 0
     assert (cameras.centre.grad[0] != 0).all() and (cameras.centre.grad[1] == 0).all()
+
+
+def test_the_focal_length_of_the_motion_is_a_loss_of_its_own():
+    cameras = LearnedCameras([True, True], [(0.1, 0.05), (0.0, math.inf)])
+    with torch.no_grad():
+        cameras.log_focal.copy_(torch.tensor([0.05, 0.3]))
+    loss = cameras.loss(a_batch())
+    # One standard error from the first camera's; of the second the motion says nothing.
+    assert loss.item() == pytest.approx(1e-3 * 0.5 / 2)
+    loss.backward()
+    assert cameras.log_focal.grad.tolist() == pytest.approx([-1e-3 / 0.05 / 2, 0])
+
+
+def test_a_standard_error_near_0_counts_as_half_a_percent():
+    cameras = LearnedCameras([True, True], [(0.005, 1e-9), (0.005, 0.005)])
+    assert cameras.loss(a_batch()).item() == pytest.approx(1e-3 * 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +225,8 @@ def test_true_depth_and_motion_teach_the_focal_length(turning_pairs):
 def test_a_record_holds_the_present_intrinsics():
     record = {
         "walk.mp4": {"number": 0, "size": [64, 128], "intrinsics": "200 180 63.5 31.5",
-                     "start": "200 180 63.5 31.5", "source": "motion", "learned": True},
+                     "start": "200 180 63.5 31.5", "source": "motion", "learned": True,
+                     "motion": [1.7, 0.01]},
         "given": {"number": 1, "size": [64, 128], "intrinsics": "150 150 63.5 31.5",
                   "start": "150 150 63.5 31.5", "source": "60 degrees", "learned": False},
     }  # fmt: skip
@@ -218,7 +238,8 @@ def test_a_record_holds_the_present_intrinsics():
         now["walk.mp4"]["intrinsics"] == "300 270 63.5 31.5"
         and now["walk.mp4"]["start"] == "200 180 63.5 31.5"
     )
-    assert now["given"] == record["given"]
+    assert now["given"] == record["given"] and now["walk.mp4"]["motion"] == [1.7, 0.01]
+    assert cameras.motion.tolist() == [pytest.approx([math.log(1.7 * 128 / 200), 0.01]), [0, math.inf]]
     assert learned_cameras({"given": record["given"]}) is None and learned_cameras(None) is None
 
 
