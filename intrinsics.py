@@ -31,7 +31,7 @@ class Focal(NamedTuple):
     """A focal length that the motion of a recording determines.
 
     Attributes:
-        share: of the image's width.
+        share: focal length over the width of the image.
         error: relative standard error.
     """
 

@@ -8,7 +8,7 @@ only if the camera also rotates; datasets/_folder_cameras.py leaves out the reco
 principal point is learned a hundred times slower, since most cameras have it in the middle and few motions
 determine it.
 
-The photometric error alone does not find the focal length, since the predicted motion takes over its effect
+By itself, the photometric error does not find the focal length: the predicted motion takes over its effect
 (docs/own-data.md has the numbers). The loss therefore adds what the matches of the recording say: the focal
 length f_m with the relative standard error e (matching/focal.py). The less certain it is, the further the
 photometric error can move the focal length.
@@ -45,7 +45,7 @@ class LearnedCameras(nn.Module):
     Args:
         learned: for each camera, whether it is learned; the others keep their intrinsics.
         motion: for each camera, log of the focal length from the motion over that of the start, and its
-            standard error, which is infinite if the motion says nothing.
+            standard error, which is infinite if the motion does not determine it.
     """
 
     def __init__(self, learned: Sequence[bool], motion: Sequence[tuple[float, float]] = ()) -> None:

@@ -167,7 +167,7 @@ def test_the_focal_length_of_the_motion_is_a_loss_of_its_own():
     with torch.no_grad():
         cameras.log_focal.copy_(torch.tensor([0.05, 0.3]))
     loss = cameras.loss(a_batch())
-    # One standard error from the first camera's; of the second the motion says nothing.
+    # One standard error from the first camera's; the motion does not determine the second.
     assert loss.item() == pytest.approx(1e-3 * 0.5 / 2)
     loss.backward()
     assert cameras.log_focal.grad.tolist() == pytest.approx([-1e-3 / 0.05 / 2, 0])
