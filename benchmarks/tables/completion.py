@@ -72,9 +72,10 @@ def roughness(depth: torch.Tensor, seen: torch.Tensor) -> float:
 TABLE = Table(
     title="PackNet-SAN: depth completion",
     text=(
-        "One model, supervised by dense ground truth and trained with 1 to 64 of 64 beams as input, evaluated "
-        "in metres on held-out streets. `stripes` compares the vertical roughness of log depth at measured pixels with that "
-        "of the others, relative to the prediction without input depth: 1 means no stripes along the beams."
+        "One model, supervised by dense ground truth and trained with 1 to 64 of 64 beams as input, is "
+        "evaluated in metres on held-out streets. `stripes` compares the vertical roughness of log depth at "
+        "measured pixels with that of the others, relative to the prediction without input depth: 1 means no "
+        "stripes along the beams."
     ),
     common={
         "method": "packnet",
