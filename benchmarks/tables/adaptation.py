@@ -37,6 +37,12 @@ SUPERVISED = {
     "losses.supervised_depth.weight": 1,
     "losses.supervised_depth.error": "silog",
 }
+# With noise and fog the automask takes far pixels, which hardly change, for standing ones.
+SELF_SUPERVISED = {
+    "dataset.stride": 2,
+    "losses.photometric.automask": "false",
+    "losses.smoothness.weight": "1e-4",
+}
 ONLY_SUPERVISED = SUPERVISED | {
     "losses.photometric.weight": 0,
     "losses.smoothness.weight": 0,
@@ -86,14 +92,15 @@ TABLE = Table(
         "another one: a lens of 60 instead of 82 degrees, fog, other light and colours, noise. `share` is "
         "the part of supervised fine-tuning's gain in abs_rel that self-supervision reaches. Held-out "
         "sequences of the second world, each image aligned by its median. The pose network starts from the "
-        "first world as well. Trained in bfloat16."
+        "first world as well. Self-supervision compares every second frame and has no automask. Trained in "
+        "bfloat16."
     ),
     common=NETWORK | {"data_path": "@away/training"},
-    runs={BOUND: ONLY_SUPERVISED, AFTER: {}},
+    runs={BOUND: ONLY_SUPERVISED, AFTER: SELF_SUPERVISED},
     evaluate=evaluate,
     columns={"abs_rel": Column("abs_rel"), "share": Column("share", 2)},
     claims=[Claim(f"the share is at least {AIM}", lambda rows: share(rows) >= AIM)],
-    steps=300,
+    steps=600,
     start=Start(
         NETWORK | SUPERVISED | {"data_path": "@traffic/training", "learning_rate": "4e-4"},
         models="depth pose",
