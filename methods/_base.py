@@ -179,7 +179,7 @@ class Method(nn.Module):
                 if self.loss_epochs[name] <= self.epoch
             }
             if self.training and self.camera is not None:
-                terms["focal_length"] = self.camera.loss(batch)
+                terms["focal_length"] = self.camera.loss()
             return terms
 
     def needed_entries(self) -> dict[str, str]:

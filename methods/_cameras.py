@@ -64,15 +64,16 @@ class LearnedCameras(nn.Module):
             detailed = dataclasses.replace(detailed, intrinsics=self._corrected(detailed, numbers))
         return dataclasses.replace(batch, intrinsics=self._corrected(batch, numbers), detailed=detailed)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """How far the focal lengths of a batch are from those of the motion, in standard errors; weighted.
+    def loss(self) -> Tensor:
+        """How far the focal lengths are from those of the motion, in standard errors; weighted.
 
-        The loss is 0.001 times the mean of Huber's function over the images.
+        The loss is 0.001 times the mean of Huber's function over the learned cameras. Recordings that are
+        held back for validation are among them.
         """
-        numbers = batch.extra[CAMERA_ID]
-        focal, error = self.motion[numbers].unbind(1)
-        deviation = (self.log_focal[numbers] - focal) / error.clamp(min=LEAST_ERROR)
-        return MOTION_WEIGHT * F.smooth_l1_loss(deviation, torch.zeros_like(deviation))
+        focal, error = self.motion.unbind(1)
+        deviation = self.learned * (self.log_focal - focal) / error.clamp(min=LEAST_ERROR)
+        total = F.smooth_l1_loss(deviation, torch.zeros_like(deviation), reduction="sum")
+        return MOTION_WEIGHT * total / self.learned.sum()
 
     def _corrected(self, batch: Batch, numbers: Tensor) -> Tensor:
         height, width = batch.images[0].shape[-2:]

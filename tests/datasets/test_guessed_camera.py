@@ -163,19 +163,19 @@ def test_gradients_reach_only_the_cameras_that_are_learned():
 
 
 def test_the_focal_length_of_the_motion_is_a_loss_of_its_own():
-    cameras = LearnedCameras([True, True], [(0.1, 0.05), (0.0, math.inf)])
+    cameras = LearnedCameras([True, True, False], [(0.1, 0.05), (0.0, math.inf), (0.2, 0.05)])
     with torch.no_grad():
-        cameras.log_focal.copy_(torch.tensor([0.05, 0.3]))
-    loss = cameras.loss(a_batch())
-    # One standard error from the first camera's; the motion does not determine the second.
+        cameras.log_focal.copy_(torch.tensor([0.05, 0.3, 0.0]))
+    loss = cameras.loss()
+    # One standard error from the first camera's; the second has none, and the third is not learned.
     assert loss.item() == pytest.approx(1e-3 * 0.5 / 2)
     loss.backward()
-    assert cameras.log_focal.grad.tolist() == pytest.approx([-1e-3 / 0.05 / 2, 0])
+    assert cameras.log_focal.grad.tolist() == pytest.approx([-1e-3 / 0.05 / 2, 0, 0])
 
 
 def test_a_standard_error_near_0_counts_as_half_a_percent():
     cameras = LearnedCameras([True, True], [(0.005, 1e-9), (0.005, 0.005)])
-    assert cameras.loss(a_batch()).item() == pytest.approx(1e-3 * 0.5)
+    assert cameras.loss().item() == pytest.approx(1e-3 * 0.5)
 
 
 @pytest.fixture(scope="module")
