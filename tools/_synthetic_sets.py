@@ -17,7 +17,7 @@ from utils import InputError, nearest_name
 from workers import run_tasks
 
 CAMERAS = ("pinhole", "fisheye")
-TRAFFIC = ("usual", "dense")
+TRAFFIC = ("usual", "dense", "queues")
 SCENES = ("streets", "rooms", "mixed")
 CITYSCAPES_COLOURS = np.array(  # RGB of the 19 train ids
     [

@@ -66,7 +66,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--width", type=int, default=416, help="width of the images, pixels (default: 416)")
     add("--seed", type=int, default=0, help="seed of the worlds (default: 0)")
     add("--camera", default="pinhole", help="pinhole, or fisheye for --layout folder (default: pinhole)")
-    add("--traffic", default="usual", help="moving cars of a street, usual or dense (default: usual)")
+    add("--traffic", default="usual", help="cars on the lanes, usual, dense or queues (default: usual)")
     add(
         "--scenes",
         default="streets",

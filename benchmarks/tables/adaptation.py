@@ -101,6 +101,10 @@ TABLE = Table(
     columns={"abs_rel": Column("abs_rel"), "share": Column("share", 2)},
     claims=[Claim(f"the share is at least {AIM}", lambda rows: share(rows) >= AIM)],
     steps=600,
+    note=(
+        "The aim is not reached. With seed 0, abs_rel of pixels at 50 to 80 m falls from 0.55 to 0.33 "
+        "(supervised: 0.20), and that of pixels at 5 to 10 m stays at 0.21 to 0.22 (supervised: 0.14)."
+    ),
     start=Start(
         NETWORK | SUPERVISED | {"data_path": "@traffic/training", "learning_rate": "4e-4"},
         models="depth pose",

@@ -30,7 +30,7 @@ class World:
     Args:
         seed: seed of all random numbers; equal seeds give equal bytes.
         seconds: largest duration of the drive; the street extends beyond its end.
-        traffic: moving cars, `usual` or `dense`; see `Street`.
+        traffic: cars on the lanes, `usual`, `dense` or `queues`; see `Street`.
     """
 
     def __init__(self, seed: int, seconds: float = 10.0, traffic: str = "usual") -> None:

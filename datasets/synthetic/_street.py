@@ -44,7 +44,8 @@ class Street:
 
     Args:
         rng: generator of the street.
-        traffic: moving cars: `usual`, or `dense` with a car ahead and oncoming cars wherever there is room.
+        traffic: cars on the lanes: `usual`; `dense`, with a car ahead and oncoming cars wherever there is
+            room; `queues`, which is dense, but in every second street, at random, all cars stand.
     """
 
     def __init__(self, rng: np.random.Generator, traffic: str = "usual") -> None:
@@ -231,8 +232,12 @@ class Street:
             self.solids.append(Solid(centre, tuple(half), yaw, CAR, np.clip(colour, 0.03, 1), **more))
 
     def _traffic(self) -> None:
-        rng, dense = self.rng, self.traffic == "dense"
+        rng, dense = self.rng, self.traffic != "usual"
         last = self.end - 14  # limit of all cars
+        if self.traffic == "queues" and rng.random() < 0.5:
+            self._queue(self.goal + rng.uniform(8, 14), last, self.lane)
+            self._queue(rng.uniform(5, 15), last, -self.lane)
+            return
         room = last - self.goal
         if (rng.random() < 0.35 or dense) and room > 12:  # a car ahead, a few m/s slower or faster
             gap = rng.uniform(10, min(room, 32))
@@ -246,6 +251,12 @@ class Street:
                 x += rng.uniform(10, 25) if dense else rng.uniform(14, 70)
         for mover in range(len(self.movers)):
             self._car(0, 0, mover=mover)
+
+    def _queue(self, start: float, end: float, across: float) -> None:
+        """Cars that stand one behind the other on a lane."""
+        while start < end:
+            self._car(start, across, flip=across > 0)
+            start += self.rng.uniform(6, 12)
 
     def _end_wall(self) -> None:
         """Buildings on the far side of the crossing street at the end of the drive."""

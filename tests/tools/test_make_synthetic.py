@@ -10,6 +10,7 @@ from PIL import Image
 from cameras import KannalaBrandt, read_camera
 from datasets._speed import read_speed_csv, read_times
 from datasets.synthetic import World, rotation
+from datasets.synthetic._street import CAR
 from tools import _synthetic_sets
 from tools.layouts._base import Plan, looking_ahead
 from tools.layouts.kitti import KittiRaw, KittiRig
@@ -181,6 +182,16 @@ def test_dense_traffic_has_a_car_ahead_and_oncoming_cars():
     assert all(
         [mover.follows for mover in movers] == [True] + [False] * (len(movers) - 1) for movers in dense
     )
+
+
+def test_queues_are_dense_traffic_or_cars_that_stand():
+    def standing(seed, traffic):
+        solids = World(seed, 1.0, traffic).street.solids
+        return sum(solid.label == CAR and solid.mover < 0 for solid in solids)
+
+    moving = [len(World(seed, 1.0, "queues").street.movers) for seed in (2, 5, 7)]
+    more = [standing(seed, "queues") - standing(seed, "usual") for seed in (2, 5, 7)]
+    assert moving == [0, 8, 0] and more == [78, 0, 78]
 
 
 def test_an_unknown_kind_of_traffic_is_refused(tmp_path):

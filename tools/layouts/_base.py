@@ -19,7 +19,7 @@ RATE = 10.0  # frames a second
 @dataclass(frozen=True)
 class Plan:
     """A dataset to write. Sizes in pixels; `ext` is png or jpg; `camera` is pinhole or fisheye; `traffic` is
-    usual or dense; `scenes` are streets, rooms, or mixed: every second sequence a room.
+    usual, dense or queues; `scenes` are streets, rooms, or mixed: every second sequence a room.
     """
 
     layout: str
