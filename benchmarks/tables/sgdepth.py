@@ -87,9 +87,9 @@ TABLE = Table(
     ],
     steps=450,
     note=(
-        "Training with segmentation improves depth as a whole. Masks do not improve moving pixels, and neither "
-        "do the true masks, the bound: the cars of this world always move, so that a masked car is never seen "
-        "standing and teaches the network no depth."
+        "Training with segmentation improves depth as a whole. Masks do not improve moving pixels, and "
+        "neither do the true masks, their bound: all cars on the lanes of this world move, so only parked "
+        "cars teach the depth of a car."
     ),
     start=Start(VIDEO, models="encoder pose", steps=1200),
 )
