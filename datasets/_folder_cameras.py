@@ -74,7 +74,7 @@ def find_camera(
         return Found(check_intrinsics(given, SETTING, *size), None, SETTING)
     found = _of_files(folder, root, size)
     if given == LEARN:
-        return _to_learn(folder, found, guess)
+        return _to_learn(folder, size, found, guess)
     return found or _guess(folder, root, size, given, guess)
 
 
@@ -91,7 +91,7 @@ def _of_files(folder: Path, root: Path, size: tuple[int, int]) -> Found | None:
     return None
 
 
-def _to_learn(folder: Path, found: Found | None, guess: Callable[..., Guess]) -> Found:
+def _to_learn(folder: Path, size: tuple[int, int], found: Found | None, guess: Callable[..., Guess]) -> Found:
     """The start of a camera that is learned, or the camera as it is if the motion does not determine it."""
     guessed = guess(motion=True)
     start = found or Found(guessed.K, None, guessed.source)
@@ -106,7 +106,11 @@ def _to_learn(folder: Path, found: Found | None, guess: Callable[..., Guess]) ->
             f"turning, so that it is not learned and stays '{as_text(start.K)}' ({start.source})"
         )
         return start
-    notice(f"the intrinsics of {folder} are learned and begin at '{as_text(start.K)}' ({start.source})")
+    share, error = guessed.motion
+    notice(
+        f"the intrinsics of {folder} are learned and begin at '{as_text(start.K)}' ({start.source}); the "
+        f"motion between the frames gives fx {share * size[1]:g} ({error:.1%} standard error)"
+    )
     return start._replace(motion=guessed.motion)
 
 

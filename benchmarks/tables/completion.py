@@ -7,12 +7,11 @@ import torch
 
 from benchmarks.tables._evaluate import relative_error
 from benchmarks.tables._spec import Claim, Column, Rows, Table, Trained
-from benchmarks.tables._worlds import WORLDS
+from benchmarks.tables.packnet import SUPERVISED
 from datasets import open_dataset
 from evaluation.loop import Loading, Samples, predict_samples
 from methods import load_method
 
-SIZE = {key: WORLDS["streets"].flags[key] for key in ("height", "width")}
 INPUTS = {  # row → settings of the input depth
     "no input depth": {},
     "1 beam": {"keep_beams": 1},
@@ -77,27 +76,13 @@ TABLE = Table(
         "measured pixels with that of the others, relative to the prediction without input depth: 1 means no "
         "stripes along the beams."
     ),
-    common={
-        "method": "packnet",
+    common=SUPERVISED
+    | {
         "depth_network.name": "packnet_san",
         "depth_network.widths": "[16, 16, 32, 32, 64, 64]",
-        "dataset": "kitti",
-        "data_path": "@streets",
-        "split": "@streets/splits",
-        **SIZE,
         "dataset.input_depth": "velodyne",
         "dataset.keep_beams": "[1, 64]",
-        "dataset.ground_truth": "improved",
-        "dataset.supervision": "true",
-        "losses.supervised_depth.weight": 1,
-        "losses.supervised_depth.error": "abs_rel",
         "losses.feature_gap.weight": 0.01,
-        "losses.photometric.weight": 0,
-        "losses.smoothness.weight": 0,
-        "frame_ids": "0",
-        "min_depth": 2,
-        "max_depth": 100,
-        "precision": "float32",
     },
     runs={"completion": {}},
     evaluate=evaluate,

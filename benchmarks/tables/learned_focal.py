@@ -13,18 +13,18 @@ WRONG, MOTION, LEARNED = "cam.txt, 10 % too long", "guess, from the motion", "le
 
 def evaluate(run: Trained) -> Rows:
     """Mean and largest relative error of fx over the videos, in percent."""
-    errors: dict[str, list[float]] = {WRONG: [], MOTION: [], LEARNED: []}
+    found: dict[str, list[float]] = {WRONG: [], MOTION: [], LEARNED: []}
     for walk, camera in load_checkpoint(run.folder, which="last").options["cameras"].items():
         true = read_focal(run.worlds["walks"], walk)[0]
         share, width = camera["motion"][0], camera["size"][1]
-        found = {
+        focals = {
             WRONG: float(camera["start"].split()[0]),
             MOTION: share * width,
             LEARNED: float(camera["intrinsics"].split()[0]),
         }
-        for row, focal in found.items():
-            errors[row].append(100 * abs(focal / true - 1))
-    return {row: {"mean": float(np.mean(all_)), "largest": max(all_)} for row, all_ in errors.items()}
+        for row, focal in focals.items():
+            found[row].append(100 * abs(focal / true - 1))
+    return {row: {"mean": float(np.mean(errors)), "largest": max(errors)} for row, errors in found.items()}
 
 
 TABLE = Table(

@@ -19,6 +19,23 @@ def evaluate(run: Trained) -> Rows:
     }
 
 
+SUPERVISED = {  # dense ground truth of single images, without sources
+    "method": "packnet",
+    "dataset": "kitti",
+    "data_path": "@streets",
+    "split": "@streets/splits",
+    **{key: WORLDS["streets"].flags[key] for key in ("height", "width")},
+    "dataset.ground_truth": "improved",
+    "dataset.supervision": "true",
+    "losses.supervised_depth.weight": 1,
+    "losses.supervised_depth.error": "abs_rel",
+    "losses.photometric.weight": 0,
+    "losses.smoothness.weight": 0,
+    "frame_ids": "0",
+    "min_depth": 2,
+    "max_depth": 100,
+    "precision": "float32",
+}
 TABLE = Table(
     title="PackNetSlim next to ResNet-18",
     text=(
@@ -26,24 +43,7 @@ TABLE = Table(
         "so that a short training decides between them. Evaluated on held-out streets, each image aligned by "
         "its median. `memory` is the largest resident memory of the training process."
     ),
-    common={
-        "method": "packnet",
-        "dataset": "kitti",
-        "data_path": "@streets",
-        "split": "@streets/splits",
-        **{key: WORLDS["streets"].flags[key] for key in ("height", "width")},
-        "dataset.ground_truth": "improved",
-        "dataset.supervision": "true",
-        "losses.supervised_depth.weight": 1,
-        "losses.supervised_depth.error": "abs_rel",
-        "losses.photometric.weight": 0,
-        "losses.smoothness.weight": 0,
-        "frame_ids": "0",
-        "min_depth": 2,
-        "max_depth": 100,
-        "precision": "float32",
-        "batch_size": BATCH,
-    },
+    common=SUPERVISED | {"batch_size": BATCH},
     runs={"ResNet-18": {"encoder": "resnet18"}, "PackNetSlim": {"depth_network": "packnet_slim"}},
     evaluate=evaluate,
     columns={

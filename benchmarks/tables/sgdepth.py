@@ -88,8 +88,7 @@ TABLE = Table(
     steps=450,
     note=(
         "Training with segmentation improves depth as a whole. Masks do not improve moving pixels, and "
-        "neither do the true masks, their bound: all cars on the lanes of this world move, so only parked "
-        "cars teach the depth of a car."
+        "neither do the true masks, which are their bound. The reason is not known."
     ),
     start=Start(VIDEO, models="encoder pose", steps=1200),
 )

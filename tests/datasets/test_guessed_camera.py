@@ -128,7 +128,10 @@ def test_what_is_learned_begins_at_the_file_of_the_user(walk, tmp_path):
     (tmp_path / "cam.txt").write_text("100 100 79.5 47.5")
     with collect_notices() as said:
         dataset = open_folder(tmp_path, intrinsics="learn", part="train", val_fraction=0)
-    assert "are learned and begin at '100 100 79.5 47.5' (file)" in said[0]
+    assert (
+        "are learned and begin at '100 100 79.5 47.5' (file); the motion between the frames gives fx"
+        in said[0]
+    )
     assert dataset[0].extra["camera_id"].tolist() == [0]
     record = dataset.camera_record()["."]
     share, error = record["motion"]
