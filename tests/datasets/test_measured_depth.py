@@ -78,6 +78,19 @@ def test_few_samples_with_depth_among_many_are_found(kitti):
         opened(kitti, supervision=True)
 
 
+def test_samples_without_depth_are_pointed_out(kitti):
+    with collect_notices() as said:
+        opened(kitti, supervision=True)
+    assert not any("have no known pixel" in sentence for sentence in said)
+    gone = opened(kitti).samples[0].frame
+    for scan in kitti.rglob(f"velodyne_points/data/{gone:010d}.bin"):
+        scan.unlink()
+    lacking = sum(sample.frame == gone for sample in opened(kitti).samples)
+    with collect_notices() as said:
+        opened(kitti, supervision=True)
+    assert any(f": {lacking} of 16 samples that were looked at have no known" in line for line in said)
+
+
 @pytest.mark.parametrize(("scale", "median"), [(1, "1.28e.03"), (25600, "0.05")])
 def test_a_median_beyond_half_a_metre_to_200_m_is_questioned(folder, scale, median):
     words = (

@@ -72,6 +72,7 @@ def test_the_files_of_a_drive_are_those_of_kitti_raw(kitti):
         ("velodyne_points/data", "bin"),
         ("oxts/data", "txt"),
         ("proj_depth/groundtruth/image_02", "png"),
+        ("proj_depth/groundtruth/image_03", "png"),
         ("semantics/image_02", "png"),
     ):
         names = sorted(path.name for path in (drive / folder).iterdir())

@@ -28,8 +28,8 @@ from utils import atomic_path
 class KittiRaw(Layout):
     """KITTI raw: a stereo pair, a LiDAR and an inertial unit, with their calibration files.
 
-    Beyond the real recordings, each drive has dense `proj_depth/groundtruth` (uint16, depth * 256),
-    `semantics` (train ids) and `poses.txt` (camera-02-to-world, rows of 12).
+    Beyond the real recordings, each drive has dense `proj_depth/groundtruth` of both cameras (uint16,
+    depth * 256), `semantics` of camera 02 (train ids) and `poses.txt` (camera-02-to-world, rows of 12).
     """
 
     date: ClassVar[str] = "2011_09_26"
@@ -47,8 +47,8 @@ class KittiRaw(Layout):
         for camera in (2, 3):
             view = self.rig.view(world, camera, time)
             save_image(folder / f"image_0{camera}/data/{name}.{self.plan.ext}", view.image)
+            save_depth(folder / f"proj_depth/groundtruth/image_0{camera}/{name}.png", view.depth)
             if camera == 2:
-                save_depth(folder / f"proj_depth/groundtruth/image_02/{name}.png", view.depth)
                 save_array(folder / f"semantics/image_02/{name}.png", view.semantics)
         scan = folder / f"velodyne_points/data/{name}.bin"
         with atomic_path(scan) as path:
