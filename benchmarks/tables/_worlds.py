@@ -176,6 +176,9 @@ WORLDS = {
     "streets": World(
         {"layout": "kitti", "sequences": 40, "frames": 12, "height": 64, "width": 96, "seed": 5}
     ),
+    "lidar": World(  # network size times 3: LiDAR points land on the pixel that shows them
+        {"layout": "kitti", "sequences": 240, "frames": 3, "height": 192, "width": 288, "seed": 5}
+    ),
     "demo": World({"layout": "kitti", "sequences": 20, "frames": 16, "seed": 0}),  # tools/demo.py
     "rig": World(
         {"layout": "ddad", "sequences": 12, "frames": 16, "height": 64, "width": 96, "seed": 8},

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from benchmarks.tables._evaluate import relative_error
-from benchmarks.tables._spec import Claim, Column, Rows, Table, Trained
+from benchmarks.tables._spec import Claim, Column, Rows, Start, Table, Trained
 from benchmarks.tables.packnet import SUPERVISED
 from datasets import open_dataset
 from evaluation.loop import Loading, Samples, predict_samples
 from methods import load_method
+from metrics import crop_box
 
 INPUTS = {  # row → settings of the input depth
     "no input depth": {},
@@ -29,7 +30,7 @@ def evaluate(run: Trained) -> Rows:
     rows = {}
     alone: torch.Tensor | None = None
     for row, settings in INPUTS.items():
-        given = "velodyne" if row != "no input depth" else False
+        given = "velodyne_camera" if row != "no input depth" else False
         own = {"input_depth": given, "supervision": False, "keep_beams": 0, "keep_points": 0}
         section = {**options["dataset"], **own, **settings}
         images = open_dataset(
@@ -40,7 +41,9 @@ def evaluate(run: Trained) -> Rows:
             for index, depth in zip(indices, prediction.depths[0]):
                 true_depth = torch.from_numpy(images.depth(index))
                 error, valid = relative_error(depth, true_depth, align=False)
-                errors.append(float(error[valid].mean()))
+                top, bottom, left, right = crop_box("garg", *valid.shape[-2:])
+                seen = (..., slice(top, bottom), slice(left, right))
+                errors.append(float(error[seen][valid[seen]].mean()))
                 depths.append(depth[0])
         stacked = torch.stack(depths)
         alone = stacked if alone is None else alone
@@ -68,22 +71,24 @@ def roughness(depth: torch.Tensor, seen: torch.Tensor) -> float:
     return float(bend[inner].mean() / bend[~inner].mean())
 
 
+COMPLETION = SUPERVISED | {
+    "data_path": "@lidar",
+    "split": "@lidar/splits",
+    "depth_network.name": "packnet_san",
+    "depth_network.widths": "[16, 16, 32, 32, 64, 64]",
+    "dataset.input_depth": "velodyne_camera",
+    "dataset.keep_beams": "[1, 64]",
+    "losses.feature_gap.weight": 0.01,
+}
 TABLE = Table(
     title="PackNet-SAN: depth completion",
     text=(
         "One model, supervised by dense ground truth and trained with 1 to 64 of 64 beams as input, is "
-        "evaluated in metres on held-out streets. `stripes` compares the vertical roughness of log depth at "
-        "measured pixels with that of the others, relative to the prediction without input depth: 1 means no "
-        "stripes along the beams."
+        "evaluated in metres on held-out streets, in KITTI's usual crop, which the LiDAR covers. `stripes` "
+        "compares the vertical roughness of log depth at measured pixels with that of the others, relative "
+        "to the prediction without input depth: 1 means no stripes along the beams."
     ),
-    common=SUPERVISED
-    | {
-        "depth_network.name": "packnet_san",
-        "depth_network.widths": "[16, 16, 32, 32, 64, 64]",
-        "dataset.input_depth": "velodyne",
-        "dataset.keep_beams": "[1, 64]",
-        "losses.feature_gap.weight": 0.01,
-    },
+    common=COMPLETION,
     runs={"completion": {}},
     evaluate=evaluate,
     columns={"abs_rel": Column("abs_rel, metric"), "stripes": Column("stripes", 2)},
@@ -97,5 +102,10 @@ TABLE = Table(
             lambda rows: rows["4 beams"]["stripes"] <= 1.5,
         ),
     ],
-    steps=1200,
+    steps=300,
+    note=(
+        "Input depth is used, but 64 beams remove only a quarter of the error: after these steps the network "
+        "does not yet copy what was measured. A hundred points, fewer than it was trained with, do not help."
+    ),
+    start=Start(COMPLETION | {"learning_rate": "1e-3"}, models="depth", steps=3000),
 )
