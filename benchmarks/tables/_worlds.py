@@ -167,7 +167,7 @@ WORLDS = {
         {"layout": "folder", "sequences": 40, "frames": 16, **SMALL, "seed": 0, "traffic": "dense"},
         add_labels_and_pseudo_depth,
     ),
-    "labelled": World({"layout": "folder", "sequences": 80, "frames": 3, **SMALL, "seed": 1}, add_labels),
+    "labelled": World({"layout": "folder", "sequences": 40, "frames": 16, **SMALL, "seed": 1}, add_labels),
     "drives": World({"layout": "folder", "sequences": 4, "frames": 101, **SMALL, "seed": 2}),
     "speeds": World(
         {"layout": "folder", "sequences": 40, "frames": 16, **SMALL, "seed": 3}, make_speed_worse

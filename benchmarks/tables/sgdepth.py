@@ -11,21 +11,25 @@ from evaluation.segmentation import evaluate_segmentation
 from methods import load_method
 
 VIDEO = {
+    "method": "sgdepth",
+    "method.disparity_bias": 0,
+    "min_depth": 1,
+    "max_depth": 100,
+    "method.translation_factor": 50,
     "dataset": "folder",
     "data_path": "@traffic/training",
     **SMALL,
-    "pose_model_type": "posecnn",
+    "dataset.stride": 2,
     "v1_multiscale": None,
-    "learning_rate": "4e-4",
+    "learning_rate": "2e-4",
     "precision": "float32",
 }
 # 1 / ln(1.02 + share of the class), as in ENet, in `labelled`; 1 for classes that do not occur there.
 WEIGHTS = (
     3.7, 12.1, 3.9, 35.2, 39.8, 33.6, 1, 1, 13.3, 18.5, 5.4, 1, 1, 12.7, 1, 1, 1, 1, 1, 0
 )  # fmt: skip
+ONLY_DEPTH = {"losses.segmentation.weight": 0}
 JOINT = {
-    "method": "sgdepth",
-    "method.disparity_bias": 0,
     "companion.name": "label_folder",
     "companion.data_path": "@labelled",
     "companion.val_fraction": 0,
@@ -51,18 +55,21 @@ def evaluate(run: Trained) -> Rows:
 TABLE = Table(
     title="SGDepth: moving objects",
     text=(
-        "Streets with a car ahead and oncoming cars. The labelled companion images are of other streets. "
-        "`masked` leaves out the half of the images whose predicted movable pixels overlap least; `true "
-        "masks` leaves out every moving pixel, and is the bound. abs_rel over all pixels of the held-out "
-        "streets, over moving and over static ones, each image aligned by its median. mIoU over all streets, "
-        "whose labels are not used in training."
+        "Streets with a car ahead and oncoming cars. The labelled companion images are of other streets. All "
+        "rows have the networks of SGDepth, which start from a training with depth and labels of those other "
+        "streets; Monodepth2 trains depth only. `masked` leaves out the half of the images whose predicted "
+        "movable pixels overlap least; `true masks` leaves out every moving pixel, and is the bound. Every "
+        "second frame is compared, 5 a second. abs_rel over all pixels of the held-out streets, over moving "
+        "and over static ones, each image aligned by its median. mIoU over all streets, whose labels are not "
+        "used in training."
     ),
     common=VIDEO,
     runs={
-        "Monodepth2": {},
+        "Monodepth2": ONLY_DEPTH,
         "joint segmentation": JOINT,
         "joint segmentation, masked": JOINT | {MOVING: "{schedule: constant, share: 0.5, from_epoch: 1}"},
-        "Monodepth2, true masks": {
+        "Monodepth2, true masks": ONLY_DEPTH
+        | {
             "label_files.path": "@traffic/ground_truth/moving",
             "label_files.instances": "true",
             MOVING: "{labels: instances, schedule: always, from_epoch: 0}",
@@ -85,10 +92,22 @@ TABLE = Table(
             lambda rows: rows["joint segmentation, masked"]["moving"] < rows["Monodepth2"]["moving"],
         ),
     ],
-    steps=450,
+    steps=240,
     note=(
-        "Training with segmentation improves depth as a whole. Masks do not improve moving pixels, and "
-        "neither do the true masks, which are their bound. The reason is not known."
+        "Moving objects hardly disturb the training here: after it, moving pixels are as right as static ones "
+        "without any mask, and true masks do not improve them. Predicted masks also leave out cars that stand."
     ),
-    start=Start(VIDEO, models="encoder pose", steps=1200),
+    start=Start(
+        VIDEO
+        | JOINT
+        | {
+            "data_path": "@labelled/training",
+            "learning_rate": "5e-4",
+            "dataset.supervision": "true",
+            "losses.supervised_depth.weight": 1,
+            "losses.supervised_depth.error": "silog",
+        },
+        models="encoder depth pose_encoder pose",
+        steps=1300,
+    ),
 )
