@@ -94,8 +94,8 @@ TABLE = Table(
     ],
     steps=240,
     note=(
-        "Moving objects hardly disturb the training here: after it, moving pixels are as right as static ones "
-        "without any mask, and true masks do not improve them. Predicted masks also leave out cars that stand."
+        "Moving pixels are about as right as static ones without any mask, and true masks do not improve "
+        "them. Predicted masks also leave out cars that stand."
     ),
     start=Start(
         VIDEO
