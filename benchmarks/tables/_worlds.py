@@ -176,7 +176,7 @@ WORLDS = {
     "streets": World(
         {"layout": "kitti", "sequences": 40, "frames": 12, "height": 64, "width": 96, "seed": 5}
     ),
-    "lidar": World(  # network size times 3: LiDAR points land on the pixel that shows them
+    "lidar": World(  # network size times 3: KITTI's shift of LiDAR points by a pixel counts a third
         {"layout": "kitti", "sequences": 240, "frames": 3, "height": 192, "width": 288, "seed": 5}
     ),
     "demo": World({"layout": "kitti", "sequences": 20, "frames": 16, "seed": 0}),  # tools/demo.py
